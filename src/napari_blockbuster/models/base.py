@@ -1,0 +1,91 @@
+"""What a model is: frozen settings that travel as JSON, and a segmenter built from them in a worker.
+
+A model never carries weights, arrays or open files. It goes through three states::
+
+    settings ──prepare(image)──► settings with what all tiles share ──load()──► segmenter(tile) -> labels
+    (the user's)                 (still JSON: kept in the job folder)           (once per worker process)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion"]
+
+Segmenter = Callable[[np.ndarray], np.ndarray]
+
+
+class PixelSource(Protocol):
+    """What a model may ask of an image before the run (see `napari_blockbuster.images.ImageSource`)."""
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape without time and channel, in voxels."""
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Extent of a voxel along each spatial axis, in the image's unit (1 where it has none)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+
+    def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
+        """Full-resolution blocks spread evenly over the image; the whole image where it is small enough."""
+
+
+class Suggestion(NamedTuple):
+    """Tile and halo that a model asks for, in voxels along each spatial axis; None where it has no wish."""
+
+    tile_shape: tuple[int, ...] | None
+    halo: tuple[int, ...]
+
+
+class Model(BaseModel):
+    """Settings of a segmentation model.
+
+    Subclass it with pydantic fields. A field's ``description`` is its help; ``json_schema_extra`` may hold ``unit``
+    and ``advanced``; ``ge``/``le`` give its range. Forms, the command line and the job folder are made from these.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    family: ClassVar[str]
+    """Name in the registry."""
+    summary: ClassVar[str]
+    """One sentence for lists and menus."""
+
+    def prepare(self, image: PixelSource) -> Self:
+        """Fix what all tiles must share (percentiles, thresholds, anisotropy), measured once on the whole image.
+
+        Returns a copy with those settings filled in; a setting that the user gave is never changed.
+        """
+        return self
+
+    def suggest(self, image: PixelSource) -> Suggestion:
+        """Tile and halo that suit the model on this image."""
+        return Suggestion(None, (0,) * len(image.spatial_shape))
+
+    def load(self) -> Segmenter:
+        """Build the segmenter. Called once per worker process; it may be slow and hold memory.
+
+        Returns
+        -------
+        callable
+            ``segmenter(tile) -> labels``: an array of the tile's shape with integers >= 0; the tile is left untouched.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load()")
+
+    def settings(self) -> dict[str, Any]:
+        """The model as JSON-ready data: ``{"model": name, **settings}``."""
+        return {"model": self.family, **self.model_dump(mode="json")}
+
+
+def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Spacing in units of the finest axis: (2.0, 1.0, 1.0) where z steps are twice as long as y and x."""
+    finest = min(spacing)
+    return tuple(s / finest for s in spacing)
