@@ -1,0 +1,39 @@
+"""Segment images larger than memory, tile by tile, with one consistent set of labels.
+
+The engine; the napari plugin lives in `napari_blockbuster.widgets` and is not imported here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cluster import make_local_cluster
+    from .job import Heartbeat, Job, TileFailed, TileStaged
+    from .output import Result
+    from .api import segment
+    from .tiling import TileGrid
+
+__version__ = "0.1.0"
+__all__ = ["Heartbeat", "Job", "Result", "TileFailed", "TileGrid", "TileStaged", "make_local_cluster", "segment"]
+
+_HOME = {
+    "Heartbeat": "job",
+    "Job": "job",
+    "Result": "output",
+    "TileFailed": "job",
+    "TileGrid": "tiling",
+    "TileStaged": "job",
+    "make_local_cluster": "cluster",
+    "segment": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names load on first use: importing the package costs nothing to a viewer that only lists its plugins.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

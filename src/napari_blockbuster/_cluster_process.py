@@ -1,0 +1,55 @@
+"""The interpreter that holds a local cluster: ``python -m napari_blockbuster._cluster_process PLAN``.
+
+It prints one line of JSON once the workers are up, and stops when its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+
+async def _serve(plan: dict[str, Any]) -> None:
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    local = {"host": "127.0.0.1"}
+    workers = {
+        i: {
+            "cls": Nanny,
+            "options": {
+                **local,
+                "nthreads": 1,
+                "memory_limit": plan["memory_limit"],
+                "env": _environment(plan, i),
+            },
+        }
+        for i in range(plan["n_workers"])
+    }
+    scheduler = {"cls": Scheduler, "options": {**local, "port": 0, "dashboard_address": "127.0.0.1:0"}}
+    async with SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True) as cluster:
+        hello = {
+            "address": cluster.scheduler_address,
+            "dashboard": cluster.dashboard_link or "",
+            "n_workers": plan["n_workers"],
+        }
+        print(json.dumps(hello), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
+    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another.
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    environment = dict.fromkeys(variables, str(plan["threads"]))
+    if plan["gpus"]:
+        environment["CUDA_VISIBLE_DEVICES"] = plan["gpus"][worker]
+    return environment
+
+
+if __name__ == "__main__":
+    import dask
+
+    # Memory is bounded by the window of tiles in flight; spilling a tile to disk would only hide a leak.
+    dask.config.set({"distributed.worker.memory.spill": False, "distributed.worker.memory.target": False})
+    asyncio.run(_serve(json.loads(sys.argv[1])))

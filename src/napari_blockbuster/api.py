@@ -1,0 +1,127 @@
+"""The whole way in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .job import Job
+from .models import Model
+from .output import Result
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["segment"]
+
+
+def segment(
+    image: Any,
+    model: str | Model | Callable[[np.ndarray], np.ndarray] = "voronoi-otsu",
+    output: str | Path | None = None,
+    *,
+    tile_shape: int | Sequence[int] | None = None,
+    halo: int | Sequence[int] | None = None,
+    channel: int | str | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    client: Client | None = None,
+    merge: str = "overlap",
+    min_iou: float | None = None,
+    connectivity: int = 1,
+    sequential_labels: bool = True,
+    keep_stage: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    ome_zarr_version: str = "0.5",
+) -> Result:
+    """Segment an image of any size into one consistent set of labels.
+
+    Interrupted, it goes on where it was when called again with the same arguments: finished tiles are on disk.
+
+    Parameters
+    ----------
+    image : path, URL, zarr.Array, dask array or numpy array
+        OME-Zarr, zarr, TIFF, or an array; 1 to 3 spatial axes, with or without channels and time.
+    model : str, Model or callable
+        Name of a model, a `Model` with settings, or any function from pixels to integer labels of the same shape.
+    output : path, optional
+        OME-Zarr of the labels. Default: ``<image>.labels.ome.zarr`` beside the image.
+    tile_shape : int or sequence of int, optional
+        In voxels along the spatial axes. Default: chosen from chunks, memory and model.
+    halo : int or sequence of int, optional
+        Context around each tile, in voxels; at least the size of the largest object. Default: the model's suggestion.
+    channel : int or str, optional
+        Channel to segment; needed where the image has several.
+    level : int, default 0
+        Resolution level of a pyramid; 0 is the finest.
+    axes : str, optional
+        Names of the axes where the image does not say, as ``"tzyx"``.
+    client : distributed.Client, optional
+        A process cluster (`make_local_cluster`, or any other). None: this process, one tile at a time.
+    merge : {"overlap", "face", "touch", "none"}
+        Which labels are one object across a seam; see `napari_blockbuster.rules`.
+    min_iou : float, optional
+        Threshold of the rule. None: its default.
+    connectivity : {1, 2, 3}
+        For ``merge="touch"``.
+    sequential_labels : bool, default True
+        Number the objects 1..n.
+    keep_stage : bool, default False
+        Keep the staged tiles after a complete run, to merge again with `Job.open`.
+    overwrite : bool, default False
+        Replace an existing output.
+    progress : bool, default True
+        Show a progress bar.
+    ome_zarr_version : {"0.5", "0.4"}
+
+    Returns
+    -------
+    Result
+        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``seams``, ``provenance``.
+
+    Raises
+    ------
+    RuntimeError
+        If the client's workers live in this process.
+    FileExistsError
+        If the output exists and `overwrite` is false.
+    ValueError, OSError
+        If something cannot be used; the message says what and how to mend it.
+
+    Examples
+    --------
+    >>> from napari_blockbuster import segment
+    >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
+    >>> result.n_objects, result.labels  # doctest: +SKIP
+    """
+    if client is not None:
+        from .cluster import check_client
+
+        check_client(client)
+    job = Job.create(
+        image,
+        model,
+        output,
+        tile_shape=tile_shape,
+        halo=halo,
+        channel=channel,
+        level=level,
+        axes=axes,
+        overwrite=overwrite,
+    )
+    with Progress(enabled=progress) as bar:
+        bar.follow(job.stage(client))
+        merged = job.merge(merge, min_iou, connectivity, sequential_labels=sequential_labels, client=client)
+        return job.write(
+            merged,
+            client,
+            overwrite=overwrite,
+            keep_stage=keep_stage,
+            ome_zarr_version=ome_zarr_version,
+            progress=bar.advance_to("writing"),
+        )

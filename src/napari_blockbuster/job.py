@@ -1,0 +1,467 @@
+"""A job: one run from image to merged labels, kept in a folder so that each step can be stopped, resumed and repeated."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import output as outputs
+from .execution import TileQueue, run
+from .images import ImageSource, open_image, source_from_description
+from .lock import holding
+from .merge import Merge, PairOfLabels, merge
+from .models import Model, as_model, model_from_settings
+from .seams import gather_evidence, missing_pairs
+from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
+from .stage import StageStore, TileFailure, TileRecord, write_atomically
+from .suggest import suggest_tiles
+from .tiling import Tile, TileGrid
+from .work import CompareWork, StageWork
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
+
+
+@dataclass(frozen=True)
+class TileStaged:
+    """A tile's labels are on disk."""
+
+    tile: Tile
+    record: TileRecord
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class TileFailed:
+    """A tile could not be segmented; the run goes on."""
+
+    tile: Tile
+    failure: TileFailure
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Nothing landed for a while; the run is alive."""
+
+    done: int
+    total: int
+
+
+StageEvent = TileStaged | TileFailed | Heartbeat
+
+
+class Job:
+    """One run on one image. Make it with `Job.create` or `Job.open`.
+
+    Attributes
+    ----------
+    folder : Path
+        The job folder: settings, staged tiles, evidence, decisions.
+    spec : JobSpec
+        What ``job.json`` says.
+    grid : TileGrid
+    source : ImageSource or None
+        None for a job opened without its in-memory image: it can be merged and written, but not staged.
+    model : Model or None
+        The prepared model; None for a job opened without its function.
+    """
+
+    def __init__(
+        self, folder: Path, spec: JobSpec, source: ImageSource | None, model: Model | None
+    ) -> None:
+        self.folder, self.spec, self.source, self.model = folder, spec, source, model
+        self.grid: TileGrid = spec.grid.grid()
+        self.store = StageStore(folder / "stage", self.grid)
+        self._cancelled = threading.Event()
+        self._queue: TileQueue | None = None
+        self._evidence: tuple[frozenset[int], np.ndarray] | None = None
+        self._counts: dict[int, int] = {}
+
+    # ---------------------------------------------------------------- making
+    @classmethod
+    def create(
+        cls,
+        image: Any,
+        model: Any = "voronoi-otsu",
+        output: str | Path | None = None,
+        *,
+        tile_shape: int | Sequence[int] | None = None,
+        halo: int | Sequence[int] | None = None,
+        channel: int | str | None = None,
+        level: int = 0,
+        axes: str | None = None,
+        overwrite: bool = False,
+        band_depth: int = 8,
+    ) -> Job:
+        """Set up a run, or go on with the one in the job folder if it is the same.
+
+        Every check that can fail before the first tile runs here.
+
+        Parameters
+        ----------
+        image : path, URL, zarr.Array, dask array, numpy array or ImageSource
+        model : str, Model or callable
+            See `napari_blockbuster.models.as_model`.
+        output : path, optional
+            Where the merged labels go. Default: ``<image>.labels.ome.zarr`` beside the image.
+        tile_shape, halo : int or sequence of int, optional
+            In voxels along the spatial axes. Default: chosen from chunks, memory and model.
+        channel, level, axes
+            See `napari_blockbuster.images.open_image`.
+        overwrite : bool, default False
+            Replace an existing output, and a job folder of another run.
+        band_depth : int, default 8
+            See `TileGrid`.
+
+        Raises
+        ------
+        FileExistsError
+            If the output exists and `overwrite` is false.
+        JobMismatchError
+            If the job folder holds tiles of another run; the message lists what differs.
+        ValueError, OSError
+            If the image, the model or the geometry cannot be used.
+        """
+        source = image if isinstance(image, ImageSource) else open_image(image, channel=channel, level=level, axes=axes)
+        asked = as_model(model)
+        target = outputs.default_output(source) if output is None else Path(output).absolute()
+        outputs.check_output(target, source, overwrite)
+        grid = _make_grid(source, asked, tile_shape, halo, band_depth)
+        folder = outputs.job_folder(target)
+        spec = JobSpec(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            output=str(target),
+            image=source.describe(),
+            identity=source.identity(),
+            grid=GridSpec.of(grid),
+            model=asked.settings(),
+            prepared={},
+            versions=describe_versions(),
+        )
+        existing = cls._existing(folder, spec, overwrite)
+        if existing is not None:
+            return cls(folder, existing, source, _with_function(existing, asked))
+        prepared = asked.prepare(source)
+        spec = spec.model_copy(update={"prepared": prepared.settings()})
+        outputs.check_space(folder.parent, grid, source)
+        folder.mkdir(parents=True, exist_ok=True)
+        StageStore.create(folder / "stage", grid)
+        write_atomically(folder / "job.json", spec.model_dump_json(indent=2).encode())
+        return cls(folder, spec, source, prepared)
+
+    @staticmethod
+    def _existing(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
+        """The settings of the job in a folder if it is the same run; None if there is none (any more)."""
+        if not (folder / "job.json").exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise JobError(f"{folder} exists and is not a job folder; move it away or choose another output")
+            return None
+        known = JobSpec.load(folder / "job.json")
+        differences = known.differences(spec)
+        if not differences and (folder / "stage" / "labels").exists():
+            return known
+        if differences and not overwrite:
+            listing = "\n  ".join(differences)
+            raise JobMismatchError(
+                f"{folder} holds tiles of a different run:\n  {listing}\n"
+                "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
+            )
+        with holding(folder / "lock.json", "replace"):
+            shutil.rmtree(folder / "stage", ignore_errors=True)
+            (folder / "job.json").unlink()
+        return None
+
+    @classmethod
+    def open(cls, folder: str | Path, *, image: Any = None, model: Any = None) -> Job:
+        """Open a job folder. Nothing in it is executed.
+
+        Parameters
+        ----------
+        folder : path
+            The job folder, or the output that it stands beside.
+        image : optional
+            The image, for a job whose image was in memory; or another place of the same image.
+        model : optional
+            The function, for a job whose model was a Python function.
+
+        Raises
+        ------
+        JobError
+            If the folder is no job, or `image` or `model` is not the one of the job.
+        """
+        path = Path(folder).absolute()
+        if not (path / "job.json").exists() and (outputs.job_folder(path) / "job.json").exists():
+            path = outputs.job_folder(path)
+        spec = JobSpec.load(path / "job.json")
+        source = _reopen_source(spec, image)
+        asked = as_model(model) if model is not None else None
+        if asked is not None and (changed := spec.differences(spec.model_copy(update={"model": asked.settings()}))):
+            raise JobMismatchError(f"this is not the model of {path}: " + "; ".join(changed))
+        return cls(path, spec, source, _with_function(spec, asked))
+
+    # --------------------------------------------------------------- staging
+    @property
+    def n_tiles(self) -> int:
+        return len(self.grid)
+
+    def staged(self) -> set[int]:
+        """Tiles whose labels are on disk."""
+        return self.store.indices("tiles")
+
+    def failed(self) -> dict[int, TileFailure]:
+        """Tiles without labels, and why."""
+        staged = self.staged()
+        return {i: self.store.failure(i) for i in sorted(self.store.indices("failed") - staged)}
+
+    def stage(
+        self,
+        client: Client | None = None,
+        *,
+        tiles: Iterable[int] | None = None,
+        heartbeat: float | None = None,
+    ) -> Iterator[StageEvent]:
+        """Segment the tiles that are not staged yet; tiles that failed before are tried again.
+
+        Parameters
+        ----------
+        client : distributed.Client, optional
+            A process cluster. None: this thread, one tile at a time.
+        tiles : iterable of int, optional
+            Only these tiles, in this order.
+        heartbeat : float, optional
+            Yield a `Heartbeat` whenever this many seconds pass without a tile (on a cluster).
+
+        Yields
+        ------
+        TileStaged or TileFailed
+            One for each tile as it lands.
+
+        Raises
+        ------
+        RuntimeError
+            If the client's workers live in this process.
+        JobLockedError
+            If another process works on this job.
+        JobError
+            If the job was opened without its image or its function.
+        """
+        source, model = self._ready()
+        if client is not None:
+            from .cluster import check_client
+
+            check_client(client)
+        with holding(self.folder / "lock.json", "stage"):
+            self._cancelled.clear()
+            staged = self.staged()
+            order = self.grid.order() if tiles is None else list(tiles)
+            self._queue = TileQueue(i for i in order if i not in staged)
+            done, total = len(staged), self.n_tiles
+            results = run(StageWork.of(self.store, model, source), self._queue, client, heartbeat)
+            try:
+                for result in results:
+                    if isinstance(result, TileRecord):
+                        done += 1
+                        yield TileStaged(self.grid[result.index], result, done, total)
+                    elif isinstance(result, TileFailure):
+                        yield TileFailed(self.grid[result.index], result, done, total)
+                    else:
+                        yield Heartbeat(done, total)
+                    if self._cancelled.is_set():
+                        return
+            finally:
+                results.close()  # type: ignore[attr-defined]
+                self._queue = None
+
+    def cancel(self) -> None:
+        """Stop staging after the tiles that run now. Thread-safe; what is staged stays, and `stage` goes on from there."""
+        self._cancelled.set()
+
+    def prefer(self, tiles: Iterable[int]) -> None:
+        """Run these tiles next (those in view, say). Thread-safe; without effect while nothing is staged."""
+        waiting = self._queue
+        if waiting is not None:
+            waiting.prefer(tiles)
+
+    def _ready(self) -> tuple[ImageSource, Model]:
+        if self.source is None:
+            raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
+        if self.model is None:
+            raise JobError("this job's model is a Python function: pass it again, Job.open(folder, model=...)")
+        return self.source, self.model
+
+    # --------------------------------------------------------------- merging
+    def counts(self) -> np.ndarray:
+        """Labels of each tile of the grid, 0 where none are staged: int64."""
+        staged = self.staged()
+        for index in [i for i in self._counts if i not in staged]:
+            del self._counts[index]
+        for index in staged - self._counts.keys():
+            self._counts[index] = self.store.record(index).n_objects
+        counts = np.zeros(self.n_tiles, np.int64)
+        for index, n in self._counts.items():
+            counts[index] = n
+        return counts
+
+    def evidence(self, client: Client | None = None) -> np.ndarray:
+        """The evidence table of the tiles staged so far (see `napari_blockbuster.seams.evidence_dtype`).
+
+        It is read once, and again when more tiles are staged. Pairs that no worker compared, because a run was cut short,
+        are compared now.
+        """
+        staged = frozenset(self.staged())
+        if self._evidence is None or self._evidence[0] != staged:
+            table = gather_evidence(self.store, staged)
+            pairs = missing_pairs(self.store, table, set(staged))
+            if pairs:
+                for _ in run(CompareWork(self.store, pairs), TileQueue(sorted(pairs)), client):
+                    pass
+                table = gather_evidence(self.store, staged)
+            self._evidence = staged, table
+        return self._evidence[1]
+
+    def merge(
+        self,
+        rule: str = "overlap",
+        min_iou: float | None = None,
+        connectivity: int = 1,
+        cut: Iterable[PairOfLabels] = (),
+        join: Iterable[PairOfLabels] = (),
+        *,
+        sequential_labels: bool = True,
+        client: Client | None = None,
+    ) -> outputs.StagedMerge:
+        """Decide which labels are one object, among the tiles staged so far. No voxel is read.
+
+        Parameters
+        ----------
+        rule, min_iou, connectivity, cut, join
+            See `napari_blockbuster.merge.merge`.
+        sequential_labels : bool, default True
+            Number the objects 1..n.
+        client : distributed.Client, optional
+            Compares pairs of tiles that are still without evidence.
+
+        Returns
+        -------
+        StagedMerge
+        """
+        self._check_stage()
+        merged = merge(
+            self.evidence(client),
+            self.counts(),
+            rule=rule,
+            min_iou=min_iou,
+            connectivity=connectivity,
+            cut=cut,
+            join=join,
+            sequential=sequential_labels,
+        )
+        return outputs.StagedMerge.of(merged, self.store)
+
+    def _check_stage(self) -> None:
+        if not (self.store.folder / "labels").exists():
+            raise JobError(
+                f"the staged tiles of {self.folder} were deleted after the result was written; "
+                "run again with keep_stage=True (--keep-stage) to merge more than once"
+            )
+
+    # --------------------------------------------------------------- writing
+    def write(
+        self,
+        merged: Merge,
+        client: Client | None = None,
+        *,
+        overwrite: bool = False,
+        keep_stage: bool = False,
+        ome_zarr_version: str = "0.5",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> outputs.Result:
+        """Write the merged labels as OME-Zarr and put them in place.
+
+        Parameters
+        ----------
+        merged : Merge
+            From `merge`.
+        client : distributed.Client, optional
+        overwrite : bool, default False
+            Replace an existing output.
+        keep_stage : bool, default False
+            Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
+        ome_zarr_version : {"0.5", "0.4"}
+            0.5 is zarr v3 with shards, 0.4 is zarr v2.
+        progress : callable, optional
+            ``progress(done, total)`` in tiles and blocks.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        FileExistsError
+            If the output exists and `overwrite` is false.
+        """
+        self._check_stage()
+        if client is not None:
+            from .cluster import check_client
+
+            check_client(client)
+        with holding(self.folder / "lock.json", "write"):
+            result = outputs.write_output(self, merged, client, overwrite, ome_zarr_version, progress)
+            if not keep_stage and len(self.staged()) == self.n_tiles:
+                self.store.delete()
+        return result
+
+
+def _make_grid(
+    source: ImageSource,
+    model: Model,
+    tile_shape: int | Sequence[int] | None,
+    halo: int | Sequence[int] | None,
+    band_depth: int,
+) -> TileGrid:
+    tile, reach = suggest_tiles(source, model, tile_shape, halo)
+    frames = (1,) * source.separate_axes
+    return TileGrid(
+        source.shape,
+        frames + tile,
+        tuple(0 for _ in frames) + reach,
+        separate_axes=source.separate_axes,
+        band_depth=band_depth,
+    )
+
+
+def _reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
+    if image is not None:
+        options = {key: spec.image[key] for key in ("channel", "level") if spec.image.get(key) is not None}
+        source = image if isinstance(image, ImageSource) else open_image(image, **options)
+        if changed := spec.differences(spec.model_copy(update={"identity": source.identity()})):
+            raise JobMismatchError("this is not the image of the job: " + "; ".join(changed))
+        return source
+    try:
+        return source_from_description(spec.image)
+    except (OSError, ValueError):
+        # A moved or in-memory image: the staged tiles can still be merged and written.
+        return None
+
+
+def _with_function(spec: JobSpec, asked: Model | None) -> Model | None:
+    """The prepared model of a job, with the function that JSON cannot hold."""
+    if asked is not None and asked.family == "function":
+        return asked
+    try:
+        return model_from_settings(spec.prepared)
+    except (OSError, ValueError):
+        return asked

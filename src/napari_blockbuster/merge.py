@@ -1,0 +1,199 @@
+"""From evidence to one numbering: which labels are one object, as a look-up table. No voxel is read or written here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .rules import DEFAULT_MIN_IOU, RULES, decide
+
+__all__ = ["Merge", "PairOfLabels", "merge"]
+
+PairOfLabels = tuple[tuple[int, int], tuple[int, int]]
+"""Two labels of two tiles: ``((tile, id), (tile, id))``."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The outcome of a merge: a new id for each label of each tile.
+
+    Attributes
+    ----------
+    rule, min_iou, connectivity : str, float, int
+        What decided.
+    n_objects : int
+        Number of merged objects.
+    n_labels : int
+        Number of labels in all tiles before the merge.
+    seams : numpy.ndarray
+        The evidence (`napari_blockbuster.seams.evidence_dtype`), rows of pairs only.
+    joined : numpy.ndarray of bool
+        For each row of `seams`, whether the pair was taken as one object.
+    offsets : numpy.ndarray
+        int64, one entry per tile and one more: label ``k`` of tile ``t`` is number ``offsets[t] + k`` of all.
+    new_ids : numpy.ndarray
+        uint32 (uint64 beyond 2^32 objects), ``n_labels + 1`` entries: the merged id of each label, 0 for background.
+    cut, join : tuple
+        Decisions of a person that overruled the rule.
+    """
+
+    rule: str
+    min_iou: float
+    connectivity: int
+    n_objects: int
+    n_labels: int
+    seams: np.ndarray
+    joined: np.ndarray
+    offsets: np.ndarray
+    new_ids: np.ndarray
+    cut: tuple[PairOfLabels, ...] = ()
+    join: tuple[PairOfLabels, ...] = ()
+
+    @property
+    def n_merges(self) -> int:
+        """How many labels were absorbed into another: labels minus objects."""
+        return self.n_labels - self.n_objects
+
+    def table(self, tile: int) -> np.ndarray:
+        """A tile's look-up table: ``table[local id]`` is the merged id, and ``table[0]`` is 0."""
+        table = np.zeros(int(self.offsets[tile + 1] - self.offsets[tile]) + 1, self.new_ids.dtype)
+        table[1:] = self.new_ids[self.offsets[tile] + 1 : self.offsets[tile + 1] + 1]
+        return table
+
+
+def merge(
+    evidence: np.ndarray,
+    counts: np.ndarray,
+    *,
+    rule: str = "overlap",
+    min_iou: float | None = None,
+    connectivity: int = 1,
+    cut: Iterable[PairOfLabels] = (),
+    join: Iterable[PairOfLabels] = (),
+    sequential: bool = True,
+) -> Merge:
+    """Decide which labels are one object and number the objects.
+
+    Parameters
+    ----------
+    evidence : numpy.ndarray
+        Rows of `napari_blockbuster.seams.evidence_dtype`.
+    counts : numpy.ndarray
+        Number of labels of each tile of the grid; 0 for tiles that are not staged.
+    rule : {"overlap", "face", "touch", "none"}
+        See `napari_blockbuster.rules`.
+    min_iou : float, optional
+        Threshold of the rules ``overlap`` and ``face``, from 0 to 1; None for the rule's default.
+    connectivity : int, default 1
+        For ``touch``: 1 joins labels whose voxels share a face, 2 an edge, 3 a corner.
+    cut, join : iterable of ((tile, id), (tile, id))
+        Pairs that are kept apart, or joined, whatever the rule says. ``join`` may name any two labels.
+    sequential : bool, default True
+        Number the objects 1..n. Otherwise an object keeps the number of its first label among all labels.
+
+    Returns
+    -------
+    Merge
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule, a threshold outside 0..1, a connectivity outside 1..3, or a pair that names no label.
+
+    Notes
+    -----
+    Components are found by `scipy.sparse.csgraph.connected_components` over labels, in time linear in labels and pairs.
+    """
+    _check(rule, min_iou, connectivity)
+    threshold = DEFAULT_MIN_IOU.get(rule, 0.0) if min_iou is None else float(min_iou)
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    seams = evidence[evidence["low_id"] > 0]
+    cut, join = tuple(_normalised(p) for p in cut), tuple(_normalised(p) for p in join)
+    low = _numbers(offsets, seams["low"], seams["low_id"])
+    high = _numbers(offsets, seams["high"], seams["high_id"])
+    extra_low, extra_high = _numbers_of(offsets, counts, join)
+    joined = decide(rule, seams, threshold, connectivity)
+    joined |= _named(low, high, extra_low, extra_high)
+    joined &= ~_named(low, high, *_numbers_of(offsets, counts, cut))
+    n_labels = int(offsets[-1])
+    component = _components(n_labels, np.append(low[joined], extra_low), np.append(high[joined], extra_high))
+    n_objects = int(component.max(initial=-1)) + 1
+    new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
+    new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
+    return Merge(
+        rule, threshold, connectivity, n_objects, n_labels, seams, joined, offsets, new_ids, cut, join
+    )
+
+
+def id_dtype(highest: int) -> type[np.unsignedinteger]:
+    """The smallest of uint32 and uint64 that holds an id."""
+    return np.uint32 if highest < 2**32 else np.uint64
+
+
+def _check(rule: str, min_iou: float | None, connectivity: int) -> None:
+    if rule not in RULES:
+        raise ValueError(f"unknown merge rule {rule!r}; the rules are {', '.join(RULES)}")
+    if min_iou is not None and not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou is {min_iou}; it is a share of the common area, from 0 to 1")
+    if connectivity not in (1, 2, 3):
+        raise ValueError(f"connectivity is {connectivity}; it must be 1 (faces), 2 (edges) or 3 (corners)")
+
+
+def _normalised(pair: Sequence[Sequence[int]]) -> PairOfLabels:
+    (a, i), (b, k) = pair
+    first, second = sorted([(int(a), int(i)), (int(b), int(k))])
+    return first, second
+
+
+def _numbers(offsets: np.ndarray, tiles: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Labels counted through all tiles, from 0."""
+    numbers: np.ndarray = offsets[tiles] + ids.astype(np.int64) - 1
+    return numbers
+
+
+def _numbers_of(
+    offsets: np.ndarray, counts: np.ndarray, pairs: Sequence[PairOfLabels]
+) -> tuple[np.ndarray, np.ndarray]:
+    for tile, label in (end for pair in pairs for end in pair):
+        if not (0 <= tile < len(counts) and 1 <= label <= counts[tile]):
+            raise ValueError(f"label {label} of tile {tile} does not exist: cut and join take ((tile, id), (tile, id))")
+    table = np.array(pairs, np.int64).reshape(-1, 2, 2)
+    return (
+        _numbers(offsets, table[:, 0, 0], table[:, 0, 1]),
+        _numbers(offsets, table[:, 1, 0], table[:, 1, 1]),
+    )
+
+
+def _named(low: np.ndarray, high: np.ndarray, named_low: np.ndarray, named_high: np.ndarray) -> np.ndarray:
+    """Which of the pairs are among the named ones."""
+    if not len(named_low):
+        return np.zeros(len(low), bool)
+    # Only labels that are named at all can be in a named pair: the exact test is left for a handful.
+    candidates = np.flatnonzero(np.isin(low, named_low) & np.isin(high, named_high))
+    wanted = set(zip(named_low.tolist(), named_high.tolist(), strict=True))
+    result = np.zeros(len(low), bool)
+    result[[i for i in candidates if (int(low[i]), int(high[i])) in wanted]] = True
+    return result
+
+
+def _components(n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Component of each of n labels, numbered from 0 in the order of their first members."""
+    from scipy import sparse
+
+    graph = sparse.coo_array((np.ones(len(low), bool), (low, high)), shape=(n, n))
+    n_components, component = sparse.csgraph.connected_components(graph, directed=False)
+    # The numbering follows from the labels, not from how scipy walks the graph.
+    first = _first_members(component, n_components)
+    rank = np.empty(n_components, np.int64)
+    rank[np.argsort(first)] = np.arange(n_components)
+    numbered: np.ndarray = rank[component]
+    return numbered
+
+
+def _first_members(component: np.ndarray, n_components: int) -> np.ndarray:
+    first = np.empty(n_components, np.int64)
+    # Written backwards, so that the smallest member is what stays.
+    first[component[::-1]] = np.arange(len(component) - 1, -1, -1)
+    return first

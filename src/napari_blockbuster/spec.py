@@ -1,0 +1,150 @@
+"""What a job is, as one JSON file: the image, the tiles, the model, and the versions that made it.
+
+Nothing in it is code, and opening one runs none.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .tiling import TileGrid
+
+__all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions"]
+
+FORMAT = 1
+
+
+class JobError(RuntimeError):
+    """A job that cannot go on as asked; the message says what to do."""
+
+
+class JobMismatchError(JobError):
+    """A job folder holds tiles of a different run."""
+
+
+class GridSpec(BaseModel):
+    """The numbers of a `TileGrid`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    tile_shape: tuple[int, ...]
+    halo: tuple[int, ...]
+    separate_axes: int
+    band_depth: int
+
+    @classmethod
+    def of(cls, grid: TileGrid) -> GridSpec:
+        return cls(
+            shape=grid.shape,
+            tile_shape=grid.tile_shape,
+            halo=grid.halo,
+            separate_axes=grid.separate_axes,
+            band_depth=grid.band_depth,
+        )
+
+    def grid(self) -> TileGrid:
+        return TileGrid(
+            self.shape,
+            self.tile_shape,
+            self.halo,
+            separate_axes=self.separate_axes,
+            band_depth=self.band_depth,
+        )
+
+
+class JobSpec(BaseModel):
+    """The content of ``job.json``.
+
+    Attributes
+    ----------
+    image, identity : dict
+        How to open the image again, and what tells it from another (see `napari_blockbuster.images`).
+    model, prepared : dict
+        The model's settings as asked for, and with what was measured on the whole image.
+    versions : dict
+        Python and the packages that the result depends on.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    created: str
+    output: str
+    image: dict[str, Any]
+    identity: dict[str, Any]
+    grid: GridSpec
+    model: dict[str, Any]
+    prepared: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def load(cls, path: Path) -> JobSpec:
+        """Read a job's settings.
+
+        Raises
+        ------
+        JobError
+            If the file is missing, damaged, or of a later format.
+        """
+        try:
+            spec = cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise JobError(f"{path.parent} is not a job folder: it has no {path.name}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise JobError(f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged") from None
+        if spec.format != FORMAT:
+            raise JobError(f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it")
+        return spec
+
+    def differences(self, other: JobSpec) -> list[str]:
+        """What makes tiles of two runs incomparable, in words; empty if they may be mixed."""
+        return [
+            f"{name}: {_short(mine)} in the job, {_short(theirs)} now"
+            for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
+        ]
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "image": self.identity,
+            "grid": self.grid.model_dump(mode="json"),
+            "model": self.model,
+            "versions": {"napari-blockbuster": self.versions.get("napari-blockbuster")},
+        }
+
+
+def _leaves(a: Any, b: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for key in [*a, *(k for k in b if k not in a)]:
+            found += _leaves(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+        return found
+    a, b = _plain(a), _plain(b)
+    return [] if a == b else [(name, a, b)]
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result may depend on, those that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in ("napari-blockbuster", "numpy", "scipy", "dask", "distributed", "zarr", "tensorstore", "cellpose", "torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

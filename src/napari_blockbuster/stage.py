@@ -1,0 +1,355 @@
+"""The stage: every tile's labels on disk before anything is merged, and `stage_tile`, the one function that runs a model.
+
+Layout of a stage folder (zarr v3, one chunk per tile, so that no two writers share a file)::
+
+    labels/                 uint32, the image's shape: ids 1..n of each tile's core
+    bands/<axis>/<side>/    uint32: what a tile says on both sides of a face of its core
+    objects/<tile>.npy      voxels of each object in the core: uint32, n entries
+    seams/<tile>.npy        evidence, written by `napari_blockbuster.seams`
+    tiles/<tile>.json       the marker, written last and atomically: with it, the tile is staged
+    failed/<tile>.json      why a tile has no labels
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .labels import Compacted, compact
+from .tiling import Box, Tile, TileGrid
+
+if TYPE_CHECKING:
+    import tensorstore as ts
+
+__all__ = ["StageStore", "StagingTile", "TileFailure", "TileRecord", "stage_tile"]
+
+Bands = dict[tuple[int, str], np.ndarray]
+"""What a tile says beside each of its faces, keyed by (axis, side)."""
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """What is known of a staged tile; the content of its marker.
+
+    Attributes
+    ----------
+    index : int
+    n_objects : int
+        Objects with at least one voxel in the core; their ids are 1..n_objects.
+    model_seconds, seconds : float
+        Wall time inside the model, and of the whole tile.
+    host, pid : str, int
+        Where the model ran.
+    staged_at : float
+        Seconds since the epoch.
+    bands : dict
+        Bytes on disk are not recorded; this lists the bands that the tile stored, as ``"axis/side"``.
+    """
+
+    index: int
+    n_objects: int
+    model_seconds: float = 0.0
+    seconds: float = 0.0
+    host: str = ""
+    pid: int = 0
+    staged_at: float = 0.0
+    bands: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TileFailure:
+    """Why a tile could not be staged."""
+
+    index: int
+    error: str
+    message: str
+    traceback: str = ""
+    host: str = ""
+    pid: int = 0
+    failed_at: float = 0.0
+
+    @classmethod
+    def of(cls, index: int, error: BaseException) -> TileFailure:
+        """The record of an exception, with its traceback as text."""
+        text = "".join(traceback.format_exception(error))
+        return cls(index, type(error).__name__, str(error), text, socket.gethostname(), os.getpid(), time.time())
+
+
+@dataclass(frozen=True)
+class StageStore:
+    """The stage folder of one job. A small picklable handle; arrays are opened once per process."""
+
+    folder: Path
+    grid: TileGrid
+
+    # ---------------------------------------------------------------- folders
+    @classmethod
+    def create(cls, folder: Path, grid: TileGrid) -> StageStore:
+        """Lay out an empty stage (a no-op for what exists already)."""
+        store = cls(folder, grid)
+        for name in ("tiles", "failed", "objects", "seams"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        _create_array(folder / "labels", grid.shape, grid.tile_shape)
+        for axis, side in store.band_keys:
+            _create_array(store._band_path(axis, side), store._band_shape(axis), store._band_chunk(axis))
+        return store
+
+    @property
+    def band_keys(self) -> list[tuple[int, str]]:
+        """The (axis, side) of every band array: none along an axis with a single tile or along time."""
+        axes = range(self.grid.separate_axes, self.grid.ndim)
+        return [(a, side) for a in axes if self.grid.grid_shape[a] > 1 for side in ("low", "high")]
+
+    def delete(self) -> None:
+        """Remove the stage from disk."""
+        _handle.cache_clear()
+        shutil.rmtree(self.folder)
+
+    # ----------------------------------------------------------------- arrays
+    @property
+    def labels(self) -> ts.TensorStore:
+        """The labels of all staged tiles, with ids local to each tile."""
+        return _handle(self.folder / "labels")
+
+    def read_labels(self, tile: Tile) -> ts.Future[np.ndarray]:
+        """Start reading a staged tile's labels: uint32, shape of the core."""
+        return self.labels[tile.core.slices].read()
+
+    def read_band(self, tile: Tile, axis: int, side: str) -> np.ndarray:
+        """What a staged tile says beside a face: uint32, shape of ``grid.band(tile, axis, side)``."""
+        band = self.grid.band(tile, axis, side)
+        if band is None:
+            raise ValueError(f"{tile} has no neighbour at its {side!r} face along axis {axis}")
+        array: np.ndarray = _handle(self._band_path(axis, side))[self._slot(tile, axis, band)].read().result()
+        return array
+
+    def write(self, tile: Tile, labels: np.ndarray, bands: Bands) -> list[Any]:
+        """Start writing a tile's labels and bands; returns the futures of the writes."""
+        # The arrays belong to this call alone, so that tensorstore may encode them in its own threads without a copy.
+        futures = [self.labels[tile.core.slices].write(labels, can_reference_source_data_indefinitely=True)]
+        for (axis, side), values in bands.items():
+            band = self.grid.band(tile, axis, side)
+            assert band is not None
+            target = _handle(self._band_path(axis, side))[self._slot(tile, axis, band)]
+            futures.append(target.write(values, can_reference_source_data_indefinitely=True))
+        return futures
+
+    def _slot(self, tile: Tile, axis: int, band: Box) -> tuple[slice, ...]:
+        start = tile.position[axis] * self.grid.band_thickness(axis)
+        slices = list(band.slices)
+        slices[axis] = slice(start, start + band.shape[axis])
+        return tuple(slices)
+
+    def _band_path(self, axis: int, side: str) -> Path:
+        return self.folder / "bands" / str(axis) / side
+
+    def _band_chunk(self, axis: int) -> tuple[int, ...]:
+        thickness = self.grid.band_thickness(axis)
+        return tuple(thickness if a == axis else t for a, t in enumerate(self.grid.tile_shape))
+
+    def _band_shape(self, axis: int) -> tuple[int, ...]:
+        extent = self.grid.band_thickness(axis) * self.grid.grid_shape[axis]
+        return tuple(extent if a == axis else n for a, n in enumerate(self.grid.shape))
+
+    # ---------------------------------------------------------------- records
+    def path(self, kind: str, index: int, suffix: str = "json") -> Path:
+        """Path of a tile's file of one kind: tiles, failed, objects, seams."""
+        return self.folder / kind / f"{index}.{suffix}"
+
+    def is_staged(self, index: int) -> bool:
+        """Whether a tile's marker is on disk."""
+        return self.path("tiles", index).exists()
+
+    def indices(self, kind: str) -> set[int]:
+        """Tiles that have a finished file of one kind."""
+        with os.scandir(self.folder / kind) as entries:
+            stems = (entry.name.partition(".")[0] for entry in entries if not entry.name.startswith("."))
+            return {int(stem) for stem in stems if stem.isdigit()}
+
+    def record(self, index: int) -> TileRecord:
+        """The marker of a staged tile."""
+        return TileRecord(**json.loads(self.path("tiles", index).read_bytes()))
+
+    def failure(self, index: int) -> TileFailure:
+        """Why a tile failed."""
+        return TileFailure(**json.loads(self.path("failed", index).read_bytes()))
+
+    def object_sizes(self, index: int) -> np.ndarray:
+        """Voxels of each object of a tile's core: uint32, one entry per id from 1."""
+        sizes: np.ndarray = np.load(self.path("objects", index, "npy"), allow_pickle=False)
+        return sizes
+
+    def fail(self, failure: TileFailure) -> None:
+        """Record a failure beside the stage."""
+        write_atomically(self.path("failed", failure.index), json.dumps(asdict(failure)).encode())
+
+    def unstage(self, indices: Iterable[int]) -> None:
+        """Forget tiles, marker first, so that they are segmented again; evidence that names them goes as well."""
+        for index in indices:
+            self.path("tiles", index).unlink(missing_ok=True)
+            self.path("failed", index).unlink(missing_ok=True)
+            for pair in self.grid.pairs(index):
+                for tile in (pair.low, pair.high):
+                    self.path("seams", tile, "npy").unlink(missing_ok=True)
+
+
+class StagingTile:
+    """A tile whose model has run and whose writes are under way; `finish` makes it staged."""
+
+    def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
+        self.store, self.tile, self.bands, self.record = store, tile, bands, record
+        self._sizes = found.sizes
+        self._writes = store.write(tile, found.labels, bands)
+
+    def finish(self) -> TileRecord:
+        """Wait for the writes, then write the marker: only now does the tile count."""
+        index = self.tile.index
+        write_atomically(self.store.path("objects", index, "npy"), npy_bytes(self._sizes), durable=False)
+        for future in self._writes:
+            future.result()
+        marker = json.dumps(asdict(self.record)).encode()
+        write_atomically(self.store.path("tiles", index), marker)
+        self.store.path("failed", index).unlink(missing_ok=True)
+        return self.record
+
+
+def stage_tile(
+    store: StageStore,
+    tile: Tile,
+    read: Callable[[], np.ndarray],
+    segmenter: Callable[[np.ndarray], np.ndarray],
+    name: str = "the model",
+) -> StagingTile | TileRecord:
+    """Run the model on one tile and start writing what it found. Nothing else in the package runs a model on a tile.
+
+    Parameters
+    ----------
+    store : StageStore
+    tile : Tile
+    read : callable
+        Returns the pixels of the tile's read box (time axes included).
+    segmenter : callable
+        ``segmenter(pixels) -> labels`` over the spatial axes.
+    name : str
+        What errors call the segmenter.
+
+    Returns
+    -------
+    TileRecord
+        If the tile was staged already: the model is not run again.
+    StagingTile
+        Otherwise; call its ``finish()``.
+
+    Raises
+    ------
+    LabelsError
+        If the model returned something that is not a label image of the tile's shape.
+    """
+    if store.is_staged(tile.index):
+        return store.record(tile.index)
+    began = time.perf_counter()
+    pixels = read()
+    spatial = pixels.reshape(pixels.shape[store.grid.separate_axes :])
+    called = time.perf_counter()
+    labels = segmenter(spatial)
+    returned = time.perf_counter()
+    found = compact(labels, spatial.shape, tile, store.grid.separate_axes, name)
+    bands = _cut_bands(store, tile, found)
+    record = TileRecord(
+        index=tile.index,
+        n_objects=len(found.sizes),
+        model_seconds=returned - called,
+        seconds=time.perf_counter() - began,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        staged_at=time.time(),
+        bands=[f"{axis}/{side}" for axis, side in bands],
+    )
+    return StagingTile(store, tile, found, bands, record)
+
+
+def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
+    bands: Bands = {}
+    for axis, side in store.band_keys:
+        band = store.grid.band(tile, axis, side)
+        if band is not None:
+            bands[axis, side] = found.region(band.within(tile.read))
+    return bands
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that others see either nothing or all of it.
+
+    Parameters
+    ----------
+    path : Path
+    data : bytes
+    durable : bool, default True
+        Also survive a loss of power: the bytes reach the disk before the name does.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """An array as the bytes of an .npy file."""
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _create_array(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
+    import tensorstore as ts
+
+    ts.open(
+        _spec(path)
+        | {
+            "metadata": {
+                "shape": list(shape),
+                "data_type": "uint32",
+                "fill_value": 0,
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+                "codecs": [
+                    {"name": "bytes", "configuration": {"endian": "little"}},
+                    {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
+                ],
+            }
+        },
+        create=True,
+        open=True,
+    ).result()
+
+
+def _spec(path: Path) -> dict[str, Any]:
+    # Every chunk is stored, also an empty one: "marker there, chunk missing" then always means damage.
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path) + "/"},
+        "store_data_equal_to_fill_value": True,
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _handle(path: Path) -> ts.TensorStore:
+    import tensorstore as ts
+
+    return ts.open(_spec(path), open=True, assume_cached_metadata=False).result()

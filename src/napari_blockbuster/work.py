@@ -1,0 +1,199 @@
+"""What runs for each tile: staging it, comparing it with its neighbours, writing it merged.
+
+Each class is a `napari_blockbuster.execution.Work`: sent to a worker once, called for many tiles.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .images import ImageSource
+from .merge import Merge
+from .models.base import Model, Segmenter
+from .ome_zarr import LabelsWriter
+from .seams import close_seams, compare_missing
+from .stage import StageStore, StagingTile, TileFailure, TileRecord, stage_tile
+from .tiling import Neighbour
+
+__all__ = ["CompareWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
+
+
+@dataclass
+class StageWork:
+    """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
+
+    store: StageStore
+    model: Model
+    source: ImageSource | None
+    """None on a worker that gets its pixels with each task."""
+    _local_source: ImageSource | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, store: StageStore, model: Model, source: ImageSource) -> StageWork:
+        return cls(store, model, source if source.shippable else None, source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_local_source": None}
+
+    @property
+    def functions(self) -> list[Any]:
+        """Functions of the user's that must travel to a worker."""
+        function = getattr(self.model, "function", None)
+        return [] if function is None else [function]
+
+    def ahead(self, item: int) -> Callable[[], np.ndarray]:
+        assert self._local_source is not None
+        if self.store.is_staged(item):
+            return _never_read
+        reading: Callable[[], np.ndarray] = self._local_source.prefetch(self.store.grid[item].read).result
+        return reading
+
+    def ship(self, item: int) -> Callable[[], np.ndarray] | None:
+        if self.source is not None:
+            return None
+        assert self._local_source is not None
+        pixels: Callable[[], np.ndarray] = self._local_source.part(self.store.grid[item].read).read
+        return pixels
+
+    def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], TileRecord | TileFailure]:
+        tile = self.store.grid[item]
+        read = payload if payload is not None else functools.partial(self._read, item)
+        staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
+        if isinstance(staging, TileRecord):
+            return lambda: staging
+        return functools.partial(self._finish, staging)
+
+    def _read(self, item: int) -> np.ndarray:
+        assert self.source is not None
+        return self.source.read(self.store.grid[item].read)
+
+    def _segment(self, pixels: np.ndarray) -> np.ndarray:
+        return load_once(self.model)(pixels)
+
+    def _finish(self, staging: StagingTile) -> TileRecord:
+        record = staging.finish()
+        close_seams(self.store, record.index, staging.bands)
+        return record
+
+    def lost(self, item: int, error: BaseException) -> TileFailure:
+        """Keep the reason beside the stage; the run goes on."""
+        failure = TileFailure.of(item, error)
+        self.store.fail(failure)
+        return failure
+
+
+def _never_read() -> np.ndarray:
+    raise AssertionError("a staged tile needs no pixels")
+
+
+def _name(model: Model) -> str:
+    function = getattr(model, "function", None)
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return f"function {name!r}" if function is not None else f"model {model.family!r}"
+
+
+_loaded: list[tuple[Model, Segmenter]] = []
+
+
+def load_once(model: Model) -> Segmenter:
+    """The model's segmenter, built on first use and kept for as long as this process runs the same model.
+
+    One is kept, not more: two networks on one GPU would take the memory that the tiles need.
+    """
+    for known, segmenter in _loaded:
+        if known is model or known == model:
+            return segmenter
+    segmenter = model.load()
+    _loaded[:] = [(model, segmenter)]
+    return segmenter
+
+
+@dataclass
+class CompareWork:
+    """Compare pairs of staged tiles that no worker compared (their run was cut short)."""
+
+    store: StageStore
+    pairs: dict[int, list[Neighbour]]
+
+    def ahead(self, item: int) -> list[Neighbour]:
+        return self.pairs[item]
+
+    ship = ahead
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"pairs": {}}
+
+    def __call__(self, item: int, payload: list[Neighbour]) -> Callable[[], int]:
+        return functools.partial(compare_missing, self.store, payload)
+
+    def lost(self, item: int, error: BaseException) -> int:
+        raise error
+
+
+@dataclass
+class WriteTileWork:
+    """Relabel staged tiles and write them, with their share of the pyramid."""
+
+    store: StageStore
+    writer: LabelsWriter
+    merged: Merge | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"merged": None}
+
+    def ship(self, item: int) -> tuple[np.ndarray, Any]:
+        assert self.merged is not None
+        return self.merged.table(item), None
+
+    def ahead(self, item: int) -> tuple[np.ndarray, Any]:
+        assert self.merged is not None
+        return self.merged.table(item), self.store.read_labels(self.store.grid[item])
+
+    def __call__(self, item: int, payload: tuple[np.ndarray, Any]) -> Callable[[], int]:
+        table, reading = payload
+        tile = self.store.grid[item]
+        labels = (reading or self.store.read_labels(tile)).result()
+        pending = self.writer.write_tile(tile, relabel(labels, table))
+        return functools.partial(_wait, pending, item)
+
+    def lost(self, item: int, error: BaseException) -> int:
+        raise error
+
+
+@dataclass
+class WriteBlockWork:
+    """Write blocks of the pyramid's coarse levels, from the level below."""
+
+    writer: LabelsWriter
+    blocks: list[Any]
+
+    def ahead(self, item: int) -> Any:
+        return self.blocks[item]
+
+    ship = ahead
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"blocks": []}
+
+    def __call__(self, item: int, payload: Any) -> Callable[[], int]:
+        self.writer.write_block(*payload)
+        return lambda: item
+
+    def lost(self, item: int, error: BaseException) -> int:
+        raise error
+
+
+def _wait(pending: Any, item: int) -> int:
+    pending.result()
+    return item
+
+
+def relabel(labels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Merged labels of a tile: ``table[labels]``, uint32 (or uint64, as the table)."""
+    merged: np.ndarray = np.take(table, labels)
+    return merged
