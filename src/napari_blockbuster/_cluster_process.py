@@ -39,17 +39,24 @@ async def _serve(plan: dict[str, Any]) -> None:
 
 
 def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
-    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another.
+    return {"CUDA_VISIBLE_DEVICES": plan["gpus"][worker]} if plan["gpus"] else {}
+
+
+def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
+    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another. Its libraries read
+    # these when they load, so they are set before a worker is spawned.
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    environment = dict.fromkeys(variables, str(plan["threads"]))
-    if plan["gpus"]:
-        environment["CUDA_VISIBLE_DEVICES"] = plan["gpus"][worker]
-    return environment
+    return {
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(plan["threads"])),
+        # Memory is bounded by the window of tiles in flight; spilling a tile to disk would only hide a leak.
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.target": False,
+    }
 
 
 if __name__ == "__main__":
     import dask
 
-    # Memory is bounded by the window of tiles in flight; spilling a tile to disk would only hide a leak.
-    dask.config.set({"distributed.worker.memory.spill": False, "distributed.worker.memory.target": False})
-    asyncio.run(_serve(json.loads(sys.argv[1])))
+    plan = json.loads(sys.argv[1])
+    dask.config.set(_configuration(plan))
+    asyncio.run(_serve(plan))

@@ -119,7 +119,9 @@ def _whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
     if not np.isfinite(array).all():
         bad = array[~np.isfinite(array)].ravel()[0]
         raise LabelsError(f"{where} {bad} among its labels; labels must be finite integers, 0 for background")
-    whole = array.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        # Beyond int64 the cast gives nonsense, which the comparison below finds.
+        whole = array.astype(np.int64)
     if (whole != array).any():
         bad = array[whole != array].ravel()[0]
         raise LabelsError(
