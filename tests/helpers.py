@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_blockbuster.merge import Merge, merge
+from napari_blockbuster.objects import LabelTableCache
 from napari_blockbuster.seams import close_seams, gather_evidence
 from napari_blockbuster.stage import StageStore, StagingTile, stage_tile
 from napari_blockbuster.tiling import Tile, TileGrid
@@ -45,8 +46,7 @@ def stage_tiles(
 def merge_store(store: StageStore, **options: object) -> Merge:
     """Merge all staged tiles."""
     staged = store.indices("tiles")
-    counts = np.array([store.record(i).n_objects if i in staged else 0 for i in range(len(store.grid))])
-    return merge(gather_evidence(store, staged), counts, **options)
+    return merge(gather_evidence(store, staged), LabelTableCache(store).table(staged), **options)
 
 
 def assemble(store: StageStore, merged: Merge) -> np.ndarray:

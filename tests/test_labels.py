@@ -30,10 +30,22 @@ def test_ids_are_compacted_and_objects_keep_their_voxels(seed: int, dtype: str, 
     core = full[TILE.trim]
     kept = np.unique(core[core != 0])
     assert found.labels.dtype == np.uint32
-    assert len(found.sizes) == len(kept)
+    assert len(found.objects) == len(kept)
     for new, old in enumerate(kept, 1):
         np.testing.assert_array_equal(found.labels == new, core == old)
-        assert found.sizes[new - 1] == (core == old).sum()
+        assert found.objects["core"][new - 1] == (core == old).sum()
+        assert found.objects["read"][new - 1] == (full == old).sum()
+
+
+def test_objects_cut_by_an_inner_border_of_the_read_box_are_marked() -> None:
+    full = np.zeros(SHAPE, int)
+    full[0:2, 5:7] = 1  # at the image's own edge: whole
+    full[-2:, 5:7] = 2  # at the lower border of the read box, inside the image: cut
+    full[6, 6:9] = 3
+    found = compact(full, SHAPE, TILE, 0, "f", GRID.shape)
+    assert found.objects["cut"].tolist() == [False, False]
+    assert (found.typical_size, found.n_whole) == (3.5, 2)
+    assert found.objects["read"].tolist() == [4, 3]
 
 
 def test_an_id_that_lives_in_the_halo_alone_becomes_background_in_the_bands() -> None:

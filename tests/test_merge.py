@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_blockbuster.merge import merge
+from napari_blockbuster.merge import Merge, merge
+from napari_blockbuster.objects import LabelTable
 from napari_blockbuster.seams import evidence_dtype
 
 
@@ -24,8 +25,12 @@ def evidence(*rows: tuple[int, int, int, int]) -> np.ndarray:
     return table
 
 
+def run(table: np.ndarray, counts: object, **options: object) -> Merge:
+    return merge(table, LabelTable.of_counts(np.asarray(counts)), **options)
+
+
 def test_a_chain_over_tiles_is_one_object() -> None:
-    merged = merge(evidence((0, 1, 1, 1), (1, 1, 2, 2)), np.array([2, 1, 3]))
+    merged = run(evidence((0, 1, 1, 1), (1, 1, 2, 2)), np.array([2, 1, 3]))
     assert merged.n_labels == 6
     assert merged.n_objects == 4
     assert merged.table(0).tolist() == [0, 1, 2]
@@ -37,23 +42,23 @@ def test_a_chain_over_tiles_is_one_object() -> None:
 def test_cut_and_join_overrule_the_rule() -> None:
     table = evidence((0, 1, 1, 1))
     counts = np.array([2, 2])
-    assert merge(table, counts).n_objects == 3
-    cut = merge(table, counts, cut=[((1, 1), (0, 1))])
+    assert run(table, counts).n_objects == 3
+    cut = run(table, counts, cut=[((1, 1), (0, 1))])
     assert cut.n_objects == 4
     assert not cut.joined.any()
-    joined = merge(table, counts, rule="none", join=[((0, 2), (1, 2)), ((0, 1), (1, 1))])
+    joined = run(table, counts, rule="none", join=[((0, 2), (1, 2)), ((0, 1), (1, 1))])
     assert joined.n_objects == 2
     assert joined.joined.all()
 
 
 def test_join_reaches_beyond_the_evidence() -> None:
-    merged = merge(evidence(), np.array([3, 0, 1]), join=[((0, 1), (0, 3)), ((0, 2), (2, 1))])
+    merged = run(evidence(), np.array([3, 0, 1]), join=[((0, 1), (0, 3)), ((0, 2), (2, 1))])
     assert merged.table(0).tolist() == [0, 1, 2, 1]
     assert merged.table(2).tolist() == [0, 2]
 
 
 def test_numbers_that_are_not_sequential_are_those_of_first_labels() -> None:
-    merged = merge(evidence((0, 1, 1, 1)), np.array([2, 2]), sequential=False)
+    merged = run(evidence((0, 1, 1, 1)), np.array([2, 2]), sequential=False)
     assert merged.table(0).tolist() == [0, 1, 2]
     assert merged.table(1).tolist() == [0, 1, 4]
 
@@ -75,7 +80,7 @@ def test_numbering_is_sequential_and_follows_first_members(seed: int) -> None:
         for low in range(7)
         if counts[low] and counts[low + 1] and rng.random() < 0.7
     ]
-    merged = merge(evidence(*rows), counts)
+    merged = run(evidence(*rows), counts)
     ids = merged.new_ids[1:]
     assert set(ids.tolist()) == set(range(1, merged.n_objects + 1))
     _, first = np.unique(ids, return_index=True)
@@ -93,4 +98,4 @@ def test_numbering_is_sequential_and_follows_first_members(seed: int) -> None:
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        merge(evidence((0, 1, 1, 1)), np.array([1, 1]), **options)
+        run(evidence((0, 1, 1, 1)), np.array([1, 1]), **options)

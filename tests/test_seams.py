@@ -23,7 +23,7 @@ def pairs_only(table: np.ndarray) -> np.ndarray:
 def test_columns_of_one_object_across_one_face(tmp_path: Path) -> None:
     image = np.zeros((20, 30), np.int32)
     image[5:9, 8:13] = 1  # columns 8..12; the seam lies at 10
-    grid = TileGrid(image.shape, (20, 10), 6, band_depth=4)
+    grid = TileGrid(image.shape, (20, 10), 8, band_depth=4)
     store = stage_all(tmp_path / "s", grid, image, lambda x: x.copy())
     rows = pairs_only(gather_evidence(store, range(3)))
     assert len(rows) == 1
@@ -39,7 +39,7 @@ def test_columns_of_one_object_across_one_face(tmp_path: Path) -> None:
 
 def test_disagreement_is_measured_in_the_band_of_both(tmp_path: Path) -> None:
     """The low tile sees columns 6..11, the high tile 8..13: they share 8..11 of 6..13."""
-    grid = TileGrid((10, 20), (10, 10), 6, band_depth=4)
+    grid = TileGrid((10, 20), (10, 10), 8, band_depth=4)
     seen = {0: slice(6, 12), 1: slice(8, 14)}
 
     def segmenter(tile, pixels):
@@ -55,7 +55,7 @@ def test_disagreement_is_measured_in_the_band_of_both(tmp_path: Path) -> None:
 
 def test_an_id_in_a_trimmed_halo_alone_bridges_nothing(tmp_path: Path) -> None:
     """The high tile fuses two cells in its halo; only what it writes may speak."""
-    grid = TileGrid((10, 20), (10, 10), 6, band_depth=6)
+    grid = TileGrid((10, 20), (10, 10), 10, band_depth=6)
 
     def segmenter(tile, pixels):
         whole = np.zeros(grid.shape, int)

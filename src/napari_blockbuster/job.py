@@ -18,6 +18,7 @@ from .images import ImageSource, open_image, source_from_description
 from .lock import holding
 from .merge import Merge, PairOfLabels, merge
 from .models import Model, as_model, model_from_settings
+from .objects import LabelTable, LabelTableCache
 from .seams import gather_evidence, missing_pairs
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore, TileFailure, TileRecord, write_atomically
@@ -87,7 +88,7 @@ class Job:
         self._cancelled = threading.Event()
         self._queue: TileQueue | None = None
         self._evidence: tuple[frozenset[int], np.ndarray] | None = None
-        self._counts: dict[int, int] = {}
+        self._labels = LabelTableCache(self.store)
 
     # ---------------------------------------------------------------- making
     @classmethod
@@ -103,7 +104,7 @@ class Job:
         level: int = 0,
         axes: str | None = None,
         overwrite: bool = False,
-        band_depth: int = 8,
+        band_depth: int = 16,
     ) -> Job:
         """Set up a run, or go on with the one in the job folder if it is the same.
 
@@ -122,7 +123,7 @@ class Job:
             See `napari_blockbuster.images.open_image`.
         overwrite : bool, default False
             Replace an existing output, and a job folder of another run.
-        band_depth : int, default 8
+        band_depth : int, default 16
             See `TileGrid`.
 
         Raises
@@ -302,17 +303,9 @@ class Job:
         return self.source, self.model
 
     # --------------------------------------------------------------- merging
-    def counts(self) -> np.ndarray:
-        """Labels of each tile of the grid, 0 where none are staged: int64."""
-        staged = self.staged()
-        for index in [i for i in self._counts if i not in staged]:
-            del self._counts[index]
-        for index in staged - self._counts.keys():
-            self._counts[index] = self.store.record(index).n_objects
-        counts = np.zeros(self.n_tiles, np.int64)
-        for index, n in self._counts.items():
-            counts[index] = n
-        return counts
+    def labels_table(self) -> LabelTable:
+        """The labels of the tiles staged so far: how many in each tile, and how large."""
+        return self._labels.table(self.staged())
 
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """The evidence table of the tiles staged so far (see `napari_blockbuster.seams.evidence_dtype`).
@@ -360,7 +353,7 @@ class Job:
         self._check_stage()
         merged = merge(
             self.evidence(client),
-            self.counts(),
+            self.labels_table(),
             rule=rule,
             min_iou=min_iou,
             connectivity=connectivity,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .rules import DEFAULT_MIN_IOU, RULES, decide
+from .objects import LabelTable
+from .rules import DEFAULT_MIN_IOU, RULES, agreement, decide
 
 __all__ = ["Merge", "PairOfLabels", "merge"]
 
@@ -15,7 +16,7 @@ PairOfLabels = tuple[tuple[int, int], tuple[int, int]]
 """Two labels of two tiles: ``((tile, id), (tile, id))``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Merge:
     """The outcome of a merge: a new id for each label of each tile.
 
@@ -31,8 +32,11 @@ class Merge:
         The evidence (`napari_blockbuster.seams.evidence_dtype`), rows of pairs only.
     joined : numpy.ndarray of bool
         For each row of `seams`, whether the pair was taken as one object.
-    offsets : numpy.ndarray
-        int64, one entry per tile and one more: label ``k`` of tile ``t`` is number ``offsets[t] + k`` of all.
+    agreement : numpy.ndarray
+        For each row of `seams`, the largest `min_iou` at which the rule still joins it (0: never; empty for rules
+        without a threshold).
+    labels_table : LabelTable
+        The labels before the merge: counts, sizes, offsets.
     new_ids : numpy.ndarray
         uint32 (uint64 beyond 2^32 objects), ``n_labels + 1`` entries: the merged id of each label, 0 for background.
     cut, join : tuple
@@ -46,7 +50,8 @@ class Merge:
     n_labels: int
     seams: np.ndarray
     joined: np.ndarray
-    offsets: np.ndarray
+    agreement: np.ndarray
+    labels_table: LabelTable
     new_ids: np.ndarray
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
@@ -56,16 +61,20 @@ class Merge:
         """How many labels were absorbed into another: labels minus objects."""
         return self.n_labels - self.n_objects
 
+    def __repr__(self) -> str:
+        return f"Merge(rule={self.rule!r}, n_labels={self.n_labels}, n_objects={self.n_objects}, seams={len(self.seams)})"
+
     def table(self, tile: int) -> np.ndarray:
         """A tile's look-up table: ``table[local id]`` is the merged id, and ``table[0]`` is 0."""
-        table = np.zeros(int(self.offsets[tile + 1] - self.offsets[tile]) + 1, self.new_ids.dtype)
-        table[1:] = self.new_ids[self.offsets[tile] + 1 : self.offsets[tile + 1] + 1]
+        start, stop = self.labels_table.offsets[tile : tile + 2]
+        table = np.zeros(int(stop - start) + 1, self.new_ids.dtype)
+        table[1:] = self.new_ids[start + 1 : stop + 1]
         return table
 
 
 def merge(
     evidence: np.ndarray,
-    counts: np.ndarray,
+    labels: LabelTable,
     *,
     rule: str = "overlap",
     min_iou: float | None = None,
@@ -80,8 +89,8 @@ def merge(
     ----------
     evidence : numpy.ndarray
         Rows of `napari_blockbuster.seams.evidence_dtype`.
-    counts : numpy.ndarray
-        Number of labels of each tile of the grid; 0 for tiles that are not staged.
+    labels : LabelTable
+        The labels of each tile of the grid.
     rule : {"overlap", "face", "touch", "none"}
         See `napari_blockbuster.rules`.
     min_iou : float, optional
@@ -108,22 +117,21 @@ def merge(
     """
     _check(rule, min_iou, connectivity)
     threshold = DEFAULT_MIN_IOU.get(rule, 0.0) if min_iou is None else float(min_iou)
-    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     seams = evidence[evidence["low_id"] > 0]
     cut, join = tuple(_normalised(p) for p in cut), tuple(_normalised(p) for p in join)
-    low = _numbers(offsets, seams["low"], seams["low_id"])
-    high = _numbers(offsets, seams["high"], seams["high_id"])
-    extra_low, extra_high = _numbers_of(offsets, counts, join)
-    joined = decide(rule, seams, threshold, connectivity)
+    low, high = (labels.numbers(seams[side], seams[f"{side}_id"]) for side in ("low", "high"))
+    extra_low, extra_high = _numbers_of(labels, join)
+    score = agreement(rule, seams, labels) if rule in DEFAULT_MIN_IOU else np.zeros(0)
+    joined = decide(rule, seams, threshold, connectivity, score)
     joined |= _named(low, high, extra_low, extra_high)
-    joined &= ~_named(low, high, *_numbers_of(offsets, counts, cut))
-    n_labels = int(offsets[-1])
+    joined &= ~_named(low, high, *_numbers_of(labels, cut))
+    n_labels = int(labels.offsets[-1])
     component = _components(n_labels, np.append(low[joined], extra_low), np.append(high[joined], extra_high))
     n_objects = int(component.max(initial=-1)) + 1
     new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
     new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
     return Merge(
-        rule, threshold, connectivity, n_objects, n_labels, seams, joined, offsets, new_ids, cut, join
+        rule, threshold, connectivity, n_objects, n_labels, seams, joined, score, labels, new_ids, cut, join
     )
 
 
@@ -147,23 +155,12 @@ def _normalised(pair: Sequence[Sequence[int]]) -> PairOfLabels:
     return first, second
 
 
-def _numbers(offsets: np.ndarray, tiles: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Labels counted through all tiles, from 0."""
-    numbers: np.ndarray = offsets[tiles] + ids.astype(np.int64) - 1
-    return numbers
-
-
-def _numbers_of(
-    offsets: np.ndarray, counts: np.ndarray, pairs: Sequence[PairOfLabels]
-) -> tuple[np.ndarray, np.ndarray]:
+def _numbers_of(labels: LabelTable, pairs: Sequence[PairOfLabels]) -> tuple[np.ndarray, np.ndarray]:
     for tile, label in (end for pair in pairs for end in pair):
-        if not (0 <= tile < len(counts) and 1 <= label <= counts[tile]):
+        if not (0 <= tile < len(labels.counts) and 1 <= label <= labels.counts[tile]):
             raise ValueError(f"label {label} of tile {tile} does not exist: cut and join take ((tile, id), (tile, id))")
     table = np.array(pairs, np.int64).reshape(-1, 2, 2)
-    return (
-        _numbers(offsets, table[:, 0, 0], table[:, 0, 1]),
-        _numbers(offsets, table[:, 1, 0], table[:, 1, 1]),
-    )
+    return labels.numbers(table[:, 0, 0], table[:, 0, 1]), labels.numbers(table[:, 1, 0], table[:, 1, 1])
 
 
 def _named(low: np.ndarray, high: np.ndarray, named_low: np.ndarray, named_high: np.ndarray) -> np.ndarray:

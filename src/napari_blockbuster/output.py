@@ -14,12 +14,13 @@ import numpy as np
 
 from .execution import TileQueue, run
 from .images import ImageSource
+from .labels import lookup
 from .merge import Merge
 from .ome_zarr import LabelsWriter, open_labels, put_in_place
 from .spec import JobError
 from .stage import StageStore, write_atomically
 from .tiling import TileGrid
-from .work import WriteBlockWork, WriteTileWork, relabel
+from .work import WriteBlockWork, WriteTileWork
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -70,7 +71,7 @@ class Result:
         return f"Result({str(self.path)!r}, n_objects={self.n_objects}{gaps})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StagedMerge(Merge):
     """A merge of a job's staged tiles: all that `Merge` says, and the merged labels before anything is written."""
 
@@ -105,7 +106,7 @@ def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
     table = merged.table(index)
     if len(table) == 1:
         return np.zeros(tile.core.shape, table.dtype)
-    return relabel(store.read_labels(tile).result(), table)
+    return lookup(table, store.read_labels(tile).result())
 
 
 # -------------------------------------------------------------------------------------------------------------- places
@@ -198,8 +199,8 @@ def write_output(
     target = Path(job.spec.output)
     if target.exists() and not overwrite:
         raise FileExistsError(f"the output {target} exists; pass overwrite=True (--overwrite) to replace it")
-    counts = job.counts()
-    if not np.array_equal(np.diff(merged.offsets), counts):
+    counts = job.labels_table().counts
+    if not np.array_equal(merged.labels_table.counts, counts):
         raise JobError("tiles were staged since this merge was made; call merge() again before write()")
     temporary = target.with_name(f".{target.name}.part")
     # A part that an interrupted write left behind is of no use: nothing says which of its blocks are complete.

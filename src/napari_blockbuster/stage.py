@@ -1,10 +1,10 @@
 """The stage: every tile's labels on disk before anything is merged, and `stage_tile`, the one function that runs a model.
 
-Layout of a stage folder (zarr v3, one chunk per tile, so that no two writers share a file)::
+Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two writers share a file)::
 
     labels/                 uint32, the image's shape: ids 1..n of each tile's core
     bands/<axis>/<side>/    uint32: what a tile says on both sides of a face of its core
-    objects/<tile>.npy      voxels of each object in the core: uint32, n entries
+    objects/<tile>.npy      size of each object (`napari_blockbuster.labels.OBJECT`), n entries
     seams/<tile>.npy        evidence, written by `napari_blockbuster.seams`
     tiles/<tile>.json       the marker, written last and atomically: with it, the tile is staged
     failed/<tile>.json      why a tile has no labels
@@ -53,12 +53,16 @@ class TileRecord:
         Where the model ran.
     staged_at : float
         Seconds since the epoch.
-    bands : dict
-        Bytes on disk are not recorded; this lists the bands that the tile stored, as ``"axis/side"``.
+    typical_size, n_whole : float, int
+        Median voxels of the objects that no inner border of the read box cuts, and how many those are.
+    bands : list of str
+        The bands that the tile stored, as ``"axis/side"``.
     """
 
     index: int
     n_objects: int
+    typical_size: float = 0.0
+    n_whole: int = 0
     model_seconds: float = 0.0
     seconds: float = 0.0
     host: str = ""
@@ -185,10 +189,10 @@ class StageStore:
         """Why a tile failed."""
         return TileFailure(**json.loads(self.path("failed", index).read_bytes()))
 
-    def object_sizes(self, index: int) -> np.ndarray:
-        """Voxels of each object of a tile's core: uint32, one entry per id from 1."""
-        sizes: np.ndarray = np.load(self.path("objects", index, "npy"), allow_pickle=False)
-        return sizes
+    def objects(self, index: int) -> np.ndarray:
+        """Sizes of a tile's objects: one `napari_blockbuster.labels.OBJECT` for each id from 1."""
+        objects: np.ndarray = np.load(self.path("objects", index, "npy"), allow_pickle=False)
+        return objects
 
     def fail(self, failure: TileFailure) -> None:
         """Record a failure beside the stage."""
@@ -209,13 +213,13 @@ class StagingTile:
 
     def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
-        self._sizes = found.sizes
+        self._objects = found.objects
         self._writes = store.write(tile, found.labels, bands)
 
     def finish(self) -> TileRecord:
         """Wait for the writes, then write the marker: only now does the tile count."""
         index = self.tile.index
-        write_atomically(self.store.path("objects", index, "npy"), npy_bytes(self._sizes), durable=False)
+        write_atomically(self.store.path("objects", index, "npy"), npy_bytes(self._objects), durable=False)
         for future in self._writes:
             future.result()
         marker = json.dumps(asdict(self.record)).encode()
@@ -264,11 +268,13 @@ def stage_tile(
     called = time.perf_counter()
     labels = segmenter(spatial)
     returned = time.perf_counter()
-    found = compact(labels, spatial.shape, tile, store.grid.separate_axes, name)
+    found = compact(labels, spatial.shape, tile, store.grid.separate_axes, name, store.grid.shape)
     bands = _cut_bands(store, tile, found)
     record = TileRecord(
         index=tile.index,
-        n_objects=len(found.sizes),
+        n_objects=len(found.objects),
+        typical_size=found.typical_size,
+        n_whole=found.n_whole,
         model_seconds=returned - called,
         seconds=time.perf_counter() - began,
         host=socket.gethostname(),

@@ -157,8 +157,9 @@ class TileGrid:
         than one tile, so that a read box reaches its direct neighbours only.
     separate_axes : int, default 0
         How many leading axes (time) are cut into single planes that are never neighbours.
-    band_depth : int, default 8
-        How many voxels on each side of a face are compared between the two tiles (at most the halo).
+    band_depth : int, default 16
+        At most how many voxels on each side of a face are compared between the two tiles. Half the halo is compared if that is
+        less: near its outer border a read box is where models err.
 
     Raises
     ------
@@ -178,7 +179,7 @@ class TileGrid:
     tile_shape: tuple[int, ...]
     halo: tuple[int, ...] = (0,)
     separate_axes: int = 0
-    band_depth: int = 8
+    band_depth: int = 16
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class TileGrid:
         halo: int | Sequence[int] = 0,
         *,
         separate_axes: int = 0,
-        band_depth: int = 8,
+        band_depth: int = 16,
     ) -> None:
         shape = tuple(int(n) for n in shape)
         ndim = len(shape)
@@ -317,7 +318,7 @@ class TileGrid:
     # ---------------------------------------------------------------- bands
     def depth(self, axis: int) -> int:
         """Voxels on each side of a face that both of its tiles have segmented and compare."""
-        return min(self.band_depth, self.halo[axis])
+        return min(self.band_depth, -(-self.halo[axis] // 2))
 
     def band_thickness(self, axis: int) -> int:
         """Thickness of a stored band: at least the tile's own plane at the face."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .images import ImageSource
+from .labels import lookup
 from .merge import Merge
 from .models.base import Model, Segmenter
 from .ome_zarr import LabelsWriter
@@ -158,7 +159,7 @@ class WriteTileWork:
         table, reading = payload
         tile = self.store.grid[item]
         labels = (reading or self.store.read_labels(tile)).result()
-        pending = self.writer.write_tile(tile, relabel(labels, table))
+        pending = self.writer.write_tile(tile, lookup(table, labels))
         return functools.partial(_wait, pending, item)
 
     def lost(self, item: int, error: BaseException) -> int:
@@ -191,9 +192,3 @@ class WriteBlockWork:
 def _wait(pending: Any, item: int) -> int:
     pending.result()
     return item
-
-
-def relabel(labels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Merged labels of a tile: ``table[labels]``, uint32 (or uint64, as the table)."""
-    merged: np.ndarray = np.take(table, labels)
-    return merged

@@ -1,0 +1,38 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import hypothesis
+import numpy as np
+import pytest
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Machines that run tests are shared: how long an example takes says nothing about the code.
+hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.load_profile("shared-machine")
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Client]:
+    """A real cluster of two processes, shared by all tests that do not harm it."""
+    from napari_blockbuster import make_local_cluster
+
+    client, cluster = make_local_cluster(n_workers=2, memory_limit="2 GiB")
+    yield client
+    client.close()
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def blobs() -> np.ndarray:
+    """A small 3D image of bright blobs on a dark, slightly noisy ground: uint16, (48, 96, 80)."""
+    rng = np.random.default_rng(7)
+    field = ndimage.gaussian_filter(rng.standard_normal((48, 96, 80)), 3)
+    field = (field - field.min()) / np.ptp(field)
+    return (field**4 * 4000 + rng.random(field.shape) * 20).astype(np.uint16)
