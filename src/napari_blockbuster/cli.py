@@ -1,0 +1,370 @@
+"""The command line: ``napari-blockbuster segment | resume | merge | info | models | demo``.
+
+Exit codes: 0 done; 1 done, but tiles failed; 2 a mistake in the call, told in one line; 130 stopped by Ctrl-C;
+143 stopped by SIGTERM. A bug in the program shows its traceback.
+
+The engine is imported inside the commands, so that ``--help`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from . import __version__
+from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
+
+if TYPE_CHECKING:
+    from .models import Model
+
+__all__ = ["app", "main"]
+
+DONE, FAILED_TILES, MISTAKE, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+
+app = App(
+    name="napari-blockbuster",
+    help="Segment images larger than memory, tile by tile, with one consistent set of labels.",
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative=""),
+)
+app["--help"].group = app["--version"].group = "Other"
+
+Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+CREW, DECISION, WRITING = Crew(), Decision(), Writing()
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+@app.command
+def segment(
+    image: str,
+    /,
+    *,
+    model: str = "voronoi-otsu",
+    settings: Settings = (),
+    output: Output = None,
+    tile: Voxels = None,
+    halo: Voxels = None,
+    channel: int | str | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    crew: Crew = CREW,
+    decision: Decision = DECISION,
+    keep_stage: bool = False,
+    writing: Writing = WRITING,
+) -> int:
+    """Segment an image. Interrupted, the same call goes on where it was.
+
+    Parameters
+    ----------
+    image
+        OME-Zarr, zarr or TIFF: a path or URL.
+    model
+        Name of a model; `napari-blockbuster models` lists them.
+    settings
+        Settings of the model, as diameter=18; `napari-blockbuster models NAME` lists them.
+    output
+        OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr beside the image.
+    tile
+        Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
+    halo
+        Context around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
+    channel
+        Channel to segment, by number or name; needed where the image has several.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes where the image does not say, as tczyx.
+    keep_stage
+        Keep the tiles after the run, to merge again with another rule.
+    """
+    plan = Plan(crew, decision, writing, keep_stage)
+    from .job import Job
+
+    job = Job.create(
+        image,
+        _make_model(model, settings),
+        output,
+        tile_shape=_voxels(tile),
+        halo=_voxels(halo),
+        channel=channel,
+        level=level,
+        axes=axes,
+        overwrite=writing.overwrite,
+    )
+    return report(run_job(job, plan))
+
+
+@app.command
+def resume(
+    job: Path,
+    /,
+    *,
+    crew: Crew = CREW,
+    decision: Decision = DECISION,
+    keep_stage: bool = False,
+    writing: Writing = WRITING,
+) -> int:
+    """Go on with a run that was interrupted; tiles that failed are tried again.
+
+    Parameters
+    ----------
+    job
+        The job folder, or the output that it stands beside.
+    keep_stage
+        Keep the tiles after the run, to merge again with another rule.
+    """
+    plan = Plan(crew, decision, writing, keep_stage)
+    from .job import Job
+
+    opened = Job.open(job)
+    if not (opened.store.folder / "labels").exists() and Path(opened.spec.output).exists():
+        print(f"nothing to resume: the result is complete, {opened.spec.output}")
+        return DONE
+    check_free(opened, writing)
+    return report(run_job(opened, plan))
+
+
+@app.command
+def merge(
+    job: Path,
+    /,
+    *,
+    decision: Decision = DECISION,
+    output: Output = None,
+    discard_stage: bool = False,
+    writing: Writing = WRITING,
+) -> int:
+    """Merge staged tiles again with another rule. The model does not run.
+
+    Parameters
+    ----------
+    job
+        The job folder, or the output that it stands beside; its tiles must have been kept (--keep-stage).
+    output
+        Another place for these labels. Default: the output of the job.
+    discard_stage
+        Delete the tiles when the result is complete and in place.
+    """
+    from .job import Job
+
+    opened = Job.open(job)
+    # Relabelling is quick: starting processes would take longer than it does for all but the largest jobs.
+    crew = Crew(workers=None if opened.n_tiles > 500 else 0)
+    plan = Plan(crew, decision, writing, keep_stage=not discard_stage, stage=False)
+    if output is not None:
+        _redirect(opened, output, writing.overwrite)
+    check_free(opened, writing)
+    return report(run_job(opened, plan))
+
+
+@app.command
+def info(
+    path: str,
+    /,
+    *,
+    model: str = "voronoi-otsu",
+    channel: int | str | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Tell what is known of a job (settings, tiles, disk, merge) or of an image (axes, chunks, suggested tile).
+
+    Parameters
+    ----------
+    path
+        A job folder, an output that stands beside one, or an image.
+    model
+        For an image: the model that tile and halo are suggested for.
+    channel
+        For an image: the channel that would be segmented.
+    level
+        For an image: the resolution level that would be segmented.
+    axes
+        For an image: names of the axes where it does not say, as tczyx.
+    json_
+        Print JSON.
+    """
+    from .info import describe_image, describe_job, find_job
+
+    folder = find_job(path)
+    if folder is not None:
+        rows = describe_job(folder)
+    else:
+        rows = describe_image(path, _make_model(model, ()), channel=channel, level=level, axes=axes)
+    if json_:
+        print(json.dumps(dict(rows), indent=2))
+    else:
+        print_rows(rows)
+    return DONE
+
+
+@app.command
+def models(name: str | None = None, /) -> int:
+    """List the models, or the settings of one.
+
+    Parameters
+    ----------
+    name
+        Name of a model.
+    """
+    from .info import describe_model, describe_models
+
+    if name is None:
+        print_rows(describe_models())
+        return DONE
+    heading, rows = describe_model(name)
+    print_rows(rows, heading)
+    return DONE
+
+
+@app.command
+def demo(
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo-output"), *, workers: int = 2
+) -> int:
+    """Segment a small real image of nuclei in 3D, and draw the result.
+
+    Parameters
+    ----------
+    output
+        Folder for image, labels and picture; what an earlier demo left in it is replaced.
+    workers
+        Processes on this machine.
+    """
+    from .demo import run_demo
+
+    return run_demo(output.absolute(), workers)
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+def _voxels(values: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+def _make_model(name: str, settings: Sequence[str]) -> Model:
+    from .models import get_model
+
+    return get_model(name, **dict(_setting(text) for text in settings))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes name=value, as diameter=18; got {text!r}")
+    key = key.replace("-", "_")
+    with contextlib.suppress(ValueError):
+        return key, json.loads(value)
+    return key, value
+
+
+def _redirect(job: Any, output: Path, overwrite: bool) -> None:
+    """Let a job write elsewhere; its folder keeps naming the place that it was made for."""
+    from .output import check_output
+
+    target = output.absolute()
+    if job.source is not None:
+        check_output(target, job.source, overwrite)
+    job.spec = job.spec.model_copy(update={"output": str(target)})
+
+
+# ---------------------------------------------------------------------------------------------------------------- main
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the same clean way out as Ctrl-C, with its own exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    code = DONE
+    with _stopping_cleanly() as terminated:
+        try:
+            code = int(app(words, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
+        except KeyboardInterrupt as stop:
+            code = TERMINATED if terminated else STOPPED
+            advice = f"; {stop.advice}" if isinstance(stop, Interrupted) else ""
+            print(f"stopped{advice}", file=sys.stderr)
+        except (cyclopts.CycloptsError, ValueError, OSError, RuntimeError, ImportError) as error:
+            if debug:
+                raise
+            if isinstance(error, BrokenPipeError):
+                _leave_pipe()
+            else:
+                print(f"error: {_one_line(error)}", file=sys.stderr)
+            code = MISTAKE
+    return code
+
+
+@contextlib.contextmanager
+def _stopping_cleanly() -> Iterator[list[int]]:
+    """Turn SIGTERM into an orderly stop; a second signal ends the process at once. Yields the SIGTERMs received."""
+    received: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        # The local cluster notices that its driver is gone, and stops by itself.
+        os._exit(TERMINATED if number == signal.SIGTERM else STOPPED)
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for each in numbers:
+            signal.signal(each, leave)
+        if number == signal.SIGTERM:
+            received.append(number)
+            raise _Terminated
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = [signal.signal(number, stop) for number in numbers]
+    except ValueError:
+        # Called from another thread than the first (a test, a service): signals are not ours to handle there.
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _leave_pipe() -> None:
+    # `napari-blockbuster info … | head` is no error; Python would complain again when it flushes at exit.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _one_line(error: BaseException) -> str:
+    """A message a shell user can act on, without line breaks."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    text = re.sub(r":\s*\n\s*", ": ", text)
+    return re.sub(r"\s*\n\s*", "; ", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,355 @@
+"""A job run from a terminal: its workers, its progress, the numbers at the end, and how to go on after a stop."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from .spec import JobError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from .job import Job
+    from .output import Result
+    from .progress import Progress
+
+__all__ = [
+    "Crew",
+    "Decision",
+    "Interrupted",
+    "Outcome",
+    "Plan",
+    "UsageError",
+    "Writing",
+    "check_free",
+    "command",
+    "print_rows",
+    "report",
+    "run_job",
+]
+
+
+class UsageError(ValueError):
+    """Options that cannot be used together, or a value that cannot be understood."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by the user or the system; finished tiles are on disk.
+
+    Attributes
+    ----------
+    advice : str
+        The command that goes on from here.
+    """
+
+    def __init__(self, advice: str) -> None:
+        super().__init__(advice)
+        self.advice = advice
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Crew:
+    """Who segments the tiles.
+
+    Attributes
+    ----------
+    workers
+        Processes on this machine; 0 runs in this process. Default: one per CPU, and none for a single tile.
+    gpu
+        One worker per GPU.
+    scheduler
+        Address of a dask cluster that runs already, as tcp://host:8786.
+    """
+
+    workers: int | None = None
+    gpu: bool = False
+    scheduler: str | None = None
+
+    def check(self) -> None:
+        """Refuse options that contradict each other."""
+        if self.scheduler is not None and (self.gpu or self.workers is not None):
+            raise UsageError("--scheduler uses the workers of that cluster; leave --workers and --gpu out")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers is {self.workers}; give a number of processes, or 0 for this process alone")
+        if self.gpu and self.workers == 0:
+            raise UsageError("--workers 0 runs in this process; leave it out to run one worker per GPU")
+
+    @contextlib.contextmanager
+    def at_work(self, n_tiles: int) -> Iterator[Client | None]:
+        """The client of a cluster that is closed at the end, however that comes; None for this process."""
+        self.check()
+        if self.scheduler is not None:
+            from .cluster import connect
+
+            client = connect(self.scheduler)
+            try:
+                yield client
+            finally:
+                client.close()
+            return
+        n_workers = self._processes(n_tiles)
+        if n_workers == 0:
+            yield None
+            return
+        from .cluster import make_local_cluster
+
+        client, cluster = make_local_cluster(use_gpu=self.gpu, n_workers=n_workers)
+        try:
+            yield client
+        finally:
+            # The workers go first, or the client would complain about a scheduler that left.
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+            cluster.close()
+
+    def _processes(self, n_tiles: int) -> int | None:
+        if self.workers is not None or self.gpu:
+            return self.workers
+        from .cluster import cpu_count
+
+        wanted = min(cpu_count(), n_tiles)
+        return wanted if wanted > 1 else 0
+
+    def options(self) -> list[str]:
+        """As typed on the command line."""
+        return _options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Decision:
+    """Which labels become one object.
+
+    Attributes
+    ----------
+    rule
+        Which labels are one object across a seam.
+    min_iou
+        Threshold of the rules overlap and face, from 0 to 1. Default: the rule's own.
+    connectivity
+        For the rule touch: 1 joins voxels that share a face, 2 an edge, 3 a corner.
+    """
+
+    rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
+    min_iou: float | None = None
+    connectivity: Literal[1, 2, 3] = 1
+
+    def check(self) -> None:
+        """Refuse what no merge takes: before the first tile, not after the last."""
+        if self.min_iou is not None and not 0 <= self.min_iou <= 1:
+            raise UsageError(f"--min-iou is {self.min_iou}; it is a share of the common area, from 0 to 1")
+
+    def options(self) -> list[str]:
+        """As typed on the command line."""
+        rule = None if self.rule == "overlap" else self.rule
+        connectivity = None if self.connectivity == 1 else self.connectivity
+        return _options(merge=rule, min_iou=self.min_iou, connectivity=connectivity)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Writing:
+    """How the result is written.
+
+    Attributes
+    ----------
+    overwrite
+        Replace an existing output.
+    ome_zarr
+        Version of the output: 0.5 is zarr v3 with shards, 0.4 is zarr v2.
+    quiet
+        No progress.
+    """
+
+    overwrite: bool = False
+    ome_zarr: Literal["0.5", "0.4"] = "0.5"
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+
+    def options(self) -> list[str]:
+        """As typed on the command line."""
+        version = None if self.ome_zarr == "0.5" else self.ome_zarr
+        return _options(overwrite=self.overwrite, ome_zarr=version, quiet=self.quiet)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run and how long its steps took.
+
+    Attributes
+    ----------
+    result : Result or None
+        None if no tile could be segmented: then nothing was written.
+    seconds : dict of str to float
+        Start of the workers, staging, merge, writing, total.
+    """
+
+    job: Job
+    result: Result | None
+    seconds: dict[str, float]
+    n_labels: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if tiles are missing from the result."""
+        return 0 if self.result is not None and not self.result.missing_tiles else 1
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The numbers, as (name, text)."""
+        from .progress import duration
+
+        total, result = self.job.n_tiles, self.result
+        done = total - (len(result.missing_tiles) if result is not None else total)
+        steps = ", ".join(f"{step} {duration(s)}" for step, s in self.seconds.items() if step != "total")
+        rows = [("tiles", f"{done} of {total}")]
+        if result is not None:
+            merges = self.n_labels - result.n_objects
+            rows.append(("objects", f"{result.n_objects}"))
+            rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
+        rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
+        rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
+        return rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for besides the job itself."""
+
+    crew: Crew
+    decision: Decision
+    writing: Writing
+    keep_stage: bool = False
+    stage: bool = True
+
+    def __post_init__(self) -> None:
+        self.crew.check()
+        self.decision.check()
+
+    def advice(self, job: Job) -> str:
+        """What an interruption left, and the command that goes on from there."""
+        words = [str(job.folder), *self.decision.options(), *self.writing.options()]
+        if not self.stage:
+            return f"no output was replaced; try again with: {command(['merge', *words])}"
+        keep = ["--keep-stage"] if self.keep_stage else []
+        again = command(["resume", *words, *self.crew.options(), *keep])
+        return f"{len(job.staged())} of {job.n_tiles} tiles are kept; go on with: {again}"
+
+
+def run_job(job: Job, plan: Plan) -> Outcome:
+    """Stage what is missing, merge, write.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C or SIGTERM; it says how to go on.
+    """
+    from .progress import Progress
+
+    watch = _Watch()
+    n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
+    try:
+        with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
+            watch.lap("workers" if client is not None else "")
+            if plan.stage:
+                bar.follow(job.stage(client, heartbeat=1.0))
+                watch.lap("tiles")
+            return _finish(job, client, plan, bar, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(plan.advice(job)) from None
+
+
+def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch) -> Outcome:
+    if not job.staged():
+        watch.stop()
+        return Outcome(job, None, watch.seconds)
+    decision, writing = plan.decision, plan.writing
+    merged = job.merge(decision.rule, decision.min_iou, decision.connectivity, client=client)
+    watch.lap("merge")
+    result = job.write(
+        merged,
+        client,
+        overwrite=writing.overwrite,
+        keep_stage=plan.keep_stage,
+        ome_zarr_version=writing.ome_zarr,
+        progress=bar.advance_to("writing"),
+    )
+    watch.lap("writing")
+    watch.stop()
+    return Outcome(job, result, watch.seconds, merged.n_labels)
+
+
+class _Watch:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        if step:
+            self.seconds[step] = now - self._last
+        self._last = now
+
+    def stop(self) -> None:
+        self.seconds["total"] = time.perf_counter() - self._began
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+def command(words: list[str]) -> str:
+    """A command line of this program, quoted for a shell."""
+    return shlex.join(["napari-blockbuster", *words])
+
+
+def _options(**values: Any) -> list[str]:
+    words: list[str] = []
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
+
+
+def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
+    """Aligned names and values on standard output, readable by people and by grep."""
+    width = max((len(name) for name, _ in rows), default=0)
+    if heading:
+        print(heading)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}".rstrip())
+
+
+def report(outcome: Outcome) -> int:
+    """Print the numbers of a run; returns the exit code."""
+    print_rows(outcome.rows())
+    failures = outcome.job.failed() if outcome.exit_code and _has_stage(outcome.job) else {}
+    for index, failure in list(failures.items())[:5]:
+        first = failure.message.strip().partition("\n")[0]
+        print(f"tile {index} failed: {failure.error}: {first}", file=sys.stderr)
+    if outcome.exit_code:
+        again = ["resume", str(outcome.job.folder), *(["--overwrite"] if outcome.result is not None else [])]
+        missing = len(outcome.result.missing_tiles) if outcome.result is not None else outcome.job.n_tiles
+        print(f"{missing} of {outcome.job.n_tiles} tiles failed; try again with: {command(again)}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _has_stage(job: Job) -> bool:
+    return (job.store.folder / "tiles").exists()
+
+
+def check_free(job: Job, writing: Writing) -> None:
+    """Refuse to go on where the end could not be written."""
+    target = Path(job.spec.output)
+    if target.exists() and not writing.overwrite:
+        raise JobError(f"the output {target} exists already; --overwrite replaces it when the run is done")
