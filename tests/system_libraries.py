@@ -1,7 +1,7 @@
 """Run a command with what tests of the viewer need from the system: ``python tests/system_libraries.py pytest ...``.
 
 Where napari is installed and the machine has no display, the command runs under xvfb. On Debian or Ubuntu as root, missing
-libraries are installed first; elsewhere they are named in one line, and the command runs without them.
+libraries are installed first; elsewhere they are named in one line, and the command runs without them. ``--list`` prints them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ SCREEN = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24"]
 
 def main(command: list[str]) -> int:
     """Prepare the machine if need be, run the command, and return its exit code."""
+    if command == ["--list"]:
+        print(" ".join(PACKAGES))
+        return 0
     if sys.platform != "linux" or importlib.util.find_spec("napari") is None:
         return subprocess.call(command)
     if missing := missing_packages():

@@ -1,0 +1,201 @@
+"""What ``napari-blockbuster info`` and ``models`` tell: jobs, images, models and their settings, as rows of text."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .models import Model
+
+__all__ = ["describe_image", "describe_job", "describe_model", "describe_models", "find_job"]
+
+Rows = list[tuple[str, str]]
+
+
+# ---------------------------------------------------------------------------------------------------------------- jobs
+def find_job(path: str) -> Path | None:
+    """The job folder that a path is, or that stands beside it; None for anything else."""
+    if "://" in path:
+        return None
+    from .output import job_folder
+
+    folder = Path(path).absolute()
+    for candidate in (folder, job_folder(folder)):
+        if (candidate / "job.json").exists():
+            return candidate
+    return None
+
+
+def describe_job(folder: Path) -> Rows:
+    """Settings, tiles, disk and the last merge of a job. Nothing in the job is executed or changed."""
+    from .job import Job
+
+    job = Job.open(folder)
+    image, grid = job.spec.image, job.spec.grid
+    settings = {k: v for k, v in job.spec.model.items() if k != "model" and v is not None}
+    measured = {k: v for k, v in job.spec.prepared.items() if k != "model" and v is not None and k not in settings}
+    rows = [
+        ("job", str(folder)),
+        ("output", f"{job.spec.output}{'' if Path(job.spec.output).exists() else ' (not written yet)'}"),
+        ("image", f"{image.get('path') or 'in memory'}{'' if job.source is not None else ' (cannot be opened here)'}"),
+        ("shape", _named(image.get("axes"), grid.shape)),
+        ("model", f"{job.spec.model['model']}{_listed(settings)}"),
+    ]
+    if measured:
+        rows.append(("measured", _listed(measured).strip(" ()")))
+    rows += [
+        ("tile", _by(grid.tile_shape[grid.separate_axes :])),
+        ("halo", _by(grid.halo[grid.separate_axes :])),
+        *_tile_rows(job),
+        ("disk", size(_bytes_in(folder))),
+        *_merge_rows(folder),
+        ("created", job.spec.created),
+    ]
+    return rows
+
+
+def _tile_rows(job: Job) -> Rows:
+    if not (job.store.folder / "labels").exists():
+        return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
+    staged, failed = job.staged(), job.failed()
+    missing = job.n_tiles - len(staged) - len(failed)
+    rows = [("tiles", f"{job.n_tiles}: {len(staged)} staged, {len(failed)} failed, {missing} missing")]
+    rows.append(("labels", str(int(job.counts().sum()))))
+    for index, failure in failed.items():
+        rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
+    return rows
+
+
+def _merge_rows(folder: Path) -> Rows:
+    try:
+        merge = json.loads((folder / "result.json").read_text())["merge"]
+    except (OSError, ValueError, KeyError):
+        return [("merge", "not yet")]
+    options = {
+        "overlap": f", min-iou {merge['min_iou']}",
+        "face": f", min-iou {merge['min_iou']}",
+        "touch": f", connectivity {merge['connectivity']}",
+    }
+    return [
+        ("merge", f"{merge['rule']}{options.get(merge['rule'], '')}"),
+        ("objects", f"{merge['objects']} from {merge['labels']} labels in tiles"),
+    ]
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            # A file may go while it is counted: a job that runs cleans up after itself.
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+# -------------------------------------------------------------------------------------------------------------- images
+def describe_image(path: str, model: Model, **options: Any) -> Rows:
+    """Axes, shape, chunks and levels of an image, and the tiles that a run would use."""
+    from .images import open_image
+    from .suggest import suggest_tiles
+    from .tiling import TileGrid
+
+    source = open_image(path, **options)
+    about = source.describe()
+    tile, halo = suggest_tiles(source, model)
+    n_frames = source.separate_axes
+    grid = TileGrid(source.shape, (1,) * n_frames + tile, (0,) * n_frames + halo, separate_axes=n_frames)
+    units = [unit or "voxel" for unit in about.get("units") or []]
+    scale = ", ".join(f"{s:g} {u}" for s, u in zip(about.get("scale") or [], units, strict=False))
+    voxels = math.prod(source.shape)
+    return [
+        ("image", path),
+        ("shape", _named(about.get("axes"), source.shape)),
+        ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
+        ("voxel", scale or "unknown"),
+        ("chunks", _by(source.read_chunks)),
+        *_level_rows(source),
+        ("tile", f"{_by(tile)} (suggested for {model.family})"),
+        ("halo", f"{_by(halo)} (suggested for {model.family})"),
+        ("tiles", str(len(grid))),
+    ]
+
+
+def _level_rows(source: Any) -> Rows:
+    levels = getattr(source, "level_shapes", None)
+    return [("levels", ", ".join(_by(shape) for shape in levels))] if levels else []
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+def describe_models() -> Rows:
+    """Name and summary of every registered model."""
+    from .models import get_model, list_models
+
+    rows: Rows = []
+    for name in list_models():
+        try:
+            rows.append((name, type(get_model(name)).summary))
+        except (ImportError, RuntimeError, ValueError) as error:
+            rows.append((name, f"not available: {str(error).partition(chr(10))[0]}"))
+    return rows
+
+
+def describe_model(name: str) -> tuple[str, Rows]:
+    """A model's summary, and for each setting: default, unit, range, help."""
+    from .models import get_model
+
+    kind = type(get_model(name))
+    schema = kind.model_json_schema()
+    rows = [(f"{field}={_default(about)}", _help(about)) for field, about in schema.get("properties", {}).items()]
+    return f"{kind.family}: {kind.summary}\n", rows
+
+
+def _default(about: dict[str, Any]) -> str:
+    value = about.get("default")
+    return "(empty)" if value is None else json.dumps(value) if not isinstance(value, str) else value
+
+
+def _help(about: dict[str, Any]) -> str:
+    """Description, unit, choices and range of a setting, from its JSON schema."""
+    kinds = [about, *about.get("anyOf", [])]
+    notes = [about["unit"]] if about.get("unit") else []
+    for kind in kinds:
+        if "enum" in kind:
+            notes.append(" | ".join(map(str, kind["enum"])))
+        low, above = kind.get("minimum"), kind.get("exclusiveMinimum")
+        high, below = kind.get("maximum"), kind.get("exclusiveMaximum")
+        limits = [(">=", low), (">", above), ("<=", high), ("<", below)]
+        if words := [f"{sign} {value:g}" for sign, value in limits if value is not None]:
+            notes.append(" and ".join(words))
+    return about.get("description", "") + (f" [{'; '.join(notes)}]" if notes else "")
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+def size(n_bytes: float) -> str:
+    """Bytes with a unit of a thousand: ``3.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if n_bytes < 1000 or unit == "TB":
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(str(int(n)) for n in np.atleast_1d(shape))
+
+
+def _named(axes: Any, shape: Any) -> str:
+    names = list(axes or [])
+    return _by(shape) + (f" ({' '.join(names)})" if len(names) == len(shape) else "")
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return f" ({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else ""
