@@ -80,7 +80,10 @@ class BlobModel(SpacedModel):
         None, "Darkest ordinary grey value of the image. Empty: its 0.1 percentile.", unit="grey value", advanced=True
     )
     high: float | None = setting(
-        None, "Brightest ordinary grey value of the image. Empty: its 99.9 percentile.", unit="grey value", advanced=True
+        None,
+        "Brightest ordinary grey value of the image. Empty: its 99.9 percentile.",
+        unit="grey value",
+        advanced=True,
     )
 
     @model_validator(mode="after")
@@ -107,7 +110,8 @@ class BlobModel(SpacedModel):
 
     @property
     def _scale(self) -> LogScale:
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         return LogScale(self.low, self.high)
 
     def _lengths(self, part: float) -> tuple[float, ...]:

@@ -1,13 +1,14 @@
 """Smoothing, seeds and flooding: the steps that the classical models share.
 
-All of them work in float32 on a tile of any rank, take lengths in voxels along each axis, and reach a known distance: what
-lies farther from a voxel than that reach cannot change it, so tiles with enough halo agree with the whole image.
+All of them work in float32 on a tile of any rank, take lengths in voxels along each axis, and reach a known distance:
+what lies farther from a voxel than that reach cannot change it, so tiles with enough halo agree with the whole image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ __all__ = ["difference_of_gaussians", "flood", "keep_seeded", "otsu", "peaks", "
 TRUNCATE = 3.0
 """Standard deviations at which a Gaussian is cut."""
 BOXES_FROM = 3.0
-"""From this standard deviation on (voxels), three running means replace the Gaussian: their cost does not grow with it."""
+"""From this sigma on (voxels), three running means replace the Gaussian: their cost does not grow with it."""
 DOG_RATIO = 1.6
 """Ratio of the two Gaussians at which their difference is closest to a Laplacian of Gaussian (Marr & Hildreth 1980)."""
 
@@ -24,8 +25,8 @@ DOG_RATIO = 1.6
 def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
     """Gaussian smoothing.
 
-    Wide Gaussians are three running means of equal total variance (Wells 1986, IEEE PAMI 8:234; Kovesi 2010, DICTA), which is
-    as fast for a nucleus of 100 voxels as for one of 10.
+    Wide Gaussians are three running means of equal total variance (Wells 1986, IEEE PAMI 8:234; Kovesi 2010, DICTA),
+    which is as fast for a nucleus of 100 voxels as for one of 10.
 
     Parameters
     ----------
@@ -67,11 +68,12 @@ def _box_widths(sigma: float) -> tuple[int, int, int]:
 
 
 def difference_of_gaussians(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
-    """How much brighter an image is at a scale than around it: float32, positive on blobs of about ``4 * sigma`` across."""
+    """How much brighter an image is at a scale than around it: float32, highest on blobs ``4 * sigma`` across."""
     fine = smooth(image, sigma)
     # Variances of successive Gaussians add up.
     rest = math.sqrt(DOG_RATIO**2 - 1)
-    return np.subtract(fine, smooth(fine, [s * rest for s in sigma]), out=fine)
+    fine -= smooth(fine, [s * rest for s in sigma])
+    return fine
 
 
 def peaks(field: np.ndarray, mask: np.ndarray, radius: Sequence[float]) -> np.ndarray:
@@ -105,7 +107,10 @@ def flood(field: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarra
 
     Returns int32 labels with the markers' numbers. Parts of the mask without a marker stay 0.
     """
-    from skimage.segmentation import watershed  # type: ignore[import-untyped]
+    from skimage import segmentation
+
+    # scikit-image types some of its functions and not others.
+    watershed: Any = segmentation.watershed
 
     # Objects usually fill a small part of a tile: flooding the box around the mask saves the rest.
     labels = np.zeros(field.shape, np.int32)
@@ -127,8 +132,9 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 def keep_seeded(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     """Each label's connected part that holds its marker; crumbs cut off from it become background."""
-    from skimage.measure import label  # type: ignore[import-untyped]
+    from skimage import measure
 
+    label: Any = measure.label
     parts = label(labels, connectivity=1)
     keep = np.zeros(int(parts.max()) + 1, bool)
     keep[parts[markers > 0]] = True
@@ -138,8 +144,9 @@ def keep_seeded(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 def otsu(counts: np.ndarray, centers: np.ndarray) -> float:
     """The threshold that splits a histogram into the two most even groups (Otsu 1979, IEEE SMC 9:62)."""
-    from skimage.filters import threshold_otsu  # type: ignore[import-untyped]
+    from skimage import filters
 
+    threshold_otsu: Any = filters.threshold_otsu
     if np.count_nonzero(counts) < 2:
         return float(centers[-1])
     return float(threshold_otsu(hist=(counts, centers)))

@@ -21,7 +21,7 @@ SAMPLES = 2**20
 
 
 class LogScale(NamedTuple):
-    """``log(1 + (x - low) / (KNEE * (high - low)))``: free of the camera's offset and gain, for integers and floats alike."""
+    """``log(1 + (x - low) / (KNEE * (high - low)))``: free of the camera's offset and gain, for all pixel types."""
 
     low: float
     high: float
@@ -33,11 +33,12 @@ class LogScale(NamedTuple):
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels of any real type to float32 >= 0, in a new array. NaN counts as darkest."""
         # fmax and fmin take the number where the other is NaN.
-        values = np.fmax(pixels, np.float32(self.low), dtype=np.float32)
+        values: np.ndarray = np.fmax(pixels, np.float32(self.low), dtype=np.float32)
         np.fmin(values, np.finfo(np.float32).max, out=values)
         values -= np.float32(self.low)
         values /= np.float32(self.unit)
-        return np.log1p(values, out=values)
+        np.log1p(values, out=values)
+        return values
 
     def of(self, value: float) -> float:
         """One grey value on the scale."""

@@ -84,6 +84,15 @@ class Model(BaseModel):
         """The model as JSON-ready data: ``{"model": name, **settings}``."""
         return {"model": self.family, **self.model_dump(mode="json")}
 
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """The model of `settings` (without the entry ``"model"``).
+
+        `napari_blockbuster.models.model_from_settings` calls it. It must run nothing of the user's: job folders are opened
+        with it. Override it to refuse settings that cannot be used.
+        """
+        return cls(**settings)
+
 
 def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
     """Spacing in units of the finest axis: (2.0, 1.0, 1.0) where z steps are twice as long as y and x."""

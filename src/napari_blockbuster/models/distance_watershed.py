@@ -22,9 +22,9 @@ SEED_RADIUS = 0.25
 class DistanceWatershed(ThresholdedModel):
     """A thresholded image, cut at the necks of its outline.
 
-    Each voxel of the foreground gets its distance to the background (exact, with anisotropy: Maurer et al. 2003, IEEE PAMI
-    25:265); maxima of the slightly smoothed distance are the seeds of a watershed (Vincent & Soille 1991, IEEE
-    PAMI 13:583). It needs no texture inside the objects, so it suits masks, saturated images and phase objects.
+    Each voxel of the foreground gets its distance to the background (exact, with anisotropy: Maurer et al. 2003,
+    IEEE PAMI 25:265); maxima of the slightly smoothed distance are the seeds of a watershed (Vincent & Soille 1991,
+    IEEE PAMI 13:583). It needs no texture inside the objects, so it suits masks, saturated images and phase objects.
     """
 
     family: ClassVar[str] = "distance-watershed"

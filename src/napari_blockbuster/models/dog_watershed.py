@@ -23,8 +23,8 @@ BINS = 512
 class DogWatershed(BlobModel):
     """Blobs by their contrast with what is around them, whatever the brightness of the place.
 
-    On the log scale, seeds are maxima of a difference of Gaussians as wide as an object (Lindeberg 1998, IJCV 30:79), and
-    outlines are the zero crossings of a finer one (Marr & Hildreth 1980, Proc. R. Soc. B 207:187), divided by a
+    On the log scale, seeds are maxima of a difference of Gaussians as wide as an object (Lindeberg 1998, IJCV 30:79),
+    and outlines are the zero crossings of a finer one (Marr & Hildreth 1980, Proc. R. Soc. B 207:187), divided by a
     watershed. There is no global threshold on brightness, so an uneven background does no harm, and objects without a
     gap between them are told apart; outlines are a little less exact than those of `VoronoiOtsu`.
     """
@@ -34,8 +34,8 @@ class DogWatershed(BlobModel):
 
     contrast: float | None = setting(
         None,
-        "Least contrast of an object with its surroundings, on the log scale. Empty: Otsu's choice for the whole image; "
-        "raise it if there are objects in the background.",
+        "Least contrast of an object with its surroundings, on the log scale. Empty: Otsu's choice for the whole "
+        "image; raise it if there are objects in the background.",
         unit="log units",
         ge=0,
         le=10,
@@ -50,7 +50,7 @@ class DogWatershed(BlobModel):
         return scaled.model_copy(update={"contrast": scaled._measure(blocks)})
 
     def _measure(self, blocks: list[np.ndarray]) -> float:
-        # A difference of Gaussians is far smaller than the brightness it comes from: the range is that of what is found.
+        # A difference of Gaussians is far smaller than the brightness it comes from: its range is measured too.
         fields = [difference_of_gaussians(self._scale(block), self._lengths(SEED_SIGMA)) for block in blocks]
         top = max((float(field.max()) for field in fields if field.size), default=0.0)
         bottom = min((float(field.min()) for field in fields if field.size), default=0.0)

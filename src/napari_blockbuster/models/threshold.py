@@ -52,8 +52,8 @@ class ThresholdedModel(SpacedModel):
 class Threshold(ThresholdedModel):
     """Connected components above a threshold (Otsu 1979, IEEE SMC 9:62, on the log scale, unless it is given).
 
-    Components may be larger than any halo: merge them with the rule ``touch``, which gives exactly the components of the
-    whole image.
+    Components may be larger than any halo: merge them with the rule ``touch``, which gives exactly the components of
+    the whole image.
     """
 
     family: ClassVar[str] = "threshold"

@@ -1,0 +1,219 @@
+"""Models by name: the built-in ones, and those of other packages through the entry-point group.
+
+A family is imported when it is asked for, so that listing names costs nothing and no network library is loaded before
+its model is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from .base import Model
+
+__all__ = ["DEFAULT", "ModelInfo", "as_model", "get_model", "list_models", "model_class", "model_from_settings"]
+
+DEFAULT = "voronoi-otsu"
+ENTRY_POINTS = "napari_blockbuster.models"
+BUILT_IN = {
+    "voronoi-otsu": "napari_blockbuster.models.voronoi_otsu:VoronoiOtsu",
+    "dog-watershed": "napari_blockbuster.models.dog_watershed:DogWatershed",
+    "distance-watershed": "napari_blockbuster.models.distance_watershed:DistanceWatershed",
+    "threshold": "napari_blockbuster.models.threshold:Threshold",
+    "function": "napari_blockbuster.models.function:FunctionModel",
+}
+
+
+class ModelInfo(NamedTuple):
+    """A family in the registry.
+
+    Attributes
+    ----------
+    name : str
+    summary : str
+        One sentence; for a family that cannot be used, what is wrong with it.
+    usable : bool
+        False for another package's family that cannot be imported.
+    """
+
+    name: str
+    summary: str
+    usable: bool
+
+
+def _addresses() -> dict[str, str]:
+    """Name -> "module:Class". Built-in names cannot be taken by other packages."""
+    found = {point.name: point.value for point in metadata.entry_points(group=ENTRY_POINTS)}
+    return BUILT_IN | {name: value for name, value in sorted(found.items()) if name not in BUILT_IN}
+
+
+def list_models() -> dict[str, ModelInfo]:
+    """All families by name, the default first."""
+    infos = {}
+    for name in _addresses():
+        try:
+            infos[name] = ModelInfo(name, model_class(name).summary, True)
+        except Exception as error:  # another package's fault must not hide the rest
+            infos[name] = ModelInfo(name, f"cannot be used: {error}", False)
+    return infos
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of a family, imported now.
+
+    Raises
+    ------
+    ValueError
+        If there is no such family, or what is registered is not a `Model`.
+    ImportError
+        If another package's family cannot be imported.
+    """
+    addresses = _addresses()
+    if name not in addresses:
+        raise ValueError(f"there is no model {name!r}{_did_you_mean(name, addresses)}; models: {', '.join(addresses)}")
+    module, _, qualname = addresses[name].partition(":")
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise ValueError(f"model {name!r} is registered as {addresses[name]}, which is not a subclass of Model")
+    return found
+
+
+def get_model(name: str = DEFAULT, **settings: Any) -> Model:
+    """A model by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_models`.
+    **settings
+        Its settings; those not given keep their defaults.
+
+    Raises
+    ------
+    ValueError
+        If the name, a setting's name or its value is wrong: one sentence with the value and what is allowed.
+
+    Examples
+    --------
+    >>> get_model("voronoi-otsu", diameter=18).diameter
+    18.0
+    """
+    return _construct(model_class(name), settings)
+
+
+def model_from_settings(settings: Mapping[str, Any]) -> Model:
+    """The inverse of `Model.settings`. Nothing of the user's is run.
+
+    Raises
+    ------
+    ValueError
+        If the settings are not a model's, are out of range, or are those of a Python function, which JSON cannot hold.
+    """
+    rest = dict(settings)
+    name = rest.pop("model", None)
+    if not isinstance(name, str):
+        raise ValueError(
+            f"these are not a model's settings: they have no name under 'model' ({', '.join(map(str, rest))})"
+        )
+    return _construct(model_class(name), rest)
+
+
+def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[..., Any]) -> Model:
+    """A model from whatever a user may call one.
+
+    Parameters
+    ----------
+    model : str, Model, dict or callable
+        A name in the registry, ``"path/to/file.py:function"``, ``"package.module:function"``, a `Model` or its class,
+        the settings of one, or any function that turns an array into labels of its shape.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If the text names no model, file or function.
+    TypeError
+        If it is something else.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, type) and issubclass(model, Model):
+        return _construct(model, {})
+    if isinstance(model, Mapping):
+        return model_from_settings(model)
+    if isinstance(model, str):
+        return _from_text(model)
+    # An array has no __call__; saying what it is beats "not callable".
+    if callable(model) and not isinstance(model, np.ndarray):
+        from .function import FunctionModel
+
+        return FunctionModel.of(model)
+    raise TypeError(
+        f"a model is a name ({', '.join(_addresses())}), 'file.py:function', a Model or a function; "
+        f"got {type(model).__name__}"
+    )
+
+
+def _from_text(text: str) -> Model:
+    if ":" in text or text.endswith(".py"):
+        from .function import FunctionModel
+
+        return FunctionModel.from_source(text)
+    return get_model(text)
+
+
+def _construct(cls: type[Model], settings: dict[str, Any]) -> Model:
+    try:
+        return cls.from_settings(settings)
+    except ValidationError as error:
+        raise ValueError(_sentence(cls, error)) from None
+
+
+def _sentence(cls: type[Model], error: ValidationError) -> str:
+    """The first problem of a validation error in one sentence."""
+    first = error.errors(include_url=False)[0]
+    place = first["loc"]
+    if not place:
+        return f"{cls.family}: {_message(first)}"
+    name = str(place[0])
+    if first["type"] == "extra_forbidden":
+        known = cls.model_fields
+        return f"{cls.family} has no setting {name!r}{_did_you_mean(name, known)}; its settings: {', '.join(known)}"
+    shown = ".".join(map(str, place))
+    allowed = _allowed(cls, name) if len(place) == 1 else ""
+    return f"{cls.family}: {shown} is {first['input']!r}; {_message(first)}{allowed}"
+
+
+def _message(problem: Any) -> str:
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    message = str(problem["msg"]).removeprefix("Input ")
+    return f"it {message[0].lower()}{message[1:]}"
+
+
+def _allowed(cls: type[Model], name: str) -> str:
+    """The range of a setting, in words."""
+    limits = {
+        k: v
+        for m in cls.model_fields[name].metadata
+        for k in ("ge", "gt", "le", "lt")
+        if (v := getattr(m, k, None)) is not None
+    }
+    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f" (allowed: {low} or more)"
+    return f" (allowed: {low} to {high})" if low is not None else f" (allowed: up to {high})"
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
