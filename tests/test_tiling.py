@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_blockbuster.tiling import Box, TileGrid
+from napari_blockbuster.tiling import Box, TileGrid, browse_chunk
 
 
 @st.composite
@@ -148,3 +148,14 @@ def test_a_missing_tile_is_an_index_error() -> None:
     grid = TileGrid((10,), 5)
     with pytest.raises(IndexError, match="tile 2 does not exist: the grid has tiles 0 to 1"):
         grid[2]
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=3))
+def test_inner_chunks_divide_their_shard(tile: list[int]) -> None:
+    assert all(n % c == 0 and (c >= 16 or c == n) for n, c in zip(tile, browse_chunk(tile), strict=True))
+
+
+def test_inner_chunks_of_usual_tiles() -> None:
+    assert browse_chunk((128, 256, 256)) == (64, 64, 64)
+    assert browse_chunk((1, 2048, 2048)) == (1, 256, 256)
+    assert browse_chunk((97, 100, 60)) == (97, 50, 60)

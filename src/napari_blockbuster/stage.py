@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .labels import Compacted, compact
-from .tiling import Box, Tile, TileGrid
+from .tiling import Box, Tile, TileGrid, browse_chunk
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -104,7 +104,7 @@ class StageStore:
         store = cls(folder, grid)
         for name in ("tiles", "failed", "objects", "seams"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        _create_array(folder / "labels", grid.shape, grid.tile_shape)
+        _create_array(folder / "labels", grid.shape, grid.tile_shape, browse_chunk(grid.tile_shape))
         for axis, side in store.band_keys:
             _create_array(store._band_path(axis, side), store._band_shape(axis), store._band_chunk(axis))
         return store
@@ -323,26 +323,35 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _create_array(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
+_CODECS: list[dict[str, Any]] = [
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
+]
+
+
+def _create_array(
+    path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], inner: tuple[int, ...] | None = None
+) -> None:
     import tensorstore as ts
 
-    ts.open(
-        _spec(path)
-        | {
-            "metadata": {
-                "shape": list(shape),
-                "data_type": "uint32",
-                "fill_value": 0,
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-                "codecs": [
-                    {"name": "bytes", "configuration": {"endian": "little"}},
-                    {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
-                ],
-            }
-        },
-        create=True,
-        open=True,
-    ).result()
+    codecs = _CODECS
+    if inner is not None:
+        # Inner chunks are encoded in parallel, and a viewer decodes only those in its plane.
+        sharding = {
+            "chunk_shape": list(inner),
+            "codecs": _CODECS,
+            "index_codecs": [_CODECS[0], {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    metadata = {
+        "shape": list(shape),
+        "data_type": "uint32",
+        "fill_value": 0,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "codecs": codecs,
+    }
+    ts.open(_spec(path) | {"metadata": metadata}, create=True, open=True).result()
 
 
 def _spec(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Box", "Neighbour", "Tile", "TileGrid"]
+__all__ = ["Box", "Neighbour", "Tile", "TileGrid", "browse_chunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +370,20 @@ class TileGrid:
                 prefix + (p if i % 2 == 0 else n - 1 - p,) for i, prefix in enumerate(order) for p in range(n)
             ]
         return [self.index(position) for position in order]
+
+
+def browse_chunk(tile_shape: Sequence[int]) -> tuple[int, ...]:
+    """The inner chunk of a shard that is a tile: small enough to look at one plane without decoding the whole tile.
+
+    Along each axis the largest divisor of the tile's extent up to 64 (256 where at most two axes are longer than one voxel);
+    the whole extent where its divisors are all tiny (a prime extent), since a shard of slivers costs more than it saves.
+    """
+    target = 64 if sum(n > 1 for n in tile_shape) > 2 else 256
+    chunk = []
+    for n in tile_shape:
+        best = max(d for d in range(1, min(n, target) + 1) if n % d == 0)
+        chunk.append(best if best >= min(n, target // 4) else n)
+    return tuple(chunk)
 
 
 def _check_axis(axis: int, size: int, tile: int, halo: int) -> None:
