@@ -73,9 +73,10 @@ def segment(
     image
         OME-Zarr, zarr or TIFF: a path or URL.
     model
-        Name of a model; `napari-blockbuster models` lists them.
+        Name of a model (`napari-blockbuster models` lists them), or file.py:function.
     settings
-        Settings of the model, as diameter=18; `napari-blockbuster models NAME` lists them.
+        Settings of the model, as diameter=18; `napari-blockbuster models NAME` lists them. For a function: its
+        keyword arguments.
     output
         OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr beside the image.
     tile
@@ -233,9 +234,7 @@ def models(name: str | None = None, /) -> int:
 
 
 @app.command
-def demo(
-    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo-output"), *, workers: int = 2
-) -> int:
+def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo-output"), *, workers: int = 2) -> int:
     """Segment a small real image of nuclei in 3D, and draw the result.
 
     Parameters
@@ -256,9 +255,14 @@ def _voxels(values: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
 
 
 def _make_model(name: str, settings: Sequence[str]) -> Model:
-    from .models import get_model
+    from .models import as_model, get_model
 
-    return get_model(name, **dict(_setting(text) for text in settings))
+    given = dict(_setting(text) for text in settings)
+    if given and (":" in name or name.endswith(".py")):
+        from .models.function import FunctionModel
+
+        return FunctionModel.from_source(name, **given)
+    return get_model(name, **given) if given else as_model(name)
 
 
 def _setting(text: str) -> tuple[str, Any]:

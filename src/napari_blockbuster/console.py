@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-
-from .spec import JobError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -322,12 +322,26 @@ def _options(**values: Any) -> list[str]:
 
 
 def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
-    """Aligned names and values on standard output, readable by people and by grep."""
-    width = max((len(name) for name, _ in rows), default=0)
+    """Aligned names and values on standard output; wrapped on a terminal, one row a line for grep."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     if heading:
         print(heading)
     for name, text in rows:
-        print(f"{name:<{width}}  {text}".rstrip())
+        row = f"{name:<{width}}{text}".rstrip()
+        if columns > width + 30:
+            # Paths stay whole: they are there to be copied.
+            indent = " " * width
+            row = textwrap.fill(
+                row,
+                columns,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+                drop_whitespace=True,
+                replace_whitespace=False,
+            )
+        print(row)
 
 
 def report(outcome: Outcome) -> int:
@@ -352,4 +366,4 @@ def check_free(job: Job, writing: Writing) -> None:
     """Refuse to go on where the end could not be written."""
     target = Path(job.spec.output)
     if target.exists() and not writing.overwrite:
-        raise JobError(f"the output {target} exists already; --overwrite replaces it when the run is done")
+        raise FileExistsError(f"the output {target} exists already; --overwrite replaces it when the run is done")

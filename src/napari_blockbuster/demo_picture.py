@@ -137,13 +137,22 @@ def _scale_bar(axes: Axes, length: float, spacing: float) -> None:
 def _note(axes: Axes, text: str, ground: float = 0.8) -> None:
     box = {"facecolor": BACKGROUND, "alpha": ground, "linewidth": 0, "pad": 3.5}
     axes.annotate(
-        text, (0, 1), (9, -8), "axes fraction", "offset points", color="white", ha="left", va="top", fontsize=9.5, bbox=box
+        text,
+        (0, 1),
+        (9, -8),
+        "axes fraction",
+        "offset points",
+        color="white",
+        ha="left",
+        va="top",
+        fontsize=9.5,
+        bbox=box,
     )
 
 
 # ------------------------------------------------------------------------------------------------------------- colours
 def _colors(labels: np.ndarray) -> np.ndarray:
-    """A colour for each label, another one than its near neighbours have: float (labels + 1, 3), black for background."""
+    """A colour for each label, not that of its near neighbours: float (labels + 1, 3), background black."""
     from matplotlib.colors import to_rgb
     from scipy import ndimage
 

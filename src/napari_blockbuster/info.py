@@ -137,24 +137,22 @@ def _level_rows(source: Any) -> Rows:
 # -------------------------------------------------------------------------------------------------------------- models
 def describe_models() -> Rows:
     """Name and summary of every registered model."""
-    from .models import get_model, list_models
+    from .models import list_models
 
-    rows: Rows = []
-    for name in list_models():
-        try:
-            rows.append((name, type(get_model(name)).summary))
-        except (ImportError, RuntimeError, ValueError) as error:
-            rows.append((name, f"not available: {str(error).partition(chr(10))[0]}"))
-    return rows
+    return [(info.name, info.summary) for info in list_models().values()]
 
 
 def describe_model(name: str) -> tuple[str, Rows]:
     """A model's summary, and for each setting: default, unit, range, help."""
-    from .models import get_model
+    from .models import model_class
 
-    kind = type(get_model(name))
+    kind = model_class(name)
     schema = kind.model_json_schema()
-    rows = [(f"{field}={_default(about)}", _help(about)) for field, about in schema.get("properties", {}).items()]
+    required = schema.get("required", ())
+    rows = [
+        (f"{field}={'(required)' if field in required else _default(about)}", _help(about))
+        for field, about in schema.get("properties", {}).items()
+    ]
     return f"{kind.family}: {kind.summary}\n", rows
 
 
