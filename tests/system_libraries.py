@@ -1,7 +1,7 @@
 """Run a command with what tests of the viewer need from the system: ``python tests/system_libraries.py pytest ...``.
 
-Where napari is installed and the machine has no display, the command runs under xvfb. On Debian or Ubuntu as root, missing
-libraries are installed first; elsewhere they are named in one line, and the command runs without them. ``--list`` prints them.
+Where napari is installed and there is xvfb, the command runs under it. On Debian or Ubuntu as root, missing libraries are
+installed first; elsewhere they are named in one line, and the command runs without them. ``--list`` prints them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import shutil
 import subprocess
 import sys
 
-PACKAGES = (
-    "xvfb xauth libgl1 libegl1 libgl1-mesa-dri libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0 libxkbcommon-x11-0 "
-    "libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xkb1"
-).split()
+PACKAGES = [
+    *("xvfb", "xauth", "libgl1", "libegl1", "libgl1-mesa-dri", "libglib2.0-0", "libfontconfig1", "libdbus-1-3"),
+    *("libxkbcommon0", "libxkbcommon-x11-0", "libxcb-cursor0", "libxcb-icccm4", "libxcb-image0", "libxcb-keysyms1"),
+    *("libxcb-render-util0", "libxcb-shape0", "libxcb-xkb1"),
+]
 SCREEN = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24"]
 
 

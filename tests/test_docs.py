@@ -1,4 +1,4 @@
-"""Every snippet of the documentation runs, every link leads somewhere, and the two commands are the ones that CI runs."""
+"""Every snippet of the documentation runs, every link leads somewhere, and CI runs the two commands of the README."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_blockbuster.demo import write_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?P<skip><!-- skip: (?P<reason>[^>]+) -->\s*\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"(?:<!-- skip: (?P<reason>[^>]+) -->\s*\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 
 
 class Block(NamedTuple):
