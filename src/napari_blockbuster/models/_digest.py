@@ -1,7 +1,7 @@
 """A fingerprint of what a Python function does: its bytecode and the values that it uses.
 
-It tells runs apart, it does not guard secrets: changed code, default, closure or global changes the digest, and so does
-another minor version of Python (whose bytecode differs). Installed packages count by name and version, extension functions
+It tells runs apart, it does not guard secrets: a changed line, default, closure or global changes the digest, and so
+does another minor version of Python (whose bytecode differs). Installed packages count by name and version, extension functions
 and objects of unknown types by name or type only: a change inside them is not seen.
 """
 

@@ -88,8 +88,8 @@ class Model(BaseModel):
     def from_settings(cls, settings: dict[str, Any]) -> Self:
         """The model of `settings` (without the entry ``"model"``).
 
-        `napari_blockbuster.models.model_from_settings` calls it. It must run nothing of the user's: job folders are opened
-        with it. Override it to refuse settings that cannot be used.
+        `napari_blockbuster.models.model_from_settings` calls it. It must run nothing of the user's: job folders are
+        opened with it. Override it to refuse settings that cannot be used.
         """
         return cls(**settings)
 

@@ -29,6 +29,8 @@ BUILT_IN = {
     "function": "napari_blockbuster.models.function:FunctionModel",
 }
 
+RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
 
 class ModelInfo(NamedTuple):
     """A family in the registry.
@@ -186,9 +188,12 @@ def _sentence(cls: type[Model], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = cls.model_fields
         return f"{cls.family} has no setting {name!r}{_did_you_mean(name, known)}; its settings: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"{cls.family} needs the setting {name!r}: {cls.model_fields[name].description}"
     shown = ".".join(map(str, place))
     allowed = _allowed(cls, name) if len(place) == 1 else ""
-    return f"{cls.family}: {shown} is {first['input']!r}; {_message(first)}{allowed}"
+    rule = f"it must be {allowed}" if allowed and first["type"] in RANGE_ERRORS else _message(first)
+    return f"{cls.family}: {shown} is {first['input']!r}; {rule}"
 
 
 def _message(problem: Any) -> str:
@@ -210,8 +215,8 @@ def _allowed(cls: type[Model], name: str) -> str:
     if low is None and high is None:
         return ""
     if high is None:
-        return f" (allowed: {low} or more)"
-    return f" (allowed: {low} to {high})" if low is not None else f" (allowed: up to {high})"
+        return f"{low} or more"
+    return f"{low} to {high}" if low is not None else f"at most {high}"
 
 
 def _did_you_mean(name: str, known: Any) -> str:
