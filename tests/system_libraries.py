@@ -1,7 +1,8 @@
 """Run a command with what tests of the viewer need from the system: ``python tests/system_libraries.py pytest ...``.
 
-Where napari is installed and there is xvfb, the command runs under it. On Debian or Ubuntu as root, missing libraries are
-installed first; elsewhere they are named in one line, and the command runs without them. ``--list`` prints them.
+Where napari is installed and there is xvfb, the command runs under it. On Debian or Ubuntu as root, missing
+libraries are installed first; elsewhere they are named in one line, and the command runs without them. With
+``--list`` it prints them.
 """
 
 from __future__ import annotations

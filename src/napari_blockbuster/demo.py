@@ -130,7 +130,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
     scale: list[dict[str, Any]] = [{"type": "scale", "scale": list(SPACING)}]
     datasets = [{"path": "0", "coordinateTransformations": scale}]
-    attributes = {"ome": {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}}
+    attributes: dict[str, Any] = {"ome": {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}}
     group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=attributes)
     group.create_array("0", data=pixels, chunks=TILE, dimension_names=tuple("zyx"))
 

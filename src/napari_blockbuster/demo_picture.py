@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _outlines(labels: np.ndarray) -> np.ndarray:
 
 
 def _seams(axes: Axes, rows: int, columns: int, *, strong: bool) -> None:
-    style = {"color": SEAM, "linewidth": 1.3 if strong else 0.8, "alpha": 0.95 if strong else 0.45}
+    style: dict[str, Any] = {"color": SEAM, "linewidth": 1.3 if strong else 0.8, "alpha": 0.95 if strong else 0.45}
     height, width = axes.get_images()[0].get_size()
     for edge in range(rows, height, rows):
         axes.axhline(edge - 0.5, linestyle=(0, (5, 4)), **style)

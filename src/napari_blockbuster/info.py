@@ -67,7 +67,7 @@ def _tile_rows(job: Job) -> Rows:
     staged, failed = job.staged(), job.failed()
     missing = job.n_tiles - len(staged) - len(failed)
     rows = [("tiles", f"{job.n_tiles}: {len(staged)} staged, {len(failed)} failed, {missing} missing")]
-    rows.append(("labels", str(int(job.counts().sum()))))
+    rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
@@ -173,7 +173,7 @@ def _help(about: dict[str, Any]) -> str:
         limits = [(">=", low), (">", above), ("<=", high), ("<", below)]
         if words := [f"{sign} {value:g}" for sign, value in limits if value is not None]:
             notes.append(" and ".join(words))
-    return about.get("description", "") + (f" [{'; '.join(notes)}]" if notes else "")
+    return str(about.get("description", "")) + (f" [{'; '.join(notes)}]" if notes else "")
 
 
 # --------------------------------------------------------------------------------------------------------------- words
