@@ -74,7 +74,8 @@ def test_any_callable_travels_to_a_fresh_process(function: Any, tmp_path: Path) 
     expected = function(TILE).sum()
     assert model.load()(TILE).sum() == expected
     # And its digest there is the one here: a job goes on with the same function.
-    code = "from napari_blockbuster.models._digest import function_digest\nprint(model.load()(tile).sum(), function_digest(model.function))"
+    code = "from napari_blockbuster.models._digest import function_digest as digest\n"
+    code += "print(model.load()(tile).sum(), digest(model.function))"
     assert in_fresh_process(model, tmp_path, code) == f"{expected} {model.settings()['sha256']}"
 
 

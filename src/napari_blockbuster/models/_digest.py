@@ -1,8 +1,8 @@
 """A fingerprint of what a Python function does: its bytecode and the values that it uses.
 
-It tells runs apart, it does not guard secrets: a changed line, default, closure or global changes the digest, and so
-does another minor version of Python (whose bytecode differs). Installed packages count by name and version, extension functions
-and objects of unknown types by name or type only: a change inside them is not seen.
+It tells runs apart, it does not guard secrets. A changed line, default, closure or global changes it, and so does
+another minor version of Python (whose bytecode differs). Installed packages count by name and version, extension
+functions and objects of unknown types by name or type only: a change inside them is not seen.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
     numpy.ndarray
         float32, the image's shape.
     """
-    from scipy import ndimage  # type: ignore[import-untyped]
+    from scipy import ndimage
 
     result = np.array(image, np.float32)
     if image.dtype.kind == "f":

@@ -51,7 +51,7 @@ class DistanceWatershed(ThresholdedModel):
 
 
 def _segment(model: DistanceWatershed, tile: np.ndarray) -> np.ndarray:
-    from scipy import ndimage  # type: ignore[import-untyped]
+    from scipy import ndimage
 
     assert model.spacing is not None
     foreground = model._foreground(tile)

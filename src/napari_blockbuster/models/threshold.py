@@ -80,7 +80,7 @@ class Threshold(ThresholdedModel):
 
 
 def _segment(model: Threshold, tile: np.ndarray) -> np.ndarray:
-    from scipy import ndimage  # type: ignore[import-untyped]
+    from scipy import ndimage
 
     structure = ndimage.generate_binary_structure(tile.ndim, min(model.connectivity, tile.ndim))
     labels = np.zeros(tile.shape, np.int32)
