@@ -1,0 +1,18 @@
+"""Images as the engine sees them: axes, scale, and pixels of a box; never the whole image at once."""
+
+from .arrays import ArraySource, DaskSource
+from .base import ImageReadError, ImageSource
+from .opening import open_image, source_from_description
+from .stored import StoredSource
+from .tiff import TiffSource
+
+__all__ = [
+    "ArraySource",
+    "DaskSource",
+    "ImageReadError",
+    "ImageSource",
+    "StoredSource",
+    "TiffSource",
+    "open_image",
+    "source_from_description",
+]

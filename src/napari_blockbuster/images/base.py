@@ -1,0 +1,313 @@
+"""What every image offers, wherever its pixels are."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..tiling import Box
+
+__all__ = ["ImageReadError", "ImageSource", "Layout", "PixelPart", "spread_blocks"]
+
+
+DIGEST_VOXELS = 2**22
+
+
+class ImageReadError(OSError):
+    """Pixels could not be read; the message names the image and the place."""
+
+
+class PixelPart(Protocol):
+    """The pixels of one box, or the way to them: small and picklable."""
+
+    def read(self) -> np.ndarray:
+        """The pixels."""
+
+
+class _Result(Protocol):
+    def result(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the axes of stored pixels become those of an image: channel taken out, the others in order.
+
+    Attributes
+    ----------
+    stored_axes : str
+        Axes as stored, as ``"tczyx"``.
+    channel : int or None
+        Index along ``c``; None where there is no such axis.
+    scale, translation : tuple of float
+        For each axis of the image.
+    units : tuple of str or None
+        For each axis of the image.
+    """
+
+    stored_axes: str
+    channel: int | None
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+    translation: tuple[float, ...] | None = None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes of the image: time first, then space."""
+        return tuple(a for a in self.stored_axes if a != "c")
+
+    def pick(self, stored: Sequence[Any]) -> tuple[Any, ...]:
+        """Entries of the image's axes, from one for each stored axis."""
+        return tuple(v for a, v in zip(self.stored_axes, stored, strict=True) if a != "c")
+
+    def index(self, box: Box) -> tuple[slice | int, ...]:
+        """A box of the image as an index into the stored array."""
+        parts = iter(box.slices)
+        return tuple(self.channel or 0 if a == "c" else next(parts) for a in self.stored_axes)
+
+
+class ImageSource(ABC):
+    """One channel of an image: time (if any) and one to three spatial axes.
+
+    Attributes
+    ----------
+    layout : Layout
+    name : str
+        For people.
+    shape : tuple of int
+        Extent along each axis of `axes`, in voxels.
+    dtype : numpy.dtype
+        Type of the pixels, in native byte order.
+    chunks, read_chunks : tuple of int
+        Extent of what is stored together, and of what is decoded together (smaller where chunks are in shards).
+    """
+
+    layout: Layout
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    read_chunks: tuple[int, ...]
+
+    # ------------------------------------------------------------ axes
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes: ``t`` (if any), then those of space."""
+        return self.layout.axes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def separate_axes(self) -> int:
+        """1 if the first axis is time, else 0."""
+        return int(self.axes[0] == "t")
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape without time, in voxels."""
+        return self.shape[self.separate_axes :]
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Extent of a voxel along each axis, in `units`; 1 where the image does not say."""
+        return self.layout.scale
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Extent of a voxel along each spatial axis."""
+        return self.scale[self.separate_axes :]
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        return self.layout.units
+
+    @property
+    def translation(self) -> tuple[float, ...] | None:
+        return self.layout.translation
+
+    # ---------------------------------------------------------- pixels
+    def read(self, box: Box) -> np.ndarray:
+        """Pixels of a box: its shape, a new contiguous array of `dtype`.
+
+        Raises
+        ------
+        IndexError
+            If the box leaves the image.
+        ImageReadError
+            If a chunk cannot be read or decoded.
+        """
+        self._check(box)
+        try:
+            pixels = self._read(box)
+        except Exception as error:
+            raise ImageReadError(f"{self.name}: the pixels at {box} cannot be read ({_first_line(error)})") from error
+        return np.ascontiguousarray(pixels, self.dtype).reshape(box.shape)
+
+    def prefetch(self, box: Box) -> _Result:
+        """Start reading a box; ``result()`` gives what `read` gives."""
+        self._check(box)
+        return _Later(self, box)
+
+    @abstractmethod
+    def _read(self, box: Box) -> np.ndarray: ...
+
+    def _check(self, box: Box) -> None:
+        if not Box((0,) * self.ndim, self.shape).contains(box):
+            raise IndexError(f"{self.name}: the box {box} leaves the image of shape {self.shape}")
+
+    def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
+        """Full-resolution blocks, spread evenly over the image and made of whole chunks; everything if it is small enough.
+
+        Parameters
+        ----------
+        max_voxels : int
+            About how many voxels to read at most.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Over the spatial axes; the same blocks at every call.
+        """
+        if math.prod(self.shape) <= max_voxels:
+            boxes = [Box((0,) * self.ndim, self.shape)]
+            if self.separate_axes:
+                boxes = [_frame(self.shape, t) for t in range(self.shape[0])]
+        else:
+            boxes = spread_blocks(self.shape, self._sample_chunk(max_voxels), max_voxels)
+        return [self.read(box).reshape(box.shape[self.separate_axes :]) for box in boxes]
+
+    def _sample_chunk(self, max_voxels: int) -> tuple[int, ...]:
+        # At least 16 blocks: one corner of an image does not speak for it. At least 64 voxels a side: objects must fit.
+        limit = max(max_voxels // 16, 1)
+        side = max(round(limit ** (1 / len(self.spatial_shape))), 1)
+        spatial = [
+            min(n, max(min(c, side), min(64, side)))
+            for n, c in zip(self.spatial_shape, self.read_chunks[self.separate_axes :], strict=True)
+        ]
+        return (1,) * self.separate_axes + tuple(spatial)
+
+    # ---------------------------------------------------------- identity
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """How to open the image again: JSON-ready, see `source_from_description`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this image from another: JSON-ready, the same in every process and wherever the image is moved to.
+
+        Its digest covers all pixels of a small image; of a larger one, blocks of about four million voxels in all, spread
+        evenly. A change between those blocks goes unnoticed.
+        """
+        return {
+            "shape": list(self.shape),
+            "axes": "".join(self.axes),
+            "dtype": str(self.dtype),
+            "content": digest_of(*(self.read(box) for box in self._digest_boxes())),
+        }
+
+    def _digest_boxes(self) -> list[Box]:
+        if math.prod(self.shape) <= DIGEST_VOXELS:
+            return [Box((0,) * self.ndim, self.shape)]
+        # At least 16 places, whatever the size of a chunk.
+        side = max(1, int((DIGEST_VOXELS / 16) ** (1 / self.ndim)))
+        block = tuple(min(n, c, side) for n, c in zip(self.shape, self.read_chunks, strict=True))
+        return spread_blocks(self.shape, block, min(DIGEST_VOXELS, 64 * math.prod(block)))
+
+    def _description(self, kind: str, **more: Any) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            **more,
+            "axes": list(self.axes),
+            "stored_axes": self.layout.stored_axes,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "scale": list(self.scale),
+            "units": list(self.units),
+            "translation": list(self.translation) if self.translation else None,
+            "channel": self.layout.channel,
+        }
+
+    # ---------------------------------------------------------- places
+    @property
+    def shippable(self) -> bool:
+        """Whether workers can read the pixels themselves from this (small, picklable) object."""
+        return False
+
+    def part(self, box: Box) -> PixelPart:
+        """The pixels of a box, or the way to them, to be sent to a worker."""
+        return _Pixels(self.read(box))
+
+    @property
+    def local_path(self) -> Path | None:
+        """File or folder of the image on this machine, if it has one."""
+        return None
+
+    def aliases(self, path: Path) -> bool:
+        """Whether writing to `path` would hit the pixels of this image."""
+        return False
+
+
+class _Later:
+    def __init__(self, source: ImageSource, box: Box) -> None:
+        self._source, self._box = source, box
+
+    def result(self) -> np.ndarray:
+        return self._source.read(self._box)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    pixels: np.ndarray
+
+    def read(self) -> np.ndarray:
+        return self.pixels
+
+
+def digest_of(*parts: Any) -> str:
+    """Digest of bytes, arrays and of the text of anything else."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(part if isinstance(part, bytes) else str(part).encode())
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _frame(shape: tuple[int, ...], t: int) -> Box:
+    return Box((t, *[0] * (len(shape) - 1)), (t + 1, *shape[1:]))
+
+
+def spread_blocks(shape: tuple[int, ...], block: tuple[int, ...], max_voxels: int) -> list[Box]:
+    """Blocks on a regular lattice through the image, about `max_voxels` in all."""
+    wanted = max(1, max_voxels // math.prod(block))
+    available = [max(1, n // b) for n, b in zip(shape, block, strict=True)]
+    steps = [1] * len(shape)
+    while math.prod(steps) < wanted and any(s < a for s, a in zip(steps, available, strict=True)):
+        # The axis on which blocks lie furthest apart gets one more.
+        axis = max(
+            (i for i in range(len(shape)) if steps[i] < available[i]), key=lambda i: shape[i] / block[i] / steps[i]
+        )
+        steps[axis] += 1
+    starts = [
+        # Whole blocks, in the middle of equal stretches.
+        sorted({min(int((k + 0.5) * n / s - b / 2) // b * b, n - b) if n > b else 0 for k in range(s)})
+        for n, b, s in zip(shape, block, steps, strict=True)
+    ]
+    return [
+        Box(start, tuple(a + b for a, b in zip(start, block, strict=True)))
+        for start in itertools.product(*starts)
+    ]

@@ -1,0 +1,335 @@
+"""From what a user has (a path, a URL, an array) to an image: which axes, which channel, which level."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import ArraySource, DaskSource
+from .base import ImageReadError, ImageSource, Layout
+from .stored import StoredSource, kvstore, open_array
+from .tiff import TiffSource, describe_tiff
+
+__all__ = ["open_image", "source_from_description"]
+
+USUAL_AXES = {1: "x", 2: "yx", 3: "zyx"}
+
+
+def open_image(
+    image: Any, *, channel: int | str | None = None, level: int = 0, axes: str | Sequence[str] | None = None
+) -> ImageSource:
+    """Open one channel of an image at one level. No pixel is read.
+
+    Parameters
+    ----------
+    image : path, URL, zarr.Array, dask array or numpy array
+        OME-Zarr 0.4 or 0.5, zarr v2 or v3, TIFF; or an array.
+    channel : int or str, optional
+        Index along the channel axis, or its name where the image names channels. Needed if there are several.
+    level : int, default 0
+        Level of a pyramid, 0 the finest.
+    axes : str, optional
+        Names of the axes, as ``"tczyx"``; needed where the image does not say and there are more than three.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at the path.
+    ImageReadError
+        If it cannot be read.
+    ValueError
+        If axes, channel or level are unclear or do not exist; the message says what there is.
+    """
+    named = None if axes is None else "".join(axes).lower()
+    if isinstance(image, (str, os.PathLike)):
+        return _open_path(os.fspath(image), channel, level, named)
+    if level:
+        raise ValueError(f"level is {level}, but an array has no levels; pass the array of that level")
+    return _open_array(image, channel, named)
+
+
+def source_from_description(description: dict[str, Any]) -> ImageSource:
+    """Open an image again as `ImageSource.describe` told.
+
+    Raises
+    ------
+    ValueError
+        If it was in memory.
+    OSError
+        If it is not there any more.
+    """
+    kind = description["kind"]
+    if kind not in ("zarr", "tiff"):
+        raise ValueError("this image was in memory; pass it again")
+    if "://" not in description["path"] and not Path(description["path"]).exists():
+        raise FileNotFoundError(f"{description['path']} is not there any more")
+    return open_image(
+        description["path"],
+        channel=description["channel"],
+        level=description["level"],
+        axes=description.get("stored_axes"),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- arrays
+def _open_array(image: Any, channel: int | str | None, axes: str | None) -> ImageSource:
+    if type(image).__module__.startswith("dask."):
+        layout = _plain_layout(image, axes, channel, "this dask array")
+        return DaskSource(image, layout, "dask array")
+    store = getattr(image, "store", None)
+    if store is not None and hasattr(image, "chunks"):
+        return _open_zarr_array(image, channel, axes)
+    array = image if isinstance(image, np.ndarray) else np.asarray(image)
+    if array.dtype == object:
+        raise ValueError(f"an image cannot be made of {type(image).__name__}; pass a path, or a zarr, dask or numpy array")
+    return ArraySource(array, _plain_layout(array, axes, channel, "this array"), "array")
+
+
+def _open_zarr_array(array: Any, channel: int | str | None, axes: str | None) -> ImageSource:
+    layout = _plain_layout(array, axes or _dimension_names(array), channel, "this zarr array")
+    root = getattr(array.store, "root", None)
+    if root is not None:
+        # On disk: workers read it themselves.
+        return StoredSource(str(Path(root).absolute() / array.path).rstrip("/"), "", layout)
+    return ArraySource(array, layout, "zarr array")
+
+
+def _dimension_names(array: Any) -> str | None:
+    metadata = getattr(array, "metadata", None)
+    names = getattr(metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return _axes_of_names(names)
+
+
+def _axes_of_names(names: Any) -> str | None:
+    if not names or not all(isinstance(n, str) and n.lower() in ("t", "c", "z", "y", "x") for n in names):
+        return None
+    return "".join(names).lower()
+
+
+def _plain_layout(array: Any, axes: str | None, channel: int | str | None, what: str) -> Layout:
+    stored = _resolve_axes(axes, tuple(array.shape), what)
+    _check_dtype(np.dtype(array.dtype), what)
+    n = len(stored) - stored.count("c")
+    return Layout(stored, _pick_channel(stored, tuple(array.shape), channel, [], what), (1.0,) * n, (None,) * n)
+
+
+# --------------------------------------------------------------------------------------------------------------- paths
+def _open_path(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
+    remote = "://" in path and not path.startswith("file://")
+    if not remote:
+        local = Path(path.removeprefix("file://")).expanduser().absolute()
+        if not local.exists():
+            raise FileNotFoundError(f"there is no image at {local}")
+        if local.is_file():
+            return _open_tiff(local, channel, level, axes)
+        path = str(local)
+    return _open_zarr(path, channel, level, axes)
+
+
+def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
+    if path.suffix.lower() not in (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".ome", ".lsm", ".svs", ".ndpi", ".scn", ".qptiff"):
+        raise ValueError(f"{path} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF files")
+    found = describe_tiff(path)
+    _check_level(level, found.shapes, str(path))
+    shape = found.shapes[level]
+    own = found.axes.lower().replace("s", "c")
+    stored = _resolve_axes(axes or (own if set(own) <= set("tczyx") and own.count("c") < 2 else None), shape, str(path))
+    names = [a for a in stored if a != "c"]
+    full = dict(zip(stored, found.shapes[0], strict=True))
+    here = dict(zip(stored, shape, strict=True))
+    # A level says nothing of its own scale: it follows from how much smaller it is.
+    scale = tuple(found.size.get(a, 1.0) * full[a] / here[a] for a in names)
+    picked = _pick_channel(stored, shape, channel, found.channels, str(path))
+    return TiffSource(str(path), Layout(stored, picked, scale, tuple(found.unit.get(a) for a in names)), level)
+
+
+def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
+    root, attributes = _find_image(path)
+    multiscales = attributes.get("ome", attributes).get("multiscales") if attributes is not None else None
+    if multiscales:
+        return _open_ome_zarr(root, attributes or {}, multiscales[0], channel, level, axes)
+    if attributes is not None:
+        raise ValueError(_not_an_image(root, attributes))
+    if level:
+        raise ValueError(f"level is {level}, but {root} is a single array without levels")
+    array = open_array(root)
+    stored = _resolve_axes(axes or _stored_names(root), array.shape, root)
+    _check_dtype(array.dtype, root)
+    n = len(stored) - stored.count("c")
+    layout = Layout(stored, _pick_channel(stored, array.shape, channel, [], root), (1.0,) * n, (None,) * n)
+    return StoredSource(root, "", layout)
+
+
+def _find_image(path: str) -> tuple[str, dict[str, Any] | None]:
+    """The image's root, and the attributes of its group (None where the root is an array)."""
+    attributes = _group_attributes(path)
+    if attributes is not None and attributes.get("ome", attributes).get("bioformats2raw.layout") is not None:
+        # One image for each child; the first is what such a file is made for most of the time.
+        first = f"{path.rstrip('/')}/0"
+        inner = _group_attributes(first)
+        if inner is not None:
+            return first, inner
+    return path, attributes
+
+
+def _group_attributes(path: str) -> dict[str, Any] | None:
+    """Attributes of a zarr group; None for an array.
+
+    Raises
+    ------
+    ImageReadError
+        If there is neither, or the metadata is damaged.
+    """
+    v3 = _read_json(path, "zarr.json")
+    if v3 is not None:
+        return v3.get("attributes", {}) if v3.get("node_type") == "group" else None
+    if _read_json(path, ".zarray") is not None:
+        return None
+    if _read_json(path, ".zgroup") is not None:
+        return _read_json(path, ".zattrs") or {}
+    raise ImageReadError(f"{path} is not an image: it holds no zarr.json, .zarray or .zgroup")
+
+
+def _read_json(path: str, name: str) -> dict[str, Any] | None:
+    import tensorstore as ts
+
+    try:
+        answer = ts.KvStore.open(kvstore(path)).result().read(name).result()
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ImageReadError(f"{path}/{name} cannot be read ({str(error)[:300]})") from error
+    if answer.state == "missing":
+        return None
+    try:
+        content = json.loads(answer.value)
+    except ValueError:
+        raise ImageReadError(f"{path}/{name} is damaged: it is not JSON") from None
+    if not isinstance(content, dict):
+        raise ImageReadError(f"{path}/{name} is damaged: it is not a JSON object")
+    return content
+
+
+def _stored_names(path: str) -> str | None:
+    v3 = _read_json(path, "zarr.json")
+    if v3 is not None:
+        return _axes_of_names(v3.get("dimension_names"))
+    return _axes_of_names((_read_json(path, ".zattrs") or {}).get("_ARRAY_DIMENSIONS"))
+
+
+def _not_an_image(root: str, attributes: dict[str, Any]) -> str:
+    if "plate" in attributes.get("ome", attributes):
+        return f"{root} is a plate of many images; pass the path of one field, as {root}/A/1/0"
+    arrays = []
+    if "://" not in root:
+        markers = [p.parent for name in ("*/zarr.json", "*/.zarray", "*/*/.zarray") for p in Path(root).glob(name)]
+        arrays = sorted({str(p) for p in markers})[:6]
+    inside = f"; inside it are {', '.join(arrays)}" if arrays else ""
+    return f"{root} is a zarr group without an image (no multiscales metadata){inside}: pass the path of one array"
+
+
+# ------------------------------------------------------------------------------------------------------------ OME-Zarr
+def _open_ome_zarr(
+    root: str,
+    attributes: dict[str, Any],
+    multiscale: dict[str, Any],
+    channel: int | str | None,
+    level: int,
+    axes: str | None,
+) -> ImageSource:
+    try:
+        datasets = multiscale["datasets"]
+        paths = [str(dataset["path"]) for dataset in datasets]
+    except (KeyError, TypeError):
+        raise ImageReadError(f"{root}: its multiscales metadata is damaged (no datasets with a path)") from None
+    if not 0 <= level < len(paths):
+        shapes = [open_array(f"{root}/{p}").shape for p in paths]
+        _check_level(level, shapes, root)
+    array = open_array(f"{root.rstrip('/')}/{paths[level]}")
+    _check_dtype(array.dtype, root)
+    entries = multiscale.get("axes") or [{"name": n} for n in "tczyx"[-len(array.shape) :]]
+    entries = [{"name": e} if isinstance(e, str) else e for e in entries]
+    stored = _resolve_axes(axes or _axes_of_names([e.get("name") for e in entries]), array.shape, root)
+    scale, translation = _transforms(datasets[level], multiscale, len(stored))
+    names = [c.get("label", "") for c in attributes.get("ome", attributes).get("omero", {}).get("channels", [])]
+    layout = Layout(
+        stored,
+        _pick_channel(stored, array.shape, channel, names, root),
+        tuple(s for a, s in zip(stored, scale, strict=True) if a != "c"),
+        tuple(e.get("unit") for a, e in zip(stored, entries, strict=True) if a != "c"),
+        tuple(s for a, s in zip(stored, translation, strict=True) if a != "c") if any(translation) else None,
+    )
+    return StoredSource(root, paths[level], layout, level)
+
+
+def _transforms(dataset: dict[str, Any], multiscale: dict[str, Any], ndim: int) -> tuple[list[float], list[float]]:
+    """Scale and translation of a level: its own transformations, then those of the whole pyramid."""
+    scale, translation = [1.0] * ndim, [0.0] * ndim
+    for holder in (dataset, multiscale):
+        for step in holder.get("coordinateTransformations") or []:
+            if step.get("type") == "scale" and len(step.get("scale", [])) == ndim:
+                scale = [a * float(b) for a, b in zip(scale, step["scale"], strict=True)]
+                translation = [a * float(b) for a, b in zip(translation, step["scale"], strict=True)]
+            elif step.get("type") == "translation" and len(step.get("translation", [])) == ndim:
+                translation = [a + float(b) for a, b in zip(translation, step["translation"], strict=True)]
+    return scale, translation
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+def _resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
+    if axes is None:
+        axes = USUAL_AXES.get(len(shape))
+        if axes is None:
+            raise ValueError(
+                f"{what} has {len(shape)} axes of extent {shape} and does not name them; "
+                f"say which they are, as axes={'tczyx'[-len(shape):]!r} (t time, c channel, z, y, x)"
+            )
+        if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 16 < shape[1]:
+            raise ValueError(
+                f"{what} of shape {shape} looks like a colour image; say axes='yxc' and a channel, or axes='zyx' if it is a stack"
+            )
+    if len(axes) != len(shape):
+        raise ValueError(f"axes={axes!r} names {len(axes)} axes, but {what} has {len(shape)} of extent {shape}")
+    if len(set(axes)) != len(axes) or not set(axes) <= set("tczyx"):
+        raise ValueError(f"axes={axes!r}: use each of t, c, z, y, x at most once")
+    space = [a for a in axes if a in "zyx"]
+    if not space or (("t" in axes) and [a for a in axes if a != "c"][0] != "t"):
+        raise ValueError(f"axes={axes!r}: there must be at least one of z, y, x, and time comes before them")
+    return axes
+
+
+def _pick_channel(
+    stored: str, shape: tuple[int, ...], channel: int | str | None, names: Sequence[str], what: str
+) -> int | None:
+    if "c" not in stored:
+        if channel not in (None, 0):
+            raise ValueError(f"channel is {channel!r}, but {what} has no channel axis")
+        return None
+    n = shape[stored.index("c")]
+    listing = ", ".join(f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12)))
+    if channel is None:
+        if n > 1:
+            raise ValueError(f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}")
+        return 0
+    if isinstance(channel, str) and channel in names:
+        return list(names).index(channel)
+    index = int(channel) if str(channel).lstrip("-").isdigit() else -1
+    if not 0 <= index < n:
+        raise ValueError(f"there is no channel {channel!r} in {what}; its channels are {listing}")
+    return index
+
+
+def _check_level(level: int, shapes: Sequence[tuple[int, ...]], what: str) -> None:
+    if not 0 <= level < len(shapes):
+        listing = "; ".join(f"{i}: {' × '.join(map(str, shape))}" for i, shape in enumerate(shapes))
+        raise ValueError(f"there is no level {level} in {what}; its levels are {listing}")
+
+
+def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{what} has pixels of type {dtype}; images are of integers, floats or bools")

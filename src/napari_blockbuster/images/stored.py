@@ -1,0 +1,199 @@
+"""Images in zarr stores: read with tensorstore, whose cache keeps decoded chunks; with zarr-python where it cannot."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..tiling import Box
+from .base import ImageReadError, ImageSource, Layout
+from .chunks import CachedReader, cache_bytes
+
+if TYPE_CHECKING:
+    import tensorstore as ts
+
+__all__ = ["StoredSource", "kvstore", "open_array"]
+
+
+class StoredSource(ImageSource):
+    """A zarr array on disk or at a URL: a handle of a few hundred bytes that each worker opens for itself.
+
+    Parameters
+    ----------
+    root : str
+        Path or URL of the image: of the OME-Zarr group, or of the array itself.
+    inner : str
+        Path of the array in the group; "" if `root` is the array.
+    layout : Layout
+    level : int
+    """
+
+    def __init__(self, root: str, inner: str, layout: Layout, level: int = 0) -> None:
+        self.root, self.inner, self.layout, self.level = root, inner, layout, level
+        self.name = root.rstrip("/").rsplit("/", 1)[-1]
+        array = open_array(self.location)
+        self.shape = layout.pick(array.shape)
+        self.dtype = array.dtype
+        self.chunks, self.read_chunks = layout.pick(array.chunks), layout.pick(array.read_chunks)
+
+    @property
+    def location(self) -> str:
+        """Path or URL of the array."""
+        return f"{self.root.rstrip('/')}/{self.inner}" if self.inner else self.root
+
+    def _read(self, box: Box) -> np.ndarray:
+        pixels: np.ndarray = open_array(self.location).read(self.layout.index(box)).result()
+        return pixels
+
+    def prefetch(self, box: Box) -> _Reading:
+        self._check(box)
+        return _Reading(self, box, open_array(self.location).read(self.layout.index(box)))
+
+    def describe(self) -> dict[str, Any]:
+        return self._description("zarr", path=self.root, inner=self.inner, level=self.level)
+
+    @property
+    def shippable(self) -> bool:
+        return True
+
+    @property
+    def local_path(self) -> Path | None:
+        return None if "://" in self.root else Path(self.root)
+
+    def aliases(self, path: Path) -> bool:
+        """True for the image, its levels, and every folder that holds it; ``<image>/labels/<name>`` is a proper place."""
+        if self.local_path is None:
+            return False
+        root, target = self.local_path.resolve(), path.resolve()
+        if root == target or root.is_relative_to(target):
+            return True
+        if not target.is_relative_to(root):
+            return False
+        parts = target.relative_to(root).parts
+        return not (self.inner and len(parts) >= 2 and parts[0] == "labels" and not self.inner.startswith("labels/"))
+
+
+class _Reading:
+    """A read under way."""
+
+    def __init__(self, source: StoredSource, box: Box, future: Any) -> None:
+        self._source, self._box, self._future = source, box, future
+
+    def result(self) -> np.ndarray:
+        try:
+            pixels = self._future.result()
+        except Exception as error:
+            first = (str(error).splitlines() or [""])[0][:300]
+            raise ImageReadError(
+                f"{self._source.name}: the pixels at {self._box} cannot be read ({first})"
+            ) from error
+        return np.ascontiguousarray(pixels, self._source.dtype).reshape(self._box.shape)
+
+
+# ------------------------------------------------------------------------------------------------------------ opening
+class _Array:
+    """An opened array, whichever library reads it."""
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...], read_chunks: tuple[int, ...], read: Any
+    ) -> None:
+        self.shape, self.chunks, self.read_chunks, self.read = shape, chunks, read_chunks, read
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+
+
+class _Now:
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+
+    def result(self) -> np.ndarray:
+        return self._pixels
+
+
+def kvstore(location: str) -> dict[str, Any]:
+    """The tensorstore key-value store of a path or URL (a folder)."""
+    folder = location.rstrip("/") + "/"
+    scheme, separator, rest = folder.partition("://")
+    if not separator or scheme == "file":
+        return {"driver": "file", "path": rest if separator else folder}
+    if scheme in ("http", "https"):
+        return {"driver": "http", "base_url": folder}
+    if scheme in ("s3", "gs"):
+        bucket, _, path = rest.partition("/")
+        return {"driver": "s3" if scheme == "s3" else "gcs", "bucket": bucket, "path": path}
+    raise ValueError(f"{location}: images are read from folders, http(s)://, s3:// and gs:// addresses, not {scheme}://")
+
+
+@functools.lru_cache(maxsize=1)
+def _context() -> ts.Context:
+    import tensorstore as ts
+
+    return ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes()}})
+
+
+_opening = threading.Lock()
+
+
+@functools.lru_cache(maxsize=16)
+def _open(location: str) -> _Array:
+    errors = []
+    for driver in ("zarr3", "zarr"):
+        try:
+            return _open_tensorstore(location, driver)
+        except Exception as error:
+            errors.append(error)
+    if "://" not in location:
+        array = _open_zarr_python(location)
+        if array is not None:
+            return array
+    raise ImageReadError(f"{location} cannot be opened as a zarr array ({str(errors[0]).splitlines()[0][:300]})")
+
+
+def open_array(location: str) -> _Array:
+    """Open a zarr array by path or URL, once per process.
+
+    Raises
+    ------
+    ImageReadError
+        If neither library can open it.
+    """
+    with _opening:
+        return _open(location)
+
+
+def _open_tensorstore(location: str, driver: str) -> _Array:
+    import tensorstore as ts
+
+    # The image does not change during a run: what is in the cache needs no second look at the disk.
+    spec = {
+        "driver": driver,
+        "kvstore": kvstore(location),
+        "recheck_cached_data": False,
+        "recheck_cached_metadata": "open",
+    }
+    store = ts.open(spec, open=True, read=True, context=_context()).result()
+    layout = store.chunk_layout
+    return _Array(
+        tuple(store.shape),
+        store.dtype.numpy_dtype,
+        tuple(n or s for n, s in zip(layout.write_chunk.shape or store.shape, store.shape, strict=True)),
+        tuple(n or s for n, s in zip(layout.read_chunk.shape or store.shape, store.shape, strict=True)),
+        lambda index: store[index].read(),
+    )
+
+
+def _open_zarr_python(location: str) -> _Array | None:
+    import zarr
+
+    try:
+        array = zarr.open_array(location, mode="r")
+    except Exception:
+        return None
+    shards = getattr(array, "shards", None)
+    reader = CachedReader(array, array.chunks)
+    return _Array(
+        array.shape, array.dtype, tuple(shards or array.chunks), tuple(array.chunks), lambda index: _Now(reader[index])
+    )
