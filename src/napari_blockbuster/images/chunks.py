@@ -51,6 +51,7 @@ class ChunkCache:
 
 
 CACHE = ChunkCache()
+_names = itertools.count()
 
 
 class CachedReader:
@@ -65,6 +66,7 @@ class CachedReader:
 
     def __init__(self, array: Any, chunks: tuple[int, ...], cache: ChunkCache = CACHE) -> None:
         self._array, self._chunks, self._cache = array, chunks, cache
+        self._name = next(_names)
 
     def __getitem__(self, index: tuple[slice | int, ...]) -> np.ndarray:
         spans = [(i, i + 1) if isinstance(i, int) else (i.start, i.stop) for i in index]
@@ -81,7 +83,7 @@ class CachedReader:
         return result[tuple(0 if isinstance(i, int) else slice(None) for i in index)]
 
     def _chunk(self, place: tuple[int, ...], origin: list[int]) -> np.ndarray:
-        key = id(self), place
+        key = self._name, place
         chunk = self._cache.get(key)
         if chunk is None:
             region = tuple(

@@ -12,6 +12,7 @@ import numpy as np
 
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
+from . import stored, tiff
 from .stored import StoredSource, kvstore, open_array
 from .tiff import TiffSource, describe_tiff
 
@@ -46,6 +47,8 @@ def open_image(
         If axes, channel or level are unclear or do not exist; the message says what there is.
     """
     named = None if axes is None else "".join(axes).lower()
+    stored.forget_opened()
+    tiff.forget_opened()
     if isinstance(image, (str, os.PathLike)):
         return _open_path(os.fspath(image), channel, level, named)
     if level:

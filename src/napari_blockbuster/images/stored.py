@@ -164,14 +164,19 @@ def open_array(location: str) -> _Array:
         return _open(location)
 
 
+def forget_opened() -> None:
+    """Look at the disk again when an array is opened next: somebody may have changed it since."""
+    _open.cache_clear()
+
+
 def _open_tensorstore(location: str, driver: str) -> _Array:
     import tensorstore as ts
 
-    # The image does not change during a run: what is in the cache needs no second look at the disk.
+    # The image does not change during a run: what was read since it was opened needs no second look at the disk.
     spec = {
         "driver": driver,
         "kvstore": kvstore(location),
-        "recheck_cached_data": False,
+        "recheck_cached_data": "open",
         "recheck_cached_metadata": "open",
     }
     store = ts.open(spec, open=True, read=True, context=_context()).result()

@@ -74,6 +74,11 @@ def _open(path: str, level: int) -> _Opened:
     return _Opened(array.shape, array.dtype, array.chunks, CachedReader(array, array.chunks))
 
 
+def forget_opened() -> None:
+    """Look at the disk again when a file is opened next."""
+    _open.cache_clear()
+
+
 @dataclass(frozen=True)
 class TiffDescription:
     """What a TIFF file says of itself: axes in tifffile's letters, levels, and the extent of a voxel where it tells."""

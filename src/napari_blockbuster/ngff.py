@@ -1,0 +1,101 @@
+"""The pyramid of a label image and its OME-Zarr metadata: which levels there are, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Level", "attributes", "plan_levels"]
+
+SMALLEST = 256
+"""Levels are added until no spatial extent is longer."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a pyramid.
+
+    Attributes
+    ----------
+    factors : tuple of int
+        Voxel ``j`` of this level is voxel ``j * factor`` of the full resolution: every id of a level is the id of a voxel.
+    shape : tuple of int
+    """
+
+    factors: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def plan_levels(
+    shape: Sequence[int], scale: Sequence[float], separate_axes: int, n_levels: int | None = None
+) -> list[Level]:
+    """The levels of a pyramid: halved along the spatial axes, the finest ones first, until voxels are about isotropic.
+
+    Parameters
+    ----------
+    shape, scale : sequence
+        Of the full resolution; time first where there is time.
+    separate_axes : int
+        Leading axes that are never reduced.
+    n_levels : int, optional
+        Default: until the longest spatial extent is at most 256.
+    """
+    levels = [Level((1,) * len(shape), tuple(shape))]
+    while _wants_another(levels, separate_axes, n_levels):
+        last = levels[-1]
+        size = [s * f for s, f in zip(scale, last.factors, strict=True)]
+        finest = min(size[a] for a in range(separate_axes, len(shape)) if last.shape[a] > 1)
+        # An axis whose voxels are already longer than those of the others waits for them.
+        halve = [a >= separate_axes and last.shape[a] > 1 and size[a] < 1.5 * finest for a in range(len(shape))]
+        factors = tuple(f * 2 if h else f for f, h in zip(last.factors, halve, strict=True))
+        levels.append(Level(factors, tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))))
+    return levels
+
+
+def _wants_another(levels: list[Level], separate_axes: int, n_levels: int | None) -> bool:
+    longest = max(levels[-1].shape[separate_axes:])
+    if longest <= 1:
+        return False
+    return len(levels) < n_levels if n_levels is not None else longest > SMALLEST
+
+
+def attributes(
+    levels: Sequence[Level],
+    *,
+    version: str,
+    axes: Sequence[str],
+    scale: Sequence[float],
+    units: Sequence[str | None],
+    translation: Sequence[float] | None,
+    name: str,
+    source_image: str | None,
+) -> dict[str, Any]:
+    """Attributes of an OME-Zarr label image, version 0.4 or 0.5.
+
+    A level's voxels are every second one of the level below, beginning with the first, so all levels have the same origin: the
+    centre of their first voxel.
+    """
+    datasets = []
+    for number, level in enumerate(levels):
+        steps: list[dict[str, Any]] = [
+            {"type": "scale", "scale": [float(s * f) for s, f in zip(scale, level.factors, strict=True)]}
+        ]
+        if translation is not None:
+            steps.append({"type": "translation", "translation": [float(t) for t in translation]})
+        datasets.append({"path": str(number), "coordinateTransformations": steps})
+    multiscale: dict[str, Any] = {
+        "name": name,
+        "axes": [_axis(a, u) for a, u in zip(axes, units, strict=True)],
+        "datasets": datasets,
+        "type": "nearest",
+    }
+    label: dict[str, Any] = {"source": {"image": source_image}} if source_image else {}
+    if version == "0.5":
+        return {"ome": {"version": version, "multiscales": [multiscale], "image-label": label}}
+    return {"multiscales": [{"version": version, **multiscale}], "image-label": {"version": version, **label}}
+
+
+def _axis(name: str, unit: str | None) -> dict[str, str]:
+    axis = {"name": name, "type": "time" if name == "t" else "space"}
+    return axis | {"unit": unit} if unit else axis

@@ -1,0 +1,332 @@
+"""The merged labels as OME-Zarr: tile by tile, each file by one writer, with the pyramid in the same pass."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .ngff import Level, attributes, plan_levels
+from .tiling import Box, Tile, TileGrid, browse_chunk
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import tensorstore as ts
+
+__all__ = ["LabelsWriter", "Pending", "labels_info", "open_labels", "put_in_place"]
+
+SHARE = 32
+"""A tile writes its share of a level while that is at least this long: below, levels are written in larger blocks afterwards."""
+KEY = "napari-blockbuster"
+
+
+class Pending:
+    """Writes under way; ``result()`` waits for them."""
+
+    def __init__(self, futures: list[Any]) -> None:
+        self._futures = futures
+
+    def result(self) -> None:
+        """Wait until all is on disk.
+
+        Raises
+        ------
+        OSError
+            If something could not be written.
+        """
+        for future in self._futures:
+            future.result()
+
+
+@dataclass(frozen=True)
+class LabelsWriter:
+    """Writes one label image. A small picklable handle; arrays are opened once per process.
+
+    Attributes
+    ----------
+    path : Path
+        The group, at a temporary place until `put_in_place`.
+    grid : TileGrid
+    levels : tuple of Level
+    blocks : tuple of tuple of int
+        For each level, the extent that one writer owns: the shard (0.5), or a multiple of chunks (0.4).
+    """
+
+    path: Path
+    grid: TileGrid
+    levels: tuple[Level, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    version: str = "0.5"
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        grid: TileGrid,
+        dtype: Any,
+        axes: Sequence[str],
+        scale: Sequence[float],
+        units: Sequence[str | None],
+        translation: Sequence[float] | None = None,
+        name: str,
+        version: str = "0.5",
+        source_image: str | None = None,
+        n_levels: int | None = None,
+    ) -> LabelsWriter:
+        """Make the group and its arrays.
+
+        Parameters
+        ----------
+        path : path
+            Where to write; it must not exist.
+        grid : TileGrid
+        dtype : numpy dtype
+            uint32 or uint64.
+        axes, scale, units, translation
+            For each axis of the grid.
+        name : str
+        version : {"0.5", "0.4"}
+            0.5 is zarr v3, a shard for each tile; 0.4 is zarr v2, chunks that divide tiles.
+        source_image : str, optional
+            Path of the image, relative to the labels.
+        n_levels : int, optional
+            Default: until the longest spatial extent is at most 256 voxels.
+
+        Raises
+        ------
+        ValueError
+            For another version.
+        FileExistsError
+            If the path exists.
+        """
+        import zarr
+
+        if version not in ("0.4", "0.5"):
+            raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose '0.5' or '0.4'")
+        path = Path(path)
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
+        levels = plan_levels(grid.shape, scale, grid.separate_axes, n_levels)
+        blocks = tuple(_block(grid, level) for level in levels)
+        said = attributes(
+            levels,
+            version=version,
+            axes=axes,
+            scale=scale,
+            units=units,
+            translation=translation,
+            name=name,
+            source_image=source_image,
+        )
+        zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=said)
+        for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
+            _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
+        return cls(path, grid, tuple(levels), blocks, version)
+
+    # ------------------------------------------------------------- tile by tile
+    def write_tile(self, tile: Tile, labels: np.ndarray) -> Pending:
+        """Start writing a tile's merged labels, and its share of all levels that tiles write.
+
+        Parameters
+        ----------
+        tile : Tile
+        labels : numpy.ndarray
+            Of the core's shape; it must not be changed afterwards.
+        """
+        futures = []
+        for number in self._tile_levels():
+            factors = self.levels[number].factors
+            box = _reduced(tile.core, factors)
+            # Tiles begin at multiples of the factor, so each begins with a voxel of the level.
+            values = np.ascontiguousarray(labels[tuple(slice(None, None, f) for f in factors)])
+            futures.append(
+                self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True)
+            )
+        return Pending(futures)
+
+    def _tile_levels(self) -> list[int]:
+        """Levels whose blocks are tiles: those that one pass over the tiles writes."""
+        own = itertools.takewhile(lambda n: _is_tile_level(self.grid, self.levels[n]), range(len(self.levels)))
+        return list(own)
+
+    # -------------------------------------------------------- the coarse levels
+    def passes(self) -> list[list[tuple[int, Box]]]:
+        """What is left after the tiles: for each further level its blocks, which are made from the level below.
+
+        The blocks of a level may be written in any order and in parallel, the levels one after the other.
+        """
+        first = len(self._tile_levels())
+        return [[(n, box) for box in self._boxes(n)] for n in range(first, len(self.levels))]
+
+    def _boxes(self, number: int) -> list[Box]:
+        shape, block = self.levels[number].shape, self.blocks[number]
+        return list(TileGrid(shape, block)[i].core for i in range(len(TileGrid(shape, block))))
+
+    def write_block(self, number: int, box: Box) -> None:
+        """Write one block of a coarse level from the level below."""
+        below, here = self.levels[number - 1], self.levels[number]
+        steps = [h // b for h, b in zip(here.factors, below.factors, strict=True)]
+        region = tuple(
+            slice(a * s, min((b - 1) * s + 1, n))
+            for a, b, s, n in zip(box.start, box.stop, steps, below.shape, strict=True)
+        )
+        values = self._array(number - 1)[region].read().result()[tuple(slice(None, None, s) for s in steps)]
+        if values.any():
+            self._array(number)[box.slices].write(np.ascontiguousarray(values)).result()
+
+    def _array(self, number: int) -> ts.TensorStore:
+        return _handle(self.path / str(number), self.version)
+
+    # ------------------------------------------------------------------ the end
+    def finish(self, more: dict[str, Any]) -> None:
+        """Add attributes (provenance) to the group; call it once all is written."""
+        import zarr
+
+        zarr.open_group(str(self.path), mode="r+").attrs.update(more)
+
+
+# -------------------------------------------------------------------------------------------------------------- levels
+def _is_tile_level(grid: TileGrid, level: Level) -> bool:
+    """Whether each tile can write its share of a level in blocks of its own."""
+    if all(f == 1 for f in level.factors):
+        return True
+    return all(
+        f == 1 or (t % f == 0 and t // f >= SHARE) or (n == 1)
+        for t, f, n in zip(grid.tile_shape, level.factors, grid.grid_shape, strict=True)
+    )
+
+
+def _block(grid: TileGrid, level: Level) -> tuple[int, ...]:
+    """What one writer owns of a level: a tile's share, or about as many voxels as a tile."""
+    if _is_tile_level(grid, level):
+        return tuple(-(-t // f) for t, f in zip(grid.tile_shape, level.factors, strict=True))
+    spatial = sum(n > 1 for n in level.shape[grid.separate_axes :])
+    side = {0: 1, 1: 2**18, 2: 1024}.get(spatial, 128)
+    return tuple(
+        1 if axis < grid.separate_axes else min(side, n) if n < side else side for axis, n in enumerate(level.shape)
+    )
+
+
+def _reduced(box: Box, factors: Sequence[int]) -> Box:
+    return Box(
+        tuple(-(-a // f) for a, f in zip(box.start, factors, strict=True)),
+        tuple(-(-b // f) for b, f in zip(box.stop, factors, strict=True)),
+    )
+
+
+def _create_array(
+    path: Path, shape: tuple[int, ...], block: tuple[int, ...], dtype: np.dtype[Any], version: str, axes: Sequence[str]
+) -> None:
+    import zarr
+    from zarr.codecs import ZstdCodec
+
+    inner = browse_chunk(block)
+    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "fill_value": 0, "chunks": inner}
+    if version == "0.5":
+        zarr.create_array(
+            str(path), **common, shards=block, compressors=ZstdCodec(level=1), dimension_names=list(axes), zarr_format=3
+        )
+    else:
+        from numcodecs import Zstd
+
+        zarr.create_array(
+            str(path),
+            **common,
+            compressors=Zstd(level=1),
+            zarr_format=2,
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _handle(path: Path, version: str) -> ts.TensorStore:
+    import tensorstore as ts
+
+    spec = {
+        "driver": "zarr3" if version == "0.5" else "zarr",
+        "kvstore": {"driver": "file", "path": f"{path}/"},
+    }
+    return ts.open(spec, open=True).result()
+
+
+# -------------------------------------------------------------------------------------------------------- in place
+def put_in_place(temporary: Path, final: Path, overwrite: bool) -> None:
+    """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
+
+    Raises
+    ------
+    FileExistsError
+        If the place is taken and `overwrite` is false.
+    """
+    if final.exists() and not overwrite:
+        raise FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists() or final.is_symlink():
+        os.rename(final, old)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(old, final)
+        raise
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+    if final.parent.name == "labels":
+        _register(final)
+
+
+def _register(labels: Path) -> None:
+    """Name the labels in the ``labels`` group of their OME-Zarr image, as the specification asks."""
+    import zarr
+
+    image = labels.parent.parent
+    if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
+        return
+    zarr_format = zarr.open_group(str(labels), mode="r").metadata.zarr_format
+    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format)
+    known = group.attrs.asdict()
+    holder = known.get("ome", {}) if zarr_format == 3 else known
+    names = [*holder.get("labels", [])]
+    if labels.name not in names:
+        names.append(labels.name)
+    group.attrs.update({"ome": {"version": "0.5", **holder, "labels": names}} if zarr_format == 3 else {"labels": names})
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+def open_labels(path: str | Path, level: int = 0) -> da.Array:
+    """Labels of one level as a lazy dask array, a chunk for each shard."""
+    import dask.array as da
+    import zarr
+
+    array = zarr.open_array(str(Path(path) / str(level)), mode="r")
+    # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
+    name = f"labels-{os.urandom(8).hex()}"
+    return da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
+
+
+def labels_info(path: str | Path) -> dict[str, Any]:
+    """What a label image says of itself: ``shapes`` of its levels, ``scales``, and ``provenance`` (of this package)."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r")
+    said = group.attrs.asdict()
+    multiscale = said.get("ome", said)["multiscales"][0]
+    paths = [dataset["path"] for dataset in multiscale["datasets"]]
+    return {
+        "axes": [axis["name"] for axis in multiscale["axes"]],
+        "shapes": [tuple(zarr.open_array(str(Path(path) / p), mode="r").shape) for p in paths],
+        "scales": [d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]],
+        "provenance": said.get(KEY, {}),
+    }
