@@ -202,6 +202,7 @@ def test_mistakes(words: list[str], hint: str) -> None:
 def test_no_scheduler_at_the_address(image: Path, models: Path, tmp_path: Path) -> None:
     words = ["segment", image, "--model", f"{models}:plain", "-o", tmp_path / "o.zarr", *TILES]
     assert "127.0.0.1:9" in mistake(*words, "--scheduler", "tcp://127.0.0.1:9")
+    assert "host:8786" in mistake(*words, "--scheduler", "somewhere")
 
 
 def test_an_output_is_kept_unless_told_otherwise(image: Path, models: Path, tmp_path: Path) -> None:

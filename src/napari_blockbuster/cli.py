@@ -38,6 +38,8 @@ app = App(
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=""),
+    # An interruption is told here, with the command that goes on.
+    suppress_keyboard_interrupt=False,
 )
 app["--help"].group = app["--version"].group = "Other"
 
@@ -132,7 +134,9 @@ def resume(
     from .job import Job
 
     opened = Job.open(job)
-    if not (opened.store.folder / "labels").exists() and Path(opened.spec.output).exists():
+    if not (opened.store.folder / "labels").exists():
+        if not Path(opened.spec.output).exists():
+            raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
         print(f"nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
     check_free(opened, writing)

@@ -257,8 +257,9 @@ def _memory_of_each(memory_limit: str | int, n_workers: int) -> int:
 def _start(plan: dict[str, Any]) -> LocalProcessCluster:
     # What can be imported here can be imported there: scripts' folders and editable installs included.
     environment = {
-        # Users of a plugin never asked for a scheduler's diary; warnings and errors still come through.
-        "DASK_LOGGING__DISTRIBUTED": "warning",
+        # Users of a plugin never asked for a scheduler's diary; warnings and errors still come through, but for the one that
+        # every worker gives when a run is stopped while it works.
+        "DASK_LOGGING": '{"distributed": "warning", "distributed.worker.state_machine": "error"}',
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
     }

@@ -91,7 +91,8 @@ class Crew:
         if self.scheduler is not None:
             from .cluster import connect
 
-            client = connect(self.scheduler)
+            _knock(self.scheduler)
+            client = connect(self.scheduler, timeout=30)
             try:
                 yield client
             finally:
@@ -123,6 +124,25 @@ class Crew:
     def options(self) -> list[str]:
         """As typed on the command line."""
         return _options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler)
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nothing listens: dask itself would go on trying for as long as its timeout."""
+    import socket
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host is None or port is None:
+        raise UsageError(f"--scheduler is {address!r}; it is an address as tcp://host:8786")
+    try:
+        socket.create_connection((host, port), timeout=30).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConnectionError(f"no dask scheduler answers at {address} ({why}); start one with: dask scheduler") from None
 
 
 @Parameter(name="*")
@@ -255,8 +275,8 @@ def run_job(job: Job, plan: Plan) -> Outcome:
     from .progress import Progress
 
     watch = _Watch()
-    n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
     try:
+        n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
         with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
             watch.lap("workers" if client is not None else "")
             if plan.stage:
@@ -268,12 +288,12 @@ def run_job(job: Job, plan: Plan) -> Outcome:
 
 
 def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch) -> Outcome:
-    if not job.staged():
-        watch.stop()
-        return Outcome(job, None, watch.seconds)
     decision, writing = plan.decision, plan.writing
     merged = job.merge(decision.rule, decision.min_iou, decision.connectivity, client=client)
     watch.lap("merge")
+    if not job.staged():
+        watch.stop()
+        return Outcome(job, None, watch.seconds)
     result = job.write(
         merged,
         client,
