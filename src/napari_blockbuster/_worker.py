@@ -37,7 +37,9 @@ class WorkPlugin(WorkerPlugin):
 
 def do(name: str, item: int, payload: Any) -> Any:
     """Do one item of a registered work in this worker; what it raises becomes its result."""
-    work = get_worker().plugins[name].work
+    plugin = get_worker().plugins[name]
+    assert isinstance(plugin, WorkPlugin)
+    work = plugin.work
     try:
         return work(item, payload)()
     except Exception as error:

@@ -178,8 +178,8 @@ class _ClusterRun(Generic[R]):
         self._work, self._waiting, self._client = work, waiting, client
         self._heartbeat = heartbeat
         self._name = f"blockbuster-{uuid.uuid4().hex[:12]}"
-        self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._flying: dict[str, tuple[int, str, Future]] = {}
+        self._landed: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._flying: dict[Any, tuple[int, str, Future[Any]]] = {}
         self._workers: list[str] = []
         self._looked = 0.0
         self._seen = time.monotonic()
@@ -245,7 +245,7 @@ class _ClusterRun(Generic[R]):
         self._flying[future.key] = (item, worker, future)
         future.add_done_callback(self._landed.put)
 
-    def _land(self, future: Future) -> R | None:
+    def _land(self, future: Future[Any]) -> R | None:
         item, _, _ = self._flying.pop(future.key)
         if future.status == "finished":
             result: R = future.result()

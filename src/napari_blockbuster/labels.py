@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,25 +68,32 @@ class _Renumber:
 
 
 def lookup(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``table[labels]``, plane by plane: numpy's index buffers then stay in the processor's cache (half the time)."""
+    """``table[labels]``, slab by slab: numpy's index buffers then stay in the processor's cache (half the time)."""
     result = np.empty(labels.shape, table.dtype)
-    if labels.ndim < 2:
-        return np.take(table, labels, out=result, mode="clip")
-    # Every label was checked against the table when it was made: clipping only spares a second check.
-    for plane, target in zip(labels, result, strict=True):
-        np.take(table, plane, out=target, mode="clip")
+    for slab in _slabs(labels.shape):
+        # Every label was checked against the table when it was made: clipping only spares a second check.
+        np.take(table, labels[slab], out=result[slab], mode="clip")
     return result
 
 
 def run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the runs of equal voxels along memory, and their lengths: a tenth of the voxels, or fewer."""
     ids, lengths = [], []
-    for plane in labels if labels.ndim > 1 else labels[None]:
-        flat = np.ascontiguousarray(plane).reshape(-1)
-        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-        ids.append(flat[starts])
-        lengths.append(np.diff(starts, append=flat.size))
+    for slab in _slabs(labels.shape):
+        flat = np.ascontiguousarray(labels[slab]).reshape(-1)
+        ends = np.flatnonzero(flat[1:] != flat[:-1])
+        bounds = np.empty(len(ends) + 2, np.int64)
+        bounds[0], bounds[-1] = -1, flat.size - 1
+        bounds[1:-1] = ends
+        ids.append(flat[bounds[1:]])
+        lengths.append(bounds[1:] - bounds[:-1])
     return np.concatenate(ids), np.concatenate(lengths)
+
+
+def _slabs(shape: tuple[int, ...], voxels: int = 1 << 16) -> list[slice]:
+    """Stretches of the first axis of about this many voxels each."""
+    step = max(1, voxels * shape[0] // max(1, math.prod(shape)))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 
 def compact(

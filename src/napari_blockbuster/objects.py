@@ -84,11 +84,11 @@ class LabelTableCache:
         whole = np.zeros(n_tiles, np.int64)
         for index, (objects, size, n) in self._tiles.items():
             counts[index], typical[index], whole[index] = len(objects), size, n
-        objects = [self._tiles[index][0] for index in sorted(self._tiles)]
+        tables = [self._tiles[index][0] for index in sorted(self._tiles)]
         everywhere = _weighted_median(typical[whole > 0], whole[whole > 0])
         return LabelTable(
             counts,
-            np.concatenate(objects) if objects else np.zeros(0, OBJECT),
+            np.concatenate(tables) if tables else np.zeros(0, OBJECT),
             np.where(whole >= ENOUGH, typical, everywhere),
         )
 

@@ -77,11 +77,9 @@ def decide(rule: str, seams: np.ndarray, min_iou: float, connectivity: int, scor
     if rule == "none":
         return np.zeros(len(seams), bool)
     if rule == "touch":
-        touching: np.ndarray = seams["contact"][:, :connectivity].any(axis=1)
-        return touching
+        return np.asarray(seams["contact"][:, :connectivity].any(axis=1))
     assert score is not None
-    joined: np.ndarray = (score > 0) & (score >= min_iou)
-    return joined
+    return np.asarray((score > 0) & (score >= min_iou))
 
 
 def _overlap_agreement(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
@@ -101,17 +99,17 @@ def _largeness(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
     """0 for a pair of typical size, 1 from twice that on, or where no typical size is known (the careful side)."""
     sizes = [labels.objects["read"][labels.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high")]
     typical_low, typical_high = (labels.typical_size[seams[s]] for s in ("low", "high"))
-    known = (typical_low > 0).astype(float) + (typical_high > 0)
+    known = (typical_low > 0).astype(np.float64) + (typical_high > 0)
     typical = np.divide(typical_low + typical_high, known, out=np.zeros(len(seams)), where=known > 0)
     larger = np.maximum(*sizes).astype(np.float64)
     ratio = np.divide(larger, typical, out=np.full(len(seams), LARGE_RATIO), where=typical > 0)
-    return np.clip((ratio - 1) / (LARGE_RATIO - 1), 0, 1)
+    return np.asarray(np.clip((ratio - 1) / (LARGE_RATIO - 1), 0, 1))
 
 
 def _iou(shared: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     shared = shared.astype(np.float64)
     union = low + high.astype(np.float64) - shared
-    return np.divide(shared, union, out=np.zeros(len(shared)), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros(len(shared)), where=union > 0))
 
 
 def _mutual_best(seams: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .stage import StageStore, npy_bytes, write_atomically
+from .stage import StageStore, npy_bytes, read_table, write_atomically
 from .tiling import Neighbour, TileGrid
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "missing_pairs"]
@@ -61,7 +61,7 @@ class _Pairs(NamedTuple):
     """Co-occurring labels of two arrays: sorted keys, voxels of each pair, and the centre of those voxels."""
 
     keys: np.ndarray
-    count: np.ndarray
+    voxels: np.ndarray
     centre: np.ndarray
 
 
@@ -83,7 +83,7 @@ def _keys(low_id: np.ndarray, high_id: np.ndarray) -> np.ndarray:
     return (low_id.astype(np.uint64) << np.uint64(32)) | high_id.astype(np.uint64)
 
 
-def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float]) -> _Pairs:
+def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np.ndarray) -> _Pairs:
     """Count the pairs of labels, both not background, at the same place of two arrays of one shape."""
     low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
     if low.size == 0:
@@ -128,13 +128,13 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
     rows["low_id"], rows["high_id"] = keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)
     if band:
         place = np.searchsorted(keys, band.keys)
-        rows["shared"][place] = band.count
+        rows["shared"][place] = band.voxels
         rows["position"][place] = band.centre
         _fill_areas(grid, pair, rows, *bands)
     # The most direct contact gives the position: it lies in the seam, where the marker is looked for.
     for order, found in reversed(contacts):
         place = np.searchsorted(keys, found.keys)
-        rows["contact"][place, order - 1] += found.count
+        rows["contact"][place, order - 1] += found.voxels
         rows["position"][place] = found.centre
     return table
 
@@ -252,17 +252,16 @@ def _write_evidence(
     tables = [compare(store.grid, pair, read) for pair in pairs]
     path = store.path("seams", index, "npy")
     if path.exists():
-        tables.append(np.load(path, allow_pickle=False))
+        tables.append(read_table(path, evidence_dtype(store.grid.ndim)))
     write_atomically(path, npy_bytes(np.concatenate(tables)), durable=False)
     return len(pairs)
 
 
 def gather_evidence(store: StageStore, staged: Iterable[int]) -> np.ndarray:
     """The evidence on disk between staged tiles, each pair of tiles once, in the order of the grid."""
-    tables = [np.load(store.path("seams", i, "npy"), allow_pickle=False) for i in sorted(store.indices("seams"))]
-    if not tables:
-        return np.zeros(0, evidence_dtype(store.grid.ndim))
-    table = np.concatenate(tables)
+    dtype = evidence_dtype(store.grid.ndim)
+    tables = [read_table(store.path("seams", i, "npy"), dtype) for i in sorted(store.indices("seams"))]
+    table = np.concatenate([np.zeros(0, dtype), *tables])
     is_staged = np.zeros(len(store.grid), bool)
     is_staged[list(staged)] = True
     table = table[is_staged[table["low"]] & is_staged[table["high"]]]

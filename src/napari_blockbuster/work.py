@@ -93,9 +93,11 @@ def _never_read() -> np.ndarray:
 
 
 def _name(model: Model) -> str:
+    """What an error calls the model: a function by the name that its author gave it."""
     function = getattr(model, "function", None)
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return f"function {name!r}" if function is not None else f"model {model.family!r}"
+    if function is not None:
+        return f"function {getattr(function, '__qualname__', type(function).__name__)!r}"
+    return f"function {model.source!r}" if hasattr(model, "source") else f"model {model.family!r}"
 
 
 _loaded: list[tuple[Model, Segmenter]] = []
