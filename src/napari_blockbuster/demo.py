@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_demo", "score"]
 
-TILE, DIAMETER = (30, 128, 128), 45
+TILE, DIAMETER = (30, 128, 128), 48
 SPACING = (0.29, 0.26, 0.26)
 """Micrometres along z, y, x: the image is the nuclei channel of scikit-image's ``cells3d``, whose page gives them."""
 IMAGE, LABELS, PICTURE = "nuclei.ome.zarr", "nuclei.labels.ome.zarr", "demo.png"

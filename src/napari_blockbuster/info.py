@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from .images import ImageSource
     from .job import Job
     from .models import Model
 
@@ -108,30 +109,57 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
     from .suggest import suggest_tiles
     from .tiling import TileGrid
 
-    source = open_image(path, **options)
-    about = source.describe()
+    channels = _channels(path, options)
+    source = open_image(path, **options | ({"channel": 0} if channels else {}))
     tile, halo = suggest_tiles(source, model)
     n_frames = source.separate_axes
     grid = TileGrid(source.shape, (1,) * n_frames + tile, (0,) * n_frames + halo, separate_axes=n_frames)
-    units = [unit or "voxel" for unit in about.get("units") or []]
-    scale = ", ".join(f"{s:g} {u}" for s, u in zip(about.get("scale") or [], units, strict=False))
+    known = any(source.units) or set(source.scale) != {1.0}
+    scale = ", ".join(f"{name} {s:g} {unit or ''}".strip() for name, s, unit in _axes_of(source))
     voxels = math.prod(source.shape)
     return [
         ("image", path),
-        ("shape", _named(about.get("axes"), source.shape)),
+        ("shape", _named(source.axes, source.shape)),
+        *([("channels", f"{channels}; say which one to segment (--channel)")] if channels else []),
         ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
-        ("voxel", scale or "unknown"),
+        ("voxel", scale if known else "size unknown"),
         ("chunks", _by(source.read_chunks)),
-        *_level_rows(source),
+        *_level_rows(path, options | {"channel": source.layout.channel}),
         ("tile", f"{_by(tile)} (suggested for {model.family})"),
         ("halo", f"{_by(halo)} (suggested for {model.family})"),
         ("tiles", str(len(grid))),
     ]
 
 
-def _level_rows(source: Any) -> Rows:
-    levels = getattr(source, "level_shapes", None)
-    return [("levels", ", ".join(_by(shape) for shape in levels))] if levels else []
+def _axes_of(source: ImageSource) -> list[tuple[str, float, str | None]]:
+    return list(zip(source.axes, source.scale, source.units, strict=True))
+
+
+def _channels(path: str, options: dict[str, Any]) -> str:
+    """The channels among which a run would have to choose; empty where there is nothing to choose."""
+    from .images import open_image
+
+    if options.get("channel") is not None:
+        return ""
+    try:
+        open_image(path, **options)
+    except ValueError as error:
+        # The image itself says so, with the names that it has.
+        return str(error).partition("(--channel): ")[2]
+    return ""
+
+
+def _level_rows(path: str, options: dict[str, Any]) -> Rows:
+    """Shapes of a pyramid's levels; no row for an image with a single one."""
+    from .images import open_image
+
+    shapes = []
+    for level in range(64):
+        try:
+            shapes.append(open_image(path, **options | {"level": level}).shape)
+        except ValueError:
+            break
+    return [("levels", ", ".join(_by(shape) for shape in shapes))] if len(shapes) > 1 else []
 
 
 # -------------------------------------------------------------------------------------------------------------- models
@@ -196,4 +224,10 @@ def _named(axes: Any, shape: Any) -> str:
 
 
 def _listed(settings: dict[str, Any]) -> str:
-    return f" ({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else ""
+    return f" ({', '.join(f'{k}={_short(v)}' for k, v in settings.items())})" if settings else ""
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"[{', '.join(map(_short, value))}]" if isinstance(value, list | tuple) else str(value)
