@@ -141,8 +141,8 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, port), timeout=30).close()
     except OSError as error:
-        why = error.strerror or str(error)
-        raise ConnectionError(f"no dask scheduler answers at {address} ({why}); start one with: dask scheduler") from None
+        why = f"no dask scheduler answers at {address} ({error.strerror or error})"
+        raise ConnectionError(f"{why}; start one with: dask scheduler") from None
 
 
 @Parameter(name="*")

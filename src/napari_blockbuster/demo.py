@@ -132,8 +132,8 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
     scale: list[dict[str, Any]] = [{"type": "scale", "scale": list(SPACING)}]
     datasets = [{"path": "0", "coordinateTransformations": scale}]
-    attributes: dict[str, Any] = {"ome": {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}}
-    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=attributes)
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}
+    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": ome})
     group.create_array("0", data=pixels, chunks=TILE, dimension_names=tuple("zyx"))
 
 
@@ -149,7 +149,7 @@ def _look(outcome: Outcome, pixels: np.ndarray, truth: np.ndarray, folder: Path)
     draw(folder / PICTURE, pixels, _cut_labels(job), merged, TILE, SPACING)
     print_rows(
         [
-            ("F1", f"{f1:.2f} at IoU 0.5 ({found} of {found + missed} reference nuclei found, {invented} objects more)"),
+            ("F1", f"{f1:.2f} at IoU 0.5 ({found} of {found + missed} reference nuclei found, {invented} others)"),
             ("picture", str(folder / PICTURE)),
         ]
     )
