@@ -108,7 +108,7 @@ def segment(
         axes=axes,
         overwrite=writing.overwrite,
     )
-    return report(run_job(job, plan))
+    return report(run_job(job, plan), writing.quiet)
 
 
 @app.command
@@ -140,7 +140,7 @@ def resume(
         print(f"nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
     check_free(opened, writing)
-    return report(run_job(opened, plan))
+    return report(run_job(opened, plan), writing.quiet)
 
 
 @app.command
@@ -173,7 +173,7 @@ def merge(
     if output is not None:
         _redirect(opened, output, writing.overwrite)
     check_free(opened, writing)
-    return report(run_job(opened, plan))
+    return report(run_job(opened, plan), writing.quiet)
 
 
 @app.command

@@ -364,10 +364,10 @@ def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
         print(row)
 
 
-def report(outcome: Outcome) -> int:
-    """Print the numbers of a run; returns the exit code."""
+def report(outcome: Outcome, quiet: bool = False) -> int:
+    """Print the numbers of a run, and the first failures where no progress told them; returns the exit code."""
     print_rows(outcome.rows())
-    failures = outcome.job.failed() if outcome.exit_code and _has_stage(outcome.job) else {}
+    failures = outcome.job.failed() if outcome.exit_code and quiet else {}
     for index, failure in list(failures.items())[:5]:
         first = failure.message.strip().partition("\n")[0]
         print(f"tile {index} failed: {failure.error}: {first}", file=sys.stderr)
@@ -376,10 +376,6 @@ def report(outcome: Outcome) -> int:
         missing = len(outcome.result.missing_tiles) if outcome.result is not None else outcome.job.n_tiles
         print(f"{missing} of {outcome.job.n_tiles} tiles failed; try again with: {command(again)}", file=sys.stderr)
     return outcome.exit_code
-
-
-def _has_stage(job: Job) -> bool:
-    return (job.store.folder / "tiles").exists()
 
 
 def check_free(job: Job, writing: Writing) -> None:

@@ -16,6 +16,8 @@ __all__ = ["Pace", "Progress", "duration"]
 
 QUIET_SECONDS = 30.0
 """Between two lines in a log file: a night's run stays readable."""
+TOLD_FAILURES = 10
+"""Failures told one by one; thousands of tiles that fail for one reason are counted."""
 
 
 class Pace:
@@ -109,7 +111,7 @@ class Progress:
         for event in events:
             if isinstance(event, TileFailed):
                 failures.append(event)
-                self._tell_failure(event)
+                self._tell_failure(event, len(failures))
             news = 0 if isinstance(event, Heartbeat) else 1
             self._show(step, event.done + len(failures), event.total, len(failures), news)
         return failures
@@ -118,8 +120,10 @@ class Progress:
         """A ``progress(done, total)`` callback for a step."""
         return lambda done, total: self._show(step, done, total)
 
-    def _tell_failure(self, event: TileFailed) -> None:
-        if self._enabled:
+    def _tell_failure(self, event: TileFailed, number: int) -> None:
+        if self._enabled and number == TOLD_FAILURES + 1:
+            self._console.print("further failures are only counted; the job folder keeps them all", style="red")
+        elif self._enabled and number <= TOLD_FAILURES:
             # The message may hold brackets of its own (shapes, slices): it is text, not markup.
             first = event.failure.message.strip().partition("\n")[0]
             self._console.print(
