@@ -1,0 +1,180 @@
+"""One tile before the run: what the model finds there, and what the whole run will take."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .execution import TileQueue, run
+from .images import ImageSource
+from .labels import compact
+from .models import Model
+from .tiling import Tile, TileGrid
+from .work import load_once
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Estimate", "Preview", "estimate", "preview_tile"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a model makes of one tile.
+
+    Attributes
+    ----------
+    tile : Tile
+    core, halo : numpy.ndarray
+        uint32, of the read box: objects that the tile would write (cut to the core), and all that was found outside of it.
+    n_objects : int
+        Objects with a voxel in the core.
+    extent : tuple of int
+        Along each spatial axis, the extent in voxels of the longest whole object.
+    load_seconds, seconds : float
+        To build the model (once per worker), and for this tile.
+    peak_bytes : int
+        Memory of the worker process after the tile.
+    """
+
+    tile: Tile
+    core: np.ndarray
+    halo: np.ndarray
+    n_objects: int
+    extent: tuple[int, ...]
+    load_seconds: float
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a whole run will take, from one tile."""
+
+    n_tiles: int
+    seconds: float
+    disk_bytes: int
+    worker_bytes: int
+
+
+@dataclass
+class _PreviewWork:
+    grid: TileGrid
+    model: Model
+    source: ImageSource | None
+    local_source: ImageSource | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"local_source": None}
+
+    @property
+    def functions(self) -> list[Any]:
+        """Functions of the user's that must travel to a worker."""
+        function = getattr(self.model, "function", None)
+        return [] if function is None else [function]
+
+    def ahead(self, item: int) -> Callable[[], np.ndarray]:
+        assert self.local_source is not None
+        reading: Callable[[], np.ndarray] = self.local_source.prefetch(self.grid[item].read).result
+        return reading
+
+    def ship(self, item: int) -> Callable[[], np.ndarray] | None:
+        if self.source is not None:
+            return None
+        assert self.local_source is not None
+        pixels: Callable[[], np.ndarray] = self.local_source.part(self.grid[item].read).read
+        return pixels
+
+    def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], Preview]:
+        found = self._segment(self.grid[item], payload)
+        return lambda: found
+
+    def _segment(self, tile: Tile, payload: Callable[[], np.ndarray] | None) -> Preview:
+        if payload is None:
+            assert self.source is not None
+            pixels = self.source.read(tile.read)
+        else:
+            pixels = payload()
+        began = time.perf_counter()
+        segmenter = load_once(self.model)
+        loaded = time.perf_counter()
+        frames = self.grid.separate_axes
+        spatial = pixels.reshape(pixels.shape[frames:])
+        labels = segmenter(spatial)
+        seconds = time.perf_counter() - loaded
+        # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
+        everything = Tile(tile.index, tile.position, tile.read, tile.read)
+        found = compact(labels, spatial.shape, everything, frames, "the model", self.grid.shape)
+        core = np.zeros_like(found.labels)
+        core[tile.trim] = found.labels[tile.trim]
+        halo = np.where(core > 0, 0, found.labels)
+        halo[tile.trim] = 0
+        written = np.unique(core)
+        n_objects = len(written) - int(written[0] == 0)
+        extent = _longest(found.labels, found.objects["cut"], frames)
+        return Preview(tile, core, halo, n_objects, extent, loaded - began, seconds, _memory())
+
+    def lost(self, item: int, error: BaseException) -> Preview:
+        raise error
+
+
+def _longest(labels: np.ndarray, cut: np.ndarray, frames: int) -> tuple[int, ...]:
+    """Extent of the longest object along each spatial axis, objects cut by the read box left out."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(labels.reshape(labels.shape[frames:]).astype(np.int32, copy=False))
+    whole = [box for box, is_cut in zip(boxes, cut, strict=False) if box is not None and not is_cut]
+    ndim = labels.ndim - frames
+    return tuple(max((b[a].stop - b[a].start for b in whole), default=0) for a in range(ndim))
+
+
+def _memory() -> int:
+    import psutil
+
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def preview_tile(
+    source: ImageSource, model: Model, grid: TileGrid, index: int, client: Client | None = None
+) -> Preview:
+    """Run a prepared model on one tile, with its halo. Nothing is written.
+
+    Parameters
+    ----------
+    source : ImageSource
+    model : Model
+        Prepared on the whole image (`Model.prepare`), so that the tile looks as it will in the run.
+    grid : TileGrid
+    index : int
+        The tile.
+    client : distributed.Client, optional
+        A process cluster. None: this thread.
+
+    Raises
+    ------
+    Exception
+        What the model raised.
+    """
+    work = _PreviewWork(grid, model, source if source.shippable else None, source)
+    for found in run(work, TileQueue([index]), client):
+        if found is not None:
+            return found
+    raise RuntimeError(f"{grid[index]} gave no result")
+
+
+def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
+    """What the whole run will take if all tiles are like this one.
+
+    Disk counts the staged tiles and the result, at the compression that labels usually reach (a factor of 20 or more).
+    """
+    n = len(grid)
+    # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
+    tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size
+    seconds = found.load_seconds + found.seconds * tiles / max(min(n_workers, n), 1)
+    voxels = float(np.prod(grid.shape, dtype=np.float64))
+    return Estimate(n, seconds, int(voxels * 4 / 20 * 2), found.peak_bytes)

@@ -1,0 +1,231 @@
+"""The labels of a running job as data that napari can show: read through the stage, coarse levels painted in memory.
+
+No Qt here. Readers run in napari's slicing, painters in a worker thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from ..job import Job
+from ..labels import lookup
+from ..merge import Merge
+from ..tiling import Box, Tile
+
+__all__ = ["LiveLabels", "StageView"]
+
+IN_MEMORY = 2**25
+"""Voxels of the levels that are painted in memory (128 MB as int32)."""
+CACHED_VOXELS = 2**26
+"""Voxels of decoded tiles that the readers keep."""
+
+
+class LiveLabels:
+    """Labels of the staged tiles, numbered through all tiles in the order in which they landed; merged ids after a merge.
+
+    Attributes
+    ----------
+    levels : list of array_like
+        For a labels layer: one array painted in memory for a small image; else a pyramid that reads through the stage, and
+        whose coarse levels are painted.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.grid = job, job.grid
+        self._lock = threading.RLock()
+        self._offsets: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
+        self._total = 0
+        self._merged: Merge | None = None
+        self._table: np.ndarray | None = None
+        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._painted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.levels: list[Any] = [self._level(factor) for factor in self._factors()]
+
+    # ---------------------------------------------------------------- levels
+    def _factors(self) -> list[int]:
+        factors = [1]
+        while self._voxels(factors[-1]) > IN_MEMORY:
+            factors.append(factors[-1] * 2)
+        return factors
+
+    def _voxels(self, factor: int) -> int:
+        return int(np.prod([float(n) for n in self.shape(factor)]))
+
+    def shape(self, factor: int) -> tuple[int, ...]:
+        """Shape of the level whose voxels are `factor` apart along the spatial axes."""
+        return tuple(-(-n // f) for n, f in zip(self.grid.shape, self.steps(factor), strict=True))
+
+    def steps(self, factor: int) -> tuple[int, ...]:
+        frames = self.grid.separate_axes
+        return (1,) * frames + tuple(min(factor, n) for n in self.grid.shape[frames:])
+
+    def _level(self, factor: int) -> Any:
+        if self._voxels(factor) <= IN_MEMORY:
+            shown = np.zeros(self.shape(factor), np.int32)
+            # Numbers are kept beside what is shown, so that each merge starts from the tiles and not from the last merge.
+            self._painted[factor] = np.zeros_like(shown), shown
+            return shown
+        return StageView(self, factor)
+
+    @property
+    def multiscale(self) -> bool:
+        return len(self.levels) > 1
+
+    # --------------------------------------------------------------- painting
+    def land(self, tile: Tile, n_objects: int) -> None:
+        """Show a tile that is staged: number its labels and paint it. Slow enough for a worker thread only."""
+        with self._lock:
+            if tile.index not in self._offsets:
+                self._offsets[tile.index], self._counts[tile.index] = self._total, n_objects
+                self._total += n_objects
+            self._forget(tile.index)
+        if n_objects:
+            for factor in self._painted:
+                self._paint(tile, factor)
+
+    def _paint(self, tile: Tile, factor: int) -> None:
+        box = self._reduced(tile.core, factor)
+        numbers = self._numbered(tile, factor).astype(np.int32)
+        kept, shown = self._painted[factor]
+        kept[box.slices] = numbers
+        table = self._table
+        shown[box.slices] = numbers if table is None or numbers.max(initial=0) >= len(table) else table[numbers]
+
+    def merge(self, merged: Merge | None) -> None:
+        """Show merged ids (None: the numbers of the tiles) without reading a tile again. For a worker thread."""
+        table = None if merged is None else self._merged_table(merged)
+        with self._lock:
+            self._merged, self._table = merged, table
+        for kept, shown in self._painted.values():
+            np.copyto(shown, kept if table is None else np.take(table, kept, mode="clip"))
+
+    def _merged_table(self, merged: Merge) -> np.ndarray:
+        with self._lock:
+            table = np.zeros(self._total + 1, np.int32)
+            for index, offset in self._offsets.items():
+                own = merged.table(index)
+                if len(own) - 1 == self._counts[index]:
+                    table[offset + 1 : offset + len(own)] = own[1:]
+                else:
+                    # Staged after the merge was made: it keeps its numbers, beyond those of merged objects.
+                    n = self._counts[index]
+                    table[offset + 1 : offset + 1 + n] = merged.n_objects + offset + np.arange(1, n + 1)
+        return table
+
+    # ---------------------------------------------------------------- reading
+    def _reduced(self, box: Box, factor: int) -> Box:
+        steps = self.steps(factor)
+        return Box(
+            tuple(-(-a // s) for a, s in zip(box.start, steps, strict=True)),
+            tuple(-(-b // s) for b, s in zip(box.stop, steps, strict=True)),
+        )
+
+    def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
+        """A tile's labels at one level, numbered through all tiles; the full resolution is not kept."""
+        with self._lock:
+            offset = self._offsets[tile.index]
+            cached = self._tiles.get((tile.index, factor))
+        if cached is not None:
+            return cached
+        steps = self.steps(factor)
+        # A voxel of the level is the first of its block, counted from the image's origin.
+        index = tuple(
+            slice(-(-a // s) * s, b, s) if -(-a // s) * s < b else slice(a, a)
+            for a, b, s in zip(tile.core.start, tile.core.stop, steps, strict=True)
+        )
+        inside = tuple(
+            slice(i.start - a, i.stop - a, i.step) for i, a in zip(index, tile.core.start, strict=True)
+        )
+        local = self.job.store.read_labels(tile).result()[inside].astype(np.int64)
+        numbers = np.where(local > 0, local + offset, 0)
+        if factor > 1:
+            self._remember((tile.index, factor), numbers)
+        return numbers
+
+    def _remember(self, key: tuple[int, int], numbers: np.ndarray) -> None:
+        with self._lock:
+            self._tiles[key] = numbers
+            while sum(a.size for a in self._tiles.values()) > CACHED_VOXELS and len(self._tiles) > 1:
+                self._tiles.popitem(last=False)
+
+    def _forget(self, index: int) -> None:
+        for key in [k for k in self._tiles if k[0] == index]:
+            del self._tiles[key]
+
+    def read(self, box: Box, factor: int) -> np.ndarray:
+        """Labels of a box of a level: int32. Tiles that are not staged cost nothing."""
+        result = np.zeros(box.shape, np.int32)
+        steps = self.steps(factor)
+        full = Box(
+            tuple(a * s for a, s in zip(box.start, steps, strict=True)),
+            tuple(min((b - 1) * s + 1, n) for b, s, n in zip(box.stop, steps, self.grid.shape, strict=True)),
+        )
+        with self._lock:
+            tiles = [i for i in self.grid.tiles_in(full) if self._counts.get(i)]
+        for index in tiles:
+            self._read_tile(self.grid[index], box, factor, result)
+        return result
+
+    def _read_tile(self, tile: Tile, box: Box, factor: int, result: np.ndarray) -> None:
+        part = self._reduced(tile.core, factor)
+        both = part.intersection(box)
+        if not both.size:
+            return
+        if factor == 1:
+            local = self.job.store.labels[both.slices].read().result()
+            with self._lock:
+                offset = self._offsets[tile.index]
+            values = np.where(local > 0, local.astype(np.int64) + offset, 0)
+        else:
+            values = self._numbered(tile, factor)[both.within(part)]
+        table = self._table
+        if table is not None and values.max(initial=0) < len(table):
+            values = lookup(table, values)
+        result[both.within(box)] = values
+
+
+class StageView:
+    """One level of a job's labels as an array that napari slices: int32, read on demand."""
+
+    def __init__(self, live: LiveLabels, factor: int) -> None:
+        self._live, self._factor = live, factor
+        self.shape = live.shape(factor)
+        self.dtype = np.dtype(np.int32)
+        self.ndim = len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod([float(n) for n in self.shape]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        entries = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in [e for e in entries if e is Ellipsis]:
+            at = next(i for i, e in enumerate(entries) if e is Ellipsis)
+            missing = self.ndim - len(entries) + 1
+            entries = entries[:at] + (slice(None),) * missing + entries[at + 1 :]
+        entries = entries + (slice(None),) * (self.ndim - len(entries))
+        spans, after = [], []
+        for entry, n in zip(entries, self.shape, strict=True):
+            if isinstance(entry, slice):
+                start, stop, step = entry.indices(n)
+                spans.append((start, max(stop, start)))
+                after.append(slice(None, None, step))
+            else:
+                place = int(entry) % n
+                spans.append((place, place + 1))
+                after.append(0)
+        box = Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+        if not box.size:
+            return np.zeros(box.shape, self.dtype)[tuple(after)]
+        return self._live.read(box, self._factor)[tuple(after)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype)

@@ -1,0 +1,74 @@
+"""The background cluster of a viewer: started when first needed, shared by preview and run, gone with the viewer. No Qt."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["ClusterChoice", "Session"]
+
+
+@dataclass(frozen=True)
+class ClusterChoice:
+    """Where tiles run: a scheduler's address, or processes on this machine."""
+
+    n_workers: int = 2
+    use_gpu: bool = False
+    address: str = ""
+
+
+class Session:
+    """Holds at most one cluster. Thread-safe; `client` takes seconds at first and belongs in a worker thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._choice: ClusterChoice | None = None
+        self._client: Client | None = None
+        self._cluster: Any = None
+        self._closed = False
+
+    def client(self, choice: ClusterChoice) -> Client:
+        """A client of the chosen cluster; one that was chosen before is closed first.
+
+        Raises
+        ------
+        RuntimeError, ConnectionError, ValueError
+            If it cannot be had; the message says why.
+        """
+        from ..cluster import connect, make_local_cluster
+
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the viewer is closed")
+            if self._client is not None and choice == self._choice and self._client.status == "running":
+                return self._client
+            self._stop()
+            if choice.address:
+                self._client = connect(choice.address)
+            else:
+                self._client, self._cluster = make_local_cluster(choice.use_gpu, choice.n_workers or None)
+            self._choice = choice
+            return self._client
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dask dashboard, "" if there is none."""
+        return str(getattr(self._cluster, "dashboard_link", "") or getattr(self._client, "dashboard_link", "") or "")
+
+    def close(self) -> None:
+        """Stop everything. The session cannot be used again."""
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def _stop(self) -> None:
+        client, cluster = self._client, self._cluster
+        self._client = self._cluster = self._choice = None
+        if client is not None:
+            client.close(timeout=2)
+        if cluster is not None:
+            cluster.close()
