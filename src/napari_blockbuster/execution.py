@@ -63,6 +63,7 @@ class TileQueue:
     def __init__(self, order: Iterable[int]) -> None:
         self._order = list(order)
         self._waiting = set(self._order)
+        self._taken: set[int] = set()
         self._first: deque[int] = deque()
         self._spans = {"": (0, len(self._order))} if self._order else {}
         self._lock = threading.Lock()
@@ -91,7 +92,13 @@ class TileQueue:
                 item = self._take_span(worker)
             if item is not None:
                 self._waiting.discard(item)
+                self._taken.add(item)
             return item
+
+    def taken(self) -> set[int]:
+        """Items handed out so far."""
+        with self._lock:
+            return set(self._taken)
 
     def _take_first(self) -> int | None:
         while self._first:

@@ -295,6 +295,11 @@ class Job:
         if waiting is not None:
             waiting.prefer(tiles)
 
+    def taken(self) -> set[int]:
+        """Tiles sent to a worker by the `stage` that runs now, those that landed included. Thread-safe."""
+        waiting = self._queue
+        return set() if waiting is None else waiting.taken()
+
     def _ready(self) -> tuple[ImageSource, Model]:
         if self.source is None:
             raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
