@@ -19,7 +19,7 @@ class Level:
     Attributes
     ----------
     factors : tuple of int
-        Voxel ``j`` of this level is voxel ``j * factor`` of the full resolution: every id of a level is the id of a voxel.
+        Voxel ``j`` of this level is voxel ``j * factor`` of the full resolution: no level has an id of its own.
     shape : tuple of int
     """
 
@@ -73,8 +73,8 @@ def attributes(
 ) -> dict[str, Any]:
     """Attributes of an OME-Zarr label image, version 0.4 or 0.5.
 
-    A level's voxels are every second one of the level below, beginning with the first, so all levels have the same origin: the
-    centre of their first voxel.
+    A level's voxels are every second one of the level below, beginning with the first, so all levels have the same
+    origin: the centre of their first voxel.
     """
     datasets = []
     for number, level in enumerate(levels):

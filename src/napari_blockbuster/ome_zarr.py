@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelsWriter", "Pending", "labels_info", "open_labels", "put_in_place"]
 
 SHARE = 32
-"""A tile writes its share of a level while that is at least this long: below, levels are written in larger blocks afterwards."""
+"""A tile writes its share of a level while that is at least this long; coarser levels are written in larger blocks."""
 KEY = "napari-blockbuster"
 
 
@@ -58,6 +60,8 @@ class LabelsWriter:
     levels : tuple of Level
     blocks : tuple of tuple of int
         For each level, the extent that one writer owns: the shard (0.5), or a multiple of chunks (0.4).
+    opening : str
+        Tells this label image from one written to the same path before: a process keeps arrays opened.
     """
 
     path: Path
@@ -65,6 +69,7 @@ class LabelsWriter:
     levels: tuple[Level, ...]
     blocks: tuple[tuple[int, ...], ...]
     version: str = "0.5"
+    opening: str = field(default_factory=lambda: os.urandom(8).hex())
 
     @classmethod
     def create(
@@ -169,7 +174,7 @@ class LabelsWriter:
 
     def _boxes(self, number: int) -> list[Box]:
         shape, block = self.levels[number].shape, self.blocks[number]
-        return list(TileGrid(shape, block)[i].core for i in range(len(TileGrid(shape, block))))
+        return [tile.core for tile in TileGrid(shape, block)]
 
     def write_block(self, number: int, box: Box) -> None:
         """Write one block of a coarse level from the level below."""
@@ -184,7 +189,7 @@ class LabelsWriter:
             self._array(number)[box.slices].write(np.ascontiguousarray(values)).result()
 
     def _array(self, number: int) -> ts.TensorStore:
-        return _handle(self.path / str(number), self.version)
+        return _handle(self.path / str(number), self.version, self.opening)
 
     # ------------------------------------------------------------------ the end
     def finish(self, more: dict[str, Any]) -> None:
@@ -236,19 +241,18 @@ def _create_array(
             str(path), **common, shards=block, compressors=ZstdCodec(level=1), dimension_names=list(axes), zarr_format=3
         )
     else:
-        from numcodecs import Zstd
-
+        zstd: Any = {"id": "zstd", "level": 1}
         zarr.create_array(
             str(path),
             **common,
-            compressors=Zstd(level=1),
+            compressors=zstd,
             zarr_format=2,
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
 
 
 @functools.lru_cache(maxsize=32)
-def _handle(path: Path, version: str) -> ts.TensorStore:
+def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
     import tensorstore as ts
 
     spec = {
@@ -267,24 +271,50 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool) -> None:
     FileExistsError
         If the place is taken and `overwrite` is false.
     """
-    if final.exists() and not overwrite:
-        raise FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
     old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists() or final.is_symlink():
-        os.rename(final, old)
-    try:
+    if os.path.lexists(old) and not os.path.lexists(final):
+        # A process was killed between the two renames below: what it moved away is still the result.
+        os.rename(old, final)
+    if os.path.lexists(final) and not overwrite:
+        raise FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    _remove(old)
+    if not os.path.lexists(final):
         os.rename(temporary, final)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(old, final)
-        raise
-    if old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old)
+    elif _exchange(temporary, final):
+        _remove(temporary)
     else:
-        old.unlink(missing_ok=True)
+        os.rename(final, old)
+        try:
+            os.rename(temporary, final)
+        except OSError:
+            os.rename(old, final)
+            raise
+        # Under its other name an output is whole, whenever this process is killed.
+        os.rename(old, temporary)
+        _remove(temporary)
     if final.parent.name == "labels":
         _register(final)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, where the system and the file system can; whether they did."""
+    names = os.fsencode(one), os.fsencode(other)
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        if sys.platform == "linux":
+            here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+            return bool(libc.renameat2(here, names[0], here, names[1], swap) == 0)
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(*names, 2) == 0)  # RENAME_SWAP
+    return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one (never what it leads to)."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _register(labels: Path) -> None:
@@ -294,14 +324,16 @@ def _register(labels: Path) -> None:
     image = labels.parent.parent
     if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
         return
-    zarr_format = zarr.open_group(str(labels), mode="r").metadata.zarr_format
+    # In the image's own format: whoever reads the image must find the list.
+    zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
     group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format)
-    known = group.attrs.asdict()
+    known: dict[str, Any] = dict(group.attrs.asdict())
     holder = known.get("ome", {}) if zarr_format == 3 else known
     names = [*holder.get("labels", [])]
     if labels.name not in names:
         names.append(labels.name)
-    group.attrs.update({"ome": {"version": "0.5", **holder, "labels": names}} if zarr_format == 3 else {"labels": names})
+    listed = {"labels": names}
+    group.attrs.update({"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -313,7 +345,8 @@ def open_labels(path: str | Path, level: int = 0) -> da.Array:
     array = zarr.open_array(str(Path(path) / str(level)), mode="r")
     # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
     name = f"labels-{os.urandom(8).hex()}"
-    return da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
+    labels: da.Array = da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
+    return labels
 
 
 def labels_info(path: str | Path) -> dict[str, Any]:
@@ -321,7 +354,7 @@ def labels_info(path: str | Path) -> dict[str, Any]:
     import zarr
 
     group = zarr.open_group(str(path), mode="r")
-    said = group.attrs.asdict()
+    said: dict[str, Any] = dict(group.attrs.asdict())
     multiscale = said.get("ome", said)["multiscales"][0]
     paths = [dataset["path"] for dataset in multiscale["datasets"]]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tiling import Box
-from .base import ImageSource, Layout, PixelPart, spread_blocks
+from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
+from .chunks import CachedReader
 
 if TYPE_CHECKING:
     import dask.array as da
 
 __all__ = ["ArraySource", "DaskSource"]
+
 
 class ArraySource(ImageSource):
     """Anything indexable in this process: a numpy array, a memory map, a zarr array in memory.
@@ -26,11 +29,13 @@ class ArraySource(ImageSource):
         self._array, self.layout, self.name = array, layout, name
         self.shape = layout.pick(array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
-        chunks = getattr(array, "chunks", None) or array.shape
-        self.chunks = self.read_chunks = layout.pick(chunks)
+        chunks = getattr(array, "chunks", None)
+        self.chunks = self.read_chunks = layout.pick(chunks or array.shape)
+        # Reading chunks means decoding them: halos must not do that again.
+        self._pixels = CachedReader(array, tuple(chunks)) if chunks else array
 
     def _read(self, box: Box) -> np.ndarray:
-        return np.array(self._array[self.layout.index(box)])
+        return np.array(self._pixels[self.layout.index(box)])
 
     def describe(self) -> dict[str, Any]:
         return self._description("memory")
@@ -52,7 +57,11 @@ class DaskSource(ImageSource):
 
     def part(self, box: Box) -> PixelPart:
         self._check(box)
-        return _DaskPart(_culled(self._array[self.layout.index(box)]), box.shape, self.dtype)
+        part = _DaskPart(_culled(self._array[self.layout.index(box)]), box.shape, self.dtype)
+        # A graph may hold far more than one tile's pixels (a chunk as large as the image, a flat field), or what cannot
+        # leave this process (an open file): then the pixels travel.
+        limit = max(4 * box.size * self.dtype.itemsize, 2**16)
+        return part if _pickles_within(part, limit) else Pixels(self.read(box))
 
     def describe(self) -> dict[str, Any]:
         return self._description("dask")
@@ -65,10 +74,41 @@ class DaskSource(ImageSource):
 
 def _culled(array: da.Array) -> da.Array:
     """The array with no more of its graph than its own chunks need."""
-    import dask
+    from dask.base import optimize
 
-    (optimized,) = dask.optimize(array)
-    return optimized
+    optimized: tuple[da.Array] = optimize(array)
+    return optimized[0]
+
+
+class _Full(Exception):
+    """More was written than there is room for."""
+
+
+class _Counting(io.RawIOBase):
+    """Counts what is written, keeps none of it, and stops at the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._left -= size
+        if self._left < 0:
+            raise _Full
+        return size
+
+
+def _pickles_within(value: Any, limit: int) -> bool:
+    import cloudpickle
+
+    try:
+        cloudpickle.dump(value, _Counting(limit), protocol=5)
+    except Exception:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..tiling import Box
 
-__all__ = ["ImageReadError", "ImageSource", "Layout", "PixelPart", "spread_blocks"]
+__all__ = ["ImageReadError", "ImageSource", "Layout", "PixelPart", "Pixels", "spread_blocks"]
 
 
 DIGEST_VOXELS = 2**22
@@ -165,7 +165,7 @@ class ImageSource(ABC):
             raise IndexError(f"{self.name}: the box {box} leaves the image of shape {self.shape}")
 
     def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
-        """Full-resolution blocks, spread evenly over the image and made of whole chunks; everything if it is small enough.
+        """Blocks of voxels, spread evenly over the image; everything if it is small enough.
 
         Parameters
         ----------
@@ -203,8 +203,8 @@ class ImageSource(ABC):
     def identity(self) -> dict[str, Any]:
         """What tells this image from another: JSON-ready, the same in every process and wherever the image is moved to.
 
-        Its digest covers all pixels of a small image; of a larger one, blocks of about four million voxels in all, spread
-        evenly. A change between those blocks goes unnoticed.
+        Its digest covers all pixels of a small image; of a larger one, blocks of about four million voxels in all,
+        spread evenly. A change between those blocks goes unnoticed.
         """
         return {
             "shape": list(self.shape),
@@ -243,7 +243,7 @@ class ImageSource(ABC):
 
     def part(self, box: Box) -> PixelPart:
         """The pixels of a box, or the way to them, to be sent to a worker."""
-        return _Pixels(self.read(box))
+        return Pixels(self.read(box))
 
     @property
     def local_path(self) -> Path | None:
@@ -264,7 +264,9 @@ class _Later:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class Pixels:
+    """The pixels of a box themselves."""
+
     pixels: np.ndarray
 
     def read(self) -> np.ndarray:

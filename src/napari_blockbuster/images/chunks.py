@@ -14,7 +14,10 @@ __all__ = ["CACHE", "CachedReader", "ChunkCache", "cache_bytes"]
 
 
 def cache_bytes() -> int:
-    """Bytes of decoded chunks that a process may keep: ``NAPARI_BLOCKBUSTER_CACHE_BYTES``, else 5 % of its memory, at most 1 GB."""
+    """Bytes of decoded chunks that a process may keep.
+
+    ``NAPARI_BLOCKBUSTER_CACHE_BYTES``, else 5 % of its memory, at most 1 GB.
+    """
     asked = os.environ.get("NAPARI_BLOCKBUSTER_CACHE_BYTES")
     if asked:
         return int(asked)
@@ -24,13 +27,24 @@ def cache_bytes() -> int:
 
 
 class ChunkCache:
-    """Least recently used chunks go first. Thread-safe."""
+    """Least recently used chunks go first. Thread-safe.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes to hold at most; default: `cache_bytes`, asked when the first chunk comes.
+    """
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._chunks: OrderedDict[Any, np.ndarray] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """Bytes held now."""
+        return self._held
 
     def get(self, key: Any) -> np.ndarray | None:
         with self._lock:

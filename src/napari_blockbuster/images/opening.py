@@ -12,13 +12,13 @@ import numpy as np
 
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
-from . import stored, tiff
-from .stored import StoredSource, kvstore, open_array
+from .stored import StoredSource, kvstore, new_opening, open_array
 from .tiff import TiffSource, describe_tiff
 
 __all__ = ["open_image", "source_from_description"]
 
 USUAL_AXES = {1: "x", 2: "yx", 3: "zyx"}
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".ome", ".lsm", ".svs", ".ndpi", ".scn", ".qptiff")
 
 
 def open_image(
@@ -47,8 +47,6 @@ def open_image(
         If axes, channel or level are unclear or do not exist; the message says what there is.
     """
     named = None if axes is None else "".join(axes).lower()
-    stored.forget_opened()
-    tiff.forget_opened()
     if isinstance(image, (str, os.PathLike)):
         return _open_path(os.fspath(image), channel, level, named)
     if level:
@@ -84,13 +82,24 @@ def _open_array(image: Any, channel: int | str | None, axes: str | None) -> Imag
     if type(image).__module__.startswith("dask."):
         layout = _plain_layout(image, axes, channel, "this dask array")
         return DaskSource(image, layout, "dask array")
-    store = getattr(image, "store", None)
-    if store is not None and hasattr(image, "chunks"):
+    if getattr(image, "store", None) is not None:
+        if not hasattr(image, "chunks"):
+            raise ValueError(f"this is a zarr group ({image.store}); pass its path, or one of its arrays")
         return _open_zarr_array(image, channel, axes)
-    array = image if isinstance(image, np.ndarray) else np.asarray(image)
-    if array.dtype == object:
-        raise ValueError(f"an image cannot be made of {type(image).__name__}; pass a path, or a zarr, dask or numpy array")
+    array = image if isinstance(image, np.ndarray) else _as_array(image)
     return ArraySource(array, _plain_layout(array, axes, channel, "this array"), "array")
+
+
+def _as_array(image: Any) -> np.ndarray:
+    try:
+        array = np.asarray(image)
+    except ValueError:  # Lists of unequal length.
+        array = np.empty(0, object)
+    if array.dtype == object or array.ndim == 0:
+        raise ValueError(
+            f"an image cannot be made of {type(image).__name__}; pass a path, or a zarr, dask or numpy array"
+        )
+    return array
 
 
 def _open_zarr_array(array: Any, channel: int | str | None, axes: str | None) -> ImageSource:
@@ -117,17 +126,24 @@ def _axes_of_names(names: Any) -> str | None:
 def _plain_layout(array: Any, axes: str | None, channel: int | str | None, what: str) -> Layout:
     stored = _resolve_axes(axes, tuple(array.shape), what)
     _check_dtype(np.dtype(array.dtype), what)
+    return _unscaled(stored, _pick_channel(stored, tuple(array.shape), channel, [], what))
+
+
+def _unscaled(stored: str, channel: int | None) -> Layout:
     n = len(stored) - stored.count("c")
-    return Layout(stored, _pick_channel(stored, tuple(array.shape), channel, [], what), (1.0,) * n, (None,) * n)
+    return Layout(stored, channel, (1.0,) * n, (None,) * n)
 
 
 # --------------------------------------------------------------------------------------------------------------- paths
 def _open_path(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
+    if not path:
+        raise ValueError("the image's path is empty; pass the path of an OME-Zarr, a zarr array or a TIFF file")
     remote = "://" in path and not path.startswith("file://")
     if not remote:
         local = Path(path.removeprefix("file://")).expanduser().absolute()
         if not local.exists():
-            raise FileNotFoundError(f"there is no image at {local}")
+            nearest = next(p for p in local.parents if p.exists())
+            raise FileNotFoundError(f"there is no image at {local}; the nearest folder that exists is {nearest}")
         if local.is_file():
             return _open_tiff(local, channel, level, axes)
         path = str(local)
@@ -135,7 +151,7 @@ def _open_path(path: str, channel: int | str | None, level: int, axes: str | Non
 
 
 def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
-    if path.suffix.lower() not in (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".ome", ".lsm", ".svs", ".ndpi", ".scn", ".qptiff"):
+    if path.suffix.lower() not in TIFF_SUFFIXES:
         raise ValueError(f"{path} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF files")
     found = describe_tiff(path)
     _check_level(level, found.shapes, str(path))
@@ -148,7 +164,7 @@ def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | No
     # A level says nothing of its own scale: it follows from how much smaller it is.
     scale = tuple(found.size.get(a, 1.0) * full[a] / here[a] for a in names)
     picked = _pick_channel(stored, shape, channel, found.channels, str(path))
-    return TiffSource(str(path), Layout(stored, picked, scale, tuple(found.unit.get(a) for a in names)), level)
+    return TiffSource(str(path), Layout(stored, picked, scale, tuple(found.unit.get(a) or None for a in names)), level)
 
 
 def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
@@ -160,12 +176,12 @@ def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | Non
         raise ValueError(_not_an_image(root, attributes))
     if level:
         raise ValueError(f"level is {level}, but {root} is a single array without levels")
-    array = open_array(root)
+    opening = new_opening()
+    array = open_array(root, opening)
     stored = _resolve_axes(axes or _stored_names(root), array.shape, root)
     _check_dtype(array.dtype, root)
-    n = len(stored) - stored.count("c")
-    layout = Layout(stored, _pick_channel(stored, array.shape, channel, [], root), (1.0,) * n, (None,) * n)
-    return StoredSource(root, "", layout)
+    layout = _unscaled(stored, _pick_channel(stored, array.shape, channel, [], root))
+    return StoredSource(root, "", layout, opening=opening)
 
 
 def _find_image(path: str) -> tuple[str, dict[str, Any] | None]:
@@ -195,7 +211,10 @@ def _group_attributes(path: str) -> dict[str, Any] | None:
         return None
     if _read_json(path, ".zgroup") is not None:
         return _read_json(path, ".zattrs") or {}
-    raise ImageReadError(f"{path} is not an image: it holds no zarr.json, .zarray or .zgroup")
+    raise ImageReadError(
+        f"{path} is not an image: it holds no zarr.json, .zarray or .zgroup; "
+        "pass the folder of an OME-Zarr or of a zarr array, or a TIFF file"
+    )
 
 
 def _read_json(path: str, name: str) -> dict[str, Any] | None:
@@ -250,10 +269,11 @@ def _open_ome_zarr(
         paths = [str(dataset["path"]) for dataset in datasets]
     except (KeyError, TypeError):
         raise ImageReadError(f"{root}: its multiscales metadata is damaged (no datasets with a path)") from None
+    opening = new_opening()
     if not 0 <= level < len(paths):
-        shapes = [open_array(f"{root}/{p}").shape for p in paths]
+        shapes = [open_array(f"{root.rstrip('/')}/{p}", opening).shape for p in paths]
         _check_level(level, shapes, root)
-    array = open_array(f"{root.rstrip('/')}/{paths[level]}")
+    array = open_array(f"{root.rstrip('/')}/{paths[level]}", opening)
     _check_dtype(array.dtype, root)
     entries = multiscale.get("axes") or [{"name": n} for n in "tczyx"[-len(array.shape) :]]
     entries = [{"name": e} if isinstance(e, str) else e for e in entries]
@@ -267,7 +287,7 @@ def _open_ome_zarr(
         tuple(e.get("unit") for a, e in zip(stored, entries, strict=True) if a != "c"),
         tuple(s for a, s in zip(stored, translation, strict=True) if a != "c") if any(translation) else None,
     )
-    return StoredSource(root, paths[level], layout, level)
+    return StoredSource(root, paths[level], layout, level, opening)
 
 
 def _transforms(dataset: dict[str, Any], multiscale: dict[str, Any], ndim: int) -> tuple[list[float], list[float]]:
@@ -285,6 +305,12 @@ def _transforms(dataset: dict[str, Any], multiscale: dict[str, Any], ndim: int) 
 
 # -------------------------------------------------------------------------------------------------------------- checks
 def _resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
+    if not 1 <= len(shape) <= 5:
+        raise ValueError(f"{what} has {len(shape)} axes of extent {shape}; images have 1 to 5: time, channel, z, y, x")
+    if any(isinstance(n, float) for n in shape):
+        raise ValueError(f"{what} has the unknown shape {shape}; call its compute_chunk_sizes() first")
+    if 0 in shape:
+        raise ValueError(f"{what} is empty: its shape is {shape}")
     if axes is None:
         axes = USUAL_AXES.get(len(shape))
         if axes is None:
@@ -294,15 +320,20 @@ def _resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
             )
         if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 16 < shape[1]:
             raise ValueError(
-                f"{what} of shape {shape} looks like a colour image; say axes='yxc' and a channel, or axes='zyx' if it is a stack"
+                f"{what} of shape {shape} looks like a colour image; say axes='yxc' and a channel, "
+                "or axes='zyx' if it is a stack"
             )
     if len(axes) != len(shape):
         raise ValueError(f"axes={axes!r} names {len(axes)} axes, but {what} has {len(shape)} of extent {shape}")
     if len(set(axes)) != len(axes) or not set(axes) <= set("tczyx"):
         raise ValueError(f"axes={axes!r}: use each of t, c, z, y, x at most once")
-    space = [a for a in axes if a in "zyx"]
-    if not space or (("t" in axes) and [a for a in axes if a != "c"][0] != "t"):
-        raise ValueError(f"axes={axes!r}: there must be at least one of z, y, x, and time comes before them")
+    if not set(axes) & set("zyx"):
+        raise ValueError(f"axes={axes!r} of {what}: at least one of z, y, x is needed")
+    if "t" in axes and axes.replace("c", "")[0] != "t":
+        raise ValueError(
+            f"{what} has its axes in the order {axes!r}, but time must come before z, y, x; "
+            "pass it as a dask array, transposed"
+        )
     return axes
 
 
@@ -310,8 +341,8 @@ def _pick_channel(
     stored: str, shape: tuple[int, ...], channel: int | str | None, names: Sequence[str], what: str
 ) -> int | None:
     if "c" not in stored:
-        if channel not in (None, 0):
-            raise ValueError(f"channel is {channel!r}, but {what} has no channel axis")
+        if channel not in (None, 0, "0"):
+            raise ValueError(f"channel is {channel!r}, but {what} has no channel axis; leave it out")
         return None
     n = shape[stored.index("c")]
     listing = ", ".join(f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12)))
@@ -319,9 +350,11 @@ def _pick_channel(
         if n > 1:
             raise ValueError(f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}")
         return 0
-    if isinstance(channel, str) and channel in names:
+    if isinstance(channel, str) and channel and channel in names:
+        if list(names).count(channel) > 1:
+            raise ValueError(f"{what} has several channels called {channel!r}; say which by number: {listing}")
         return list(names).index(channel)
-    index = int(channel) if str(channel).lstrip("-").isdigit() else -1
+    index = int(channel) if str(channel).isdecimal() else -1
     if not 0 <= index < n:
         raise ValueError(f"there is no channel {channel!r} in {what}; its channels are {listing}")
     return index
@@ -329,10 +362,11 @@ def _pick_channel(
 
 def _check_level(level: int, shapes: Sequence[tuple[int, ...]], what: str) -> None:
     if not 0 <= level < len(shapes):
-        listing = "; ".join(f"{i}: {' × '.join(map(str, shape))}" for i, shape in enumerate(shapes))
+        listing = "; ".join(f"{i}: {' x '.join(map(str, shape))}" for i, shape in enumerate(shapes))
         raise ValueError(f"there is no level {level} in {what}; its levels are {listing}")
 
 
 def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
     if dtype.kind not in "biuf":
-        raise ValueError(f"{what} has pixels of type {dtype}; images are of integers, floats or bools")
+        remedy = "; pass its magnitude, abs(image)" if dtype.kind == "c" else ""
+        raise ValueError(f"{what} has pixels of type {dtype}; images are of integers, floats or bools{remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .chunks import CachedReader, cache_bytes
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["StoredSource", "kvstore", "open_array"]
+__all__ = ["StoredSource", "kvstore", "new_opening", "open_array"]
 
 
 class StoredSource(ImageSource):
@@ -30,12 +31,15 @@ class StoredSource(ImageSource):
         Path of the array in the group; "" if `root` is the array.
     layout : Layout
     level : int
+    opening : str, optional
+        See `new_opening`.
     """
 
-    def __init__(self, root: str, inner: str, layout: Layout, level: int = 0) -> None:
+    def __init__(self, root: str, inner: str, layout: Layout, level: int = 0, opening: str | None = None) -> None:
         self.root, self.inner, self.layout, self.level = root, inner, layout, level
+        self.opening = opening or new_opening()
         self.name = root.rstrip("/").rsplit("/", 1)[-1]
-        array = open_array(self.location)
+        array = open_array(self.location, self.opening)
         self.shape = layout.pick(array.shape)
         self.dtype = array.dtype
         self.chunks, self.read_chunks = layout.pick(array.chunks), layout.pick(array.read_chunks)
@@ -46,12 +50,12 @@ class StoredSource(ImageSource):
         return f"{self.root.rstrip('/')}/{self.inner}" if self.inner else self.root
 
     def _read(self, box: Box) -> np.ndarray:
-        pixels: np.ndarray = open_array(self.location).read(self.layout.index(box)).result()
+        pixels: np.ndarray = open_array(self.location, self.opening).read(self.layout.index(box)).result()
         return pixels
 
     def prefetch(self, box: Box) -> _Reading:
         self._check(box)
-        return _Reading(self, box, open_array(self.location).read(self.layout.index(box)))
+        return _Reading(self, box, open_array(self.location, self.opening).read(self.layout.index(box)))
 
     def describe(self) -> dict[str, Any]:
         return self._description("zarr", path=self.root, inner=self.inner, level=self.level)
@@ -65,7 +69,7 @@ class StoredSource(ImageSource):
         return None if "://" in self.root else Path(self.root)
 
     def aliases(self, path: Path) -> bool:
-        """True for the image, its levels, and every folder that holds it; ``<image>/labels/<name>`` is a proper place."""
+        """True for the image, its levels, and every folder that holds it; not for ``<image>/labels/<name>``."""
         if self.local_path is None:
             return False
         root, target = self.local_path.resolve(), path.resolve()
@@ -99,7 +103,12 @@ class _Array:
     """An opened array, whichever library reads it."""
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...], read_chunks: tuple[int, ...], read: Any
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[int, ...],
+        read_chunks: tuple[int, ...],
+        read: Any,
     ) -> None:
         self.shape, self.chunks, self.read_chunks, self.read = shape, chunks, read_chunks, read
         self.dtype = np.dtype(dtype).newbyteorder("=")
@@ -138,7 +147,7 @@ _opening = threading.Lock()
 
 
 @functools.lru_cache(maxsize=16)
-def _open(location: str) -> _Array:
+def _open(location: str, opening: str) -> _Array:
     errors = []
     for driver in ("zarr3", "zarr"):
         try:
@@ -152,8 +161,17 @@ def _open(location: str) -> _Array:
     raise ImageReadError(f"{location} cannot be opened as a zarr array ({str(errors[0]).splitlines()[0][:300]})")
 
 
-def open_array(location: str) -> _Array:
-    """Open a zarr array by path or URL, once per process.
+def new_opening() -> str:
+    """A name for one opening of an image.
+
+    It travels with the image: a worker that read the same path before, for an earlier run, looks at the disk again.
+    Somebody may have written other pixels there since.
+    """
+    return os.urandom(8).hex()
+
+
+def open_array(location: str, opening: str) -> _Array:
+    """Open a zarr array by path or URL, once per process and opening.
 
     Raises
     ------
@@ -161,12 +179,7 @@ def open_array(location: str) -> _Array:
         If neither library can open it.
     """
     with _opening:
-        return _open(location)
-
-
-def forget_opened() -> None:
-    """Look at the disk again when an array is opened next: somebody may have changed it since."""
-    _open.cache_clear()
+        return _open(location, opening)
 
 
 def _open_tensorstore(location: str, driver: str) -> _Array:

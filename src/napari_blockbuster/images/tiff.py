@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
 import threading
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from ..tiling import Box
 from .base import ImageReadError, ImageSource, Layout
 from .chunks import CachedReader
+from .stored import new_opening
 
 __all__ = ["TiffSource", "describe_tiff"]
 
@@ -23,15 +24,16 @@ class TiffSource(ImageSource):
 
     def __init__(self, path: str, layout: Layout, level: int = 0) -> None:
         self.path, self.layout, self.level = path, layout, level
+        self.opening = new_opening()
         self.name = Path(path).name
-        opened = _open(path, level)
+        opened = _open(path, level, self.opening)
         self.shape = layout.pick(opened.shape)
         self.dtype = np.dtype(opened.dtype).newbyteorder("=")
         self.chunks = self.read_chunks = layout.pick(opened.chunks)
 
     def _read(self, box: Box) -> np.ndarray:
         with _reading:
-            return _open(self.path, self.level).reader[self.layout.index(box)]
+            return _open(self.path, self.level, self.opening).reader[self.layout.index(box)]
 
     def describe(self) -> dict[str, Any]:
         return self._description("tiff", path=self.path, level=self.level)
@@ -62,21 +64,30 @@ _reading = threading.RLock()
 
 
 @functools.lru_cache(maxsize=16)
-def _open(path: str, level: int) -> _Opened:
+def _open(path: str, level: int, opening: str) -> _Opened:
     import tifffile
     import zarr
 
     try:
-        series = tifffile.TiffFile(path).series[0]
-        array = zarr.open_array(series.levels[level].aszarr(), mode="r")
+        series = tifffile.TiffFile(path).series[0].levels[level]
+        _check_codec(tifffile, series.keyframe.compression, path)
+        array = zarr.open_array(series.aszarr(), mode="r")
+    except ImageReadError:
+        raise
     except Exception as error:
         raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
     return _Opened(array.shape, array.dtype, array.chunks, CachedReader(array, array.chunks))
 
 
-def forget_opened() -> None:
-    """Look at the disk again when a file is opened next."""
-    _open.cache_clear()
+def _check_codec(tifffile: Any, compression: int, path: str) -> None:
+    # tifffile would say so at the first pixel: after the job was made.
+    try:
+        tifffile.TIFF.DECOMPRESSORS[compression]
+    except KeyError:
+        name = getattr(compression, "name", compression)
+        raise ImageReadError(
+            f"{path} is compressed with {name}, which needs the package imagecodecs: pip install imagecodecs"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -104,24 +115,30 @@ def describe_tiff(path: Path) -> TiffDescription:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
             shapes = [tuple(level.shape) for level in series.levels]
-            size, unit = _ome_size(file.ome_metadata) if file.is_ome else _imagej_size(file)
-            channels = re.findall(r"<(?:\w+:)?Channel\b[^>]*?\bName=\"([^\"]*)\"", file.ome_metadata or "")
+            if file.is_ome:
+                size, unit, channels = _ome_says(file.ome_metadata)
+            else:
+                (size, unit), channels = _imagej_size(file), []
             return TiffDescription(series.axes, shapes, size, unit, channels)
     except Exception as error:
         raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
 
 
-def _ome_size(xml: str | None) -> tuple[dict[str, float], dict[str, str]]:
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml or "")
+def _ome_says(xml: str | None) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """Size and unit of a voxel, and the names of the channels ("" for one without), of the first image of a file."""
+    pixels = ElementTree.fromstring(xml or "<OME/>").find("./{*}Image/{*}Pixels")
     size: dict[str, float] = {}
     unit: dict[str, str] = {}
-    for axis in "xyz" if pixels else "":
-        value = re.search(rf'\bPhysicalSize{axis.upper()}="([^"]+)"', pixels[0])  # type: ignore[index]
+    if pixels is None:
+        return size, unit, []
+    for axis in "xyz":
+        value = pixels.get(f"PhysicalSize{axis.upper()}")
         if value:
-            size[axis] = float(value[1])
-            named = re.search(rf'\bPhysicalSize{axis.upper()}Unit="([^"]+)"', pixels[0])  # type: ignore[index]
-            unit[axis] = _unit(named[1] if named else "µm")
-    return size, unit
+            size[axis] = float(value)
+            unit[axis] = _unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
+    if interval := pixels.get("TimeIncrement"):
+        size["t"], unit["t"] = float(interval), _unit(pixels.get("TimeIncrementUnit", "s"))
+    return size, unit, [channel.get("Name", "") for channel in pixels.findall("./{*}Channel")]
 
 
 def _imagej_size(file: Any) -> tuple[dict[str, float], dict[str, str]]:
@@ -136,11 +153,29 @@ def _imagej_size(file: Any) -> tuple[dict[str, float], dict[str, str]]:
             size[axis] = denominator / numerator
     if "spacing" in metadata:
         size["z"] = float(metadata["spacing"])
-    unit = _unit(str(metadata.get("unit", "")))
-    return size, dict.fromkeys(size, unit) if unit else {}
+    unit = dict.fromkeys(size, _unit(str(metadata.get("unit", ""))))
+    if metadata.get("finterval"):
+        size["t"], unit["t"] = float(metadata["finterval"]), _unit(str(metadata.get("tunit", "s")))
+    return size, unit
+
+
+UNITS = {
+    "micrometer": ("µm", "μm", "um", "micron", "microns", "\\u00B5m"),
+    "nanometer": ("nm",),
+    "millimeter": ("mm",),
+    "centimeter": ("cm",),
+    "meter": ("m",),
+    "angstrom": ("Å", "A"),
+    "inch": ("in",),
+    "second": ("s", "sec"),
+    "millisecond": ("ms",),
+    "minute": ("min",),
+    "hour": ("h",),
+    # No units, though they stand where one should.
+    "": ("pixel", "pixels", "reference frame"),
+}
 
 
 def _unit(name: str) -> str:
-    """The name that OME-Zarr uses."""
-    micrometer = {"µm", "μm", "um", "micron", "microns", "\\u00B5m"}
-    return "micrometer" if name in micrometer else {"nm": "nanometer", "mm": "millimeter"}.get(name, name)
+    """The name that OME-Zarr uses; "" where there is none."""
+    return next((unit for unit, names in UNITS.items() if name in names), name)
