@@ -47,7 +47,9 @@ def case(function: Callable[[Path], Case]) -> Callable[[Path], Case]:
 
 
 # ------------------------------------------------------------------------------------------------------------ OME-Zarr
-def write_ome_zarr(path: Path, data: np.ndarray, version: str, axes: str = "zyx", n_levels: int = 3) -> list[np.ndarray]:
+def write_ome_zarr(
+    path: Path, data: np.ndarray, version: str, axes: str = "zyx", n_levels: int = 3
+) -> list[np.ndarray]:
     """An OME-Zarr image of 2 x 0.5 x 0.5 µm voxels, with named channels; the levels."""
     v2 = version == "0.4"
     step = (..., slice(None, None, 2), slice(None, None, 2))
@@ -198,7 +200,8 @@ def tiff_one_page_holds_all(folder: Path) -> Case:
 
 @case
 def tiff_tiled_compressed(folder: Path) -> Case:
-    tifffile.imwrite(folder / "a.tif", STACK, photometric="minisblack", tile=(16, 16), compression="zlib", predictor=True)
+    options = {"photometric": "minisblack", "tile": (16, 16), "compression": "zlib", "predictor": True}
+    tifffile.imwrite(folder / "a.tif", STACK, **options)
     return Case(folder / "a.tif", STACK, "zyx", {})
 
 
