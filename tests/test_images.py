@@ -230,7 +230,7 @@ def test_opening_reads_no_pixel(tmp_path: Path) -> None:
     assert bytes_read() - before < 20_000
 
 
-# ------------------------------------------------------------------------------------------------- what workers are sent
+# ------------------------------------------------------------------------------------------------ what workers are sent
 def in_memory() -> dict[str, Any]:
     noise = np.random.default_rng(1).random((SIDE,) * 3)
     return {
