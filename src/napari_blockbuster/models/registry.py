@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -26,8 +27,11 @@ BUILT_IN = {
     "dog-watershed": "napari_blockbuster.models.dog_watershed:DogWatershed",
     "distance-watershed": "napari_blockbuster.models.distance_watershed:DistanceWatershed",
     "threshold": "napari_blockbuster.models.threshold:Threshold",
+    "cellpose": "napari_blockbuster.models.cellpose:Cellpose",
     "function": "napari_blockbuster.models.function:FunctionModel",
 }
+EXTRAS = {"cellpose": ("cellpose", "torch")}
+"""Built-in families that need an extra of their own name, and the modules that it brings."""
 
 RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
@@ -41,7 +45,7 @@ class ModelInfo(NamedTuple):
     summary : str
         One sentence; for a family that cannot be used, what is wrong with it.
     usable : bool
-        False for another package's family that cannot be imported.
+        False for a family whose extra is not installed, and for another package's that cannot be imported.
     """
 
     name: str
@@ -60,10 +64,20 @@ def list_models() -> dict[str, ModelInfo]:
     infos = {}
     for name in _addresses():
         try:
-            infos[name] = ModelInfo(name, model_class(name).summary, True)
+            summary = model_class(name).summary
+            missing = _missing_extra(name)
+            infos[name] = ModelInfo(name, missing or summary, not missing)
         except Exception as error:  # another package's fault must not hide the rest
             infos[name] = ModelInfo(name, f"cannot be used: {error}", False)
     return infos
+
+
+def _missing_extra(name: str) -> str:
+    """What to install before a family can run; "" for one that can. Its settings can be made and read all the same."""
+    modules = EXTRAS.get(name, ())
+    if name not in BUILT_IN or all(importlib.util.find_spec(module) is not None for module in modules):
+        return ""
+    return f"needs: pip install 'napari-blockbuster[{name}]'"
 
 
 def model_class(name: str) -> type[Model]:

@@ -1,0 +1,205 @@
+"""Running Cellpose on one tile."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._cellpose_library import choose_device, fast_in_bfloat16, import_cellpose, share_threads
+from ._classical import check_rank
+
+if TYPE_CHECKING:
+    from .cellpose import Cellpose
+
+__all__ = ["CellposeSegmenter"]
+
+LEAST = 4
+"""Pixels that an axis has at the network's scale; thinner tiles are filled up with background."""
+MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class CellposeSegmenter:
+    """A network on a device, and the settings that it is called with."""
+
+    def __init__(self, settings: Cellpose, weights: Path) -> None:
+        models: Any = import_cellpose()
+        share_threads()
+        self._settings = settings
+        self._batch_size = settings.batch_size
+        device = choose_device(settings.device)
+        low_precision = settings.precision == "bfloat16" or (settings.precision == "auto" and fast_in_bfloat16(device))
+        self._cellpose: Any = models.CellposeModel(
+            gpu=device.type != "cpu", device=device, pretrained_model=str(weights), use_bfloat16=low_precision
+        )
+
+    @property
+    def device(self) -> Any:
+        """The torch device that the network is on."""
+        return self._cellpose.device
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Labels of a tile; the tile is left as it is."""
+        check_rank(tile, self._settings.spacing)
+        volume = tile.ndim == 3 and self._settings.mode == "3d"
+        run = self._volume if volume else self._planes
+        # Cellpose normalises in place, so every attempt begins with a copy of its own.
+        labels = self._within_memory(lambda: run(self._float_copy(tile, volume), tile.shape), tile.shape)
+        return labels.reshape(tile.shape)
+
+    def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
+        """A copy that may be written into: float32, finite, and not thinner than Cellpose can bear."""
+        low, high = self._settings.low, self._settings.high
+        assert low is not None
+        assert high is not None
+        dark = high if self._settings.invert else low
+        plane = math.ceil(LEAST / self._settings.scale)
+        least = [plane] * tile.ndim
+        if tile.ndim == 3:
+            least[0] = math.ceil(LEAST / (self._settings.scale * self._anisotropy)) if volume else 1
+        shape = tuple(max(n, m) for n, m in zip(tile.shape, least, strict=True))
+        pixels = np.full(shape, dark, np.float32)
+        part = pixels[tuple(map(slice, tile.shape))]
+        part[...] = tile
+        if tile.dtype.kind == "f":
+            np.nan_to_num(part, copy=False, nan=dark, posinf=high, neginf=low)
+        return pixels
+
+    @property
+    def _anisotropy(self) -> float:
+        spacing = self._settings.spacing
+        assert spacing is not None
+        return spacing[0] / spacing[-1]
+
+    def _evaluate(self, pixels: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Cellpose's labels and flows."""
+        s = self._settings
+        labels, flows, _ = self._cellpose.eval(
+            pixels,
+            batch_size=self._batch_size,
+            normalize=self._normalisation("do_3D" in how),
+            diameter=s.plane_diameter(s.spacing),
+            cellprob_threshold=s.cellprob_threshold,
+            niter=s.niter,
+            # Nothing may go because a tile's border cuts it: sizes are filtered after the merge, flows checked below.
+            flow_threshold=0.0,
+            min_size=-1,
+            max_size_fraction=1.0,
+            **how,
+        )
+        return labels, flows[1]
+
+    def _normalisation(self, volume: bool) -> dict[str, Any]:
+        # All of Cellpose's entries, every time: it takes those left out from a dictionary that all models share.
+        return {
+            "lowhigh": [self._settings.low, self._settings.high],
+            "percentile": None,
+            "normalize": True,
+            "norm3D": volume,
+            "sharpen_radius": 0,
+            "smooth_radius": 0,
+            "tile_norm_blocksize": 0,
+            "tile_norm_smooth3D": 1,
+            "invert": self._settings.invert,
+        }
+
+    def _volume(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        labels, _ = self._evaluate(
+            pixels, z_axis=0, do_3D=True, anisotropy=self._anisotropy, flow3D_smooth=self._settings.flow_smoothing
+        )
+        return labels.reshape(pixels.shape)[tuple(map(slice, shape))]
+
+    def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """2D labels plane by plane: with ids of their own, or stitched along z."""
+        stack = pixels.reshape((-1, *pixels.shape[-2:]))
+        labels, flows = self._evaluate(stack[..., None], channel_axis=3)
+        cut = (slice(None), *map(slice, shape[-2:]))
+        labels = labels.reshape(stack.shape)[cut].astype(np.uint32)
+        flows = flows.reshape((2, *stack.shape))[(slice(None), *cut)]
+        for z in range(len(labels)):
+            labels[z] = self._without_unlikely(labels[z], flows[:, z])
+        if len(labels) > 1 and self._settings.mode == "stitch":
+            return self._stitched(labels)
+        n = 0
+        for plane in labels:
+            plane[plane > 0] += n
+            n = max(n, int(plane.max(initial=0)))
+        return labels
+
+    def _without_unlikely(self, labels: np.ndarray, flows: np.ndarray) -> np.ndarray:
+        """Leave out objects with wrong flows, except those at the border, whose flows lead out of the tile."""
+        import fastremap
+        from cellpose import dynamics
+
+        labels, _ = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True)
+        labels = labels.astype(np.uint32)
+        if self._settings.flow_threshold == 0 or not labels.any():
+            return labels
+        errors, _ = dynamics.flow_error(labels, flows, self.device)
+        kept = np.arange(len(errors) + 1, dtype=np.uint32)
+        kept[1:][errors > self._settings.flow_threshold] = 0
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            kept[edge] = edge
+        labels, _ = fastremap.renumber(kept[labels], preserve_zero=True)
+        return labels.astype(np.uint32)
+
+    def _stitched(self, labels: np.ndarray) -> np.ndarray:
+        """Objects of neighbouring planes that overlap become one."""
+        from cellpose import utils
+
+        n = 0
+        # One stretch without empty planes at a time: Cellpose's stitching starts its ids anew after an empty plane.
+        for start, stop in _stretches(np.asarray(labels.any(axis=(1, 2)))):
+            part = utils.stitch3D(labels[start:stop], stitch_threshold=self._settings.stitch_threshold)
+            labels[start:stop] = np.where(part > 0, part + np.uint32(n), 0)
+            n = int(labels[start:stop].max())
+        return labels
+
+    # -------------------------------------------------------------- memory
+    def _within_memory(self, run: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """Run with smaller and smaller batches while memory runs out; what was found to fit is kept.
+
+        Raises
+        ------
+        MemoryError
+            If a batch of one network tile does not fit either.
+        """
+        while True:
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Outside the handler: the error's frames hold what must be freed.
+            self._release()
+            if self._batch_size == 1:
+                raise MemoryError(
+                    f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
+                    f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                )
+            self._batch_size //= 2
+
+    def _release(self) -> None:
+        import torch
+
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def _is_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(t in text for t in MEMORY_TEXTS)
+
+
+def _stretches(filled: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Start and stop of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
