@@ -284,7 +284,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _redirect(job: Any, output: Path, overwrite: bool) -> None:
     """Let a job write elsewhere; its folder keeps naming the place that it was made for."""
-    from .output import check_output
+    from .preflight import check_output
 
     target = output.absolute()
     if job.source is not None:

@@ -5,32 +5,25 @@ The same `Work` runs in both places and gives the same bytes; what differs is on
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import sys
 import threading
 import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-import cloudpickle
+from .spec import JobError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
-__all__ = ["TileQueue", "Work", "run"]
+__all__ = ["ClusterLostError", "RetryingWork", "TileQueue", "Work", "WorkerDiedError", "run", "wants_retry"]
 
 R = TypeVar("R", covariant=True)
 
 TILES_PER_WORKER = 2
 """Tiles sent to a worker at a time: one runs while the next one waits, so that no worker idles for the driver."""
-PATIENCE = 120.0
-"""Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
 
 
 class Work(Protocol[R]):
@@ -49,15 +42,36 @@ class Work(Protocol[R]):
         """Do the work; the returned callable waits for what is still being written and gives the result."""
 
     def lost(self, item: int, error: BaseException) -> R:
-        """The result for an item whose worker died, or whose work raised."""
+        """The result for an item whose worker died, or whose work raised; raises what must stop the run."""
+
+
+class RetryingWork(Work[R], Protocol[R]):
+    """A work whose items may be tried again."""
+
+    def retry(self, result: Any, attempts: int) -> bool:
+        """Whether an item with this result, after so many attempts, is tried again."""
+
+
+class ClusterLostError(JobError):
+    """The scheduler is gone, or all its workers are."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A tile whose worker died each time it was tried."""
+
+
+def wants_retry(work: Any, result: Any, attempts: int) -> bool:
+    """Whether a work asks for another attempt; one without `RetryingWork.retry` never does."""
+    retry = getattr(work, "retry", None)
+    return retry is not None and bool(retry(result, attempts))
 
 
 # -------------------------------------------------------------------------------------------------------------- queue
 class TileQueue:
     """Items waiting to run. Neighbours stay together on one worker, and some items may be asked for first.
 
-    Each worker eats its own stretch of the order; an idle one takes the second half of the longest stretch left. Thread-safe: a
-    viewer may call `prefer` while a run takes.
+    Each worker eats its own stretch of the order; an idle one takes the second half of the longest stretch left.
+    Thread-safe: a viewer may call `prefer` while a run takes.
     """
 
     def __init__(self, order: Iterable[int]) -> None:
@@ -129,7 +143,9 @@ class TileQueue:
 
 
 # ---------------------------------------------------------------------------------------------------------------- run
-def run(work: Work[R], waiting: TileQueue, client: Client | None, heartbeat: float | None = None) -> Iterator[R | None]:
+def run(
+    work: Work[R], waiting: TileQueue, client: Client | None, heartbeat: float | None = None
+) -> Generator[R | None, None, None]:
     """Run work on all waiting items and yield the results as they land.
 
     Parameters
@@ -143,26 +159,44 @@ def run(work: Work[R], waiting: TileQueue, client: Client | None, heartbeat: flo
 
     Notes
     -----
-    Closing the iterator stops the run: items that have not started are dropped, running ones end by themselves and still
-    keep what they finish.
+    Closing the iterator stops the run: items that have not started are dropped, running ones end by themselves and
+    still keep what they finish.
     """
-    return _run_here(work, waiting) if client is None else _ClusterRun(work, waiting, client, heartbeat).results()
+    if client is None:
+        return _run_here(work, waiting)
+    from .cluster_run import ClusterRun
+
+    return ClusterRun(work, waiting, client, heartbeat).results()
 
 
-def _run_here(work: Work[R], waiting: TileQueue) -> Iterator[R]:
+def _run_here(work: Work[R], waiting: TileQueue) -> Generator[R, None, None]:
+    attempts: Counter[int] = Counter()
+    # The second time round, if at all, is for items that failed at the very end.
+    while waiting:
+        for item, result in _pass_here(work, waiting):
+            attempts[item] += 1
+            if wants_retry(work, result, attempts[item]):
+                waiting.add([item])
+            else:
+                yield result
+
+
+def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
     """One item computes while the one before is written and the one after is read."""
     with ThreadPoolExecutor(1, "blockbuster-finish") as finisher:
         unfinished: deque[tuple[int, ThreadFuture[R]]] = deque()
         item = waiting.take()
-        payload = work.ahead(item) if item is not None else None
+        payload = _ahead(work, item)
         while item is not None:
             following = waiting.take()
-            upcoming = work.ahead(following) if following is not None else None
+            upcoming = _ahead(work, following)
             began = time.perf_counter()
             try:
+                if isinstance(payload, _NotRead):
+                    raise payload.error
                 unfinished.append((item, finisher.submit(work(item, payload))))
             except Exception as error:
-                yield work.lost(item, error)
+                yield item, work.lost(item, error)
             # Overlap is worth it for quick work only; a slow model's tile is reported before the next one starts.
             slow = time.perf_counter() - began > 1.0
             while unfinished and (slow or len(unfinished) > 1 or unfinished[0][1].done()):
@@ -172,151 +206,20 @@ def _run_here(work: Work[R], waiting: TileQueue) -> Iterator[R]:
             yield _finished(work, *unfinished.popleft())
 
 
-def _finished(work: Work[R], item: int, future: ThreadFuture[R]) -> R:
+class _NotRead(NamedTuple):
+    error: Exception
+
+
+def _ahead(work: Work[R], item: int | None) -> Any:
+    """An item's payload; an error waits until it is the item's turn."""
     try:
-        return future.result()
+        return work.ahead(item) if item is not None else None
     except Exception as error:
-        return work.lost(item, error)
+        return _NotRead(error)
 
 
-# ------------------------------------------------------------------------------------------------------------ cluster
-class _ClusterRun(Generic[R]):
-    def __init__(self, work: Work[R], waiting: TileQueue, client: Client, heartbeat: float | None) -> None:
-        self._work, self._waiting, self._client = work, waiting, client
-        self._heartbeat = heartbeat
-        self._name = f"blockbuster-{uuid.uuid4().hex[:12]}"
-        self._landed: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        self._flying: dict[Any, tuple[int, str, Future[Any]]] = {}
-        self._workers: list[str] = []
-        self._looked = 0.0
-        self._seen = time.monotonic()
-        self._suspects: set[int] = set()
-        self._alone: int | None = None
-
-    def results(self) -> Iterator[R | None]:
-        from ._worker import WorkPlugin
-
-        self._client.register_plugin(WorkPlugin(self._name, _pickle(self._work)), name=self._name)
-        try:
-            while self._fill():
-                try:
-                    future = self._landed.get(timeout=self._heartbeat or 1.0)
-                except queue.Empty:
-                    if self._heartbeat:
-                        yield None
-                    continue
-                result = self._land(future)
-                if result is not None:
-                    yield result
-        finally:
-            self._stop()
-
-    def _fill(self) -> bool:
-        """Send items until every worker has its share; False once nothing waits or flies."""
-        self._look_at_workers()
-        load = dict.fromkeys(self._workers, 0)
-        for _, worker, _ in self._flying.values():
-            if worker in load:
-                load[worker] += 1
-        for share in range(TILES_PER_WORKER):
-            for worker in self._workers:
-                if load[worker] <= share and len(self._flying) < TILES_PER_WORKER * len(self._workers):
-                    item = self._next(worker)
-                    if item is None:
-                        break
-                    load[worker] += 1
-                    self._send(item, worker)
-        return bool(self._flying or self._waiting or self._suspects)
-
-    def _next(self, worker: str) -> int | None:
-        item = self._waiting.take(worker)
-        if item is None and self._suspects and not self._flying:
-            # Last, and one at a time: a tile that kills its worker must not take its neighbours with it again.
-            item = self._suspects.pop()
-            self._alone = item
-        return item
-
-    def _send(self, item: int, worker: str) -> None:
-        from ._worker import do
-
-        future = self._client.submit(
-            do,
-            self._name,
-            item,
-            self._work.ship(item),
-            key=f"{self._name}-{item}-{uuid.uuid4().hex[:6]}",
-            workers=[worker],
-            allow_other_workers=True,
-            pure=False,
-        )
-        self._flying[future.key] = (item, worker, future)
-        future.add_done_callback(self._landed.put)
-
-    def _land(self, future: Future[Any]) -> R | None:
-        item, _, _ = self._flying.pop(future.key)
-        if future.status == "finished":
-            result: R = future.result()
-            return result
-        from distributed import KilledWorker
-
-        error = future.exception() if future.status == "error" else RuntimeError("the task was cancelled by the cluster")
-        if isinstance(error, KilledWorker) and self._alone != item:
-            self._suspects.add(item)
-            return None
-        return self._work.lost(item, error)
-
-    def _look_at_workers(self) -> None:
-        now = time.monotonic()
-        if self._workers and now - self._looked < 1.0:
-            return
-        self._workers = list(self._client.nthreads())
-        self._looked = now
-        if self._workers:
-            self._seen = now
-        elif now - self._seen > PATIENCE:
-            raise RuntimeError(
-                f"the cluster has had no worker for {PATIENCE:.0f} s; finished tiles are kept: "
-                "bring workers back and resume the job"
-            )
-        else:
-            time.sleep(0.1)
-
-    def _stop(self) -> None:
-        futures = [future for _, _, future in self._flying.values()]
-        # A lost scheduler must not turn the end of a run into another error.
-        with contextlib.suppress(Exception):
-            if futures:
-                self._client.cancel(futures, force=True)
-            self._client.unregister_worker_plugin(self._name)
-
-
-def _pickle(work: Any) -> bytes:
-    """Pickle a work; what it uses from modules that are not installed (scripts, notebooks) goes along by value."""
-    modules = [m for m in _users_modules(work) if m.__name__ not in cloudpickle.list_registry_pickle_by_value()]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
+def _finished(work: Work[R], item: int, future: ThreadFuture[R]) -> tuple[int, R]:
     try:
-        blob: bytes = cloudpickle.dumps(work)
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-    return blob
-
-
-def _users_modules(work: Any) -> list[Any]:
-    functions = getattr(work, "functions", ())
-    found = []
-    for function in functions:
-        module = sys.modules.get(getattr(function, "__module__", None) or "")
-        file = getattr(module, "__file__", None)
-        if module is not None and file and not _is_installed(Path(file)):
-            found.append(module)
-    return found
-
-
-def _is_installed(file: Path) -> bool:
-    import sysconfig
-
-    paths = sysconfig.get_paths()
-    roots = [Path(paths[key]).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return any(file.resolve().is_relative_to(root) for root in [*roots, Path(__file__).parent.resolve()])
+        return item, future.result()
+    except Exception as error:
+        return item, work.lost(item, error)

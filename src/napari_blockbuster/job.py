@@ -1,66 +1,39 @@
-"""A job: one run from image to merged labels, kept in a folder so that each step can be stopped, resumed and repeated."""
+"""A job: one run from image to merged labels, in a folder, so that each step can be stopped, resumed and repeated."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import folder as folders
 from . import output as outputs
+from . import preflight, writing
+from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .execution import TileQueue, run
-from .images import ImageSource, open_image, source_from_description
+from .images import ImageSource, open_image
 from .lock import holding
 from .merge import Merge, PairOfLabels, merge
-from .models import Model, as_model, model_from_settings
+from .models import Model, as_model
 from .objects import LabelTable, LabelTableCache
-from .seams import gather_evidence, missing_pairs
+from .records import TileFailure
+from .repair import complete_evidence, damage_named
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
-from .stage import StageStore, TileFailure, TileRecord, write_atomically
+from .stage import StageStore
 from .suggest import suggest_tiles
-from .tiling import Tile, TileGrid
-from .work import CompareWork, StageWork
+from .tiling import TileGrid
+from .trouble import StoreError, writing_to
+from .work import StageWork
 
 if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
-
-
-@dataclass(frozen=True)
-class TileStaged:
-    """A tile's labels are on disk."""
-
-    tile: Tile
-    record: TileRecord
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class TileFailed:
-    """A tile could not be segmented; the run goes on."""
-
-    tile: Tile
-    failure: TileFailure
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """Nothing landed for a while; the run is alive."""
-
-    done: int
-    total: int
-
-
-StageEvent = TileStaged | TileFailed | Heartbeat
 
 
 class Job:
@@ -138,9 +111,9 @@ class Job:
         source = image if isinstance(image, ImageSource) else open_image(image, channel=channel, level=level, axes=axes)
         asked = as_model(model)
         target = outputs.default_output(source) if output is None else Path(output).absolute()
-        outputs.check_output(target, source, overwrite)
-        grid = _make_grid(source, asked, tile_shape, halo, band_depth)
         folder = outputs.job_folder(target)
+        preflight.check_output(target, source, overwrite)
+        grid = _make_grid(source, asked, tile_shape, halo, band_depth)
         spec = JobSpec(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             output=str(target),
@@ -151,38 +124,14 @@ class Job:
             prepared={},
             versions=describe_versions(),
         )
-        existing = cls._existing(folder, spec, overwrite)
+        existing = folders.known_job(folder, spec, overwrite)
         if existing is not None:
-            return cls(folder, existing, source, _with_function(existing, asked))
+            return cls(folder, existing, source, folders.with_function(existing, asked))
         prepared = asked.prepare(source)
         spec = spec.model_copy(update={"prepared": prepared.settings()})
-        outputs.check_space(folder.parent, grid, source)
-        folder.mkdir(parents=True, exist_ok=True)
-        StageStore.create(folder / "stage", grid)
-        write_atomically(folder / "job.json", spec.model_dump_json(indent=2).encode())
+        preflight.check_space(folder.parent, grid, source)
+        folders.make(folder, spec)
         return cls(folder, spec, source, prepared)
-
-    @staticmethod
-    def _existing(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
-        """The settings of the job in a folder if it is the same run; None if there is none (any more)."""
-        if not (folder / "job.json").exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise JobError(f"{folder} exists and is not a job folder; move it away or choose another output")
-            return None
-        known = JobSpec.load(folder / "job.json")
-        differences = known.differences(spec)
-        if not differences and (folder / "stage" / "labels").exists():
-            return known
-        if differences and not overwrite:
-            listing = "\n  ".join(differences)
-            raise JobMismatchError(
-                f"{folder} holds tiles of a different run:\n  {listing}\n"
-                "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
-            )
-        with holding(folder / "lock.json", "replace"):
-            shutil.rmtree(folder / "stage", ignore_errors=True)
-            (folder / "job.json").unlink()
-        return None
 
     @classmethod
     def open(cls, folder: str | Path, *, image: Any = None, model: Any = None) -> Job:
@@ -205,12 +154,12 @@ class Job:
         path = Path(folder).absolute()
         if not (path / "job.json").exists() and (outputs.job_folder(path) / "job.json").exists():
             path = outputs.job_folder(path)
-        spec = JobSpec.load(path / "job.json")
-        source = _reopen_source(spec, image)
+        spec = folders.at_home(JobSpec.load(path / "job.json"), path)
+        source = folders.reopen_source(spec, image)
         asked = as_model(model) if model is not None else None
         if asked is not None and (changed := spec.differences(spec.model_copy(update={"model": asked.settings()}))):
             raise JobMismatchError(f"this is not the model of {path}: " + "; ".join(changed))
-        return cls(path, spec, source, _with_function(spec, asked))
+        return cls(path, spec, source, folders.with_function(spec, asked))
 
     # --------------------------------------------------------------- staging
     @property
@@ -232,6 +181,7 @@ class Job:
         *,
         tiles: Iterable[int] | None = None,
         heartbeat: float | None = None,
+        tile_timeout: float | None = None,
     ) -> Iterator[StageEvent]:
         """Segment the tiles that are not staged yet; tiles that failed before are tried again.
 
@@ -243,6 +193,9 @@ class Job:
             Only these tiles, in this order.
         heartbeat : float, optional
             Yield a `Heartbeat` whenever this many seconds pass without a tile (on a cluster).
+        tile_timeout : float, optional
+            Seconds after which a tile counts as hanging: its worker process is ended and started anew, and the tile
+            is tried once more before it fails. On a cluster only: nothing can end a model that runs in this process.
 
         Yields
         ------
@@ -256,37 +209,39 @@ class Job:
         JobLockedError
             If another process works on this job.
         JobError
-            If the job was opened without its image or its function.
+            If the job was opened without its image or its function, if the model cannot be loaded, or if workers
+            have other versions or do not see the job folder.
+        StoreError
+            If the disk is full, read-only or gone: what is staged is kept, and the run goes on when called again.
+        ClusterLostError
+            If the scheduler or all workers are gone; likewise.
         """
         source, model = self._ready()
-        if client is not None:
-            from .cluster import check_client
-
-            check_client(client)
-        with holding(self.folder / "lock.json", "stage"):
+        preflight.check_time_limit(tile_timeout, client)
+        with holding(self.folder / "lock.json", "stage") as lock:
             self._cancelled.clear()
             staged = self.staged()
-            order = self.grid.order() if tiles is None else list(tiles)
-            self._queue = TileQueue(i for i in order if i not in staged)
-            done, total = len(staged), self.n_tiles
-            results = run(StageWork.of(self.store, model, source), self._queue, client, heartbeat)
+            waiting = self._queue = TileQueue(i for i in (self.grid.order() if tiles is None else tiles) if i not in
+            staged)
+            tally = Tally(self.grid, len(staged))
             try:
-                for result in results:
-                    if isinstance(result, TileRecord):
-                        done += 1
-                        yield TileStaged(self.grid[result.index], result, done, total)
-                    elif isinstance(result, TileFailure):
-                        yield TileFailed(self.grid[result.index], result, done, total)
-                    else:
-                        yield Heartbeat(done, total)
-                    if self._cancelled.is_set():
-                        return
+                if waiting:
+                    preflight.check_workers(client, self.folder, model)
+                    self.store.forget_hangs()
+                work = StageWork.of(self.store, model, source, tile_timeout)
+                with contextlib.closing(run(work, waiting, client, heartbeat)) as results:
+                    for result in results:
+                        yield tally.event(result)
+                        lock.check()
+                        if self._cancelled.is_set():
+                            return
+            except StoreError as error:
+                raise error.keeping(f"{tally} staged are kept") from error
             finally:
-                results.close()  # type: ignore[attr-defined]
                 self._queue = None
 
     def cancel(self) -> None:
-        """Stop staging after the tiles that run now. Thread-safe; what is staged stays, and `stage` goes on from there."""
+        """Stop staging after the tiles that run now. Thread-safe; what is staged stays; `stage` goes on from there."""
         self._cancelled.set()
 
     def prefer(self, tiles: Iterable[int]) -> None:
@@ -305,28 +260,25 @@ class Job:
             raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
         if self.model is None:
             raise JobError("this job's model is a Python function: pass it again, Job.open(folder, model=...)")
+        folders.check_unchanged(self.spec, self.source)
         return self.source, self.model
 
     # --------------------------------------------------------------- merging
     def labels_table(self) -> LabelTable:
         """The labels of the tiles staged so far: how many in each tile, and how large."""
-        return self._labels.table(self.staged())
+        with damage_named(self.folder):
+            return self._labels.table(self.staged())
 
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """The evidence table of the tiles staged so far (see `napari_blockbuster.seams.evidence_dtype`).
 
-        It is read once, and again when more tiles are staged. Pairs that no worker compared, because a run was cut short,
-        are compared now.
+        It is read once, and again when more tiles are staged. Pairs that no worker compared, because a run was cut
+        short, are compared now.
         """
         staged = frozenset(self.staged())
         if self._evidence is None or self._evidence[0] != staged:
-            table = gather_evidence(self.store, staged)
-            pairs = missing_pairs(self.store, table, set(staged))
-            if pairs:
-                for _ in run(CompareWork(self.store, pairs), TileQueue(sorted(pairs)), client):
-                    pass
-                table = gather_evidence(self.store, staged)
-            self._evidence = staged, table
+            with damage_named(self.folder), writing_to(self.folder):
+                self._evidence = staged, complete_evidence(self.store, staged, client)
         return self._evidence[1]
 
     def merge(
@@ -410,6 +362,8 @@ class Job:
         ------
         FileExistsError
             If the output exists and `overwrite` is false.
+        StoreError
+            If the disk is full or read-only: the tiles are kept, and what was there before is still there.
         """
         self._check_stage()
         if client is not None:
@@ -417,7 +371,7 @@ class Job:
 
             check_client(client)
         with holding(self.folder / "lock.json", "write"):
-            result = outputs.write_output(self, merged, client, overwrite, ome_zarr_version, progress)
+            result = writing.write_output(self, merged, client, overwrite, ome_zarr_version, progress)
             if not keep_stage and len(self.staged()) == self.n_tiles:
                 self.store.delete()
         return result
@@ -439,27 +393,3 @@ def _make_grid(
         separate_axes=source.separate_axes,
         band_depth=band_depth,
     )
-
-
-def _reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
-    if image is not None:
-        options = {key: spec.image[key] for key in ("channel", "level") if spec.image.get(key) is not None}
-        source = image if isinstance(image, ImageSource) else open_image(image, **options)
-        if changed := spec.differences(spec.model_copy(update={"identity": source.identity()})):
-            raise JobMismatchError("this is not the image of the job: " + "; ".join(changed))
-        return source
-    try:
-        return source_from_description(spec.image)
-    except (OSError, ValueError):
-        # A moved or in-memory image: the staged tiles can still be merged and written.
-        return None
-
-
-def _with_function(spec: JobSpec, asked: Model | None) -> Model | None:
-    """The prepared model of a job, with the function that JSON cannot hold."""
-    if asked is not None and asked.family == "function":
-        return asked
-    try:
-        return model_from_settings(spec.prepared)
-    except (OSError, ValueError):
-        return asked

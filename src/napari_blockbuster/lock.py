@@ -6,74 +6,194 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .spec import JobError
+from .trouble import writing_to
 
-__all__ = ["JobLockedError", "holding"]
+__all__ = ["JobLockedError", "Lock", "holding"]
+
+BEAT = 20.0
+"""Seconds between two signs of life of a holder."""
+SILENCE = 300.0
+"""Seconds without one after which a holder on another machine counts as gone: a batch job that was killed, a machine
+that is off. On this machine the process itself is looked for."""
 
 
 class JobLockedError(JobError):
     """Another process works on this job."""
 
 
+class Lock:
+    """A lock that is held.
+
+    Attributes
+    ----------
+    lost : threading.Event
+        Set once another process took the lock over: this one slept for too long.
+    """
+
+    def __init__(self, path: Path, doing: str) -> None:
+        self.path = path
+        self.lost = threading.Event()
+        self._released = threading.Event()
+        self._mine = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "since": time.time(),
+            "doing": doing,
+            "token": uuid.uuid4().hex,
+        }
+
+    def acquire(self) -> None:
+        """Take the lock, also from a holder that is gone."""
+        for _ in range(10):
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                _refuse_if_alive(self.path)
+                continue
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    json.dump(self._mine, file)
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                raise
+            threading.Thread(target=self._beat, name="blockbuster-lock", daemon=True).start()
+            return
+        raise JobLockedError(f"could not take the lock {self.path}: another process keeps taking it")
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT):
+            if not self.is_mine():
+                self.lost.set()
+                return
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def is_mine(self) -> bool:
+        """Whether the lock is still this one. True where that cannot be found out: a disk may be away for a while."""
+        holder = _read(self.path)
+        return holder is None or holder.get("token") == self._mine["token"]
+
+    def check(self) -> None:
+        """Raise `JobLockedError` if another process has taken the job over."""
+        if self.lost.is_set():
+            raise JobLockedError(
+                f"{self.path.parent} was taken over by another process while this one was asleep; "
+                "its tiles are kept, and the other process goes on"
+            )
+
+    def release(self) -> None:
+        """Give the lock back; a no-op if another process has it by now."""
+        self._released.set()
+        if self.is_mine():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+
 @contextlib.contextmanager
-def holding(path: Path, doing: str) -> Iterator[None]:
+def holding(path: Path, doing: str) -> Iterator[Lock]:
     """Hold the lock file of a job; one left behind by a process that is gone is taken over.
 
     Raises
     ------
     JobLockedError
         Naming who holds it: host, pid, what it does, and since when.
+    StoreError
+        If the folder cannot be written.
     """
-    _acquire(path, doing)
+    lock = Lock(path, doing)
+    with writing_to(path.parent):
+        lock.acquire()
     try:
-        yield
+        yield lock
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        lock.release()
 
 
-def _acquire(path: Path, doing: str) -> None:
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "doing": doing}
-    for _ in range(10):
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            _refuse_if_alive(path)
-            continue
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(mine, file)
-        return
-    raise JobLockedError(f"could not take the lock {path}: another process keeps taking it")
+# -------------------------------------------------------------------------------------------------------- other holders
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return holder if isinstance(holder, dict) else None
 
 
 def _refuse_if_alive(path: Path) -> None:
     """Raise if the holder lives; else remove its lock."""
     try:
-        holder = json.loads(path.read_text())
-        host, pid, since = str(holder["host"]), int(holder["pid"]), float(holder["since"])
+        age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError):
+    holder = _read(path)
+    if holder is None:
         # Half-written: its process died between two system calls, or is in between them right now.
-        if time.time() - path.stat().st_mtime < 5:
+        if age < 5:
             time.sleep(0.5)
             return
-        host, pid, since = socket.gethostname(), -1, 0.0
-    if host != socket.gethostname() or _is_alive(pid):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))
+        holder = {}
+    if _is_alive(holder, path):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(holder.get("since", 0))))
         raise JobLockedError(
-            f"{path.parent} is in use by process {pid} on {host} since {when}; wait for it or stop it. "
-            f"If it is gone (another machine that crashed), delete {path}"
+            f"{path.parent} is in use by process {holder.get('pid')} on {holder.get('host')} since {when} "
+            f"({holder.get('doing')}); wait for it or stop it. If it is gone (another machine that crashed), "
+            f"it is taken over {SILENCE / 60:.0f} minutes after its last sign of life, or at once if you delete {path}"
         )
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    _remove_stale(path, holder)
 
 
-def _is_alive(pid: int) -> bool:
+def _remove_stale(path: Path, holder: dict[str, Any]) -> None:
+    """Remove the lock of a holder that is gone, unless another process has just done so and taken it."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    if (_read(aside) or {}).get("token") != holder.get("token"):
+        with contextlib.suppress(OSError):
+            os.link(aside, path)
+    aside.unlink()
+
+
+def _is_alive(holder: dict[str, Any], path: Path) -> bool:
+    try:
+        host, pid = str(holder["host"]), int(holder["pid"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    if host != socket.gethostname():
+        return _now_there(path.parent) - path.stat().st_mtime < SILENCE
+    then, now = holder.get("started"), _started(pid)
+    # A pid alone may belong to another process by now, after a restart above all. The clock may have been set by a
+    # second.
+    return now is not None and (not isinstance(then, float) or min(then, now) < 0 or abs(then - now) < 5)
+
+
+def _now_there(folder: Path) -> float:
+    """The time by the clock that stamps the folder's files, which on a network is not this machine's."""
+    probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
+
+
+def _started(pid: int) -> float | None:
+    """When a process of this machine started; None if there is none."""
     import psutil
 
-    return pid > 0 and psutil.pid_exists(pid)
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except (psutil.NoSuchProcess, ValueError):
+        return None
+    except psutil.AccessDenied:
+        return -1.0

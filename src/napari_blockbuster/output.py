@@ -1,34 +1,24 @@
-"""Where the result goes: its place, its checks, writing it, and handing it back."""
+"""The result: where it goes, and how it is handed back, also before it is written."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .execution import TileQueue, run
 from .images import ImageSource
 from .labels import lookup
 from .merge import Merge
-from .ome_zarr import LabelsWriter, open_labels, put_in_place
-from .spec import JobError
-from .stage import StageStore, write_atomically
-from .tiling import TileGrid
-from .work import WriteBlockWork, WriteTileWork
+from .ome_zarr import open_labels
+from .stage import StageStore
 
 if TYPE_CHECKING:
     import dask.array as da
-    from distributed import Client
 
-    from .job import Job
-
-__all__ = ["Result", "StagedMerge", "check_output", "default_output", "job_folder", "lazy_labels", "write_output"]
+__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels"]
 
 
 @dataclass(frozen=True)
@@ -139,155 +129,3 @@ def job_folder(output: Path) -> Path:
 
 def _is_zarr_group(path: Path) -> bool:
     return (path / ".zgroup").exists() or (path / "zarr.json").exists()
-
-
-def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
-    """Refuse an output that is the input, exists, or cannot be written; before the first tile, not after the last.
-
-    Raises
-    ------
-    ValueError
-        If writing there would hit the image; `overwrite` does not change that.
-    FileExistsError
-        If it exists and `overwrite` is false.
-    PermissionError, NotADirectoryError
-        If the folder cannot be written.
-    """
-    if source.aliases(output):
-        raise ValueError(f"the output {output} is the image itself, or holds or lies in its pixels; choose another output")
-    if output.exists() and not overwrite:
-        raise FileExistsError(
-            f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
-        )
-    folder = job_folder(output).parent
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"the output {output} cannot be made: {existing} is not writable")
-
-
-def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
-    """Refuse to start where the result plainly cannot fit.
-
-    Raises
-    ------
-    OSError
-        Naming the space that is free and that is needed.
-    """
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    # Labels compress 20 to 60 times; stage, bands and result together stay below a tenth of a byte for each pixel bit.
-    needed = int(np.prod(grid.shape, dtype=np.float64) * 4 / 20 * 2)
-    if free < needed:
-        raise OSError(
-            f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "
-            f"{needed / 1e9:.1f} GB; free some space or choose an output on another disk"
-        )
-
-
-# ------------------------------------------------------------------------------------------------------------- writing
-def write_output(
-    job: Job,
-    merged: Merge,
-    client: Client | None,
-    overwrite: bool,
-    version: str,
-    progress: Callable[[int, int], None] | None,
-) -> Result:
-    """Write merged labels beside their final place, then put them there. Called by `Job.write`, which holds the lock."""
-    target = Path(job.spec.output)
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"the output {target} exists; pass overwrite=True (--overwrite) to replace it")
-    counts = job.labels_table().counts
-    if not np.array_equal(merged.labels_table.counts, counts):
-        raise JobError("tiles were staged since this merge was made; call merge() again before write()")
-    temporary = target.with_name(f".{target.name}.part")
-    # A part that an interrupted write left behind is of no use: nothing says which of its blocks are complete.
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    writer = _make_writer(temporary, target, job, merged, version)
-    _write_all(job, merged, writer, client, np.flatnonzero(counts).tolist(), progress)
-    provenance = _provenance(job, merged)
-    writer.finish({"napari-blockbuster": provenance})
-    put_in_place(temporary, target, overwrite)
-    write_atomically(job.folder / "result.json", _json(provenance))
-    failed = {i: failure.message for i, failure in job.failed().items()}
-    missing = sorted(set(range(job.n_tiles)) - job.staged())
-    return Result(target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance)
-
-
-def _make_writer(temporary: Path, target: Path, job: Job, merged: Merge, version: str) -> LabelsWriter:
-    image = job.spec.image
-    path = image.get("path")
-    return LabelsWriter.create(
-        temporary,
-        grid=job.grid,
-        dtype=merged.new_ids.dtype,
-        axes=tuple(image["axes"]),
-        scale=tuple(image["scale"]),
-        units=tuple(image["units"]),
-        translation=tuple(image["translation"]) if image.get("translation") else None,
-        name=target.name.removesuffix(".ome.zarr"),
-        version=version,
-        source_image=os.path.relpath(path, target) if path and os.path.isabs(path) else None,
-    )
-
-
-def _write_all(
-    job: Job,
-    merged: Merge,
-    writer: LabelsWriter,
-    client: Client | None,
-    tiles: list[int],
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    passes = writer.passes()
-    done, total = 0, len(tiles) + sum(map(len, passes))
-
-    def advance(results: Any) -> None:
-        nonlocal done
-        for _ in results:
-            done += 1
-            if progress is not None:
-                progress(done, total)
-
-    wanted = set(tiles)
-    advance(run(WriteTileWork(job.store, writer, merged), TileQueue(i for i in job.grid.order() if i in wanted), client))
-    for blocks in passes:
-        advance(run(WriteBlockWork(writer, blocks), TileQueue(range(len(blocks))), client))
-
-
-def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
-    staged = job.staged()
-    return {
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "image": job.spec.image,
-        "identity": job.spec.identity,
-        "model": job.spec.model,
-        "prepared": job.spec.prepared,
-        "tiles": {
-            **job.spec.grid.model_dump(mode="json"),
-            "count": job.n_tiles,
-            "staged": len(staged),
-            "failed": {str(i): f"{f.error}: {f.message}" for i, f in job.failed().items()},
-            "missing": sorted(set(range(job.n_tiles)) - staged),
-        },
-        "merge": {
-            "rule": merged.rule,
-            "min_iou": merged.min_iou,
-            "connectivity": merged.connectivity,
-            "labels": merged.n_labels,
-            "objects": merged.n_objects,
-            "joined_pairs": int(merged.joined.sum()),
-            "cut": merged.cut,
-            "join": merged.join,
-        },
-        "versions": job.spec.versions,
-    }
-
-
-def _json(value: Any) -> bytes:
-    import json
-
-    return json.dumps(value, indent=2).encode()

@@ -99,9 +99,13 @@ class JobSpec(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
-            raise JobError(f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged") from None
+            raise JobError(
+                f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged"
+            ) from None
         if spec.format != FORMAT:
-            raise JobError(f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it")
+            raise JobError(
+                f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it"
+            )
         return spec
 
     def differences(self, other: JobSpec) -> list[str]:
@@ -142,7 +146,8 @@ def _short(value: Any) -> str:
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on, those that are installed."""
     versions = {"python": platform.python_version()}
-    for package in ("napari-blockbuster", "numpy", "scipy", "dask", "distributed", "zarr", "tensorstore", "cellpose", "torch"):
+    packages = ("napari-blockbuster", "numpy", "scipy", "dask", "distributed", "zarr", "tensorstore", "cellpose", "torch")
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

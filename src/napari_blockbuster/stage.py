@@ -1,4 +1,5 @@
-"""The stage: every tile's labels on disk before anything is merged, and `stage_tile`, the one function that runs a model.
+"""The stage: every tile's labels on disk before anything is merged, and `stage_tile`, the one function that runs a
+model.
 
 Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two writers share a file)::
 
@@ -13,81 +14,39 @@ Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two w
 from __future__ import annotations
 
 import functools
-import json
 import os
-import shutil
 import socket
 import time
-import traceback
+import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .files import discard, npy_bytes, read_table, with_checksum, write_atomically
 from .labels import OBJECT, Compacted, compact
+from .records import TileFailure, TileRecord, read_record
 from .tiling import Box, Tile, TileGrid, browse_chunk
+from .trouble import StoreError, writing_to
 
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["StageStore", "StagingTile", "TileFailure", "TileRecord", "stage_tile"]
+__all__ = [
+    "StageStore",
+    "StagingTile",
+    "TileFailure",
+    "TileRecord",
+    "npy_bytes",
+    "read_table",
+    "stage_tile",
+    "write_atomically",
+]
 
 Bands = dict[tuple[int, str], np.ndarray]
 """What a tile says beside each of its faces, keyed by (axis, side)."""
-
-
-@dataclass(frozen=True)
-class TileRecord:
-    """What is known of a staged tile; the content of its marker.
-
-    Attributes
-    ----------
-    index : int
-    n_objects : int
-        Objects with at least one voxel in the core; their ids are 1..n_objects.
-    model_seconds, seconds : float
-        Wall time inside the model, and of the whole tile.
-    host, pid : str, int
-        Where the model ran.
-    staged_at : float
-        Seconds since the epoch.
-    typical_size, n_whole : float, int
-        Median voxels of the objects that no inner border of the read box cuts, and how many those are.
-    bands : list of str
-        The bands that the tile stored, as ``"axis/side"``.
-    """
-
-    index: int
-    n_objects: int
-    typical_size: float = 0.0
-    n_whole: int = 0
-    model_seconds: float = 0.0
-    seconds: float = 0.0
-    host: str = ""
-    pid: int = 0
-    staged_at: float = 0.0
-    bands: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class TileFailure:
-    """Why a tile could not be staged."""
-
-    index: int
-    error: str
-    message: str
-    traceback: str = ""
-    host: str = ""
-    pid: int = 0
-    failed_at: float = 0.0
-
-    @classmethod
-    def of(cls, index: int, error: BaseException) -> TileFailure:
-        """The record of an exception, with its traceback as text."""
-        text = "".join(traceback.format_exception(error))
-        return cls(index, type(error).__name__, str(error), text, socket.gethostname(), os.getpid(), time.time())
 
 
 @dataclass(frozen=True)
@@ -117,14 +76,13 @@ class StageStore:
 
     def delete(self) -> None:
         """Remove the stage from disk."""
-        _handle.cache_clear()
-        shutil.rmtree(self.folder)
+        discard(self.folder)
 
     # ----------------------------------------------------------------- arrays
     @property
     def labels(self) -> ts.TensorStore:
         """The labels of all staged tiles, with ids local to each tile."""
-        return _handle(self.folder / "labels")
+        return _handle(self.folder / "labels", self.grid.shape, self.grid.tile_shape)
 
     def read_labels(self, tile: Tile) -> ts.Future[np.ndarray]:
         """Start reading a staged tile's labels: uint32, shape of the core."""
@@ -135,7 +93,7 @@ class StageStore:
         band = self.grid.band(tile, axis, side)
         if band is None:
             raise ValueError(f"{tile} has no neighbour at its {side!r} face along axis {axis}")
-        array: np.ndarray = _handle(self._band_path(axis, side))[self._slot(tile, axis, band)].read().result()
+        array: np.ndarray = self._band(axis, side)[self._slot(tile, axis, band)].read().result()
         return array
 
     def write(self, tile: Tile, labels: np.ndarray, bands: Bands) -> list[Any]:
@@ -145,7 +103,7 @@ class StageStore:
         for (axis, side), values in bands.items():
             band = self.grid.band(tile, axis, side)
             assert band is not None
-            target = _handle(self._band_path(axis, side))[self._slot(tile, axis, band)]
+            target = self._band(axis, side)[self._slot(tile, axis, band)]
             futures.append(target.write(values, can_reference_source_data_indefinitely=True))
         return futures
 
@@ -154,6 +112,9 @@ class StageStore:
         slices = list(band.slices)
         slices[axis] = slice(start, start + band.shape[axis])
         return tuple(slices)
+
+    def _band(self, axis: int, side: str) -> ts.TensorStore:
+        return _handle(self._band_path(axis, side), self._band_shape(axis), self._band_chunk(axis))
 
     def _band_path(self, axis: int, side: str) -> Path:
         return self.folder / "bands" / str(axis) / side
@@ -171,6 +132,15 @@ class StageStore:
         """Path of a tile's file of one kind: tiles, failed, objects, seams."""
         return self.folder / kind / f"{index}.{suffix}"
 
+    def hang_note(self, index: int) -> Path:
+        """Where a process that is ended by a time limit says what it was doing; no record of its own."""
+        return self.folder / "failed" / f".{index}.hang"
+
+    def forget_hangs(self) -> None:
+        """Drop what an earlier run left of hanging tiles: they are tried anew."""
+        for note in (self.folder / "failed").glob(".*.hang"):
+            note.unlink(missing_ok=True)
+
     def is_staged(self, index: int) -> bool:
         """Whether a tile's marker is on disk."""
         return self.path("tiles", index).exists()
@@ -182,12 +152,22 @@ class StageStore:
             return {int(stem) for stem in stems if stem.isdigit()}
 
     def record(self, index: int) -> TileRecord:
-        """The marker of a staged tile."""
-        return TileRecord(**json.loads(self.path("tiles", index).read_bytes()))
+        """The marker of a staged tile.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
+        return read_record(TileRecord, self.path("tiles", index))
 
     def failure(self, index: int) -> TileFailure:
         """Why a tile failed."""
-        return TileFailure(**json.loads(self.path("failed", index).read_bytes()))
+        try:
+            return read_record(TileFailure, self.path("failed", index))
+        except ValueError as error:
+            # It says nothing any more, and nothing depends on it: the tile is segmented again anyway.
+            return TileFailure(index, "unknown", str(error))
 
     def objects(self, index: int) -> np.ndarray:
         """Sizes of a tile's objects: one `napari_blockbuster.labels.OBJECT` for each id from 1."""
@@ -195,16 +175,21 @@ class StageStore:
 
     def fail(self, failure: TileFailure) -> None:
         """Record a failure beside the stage."""
-        write_atomically(self.path("failed", failure.index), json.dumps(asdict(failure)).encode())
+        with writing_to(self.folder):
+            write_atomically(self.path("failed", failure.index), with_checksum(asdict(failure)))
 
     def unstage(self, indices: Iterable[int]) -> None:
-        """Forget tiles, marker first, so that they are segmented again; evidence that names them goes as well."""
+        """Forget tiles, so that they are segmented again.
+
+        Evidence that names them goes first: left behind by a crash, it would be taken for that of the new labels.
+        What goes too much is compared again before the next merge.
+        """
         for index in indices:
-            self.path("tiles", index).unlink(missing_ok=True)
-            self.path("failed", index).unlink(missing_ok=True)
             for pair in self.grid.pairs(index):
                 for tile in (pair.low, pair.high):
                     self.path("seams", tile, "npy").unlink(missing_ok=True)
+            self.path("tiles", index).unlink(missing_ok=True)
+            self.path("failed", index).unlink(missing_ok=True)
 
 
 class StagingTile:
@@ -212,19 +197,30 @@ class StagingTile:
 
     def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
-        self._objects = found.objects
-        self._writes = store.write(tile, found.labels, bands)
+        self._objects = npy_bytes(found.objects)
+        with writing_to(store.folder):
+            self._writes = store.write(tile, found.labels, bands)
 
     def finish(self) -> TileRecord:
-        """Wait for the writes, then write the marker: only now does the tile count."""
+        """Wait for the writes, then write the marker: only now does the tile count.
+
+        All that the marker vouches for is on the disk before it, also if the power goes: tensorstore synchronises
+        its chunks.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, read-only or gone.
+        """
         index = self.tile.index
-        write_atomically(self.store.path("objects", index, "npy"), npy_bytes(self._objects), durable=False)
-        for future in self._writes:
-            future.result()
-        marker = json.dumps(asdict(self.record)).encode()
-        write_atomically(self.store.path("tiles", index), marker)
-        self.store.path("failed", index).unlink(missing_ok=True)
-        return self.record
+        record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
+        with writing_to(self.store.folder):
+            write_atomically(self.store.path("objects", index, "npy"), self._objects)
+            for future in self._writes:
+                future.result()
+            write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
+            self.store.path("failed", index).unlink(missing_ok=True)
+        return record
 
 
 def stage_tile(
@@ -258,9 +254,13 @@ def stage_tile(
     ------
     LabelsError
         If the model returned something that is not a label image of the tile's shape.
+    StoreError
+        If the job folder is gone: found out before the model has worked for nothing.
     """
     if store.is_staged(tile.index):
         return store.record(tile.index)
+    with writing_to(store.folder):
+        os.stat(store.folder / "tiles")
     began = time.perf_counter()
     pixels = read()
     spatial = pixels.reshape(pixels.shape[store.grid.separate_axes :])
@@ -293,55 +293,7 @@ def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
     return bands
 
 
-# ------------------------------------------------------------------------------------------------------------- files
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that others see either nothing or all of it.
-
-    Parameters
-    ----------
-    path : Path
-    data : bytes
-    durable : bool, default True
-        Also survive a loss of power: the bytes reach the disk before the name does.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def read_table(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """A one-dimensional .npy file of a known dtype, without numpy's parser, which takes longer than all the rest.
-
-    Raises
-    ------
-    ValueError
-        If the file holds anything else.
-    """
-    data = path.read_bytes()
-    start = 10 + int.from_bytes(data[8:10], "little")
-    if data[:8] != b"\x93NUMPY\x01\x00" or _descr(dtype) not in data[10:start] or (len(data) - start) % dtype.itemsize:
-        raise ValueError(f"{path} is damaged: it is not a table of {dtype}")
-    return np.frombuffer(data, dtype, offset=start)
-
-
-@functools.lru_cache(maxsize=8)
-def _descr(dtype: np.dtype[Any]) -> bytes:
-    return repr(np.lib.format.dtype_to_descr(dtype)).encode()
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as the bytes of an .npy file."""
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
+# ------------------------------------------------------------------------------------------------------------- arrays
 _CODECS: list[dict[str, Any]] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
@@ -383,7 +335,20 @@ def _spec(path: Path) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _handle(path: Path) -> ts.TensorStore:
+def _handle(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ts.TensorStore:
+    """An array of a stage, opened once per process: shape and chunk tell it from another job's at the same place."""
     import tensorstore as ts
 
-    return ts.open(_spec(path), open=True, assume_cached_metadata=False).result()
+    try:
+        array = ts.open(_spec(path), open=True, assume_cached_metadata=False).result()
+    except ValueError as error:
+        raise _damaged(path, str(error)[:200]) from error
+    found = tuple(array.domain.shape), tuple(array.chunk_layout.write_chunk.shape or ()), array.dtype.name
+    if found != (shape, chunk, "uint32"):
+        raise _damaged(path, "not the array that job.json asks for")
+    return array
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    remedy = "put it back from a copy, or segment with overwrite=True (--overwrite)"
+    return StoreError("job folder damaged", remedy, f"{path}: {why}")

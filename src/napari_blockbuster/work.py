@@ -5,6 +5,7 @@ Each class is a `napari_blockbuster.execution.Work`: sent to a worker once, call
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from .attempts import allowed_attempts, segment_in_memory
 from .images import ImageSource
 from .labels import lookup
 from .merge import Merge
 from .models.base import Model, Segmenter
 from .ome_zarr import LabelsWriter
+from .records import TileFailure, TileRecord
 from .seams import close_seams, compare_missing
-from .stage import StageStore, StagingTile, TileFailure, TileRecord, stage_tile
+from .spec import JobError
+from .stage import StageStore, StagingTile, stage_tile
 from .tiling import Neighbour
+from .timelimit import say_if_it_hung, time_limit
 
 __all__ = ["CompareWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
 
@@ -32,11 +37,15 @@ class StageWork:
     model: Model
     source: ImageSource | None
     """None on a worker that gets its pixels with each task."""
+    time_limit: float | None = None
+    """Seconds for one tile; in worker processes only."""
     _local_source: ImageSource | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, store: StageStore, model: Model, source: ImageSource) -> StageWork:
-        return cls(store, model, source if source.shippable else None, source)
+    def of(
+        cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None
+    ) -> StageWork:
+        return cls(store, model, source if source.shippable else None, time_limit, source)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local_source": None}
@@ -62,19 +71,28 @@ class StageWork:
         return pixels
 
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], TileRecord | TileFailure]:
-        tile = self.store.grid[item]
         read = payload if payload is not None else functools.partial(self._read, item)
-        staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
+        with self._in_time(item):
+            staging = stage_tile(self.store, self.store.grid[item], read, self._segment, _name(self.model))
         if isinstance(staging, TileRecord):
             return lambda: staging
         return functools.partial(self._finish, staging)
+
+    def _in_time(self, item: int) -> contextlib.AbstractContextManager[None]:
+        if self.time_limit is None:
+            return contextlib.nullcontext()
+        note = self.store.hang_note(item)
+        say_if_it_hung(self.time_limit, note)
+        # Loading a large network takes minutes and is no tile's fault.
+        load_once(self.model)
+        return time_limit(self.time_limit, note)
 
     def _read(self, item: int) -> np.ndarray:
         assert self.source is not None
         return self.source.read(self.store.grid[item].read)
 
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
-        return load_once(self.model)(pixels)
+        return segment_in_memory(load_once(self.model), pixels)
 
     def _finish(self, staging: StagingTile) -> TileRecord:
         record = staging.finish()
@@ -82,10 +100,16 @@ class StageWork:
         return record
 
     def lost(self, item: int, error: BaseException) -> TileFailure:
-        """Keep the reason beside the stage; the run goes on."""
+        """Keep the reason beside the stage; the run goes on, unless it is the disk that failed."""
+        if isinstance(error, JobError):
+            raise error
         failure = TileFailure.of(item, error)
         self.store.fail(failure)
         return failure
+
+    def retry(self, result: TileRecord | TileFailure, attempts: int) -> bool:
+        """Once more for what may have been chance, twice for want of memory, never for what would be the same again."""
+        return isinstance(result, TileFailure) and attempts < allowed_attempts(result.error)
 
 
 def _never_read() -> np.ndarray:

@@ -1,0 +1,200 @@
+"""A run on a process cluster: a window of items in flight, and what is done when workers or the scheduler die."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+import uuid
+from collections import Counter
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .execution import TILES_PER_WORKER, ClusterLostError, TileQueue, Work, WorkerDiedError, wants_retry
+from .shipping import pickle_work
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["ClusterRun"]
+
+R = TypeVar("R")
+
+PATIENCE = 120.0
+"""Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
+CANCELLED_TIMES = 3
+"""How often an item that the cluster dropped is sent again."""
+
+
+class ClusterRun(Generic[R]):
+    """One call of `napari_blockbuster.execution.run` on a cluster."""
+
+    def __init__(self, work: Work[R], waiting: TileQueue, client: Client, heartbeat: float | None) -> None:
+        self._work, self._waiting, self._client = work, waiting, client
+        self._heartbeat = heartbeat
+        self._name = f"blockbuster-{uuid.uuid4().hex[:12]}"
+        self._landed: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._flying: dict[Any, tuple[int, str, Future[Any]]] = {}
+        self._workers: list[str] = []
+        self._looked = 0.0
+        self._seen = time.monotonic()
+        self._suspects: set[int] = set()
+        self._alone: int | None = None
+        self._attempts: Counter[int] = Counter()
+        self._dropped: Counter[int] = Counter()
+        self._again: dict[int, str] = {}
+
+    def results(self) -> Generator[R | None, None, None]:
+        """Results as they land; None for each heartbeat."""
+        from ._worker import WorkPlugin
+
+        with self._scheduler():
+            self._client.register_plugin(WorkPlugin(self._name, pickle_work(self._work)), name=self._name)
+        try:
+            while self._fill():
+                try:
+                    future = self._landed.get(timeout=self._heartbeat or 1.0)
+                except queue.Empty:
+                    if self._heartbeat:
+                        yield None
+                    continue
+                result = self._land(future)
+                if result is not None:
+                    yield result
+        finally:
+            self._stop()
+
+    # ---------------------------------------------------------------- sending
+    def _fill(self) -> bool:
+        """Send items until every worker has its share; False once nothing waits or flies."""
+        self._look_at_workers()
+        load = dict.fromkeys(self._workers, 0)
+        for _, worker, _ in self._flying.values():
+            if worker in load:
+                load[worker] += 1
+        for share in range(TILES_PER_WORKER):
+            for worker in self._workers:
+                if load[worker] <= share and len(self._flying) < TILES_PER_WORKER * len(self._workers):
+                    item = self._next(worker)
+                    if item is None:
+                        continue
+                    load[worker] += 1
+                    self._send(item, worker)
+        return bool(self._flying or self._waiting or self._suspects or self._again)
+
+    def _next(self, worker: str) -> int | None:
+        for known, before in self._again.items():
+            # What failed on one worker is tried on another: its GPU may be shared, its disk may be bad.
+            if before != worker or len(self._workers) == 1:
+                del self._again[known]
+                return known
+        item = self._waiting.take(worker)
+        if item is None and self._suspects and not self._flying:
+            # Last, and one at a time: a tile that kills its worker must not take its neighbours with it again.
+            item = self._suspects.pop()
+            self._alone = item
+        return item
+
+    def _send(self, item: int, worker: str) -> None:
+        from ._worker import do
+
+        with self._scheduler():
+            future = self._client.submit(
+                do,
+                self._name,
+                item,
+                self._work.ship(item),
+                key=f"{self._name}-{item}-{uuid.uuid4().hex[:6]}",
+                workers=[worker],
+                allow_other_workers=True,
+                pure=False,
+            )
+        self._flying[future.key] = (item, worker, future)
+        future.add_done_callback(self._landed.put)
+
+    # ---------------------------------------------------------------- landing
+    def _land(self, future: Future[Any]) -> R | None:
+        item, worker, _ = self._flying.pop(future.key)
+        if future.status == "finished":
+            return self._judge(item, worker, future.result())
+        if future.status != "error":
+            return self._dropped_by_cluster(item)
+        from distributed import KilledWorker
+
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            if self._alone != item:
+                self._suspects.add(item)
+                return None
+            error = WorkerDiedError(
+                "its worker process died each time it was tried, at last with nothing else running: killed by its "
+                "memory limit (give workers more memory, or make tiles smaller), or crashed by the model; "
+                "the worker's log says which"
+            )
+        return self._judge(item, worker, self._work.lost(item, error))
+
+    def _judge(self, item: int, worker: str, result: R) -> R | None:
+        """The result, or None if the item is to be tried again."""
+        self._attempts[item] += 1
+        if not wants_retry(self._work, result, self._attempts[item]):
+            return result
+        self._again[item] = worker
+        return None
+
+    def _dropped_by_cluster(self, item: int) -> R | None:
+        """A task that ended without a result: someone cancelled it, or the scheduler is gone."""
+        self._dropped[item] += 1
+        if self._client.status != "running":
+            raise _lost("the connection broke")
+        if self._dropped[item] >= CANCELLED_TIMES:
+            return self._work.lost(item, RuntimeError(f"the cluster dropped the task {CANCELLED_TIMES} times"))
+        self._waiting.add([item])
+        return None
+
+    # ------------------------------------------------------------ the cluster
+    @contextlib.contextmanager
+    def _scheduler(self) -> Iterator[None]:
+        """Tell a scheduler that is gone from everything else that can go wrong in a call."""
+        try:
+            yield
+        except (OSError, TimeoutError) as error:
+            raise _lost(str(error)) from error
+        except Exception as error:
+            if self._client.status == "running":
+                raise
+            raise _lost(str(error)) from error
+
+    def _look_at_workers(self) -> None:
+        now = time.monotonic()
+        if self._workers and now - self._looked < 1.0:
+            return
+        if self._client.status != "running":
+            raise _lost("the connection broke")
+        with self._scheduler():
+            self._workers = list(self._client.nthreads())
+        self._looked = now
+        if self._workers:
+            self._seen = now
+        elif now - self._seen > PATIENCE:
+            raise ClusterLostError(
+                f"the cluster has had no worker for {PATIENCE:.0f} s; finished tiles are kept: "
+                "bring workers back and resume the job"
+            )
+        else:
+            time.sleep(0.1)
+
+    def _stop(self) -> None:
+        futures = [future for _, _, future in self._flying.values()]
+        if self._client.status != "running":
+            return
+        # A lost scheduler must not turn the end of a run into another error.
+        with contextlib.suppress(Exception):
+            if futures:
+                self._client.cancel(futures, force=True)
+            self._client.unregister_worker_plugin(self._name)
+
+
+def _lost(why: str) -> ClusterLostError:
+    return ClusterLostError(
+        f"the dask scheduler is gone ({why[:200]}); finished tiles are kept: start a cluster and resume the job"
+    )

@@ -1,0 +1,223 @@
+"""Checks before the first tile, so that nothing fails after the last: places, space, versions, workers, model."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folder import restore_old, wrote
+from .images import ImageSource
+from .models import Model
+from .output import job_folder
+from .shipping import pickle_work
+from .spec import JobError, describe_versions
+from .tiling import TileGrid
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["check_output", "check_space", "check_time_limit", "check_workers"]
+
+MUST_AGREE = ("python", "napari-blockbuster", "numpy")
+"""Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
+    """Refuse an output that is the input, exists, or cannot be written; before the first tile, not after the last.
+
+    Raises
+    ------
+    ValueError
+        If writing there would hit the image; `overwrite` does not change that.
+    FileExistsError
+        If it exists and `overwrite` is false.
+    PermissionError, NotADirectoryError
+        If the folder cannot be written.
+    """
+    try:
+        aliased = source.aliases(output)
+    except (RuntimeError, OSError) as error:
+        # Python before 3.13 raises RuntimeError for a loop.
+        raise ValueError(f"the output {output} cannot be followed ({error}): a link that leads to itself?") from None
+    if aliased:
+        raise ValueError(
+            f"the output {output} is the image itself, or holds or lies in its pixels; choose another output"
+        )
+    restore_old(output)
+    if output.exists() and not (overwrite or wrote(job_folder(output), output)):
+        raise FileExistsError(
+            f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
+        )
+    folder = job_folder(output).parent
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
+    _try_to_write(existing, output)
+
+
+def _try_to_write(folder: Path, output: Path) -> None:
+    """Write for real: permissions tell nothing of read-only mounts, quotas and a full disk."""
+    probe = folder / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        probe.write_bytes(b"?")
+    except OSError as error:
+        why = f"{folder} is not writable ({error.strerror}); choose another output, or mend that"
+        raise PermissionError(f"the output {output} cannot be made: {why}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
+    """Refuse to start where the result plainly cannot fit.
+
+    Raises
+    ------
+    OSError
+        Naming the space that is free and that is needed.
+    """
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    needed = estimated_bytes(grid)
+    if free < needed:
+        raise OSError(
+            f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "
+            f"{needed / 1e9:.1f} GB; free some space or choose an output on another disk"
+        )
+
+
+def estimated_bytes(grid: TileGrid) -> int:
+    """Disk that stage, bands and result take at most in practice: labels of four bytes, compressed 20 to 60 times."""
+    bands = sum(2 * 2 * min(1.0, grid.depth(axis) / grid.tile_shape[axis]) for axis in range(grid.ndim))
+    return int(math.prod(grid.shape) * 4 / 20 * (2.2 + bands))
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+def check_time_limit(seconds: float | None, client: Client | None) -> None:
+    """Refuse a time limit that makes no sense, or that nothing could enforce.
+
+    Raises
+    ------
+    ValueError
+    """
+    if seconds is None:
+        return
+    if not seconds > 0:
+        raise ValueError(f"tile_timeout is {seconds:g} s; it must be above 0")
+    if client is None:
+        raise ValueError(
+            f"tile_timeout={seconds:g} needs worker processes: a model that hangs in this process cannot be ended. "
+            "Pass client= of make_local_cluster() (on the command line --workers 1 or more)"
+        )
+
+
+def check_workers(client: Client | None, folder: Path, model: Model) -> None:
+    """Refuse workers that could not do the work: in this process, of other versions, without the folder or the model.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker lives in this process.
+    JobError
+        Naming the worker, and what to do.
+    """
+    if client is None:
+        _load(model, "here")
+        return
+    from .cluster import check_client
+
+    check_client(client)
+    answers = client.run(_look_around, str(folder))
+    here = _look_around(str(folder))
+    for worker, answer in answers.items():
+        _compare(worker, answer, here, folder)
+    if answers:
+        first = sorted(answers)[0]
+        task = client.submit(_load_shipped, pickle_work(_Loading(model)), workers=[first], pure=False)
+        try:
+            problem = task.result()
+        finally:
+            task.release()
+        if problem:
+            raise JobError(_no_model(f"on worker {first}", problem))
+
+
+def _look_around(folder: str) -> dict[str, Any]:
+    """Versions, and what this process sees of a job folder."""
+    path = Path(folder)
+    try:
+        probe = path / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
+        probe.touch()
+        probe.unlink()
+        trouble = ""
+    except OSError as error:
+        trouble = error.strerror or str(error)
+    try:
+        settings = (path / "job.json").read_text()
+    except OSError:
+        settings = ""
+    return {"versions": describe_versions(), "settings": settings, "trouble": trouble}
+
+
+def _compare(worker: str, there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
+    for package in MUST_AGREE:
+        mine, its = here["versions"].get(package), there["versions"].get(package)
+        if mine != its:
+            raise JobError(
+                f"worker {worker} has {package} {its}, this process has {mine}; "
+                f"install {package} {mine} on the workers, or the workers' version here"
+            )
+    if there["settings"] != here["settings"]:
+        raise JobError(
+            f"worker {worker} does not see the job folder {folder}; put the output on a disk that all machines share "
+            "under the same path"
+        )
+    if there["trouble"]:
+        raise JobError(
+            f"worker {worker} cannot write to {folder} ({there['trouble']}); "
+            "make it writable for the user that the worker runs as"
+        )
+
+
+class _Loading:
+    """A model on its way to a worker."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def functions(self) -> list[Any]:
+        """Functions of the user's that must travel along."""
+        function = getattr(self.model, "function", None)
+        return [] if function is None else [function]
+
+
+def _load_shipped(blob: bytes) -> str:
+    """Load a model in a worker; what goes wrong, as text (an exception may not survive the way back)."""
+    import cloudpickle
+
+    from .work import load_once
+
+    try:
+        load_once(cloudpickle.loads(blob).model)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _load(model: Model, where: str) -> None:
+    from .work import load_once
+
+    try:
+        load_once(model)
+    except Exception as error:
+        raise JobError(_no_model(where, f"{type(error).__name__}: {error}")) from error
+
+
+def _no_model(where: str, problem: str) -> str:
+    return f"model cannot be loaded {where} ({problem}); no tile was started: mend that and resume"

@@ -1,0 +1,86 @@
+"""Evidence that a crash left out or damaged is made again from the bands; other damage is named, with its remedy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .execution import TileQueue, run
+from .files import read_table
+from .seams import evidence_dtype, gather_evidence, missing_pairs
+from .spec import JobError
+from .stage import StageStore
+from .trouble import errno_of
+from .work import CompareWork
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["complete_evidence", "damage_named", "drop_damaged_evidence"]
+
+
+def complete_evidence(store: StageStore, staged: frozenset[int], client: Client | None) -> np.ndarray:
+    """The evidence of all pairs of staged tiles; what no worker compared, as its run was cut short, is compared now."""
+    try:
+        table = gather_evidence(store, staged)
+    except (ValueError, IndexError):
+        drop_damaged_evidence(store)
+        table = gather_evidence(store, staged)
+    pairs = missing_pairs(store, table, set(staged))
+    if pairs:
+        for _ in run(CompareWork(store, pairs), TileQueue(sorted(pairs)), client):
+            pass
+        table = gather_evidence(store, staged)
+    return table
+
+
+def drop_damaged_evidence(store: StageStore) -> list[int]:
+    """Delete evidence that cannot be read or names tiles and labels that there are not; returns the tiles that kept it.
+
+    It is not synchronised with the disk as it is written, so that a loss of power may cut it short: bands bring it
+    back.
+    """
+    dropped = []
+    for index in sorted(store.indices("seams")):
+        path = store.path("seams", index, "npy")
+        try:
+            table = read_table(path, evidence_dtype(store.grid.ndim))
+            sound = not len(table) or max(table["low"].max(), table["high"].max()) < len(store.grid)
+        except ValueError:
+            sound = False
+        if not sound:
+            path.unlink()
+            dropped.append(index)
+    return dropped
+
+
+@contextlib.contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Say what to do where a staged tile turns out to be damaged.
+
+    Raises
+    ------
+    JobError
+        Instead of what reading the tile raised.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except FileNotFoundError as error:
+        raise _damaged(folder, f"{error.filename} is missing") from error
+    except (ValueError, IndexError) as error:
+        if errno_of(error) is not None:
+            raise
+        raise _damaged(folder, (str(error).splitlines() or [""])[0][:300]) from error
+
+
+def _damaged(folder: Path, what: str) -> JobError:
+    return JobError(
+        f"a staged tile of {folder} is damaged ({what}); find and un-stage such tiles with "
+        f"`napari-blockbuster info --check --repair {folder}`, then resume"
+    )

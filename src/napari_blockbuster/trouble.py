@@ -1,0 +1,91 @@
+"""When the disk fails: told apart from a tile that fails, because no other tile would fare better.
+
+A tile's model may raise whatever it likes and costs that tile. A store that cannot be written stops the run with one
+clear sentence: quarantining every tile, one after another, for a full disk would help nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from .spec import JobError
+
+__all__ = ["StoreError", "errno_of", "writing_to"]
+
+_FULL = ("disk full", "free space")
+_QUOTA = ("disk quota used up", "free space or ask for more")
+_LOCKED = ("read-only", "make the folder writable")
+_GONE = ("job folder gone", "bring its disk back")
+_OTHER = ("disk error", "mend it")
+_REASONS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _QUOTA,
+    errno.EROFS: _LOCKED,
+    errno.EACCES: _LOCKED,
+    errno.EPERM: _LOCKED,
+    errno.ENOENT: _GONE,
+    errno.ENOTDIR: _GONE,
+    errno.ESTALE: _GONE,
+    errno.ENODEV: _GONE,
+    errno.ENOTCONN: _GONE,
+}
+
+
+class StoreError(JobError):
+    """A job folder or an output cannot be written: the fault is the disk's, not a tile's.
+
+    Attributes
+    ----------
+    reason, remedy : str
+        In a few words each.
+    detail : str
+        Which file, and what the system said.
+    kept : str
+        What is safe.
+    """
+
+    def __init__(self, reason: str, remedy: str, detail: str, kept: str = "") -> None:
+        # All of them are arguments of the exception, so that it survives the way from a worker.
+        super().__init__(reason, remedy, detail, kept)
+        self.reason, self.remedy, self.detail, self.kept = reason, remedy, detail, kept
+
+    @classmethod
+    def of(cls, error: BaseException, folder: Path) -> StoreError:
+        """The trouble behind an exception of the file system or of tensorstore."""
+        reason, remedy = _REASONS.get(errno_of(error) or 0, _OTHER)
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return cls(reason, remedy, f"{folder}: {first[:300]}")
+
+    def keeping(self, kept: str) -> StoreError:
+        """The same, saying what is safe."""
+        return StoreError(self.reason, self.remedy, self.detail, kept)
+
+    def __str__(self) -> str:
+        kept = f"{self.kept}; " if self.kept else ""
+        return f"{self.reason}: {kept}{self.remedy} and resume ({self.detail})"
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The system's error number; tensorstore tells it in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found.group(1)) if found else None
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while a folder is written into a `StoreError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError.of(error, folder) from error
+    except ValueError as error:
+        # tensorstore raises ValueError whatever the system said; any other ValueError is none of the disk's.
+        if errno_of(error) is None:
+            raise
+        raise StoreError.of(error, folder) from error
