@@ -45,7 +45,7 @@ def run_demo(folder: Path, workers: int) -> int:
     """
     _check_packages()
     _clear(folder)
-    pixels, truth = _read_sample()
+    pixels, truth = read_sample()
     write_image(folder / IMAGE, pixels)
     print(f"{IMAGE}: nuclei in 3D, {' x '.join(map(str, pixels.shape))} voxels (scikit-image cells3d), as OME-Zarr")
     from .job import Job
@@ -114,7 +114,7 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _read_sample() -> tuple[np.ndarray, np.ndarray]:
+def read_sample() -> tuple[np.ndarray, np.ndarray]:
     """The nuclei and their reference labels from the installed package (BSD-3-Clause)."""
     import tifffile
 

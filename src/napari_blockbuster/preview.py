@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +14,15 @@ import numpy as np
 from .execution import TileQueue, run
 from .images import ImageSource
 from .labels import compact
+from .merge import Merge
 from .models import Model
-from .tiling import Tile, TileGrid
+from .tiling import Box, Tile, TileGrid
 from .work import load_once
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Estimate", "Preview", "estimate", "preview_tile"]
+__all__ = ["Estimate", "Preview", "SeamPreview", "estimate", "preview_seam", "preview_tile"]
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,13 @@ def _memory() -> int:
 
 
 def preview_tile(
-    source: ImageSource, model: Model, grid: TileGrid, index: int, client: Client | None = None
-) -> Preview:
+    source: ImageSource,
+    model: Model,
+    grid: TileGrid,
+    index: int,
+    client: Client | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Preview | None:
     """Run a prepared model on one tile, with its halo. Nothing is written.
 
     Parameters
@@ -154,6 +161,13 @@ def preview_tile(
         The tile.
     client : distributed.Client, optional
         A process cluster. None: this thread.
+    cancelled : callable, optional
+        Asked ten times a second, on a cluster; True gives up.
+
+    Returns
+    -------
+    Preview or None
+        None if it was given up.
 
     Raises
     ------
@@ -161,10 +175,83 @@ def preview_tile(
         What the model raised.
     """
     work = _PreviewWork(grid, model, source if source.shippable else None, source)
-    for found in run(work, TileQueue([index]), client):
-        if found is not None:
-            return found
+    results = run(work, TileQueue([index]), client, heartbeat=0.1)
+    try:
+        for found in results:
+            if found is not None:
+                return found
+            if cancelled is not None and cancelled():
+                return None
+    finally:
+        results.close()  # type: ignore[attr-defined]
     raise RuntimeError(f"{grid[index]} gave no result")
+
+
+@dataclass(frozen=True)
+class SeamPreview:
+    """Two tiles on both sides of a seam, and the merge that would follow.
+
+    Attributes
+    ----------
+    box : Box
+        Both cores.
+    before, after : numpy.ndarray
+        Labels in `box`, numbered through both tiles, and merged.
+    merged : Merge
+    """
+
+    box: Box
+    before: np.ndarray
+    after: np.ndarray
+    merged: Merge
+
+
+def preview_seam(
+    source: ImageSource,
+    model: Model,
+    grid: TileGrid,
+    tiles: tuple[int, int],
+    folder: Path,
+    client: Client | None = None,
+    **rule: Any,
+) -> SeamPreview:
+    """Stage the two tiles of a seam and merge them, as a run would.
+
+    Parameters
+    ----------
+    source, model, grid, client
+        See `preview_tile`.
+    tiles : tuple of int
+        Two tiles that touch by a face.
+    folder : Path
+        An empty folder that the workers can write to; the caller deletes it.
+    **rule
+        Arguments of `Job.merge`.
+
+    Raises
+    ------
+    RuntimeError
+        With what the model raised, if a tile failed.
+    """
+    from .job import Job, TileFailed
+
+    frames = grid.separate_axes
+    job = Job.create(
+        source, model, folder / "seam.ome.zarr", tile_shape=grid.tile_shape[frames:], halo=grid.halo[frames:]
+    )
+    for event in job.stage(client, tiles=tiles):
+        if isinstance(event, TileFailed):
+            raise RuntimeError(f"{event.tile}: {event.failure.error}: {event.failure.message}")
+    merged = job.merge(**rule)
+    low, high = (grid[index] for index in sorted(tiles))
+    box = Box(low.core.start, high.core.stop)
+    before, after = np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint32)
+    for tile in (low, high):
+        place = tile.core.within(box)
+        local = job.store.read_labels(tile).result()
+        before[place] = np.where(local > 0, local + int(merged.labels_table.offsets[tile.index]), 0)
+        after[place] = merged.table(tile.index)[local]
+    return SeamPreview(box, before, after, merged)
 
 
 def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:

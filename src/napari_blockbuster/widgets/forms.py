@@ -1,28 +1,18 @@
-"""A form for a model, made from its own settings."""
+"""Forms made from what they edit: a model's settings, and one number for each axis."""
 
 from __future__ import annotations
 
 import json
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Sequence
+from typing import Any, Literal, get_origin
 
+from magicgui.widgets import LineEdit, SpinBox, Widget, create_widget
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QLabel,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from ..models import Model, get_model, model_class
 
-__all__ = ["ModelForm"]
+__all__ = ["AxesForm", "ModelForm"]
 
 
 class ModelForm(QWidget):
@@ -33,7 +23,7 @@ class ModelForm(QWidget):
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.name = name
-        self._fields: dict[str, QWidget] = {}
+        self.fields: dict[str, Widget] = {}
         self._defaults: dict[str, Any] = {}
         plain, self._advanced = QFormLayout(), QWidget()
         folded = QFormLayout(self._advanced)
@@ -42,56 +32,34 @@ class ModelForm(QWidget):
             layout.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
         for key, info in model_class(name).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-            self._add(folded if extra.get("advanced") else plain, key, info, str(extra.get("unit", "")))
+            self._add(folded if extra.get("advanced") else plain, key, info, str(extra.get("unit", "") or ""))
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addLayout(plain)
         if folded.rowCount():
-            self._fold(box)
-
-    def _fold(self, box: QVBoxLayout) -> None:
-        more = QToolButton()
-        more.setText("More settings")
-        more.setCheckable(True)
-        more.setArrowType(Qt.RightArrow)
-        more.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
-        more.setAutoRaise(True)
-        more.toggled.connect(self._advanced.setVisible)
-        more.toggled.connect(lambda on: more.setArrowType(Qt.DownArrow if on else Qt.RightArrow))
-        self._advanced.hide()
-        box.addWidget(more)
-        box.addWidget(self._advanced)
+            box.addWidget(_fold(self._advanced))
+            box.addWidget(self._advanced)
 
     def _add(self, layout: QFormLayout, key: str, info: Any, unit: str) -> None:
         default = info.get_default(call_default_factory=True)
-        field = _editor(info.annotation, default, _limits(info))
-        field.setObjectName(f"setting-{key}")
-        field.setToolTip(_tip(info, unit))
-        if unit and hasattr(field, "setSuffix"):
-            field.setSuffix(f" {unit}")
-        _signal(field).connect(lambda *_: self.changed.emit())
-        self._fields[key], self._defaults[key] = field, default
+        field = _editor(key, info, default, unit)
+        field.changed.connect(lambda *_: self.changed.emit())
+        self.fields[key], self._defaults[key] = field, default
         label = QLabel(key.replace("_", " "))
-        label.setToolTip(field.toolTip())
-        layout.addRow(label, field)
+        label.setToolTip(field.tooltip)
+        label.setBuddy(field.native)
+        layout.addRow(label, field.native)
 
-    # ---------------------------------------------------------------- values
     def values(self) -> dict[str, Any]:
-        """What differs from the defaults.
-
-        Raises
-        ------
-        ValueError
-            If a text cannot be read as a value.
-        """
-        found = {key: _value(key, field) for key, field in self._fields.items()}
+        """What differs from the defaults."""
+        found = {key: _value(field) for key, field in self.fields.items()}
         return {key: value for key, value in found.items() if value != self._defaults[key]}
 
     def set_values(self, values: dict[str, Any]) -> None:
-        """Fill the form."""
+        """Fill the form; settings that it does not have are left out."""
         for key, value in values.items():
-            if key in self._fields:
-                _set(self._fields[key], value)
+            if key in self.fields:
+                _set(self.fields[key], value)
 
     def model(self) -> Model:
         """The model with these settings.
@@ -101,36 +69,104 @@ class ModelForm(QWidget):
         ValueError
             In one sentence, naming the setting, its value and its range.
         """
-        return get_model(self.name, **self.values())
+        values = self.values()
+        if self.name == "function":
+            # The file is read now, so that one that changed since is another model.
+            from ..models.function import FunctionModel
+
+            source = str(values.get("source") or "")
+            if ":" not in source and not source.endswith(".py"):
+                raise ValueError("function needs the setting 'source': path/to/file.py:function")
+            return FunctionModel.from_source(source, **(values.get("options") or {}))
+        return get_model(self.name, **values)
+
+
+class AxesForm(QWidget):
+    """One whole number for each axis, in voxels."""
+
+    changed = Signal()
+
+    def __init__(self, name: str, tip: str, least: int, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._name, self._tip, self._least = name, tip, least
+        self.spins: dict[str, SpinBox] = {}
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+
+    def set_axes(self, axes: Sequence[str]) -> None:
+        """Make a number for each axis, if they are others than before."""
+        if list(self.spins) == list(axes):
+            return
+        while self._row.count():
+            item = self._row.takeAt(0)
+            if item.widget() is not None:
+                item.widget().deleteLater()
+        self.spins = {}
+        for axis in axes:
+            spin = SpinBox(min=self._least, max=10**7, step=16, name=f"{self._name}-{axis}")
+            spin.tooltip = f"{self._tip} Along {axis}, in voxels."
+            spin.native.setPrefix(f"{axis} ")
+            spin.native.setAccessibleName(f"{self._name} along {axis}")
+            # A value that is being typed is not one yet.
+            spin.native.setKeyboardTracking(False)
+            spin.changed.connect(lambda *_: self.changed.emit())
+            self.spins[axis] = spin
+            self._row.addWidget(spin.native, 1)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return tuple(int(spin.value) for spin in self.spins.values())
+
+    def set_values(self, values: Sequence[int]) -> None:
+        """Set all numbers; `changed` is emitted once, if they are others than before."""
+        if tuple(values) == self.values:
+            return
+        for spin, value in zip(self.spins.values(), values, strict=True):
+            with spin.changed.blocked():
+                spin.value = int(value)
+        self.changed.emit()
+
+
+def _fold(folded: QWidget) -> QToolButton:
+    more = QToolButton()
+    more.setText("More settings")
+    more.setCheckable(True)
+    more.setArrowType(Qt.RightArrow)
+    more.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
+    more.setAutoRaise(True)
+    more.toggled.connect(folded.setVisible)
+    more.toggled.connect(lambda on: more.setArrowType(Qt.DownArrow if on else Qt.RightArrow))
+    folded.hide()
+    return more
 
 
 # ------------------------------------------------------------------------------------------------------------- editors
-def _editor(annotation: Any, default: Any, limits: tuple[float | None, float | None]) -> QWidget:
-    low, high = limits
-    if get_origin(annotation) is Literal:
-        combo = QComboBox()
-        combo.addItems([str(choice) for choice in get_args(annotation)])
-        combo.setCurrentText(str(default))
-        return combo
-    if annotation is bool:
-        check = QCheckBox()
-        check.setChecked(bool(default))
-        return check
-    if annotation in (int, float) and default is not None:
-        spin: Any = QSpinBox() if annotation is int else QDoubleSpinBox()
-        spin.setRange(low if low is not None else -(10**6), high if high is not None else 10**6)
-        if annotation is float:
-            spin.setDecimals(3 if abs(default) < 1 else 1)
-            spin.setSingleStep(0.05 if abs(default) < 1 else 1)
-        spin.setValue(default)
-        return spin
-    line = QLineEdit("" if default in (None, "") else _text(default))
-    line.setPlaceholderText("automatic" if _is_optional(annotation) else "")
-    return line
+def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
+    low, high = _limits(info)
+    tip = _tip(info, unit, low, high)
+    if _is_plain(info.annotation) and default is not None:
+        options: dict[str, Any] = {}
+        if info.annotation in (int, float):
+            # Without a limit, the widget would guess one from the value.
+            options = {"min": low if low is not None else -(10**6), "max": high if high is not None else 10**6}
+        if info.annotation is float:
+            options["step"] = 0.05 if abs(default) < 1 else 1.0
+        field = create_widget(value=default, annotation=info.annotation, name=key, options=options)
+        if unit and hasattr(field.native, "setSuffix"):
+            field.native.setSuffix(f" {unit}")
+        if hasattr(field.native, "setKeyboardTracking"):
+            field.native.setKeyboardTracking(False)
+    else:
+        # "Automatic" is an empty line; lists are typed as they are written.
+        field = LineEdit(value="" if default in (None, "", {}) else _text(default), name=key)
+        field.native.setPlaceholderText("automatic" if default is None else "")
+    field.tooltip = tip
+    field.native.setAccessibleName(key.replace("_", " "))
+    return field
 
 
-def _is_optional(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+def _is_plain(annotation: Any) -> bool:
+    return annotation in (int, float, bool) or get_origin(annotation) is Literal
 
 
 def _limits(info: Any) -> tuple[float | None, float | None]:
@@ -141,47 +177,34 @@ def _limits(info: Any) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _tip(info: Any, unit: str) -> str:
-    low, high = _limits(info)
-    span = f" Range: {'' if low is None else low} to {'' if high is None else high}." if (low, high) != (None, None) else ""
-    return f"{info.description or ''}{f' In {unit}.' if unit else ''}{span}"
+def _tip(info: Any, unit: str, low: float | None, high: float | None) -> str:
+    parts = [info.description or ""]
+    if unit:
+        parts.append(f"In {unit}.")
+    if low is not None and high is not None:
+        parts.append(f"From {low:g} to {high:g}.")
+    elif low is not None or high is not None:
+        parts.append(f"At least {low:g}." if low is not None else f"At most {high:g}.")
+    return " ".join(parts)
 
 
-def _signal(field: QWidget) -> Any:
-    if isinstance(field, QComboBox):
-        return field.currentTextChanged
-    if isinstance(field, QCheckBox):
-        return field.toggled
-    return field.valueChanged if isinstance(field, QSpinBox | QDoubleSpinBox) else field.editingFinished
-
-
-def _value(key: str, field: QWidget) -> Any:
-    if isinstance(field, QComboBox):
-        return field.currentText()
-    if isinstance(field, QCheckBox):
-        return field.isChecked()
-    if isinstance(field, QSpinBox | QDoubleSpinBox):
-        return field.value()
-    assert isinstance(field, QLineEdit)
-    text = field.text().strip()
+def _value(field: Widget) -> Any:
+    if not isinstance(field, LineEdit):
+        return field.value
+    text = field.value.strip()
     if not text:
         return None
     try:
-        return json.loads(text if text[0] in "[{\"" or "," not in text else f"[{text}]")
+        return json.loads(text if text[0] in '[{"' or "," not in text else f"[{text}]")
     except ValueError:
         return text
 
 
-def _set(field: QWidget, value: Any) -> None:
-    if isinstance(field, QComboBox):
-        field.setCurrentText(str(value))
-    elif isinstance(field, QCheckBox):
-        field.setChecked(bool(value))
-    elif isinstance(field, QSpinBox | QDoubleSpinBox):
-        field.setValue(value)
-    elif isinstance(field, QLineEdit):
-        field.setText("" if value is None else _text(value))
+def _set(field: Widget, value: Any) -> None:
+    field.value = ("" if value is None else _text(value)) if isinstance(field, LineEdit) else value
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

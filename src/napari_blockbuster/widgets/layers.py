@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer, Points, Shapes
+from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
 from napari.utils.colormaps import DirectLabelColormap
 
 from ..images import ImageSource, open_image
 from ..merge import Merge
 from ..ome_zarr import labels_info
 from ..rules import band_iou, face_iou
+from ..stage import TileFailure
 from ..tiling import Box, TileGrid
 from .live import LiveLabels
 
 __all__ = [
     "STATES",
+    "STATE_NUMBER",
+    "failed_layer",
+    "grid_lines",
     "image_of",
+    "level_shapes",
     "live_layer",
+    "place_of",
+    "placing",
     "show_result",
     "show_seams",
     "show_tile",
+    "shows",
     "tile_map_layer",
+    "usual_axes",
     "visible_box",
 ]
 
@@ -39,44 +49,68 @@ STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 
 
 # --------------------------------------------------------------------------------------------------- from a layer to an image
-def image_of(layer: Image, level: int = 0) -> ImageSource:
+def level_shapes(layer: Image) -> list[tuple[int, ...]]:
+    """Shapes of a layer's resolution levels, the finest first."""
+    return [tuple(level.shape) for level in layer.data] if layer.multiscale else [tuple(layer.data.shape)]
+
+
+def usual_axes(layer: Image) -> str:
+    """Axes of a layer's data: its labels where they name axes, else what napari users mean by so many axes."""
+    ndim = len(level_shapes(layer)[0])
+    names = [str(name).lower() for name in getattr(layer, "axis_labels", ())]
+    if len(names) == ndim and set(names) <= set("tczyx"):
+        return "".join(names)
+    # napari shows sliders for what comes before z: of four axes the first is time.
+    return {1: "x", 2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}.get(ndim, "")
+
+
+def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None) -> ImageSource:
     """The image that a layer shows, read from its file where there is one: workers can then read it themselves.
 
     Parameters
     ----------
     layer : napari.layers.Image
+    axes : str
+        Of the layer's data, as ``"tzyx"``.
     level : int
         Level of a multiscale layer.
+    channel : int, optional
+        Where `axes` has a ``c``.
+
+    Raises
+    ------
+    ValueError
+        If the layer cannot be segmented; the message says what to do.
     """
+    if layer.rgb:
+        raise ValueError(f"{layer.name} is a colour picture: right-click the layer → Split RGB, and choose one channel")
+    if "c" in axes and not axes.startswith("c"):
+        raise ValueError(f"the channels of {layer.name} lie between other axes: right-click the layer → Split Stack")
     data = layer.data[level] if layer.multiscale else layer.data
     path = getattr(layer.source, "path", None)
     if path:
-        found = _same_image(str(path), level, tuple(data.shape))
+        found = _same_image(str(path), level, channel, axes, tuple(data.shape))
         if found is not None:
             return found
-    return _scaled(open_image(data, axes=_axes(layer, data.ndim)), layer)
+    return _scaled(open_image(data, axes=axes, channel=channel), layer, level)
 
 
-def _same_image(path: str, level: int, shape: tuple[int, ...]) -> ImageSource | None:
+def _same_image(
+    path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]
+) -> ImageSource | None:
     try:
-        found = open_image(path, level=level)
+        found = open_image(path, level=level, channel=channel)
     except (OSError, ValueError):
         return None
-    return found if found.shape == shape else None
+    spatial = tuple(n for a, n in zip(axes, shape, strict=True) if a != "c")
+    return found if found.shape == spatial and "".join(found.axes) == axes.replace("c", "") else None
 
 
-def _axes(layer: Image, ndim: int) -> str | None:
-    names = [str(name).lower() for name in getattr(layer, "axis_labels", ())]
-    if len(names) == ndim and set(names) <= set("tczyx"):
-        return "".join(names)
-    # napari shows sliders for what comes before z: of four axes the first is time.
-    return {4: "tzyx"}.get(ndim)
-
-
-def _scaled(source: ImageSource, layer: Image) -> ImageSource:
+def _scaled(source: ImageSource, layer: Image, level: int) -> ImageSource:
     from dataclasses import replace
 
-    scale = tuple(float(s) for s in layer.scale[-source.ndim :])
+    factors = layer.downsample_factors[level] if layer.multiscale else np.ones(layer.ndim)
+    scale = tuple(float(s) for s in (layer.scale * factors)[-source.ndim :])
     units = tuple(None if str(u) == "pixel" else str(u) for u in layer.units[-source.ndim :])
     source.layout = replace(source.layout, scale=scale, units=units)
     source.name = layer.name
@@ -84,15 +118,41 @@ def _scaled(source: ImageSource, layer: Image) -> ImageSource:
 
 
 # ------------------------------------------------------------------------------------------------------------- layers
-def placing(layer: Layer, ndim: int) -> dict[str, Any]:
-    """Scale and place of a layer, for one that lies on it."""
-    return {"scale": layer.scale[-ndim:], "translate": layer.translate[-ndim:]}
+def placing(layer: Layer, ndim: int, level: int = 0) -> dict[str, Any]:
+    """Scale and place of one level of a layer, for layers of `ndim` axes that lie on it."""
+    factors = layer.downsample_factors[level] if getattr(layer, "multiscale", False) else np.ones(layer.ndim)
+    return {
+        "scale": (np.asarray(layer.scale) * factors)[-ndim:],
+        "translate": np.asarray(layer.translate)[-ndim:],
+        "units": tuple(layer.units)[-ndim:],
+    }
 
 
-def live_layer(live: LiveLabels, image: Layer, name: str) -> Labels:
+def place_of(source: ImageSource) -> dict[str, Any]:
+    """Scale and place of an image that no layer shows yet."""
+    return {
+        "scale": np.asarray(source.scale, float),
+        "translate": np.asarray(source.translation or (0.0,) * source.ndim, float),
+        "units": tuple(unit or "pixel" for unit in source.units),
+    }
+
+
+def shows(among: Iterable[Layer], source: ImageSource) -> bool:
+    """Whether one of these layers shows an image already."""
+    path = source.local_path
+    return any(
+        isinstance(layer, Image)
+        and path is not None
+        and layer.source.path is not None
+        and Path(layer.source.path).absolute() == path.absolute()
+        for layer in among
+    )
+
+
+def live_layer(live: LiveLabels, place: dict[str, Any], name: str) -> Labels:
     """A labels layer of a running job."""
     data = live.levels if live.multiscale else live.levels[0]
-    return Labels(data, name=name, multiscale=live.multiscale, opacity=0.6, **placing(image, live.grid.ndim))
+    return Labels(data, name=name, multiscale=live.multiscale, opacity=0.6, **place)
 
 
 def show_result(path: Any, like: Labels) -> Labels:
@@ -107,6 +167,7 @@ def show_result(path: Any, like: Labels) -> Labels:
         multiscale=n_levels > 1,
         scale=like.scale,
         translate=like.translate,
+        units=like.units,
         opacity=like.opacity,
         visible=like.visible,
         blending=like.blending,
@@ -117,24 +178,25 @@ def show_result(path: Any, like: Labels) -> Labels:
     return layer
 
 
-def tile_map_layer(grid: TileGrid, image: Layer) -> Labels:
+def tile_map_layer(grid: TileGrid, place: dict[str, Any]) -> Labels:
     """One pixel for each tile, as large as the tile: what is waiting, running, done, empty or failed."""
     colours = {None: (0, 0, 0, 0)} | {STATE_NUMBER[s]: colour for s, colour in STATES.items()}
-    scale = np.asarray(image.scale[-grid.ndim :])
     tile = np.asarray(grid.tile_shape)
     return Labels(
         np.full(grid.grid_shape, STATE_NUMBER["waiting"], np.uint8),
         name="Tiles",
         colormap=DirectLabelColormap(color_dict=colours),
-        scale=scale * tile,
+        scale=place["scale"] * tile,
         # A pixel's centre is its place: the first tile's centre is half a tile from the first voxel's.
-        translate=np.asarray(image.translate[-grid.ndim :]) + scale * (tile - 1) / 2,
-        opacity=0.5,
+        translate=place["translate"] + place["scale"] * (tile - 1) / 2,
+        units=place["units"],
+        features={"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)},
+        opacity=0.6,
         visible=False,
     )
 
 
-def show_tile(grid: TileGrid, index: int, image: Layer, layer: Shapes | None) -> Shapes:
+def show_tile(grid: TileGrid, index: int, place: dict[str, Any], layer: Shapes | None) -> Shapes:
     """The outline of a tile and of what it reads, on the plane that the viewer shows."""
     tile = grid[index]
     boxes = [_rectangle(tile.core), _rectangle(tile.read)]
@@ -148,9 +210,31 @@ def show_tile(grid: TileGrid, index: int, image: Layer, layer: Shapes | None) ->
         edge_color=["#f0e442", "#56b4e9"],
         face_color="transparent",
         edge_width=max(1.0, min(grid.tile_shape[-2:]) / 100),
-        ndim=2,
-        scale=image.scale[-2:],
-        translate=image.translate[-2:],
+        scale=place["scale"][-2:],
+        translate=place["translate"][-2:],
+        units=place["units"][-2:],
+    )
+
+
+def grid_lines(grid: TileGrid, place: dict[str, Any]) -> Vectors:
+    """The borders of all tiles, as lines across the plane that the viewer shows."""
+    rows, columns = grid.shape[-2:]
+    lines = []
+    for axis, (size, step) in enumerate(zip(grid.shape[-2:], grid.tile_shape[-2:], strict=True)):
+        for at in [*range(0, size, step), size]:
+            start, along = [-0.5, -0.5], [0.0, 0.0]
+            start[axis], along[1 - axis] = at - 0.5, (columns, rows)[axis]
+            lines.append([start, along])
+    return Vectors(
+        np.array(lines, float),
+        name="Tile grid",
+        vector_style="line",
+        edge_color="#f0e442",
+        edge_width=max(1.0, min(grid.tile_shape[-2:]) / 100),
+        opacity=0.6,
+        scale=place["scale"][-2:],
+        translate=place["translate"][-2:],
+        units=place["units"][-2:],
     )
 
 
@@ -160,7 +244,24 @@ def _rectangle(box: Box) -> np.ndarray:
     return np.array([[top, left], [top, right], [bottom, right], [bottom, left]], float) - 0.5
 
 
-def show_seams(merged: Merge, image: Layer, doubt: float = 0.15, most: int = 20_000) -> Points | None:
+def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[str, Any]) -> Points:
+    """A cross on each failed tile, with the reason."""
+    cores = [grid[index].core for index in failures]
+    centres = np.array([(np.asarray(core.start) + core.stop - 1) / 2 for core in cores])
+    return Points(
+        centres,
+        name="Failed tiles",
+        symbol="cross",
+        size=max(grid.tile_shape[-2:]) / 4,
+        face_color="#d55e00",
+        border_color="white",
+        features={"tile": list(failures), "reason": [f"{f.error}: {f.message}" for f in failures.values()]},
+        out_of_slice_display=True,
+        **place,
+    )
+
+
+def show_seams(merged: Merge, place: dict[str, Any], doubt: float = 0.15, most: int = 20_000) -> Points | None:
     """Pairs of labels at the seams as rings: joined, apart, and in doubt. Rings, since discs would hide the seam."""
     seams, joined = merged.seams, merged.joined
     if not len(seams):
@@ -189,7 +290,7 @@ def show_seams(merged: Merge, image: Layer, doubt: float = 0.15, most: int = 20_
         border_color=[colours[d] for d in decision],
         border_width=0.15,
         out_of_slice_display=True,
-        **placing(image, seams["position"].shape[1]),
+        **place,
     )
 
 

@@ -15,8 +15,9 @@ from ..job import Job
 from ..labels import lookup
 from ..merge import Merge
 from ..tiling import Box, Tile
+from .lazy import LazyView
 
-__all__ = ["LiveLabels", "StageView"]
+__all__ = ["LiveLabels"]
 
 IN_MEMORY = 2**25
 """Voxels of the levels that are painted in memory (128 MB as int32)."""
@@ -70,7 +71,7 @@ class LiveLabels:
             # Numbers are kept beside what is shown, so that each merge starts from the tiles and not from the last merge.
             self._painted[factor] = np.zeros_like(shown), shown
             return shown
-        return StageView(self, factor)
+        return LazyView(self.shape(factor), np.int32, lambda box: self.read(box, factor))
 
     @property
     def multiscale(self) -> bool:
@@ -187,45 +188,3 @@ class LiveLabels:
         if table is not None and values.max(initial=0) < len(table):
             values = lookup(table, values)
         result[both.within(box)] = values
-
-
-class StageView:
-    """One level of a job's labels as an array that napari slices: int32, read on demand."""
-
-    def __init__(self, live: LiveLabels, factor: int) -> None:
-        self._live, self._factor = live, factor
-        self.shape = live.shape(factor)
-        self.dtype = np.dtype(np.int32)
-        self.ndim = len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod([float(n) for n in self.shape]))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        entries = index if isinstance(index, tuple) else (index,)
-        if Ellipsis in [e for e in entries if e is Ellipsis]:
-            at = next(i for i, e in enumerate(entries) if e is Ellipsis)
-            missing = self.ndim - len(entries) + 1
-            entries = entries[:at] + (slice(None),) * missing + entries[at + 1 :]
-        entries = entries + (slice(None),) * (self.ndim - len(entries))
-        spans, after = [], []
-        for entry, n in zip(entries, self.shape, strict=True):
-            if isinstance(entry, slice):
-                start, stop, step = entry.indices(n)
-                spans.append((start, max(stop, start)))
-                after.append(slice(None, None, step))
-            else:
-                place = int(entry) % n
-                spans.append((place, place + 1))
-                after.append(0)
-        box = Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
-        if not box.size:
-            return np.zeros(box.shape, self.dtype)[tuple(after)]
-        return self._live.read(box, self._factor)[tuple(after)]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype)

@@ -18,6 +18,16 @@ class Failed:
     error: Exception
 
 
+class ClosingWorker(GeneratorWorker):
+    """Closes its generator however it ends; napari's own leaves one that is told to quit half-way, its locks held."""
+
+    def work(self) -> Any:
+        try:
+            return super().work()
+        finally:
+            self._gen.close()
+
+
 def stream(
     produce: Callable[[], Iterator[Any]],
     on_event: Callable[[Any], None],
@@ -26,13 +36,20 @@ def stream(
 ) -> GeneratorWorker:
     """Run a generator in a thread; each value, and at last the end or the error, arrives in the GUI thread.
 
-    The generator is closed when it ends, however that is: locks and clusters rely on it. To stop it, tell what it runs
-    (`Job.cancel`), not the worker: a worker that is aborted never closes its generator.
+    Parameters
+    ----------
+    produce : callable
+        Makes the generator, in the thread.
+    on_event, on_error : callable
+        Told of each value, and of what was raised.
+    on_done : callable, optional
+        Called last, whatever happened.
     """
 
     def guarded() -> Generator[Any, None, None]:
-        events = produce()
+        events: Any = ()
         try:
+            events = produce()
             yield from events
         except Exception as error:
             yield Failed(error)
@@ -50,7 +67,8 @@ def stream(
     connect: dict[str, Any] = {"yielded": receive}
     if on_done is not None:
         connect["finished"] = on_done
-    return create_worker(guarded, _connect=connect)
+    worker: GeneratorWorker = create_worker(guarded, _connect=connect, _worker_class=ClosingWorker)
+    return worker
 
 
 def in_thread(

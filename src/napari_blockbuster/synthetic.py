@@ -1,0 +1,150 @@
+"""Images of nuclei of any size that are made as they are read: nothing is stored, and each read gives the same pixels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+__all__ = ["SyntheticNuclei", "nuclei_levels"]
+
+BACKGROUND, NOISE = 200, 64
+"""Grey value between nuclei, and the span of the noise upon it."""
+
+
+class SyntheticNuclei:
+    """One nucleus in each cell of a lattice, with a place, a size and a brightness that follow from the cell alone.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the full resolution, 2 or 3 axes.
+    pitch : int, default 24
+        Distance of the lattice's cells, in voxels.
+    step : int, default 1
+        Every how many voxels one is read: levels of a pyramid.
+
+    Notes
+    -----
+    An array in what numpy and dask ask of one: ``shape``, ``dtype``, ``ndim`` and slices (of step 1). Values are uint16.
+    """
+
+    dtype = np.dtype(np.uint16)
+
+    def __init__(self, shape: Sequence[int], pitch: int = 24, step: int = 1) -> None:
+        self._full, self._pitch, self._step = tuple(shape), pitch, step
+        self.shape = tuple(-(-n // step) for n in self._full)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        entries = index if isinstance(index, tuple) else (index,)
+        entries = entries + (slice(None),) * (self.ndim - len(entries))
+        axes, after = [], []
+        for entry, n in zip(entries, self.shape, strict=True):
+            whole = range(n)[entry] if isinstance(entry, slice) else range(n)[int(entry) : int(entry) + 1]
+            axes.append(np.arange(whole.start, whole.stop, whole.step) * self._step)
+            after.append(slice(None) if isinstance(entry, slice) else 0)
+        return self._draw(axes)[tuple(after)]
+
+    def _draw(self, axes: list[np.ndarray]) -> np.ndarray:
+        image = BACKGROUND + _noise(axes)
+        if image.size:
+            # Few voxels of each nucleus, or all of them: what is cheap for one is dear for the other.
+            (self._add_to_voxels if self._step * 4 > self._pitch else self._add_nuclei)(image, axes)
+        return image.astype(np.uint16)
+
+    def _add_nuclei(self, image: np.ndarray, axes: list[np.ndarray]) -> None:
+        """Draw each nucleus into the voxels around it."""
+        spans = [range(int(a[0]) // self._pitch - 1, int(a[-1]) // self._pitch + 2) for a in axes]
+        cells = np.stack([g.ravel() for g in np.meshgrid(*spans, indexing="ij")])
+        centres, radii, heights = self._nuclei(cells)
+        reach = 1.5 * radii
+        starts = [np.searchsorted(a, c - reach) for a, c in zip(axes, centres, strict=True)]
+        stops = [np.searchsorted(a, c + reach) for a, c in zip(axes, centres, strict=True)]
+        for i in np.flatnonzero(np.all([b > a for a, b in zip(starts, stops, strict=True)], axis=0)):
+            box = tuple(slice(a[i], b[i]) for a, b in zip(starts, stops, strict=True))
+            distance: Any = 0.0
+            for axis, (a, span) in enumerate(zip(axes, box, strict=True)):
+                along = ((a[span] - centres[axis][i]) / radii[i]).astype(np.float32) ** 2
+                distance = distance + along.reshape([-1 if k == axis else 1 for k in range(len(axes))])
+            image[box] += _profile(distance, heights[i])
+
+    def _add_to_voxels(self, image: np.ndarray, axes: list[np.ndarray]) -> None:
+        """Look up, for each voxel, the nuclei of its cell and of those around it."""
+        places = np.meshgrid(*axes, indexing="ij", sparse=True)
+        for offset in itertools.product((-1, 0, 1), repeat=self.ndim):
+            cells = np.broadcast_arrays(*(p // self._pitch + o for p, o in zip(places, offset, strict=True)))
+            centres, radii, heights = self._nuclei(np.stack(cells))
+            along = [(p - c) / radii for p, c in zip(places, centres, strict=True)]
+            near = np.all([np.abs(d) < 1.5 for d in along], axis=0)
+            distance = np.sum([d.astype(np.float32) ** 2 for d in along], axis=0)
+            image += np.where(near, _profile(distance, heights), 0)
+
+    def _nuclei(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Centres (axis first), radii and heights of the nuclei of some cells (axis first)."""
+        random = _hashes(cells, self.ndim + 2)
+        centres = (cells + 0.3 + 0.4 * random[: self.ndim]) * self._pitch
+        return centres, self._pitch * (0.26 + 0.12 * random[-2]), 600 + 1800 * random[-1]
+
+
+def _profile(distance: np.ndarray, height: Any) -> np.ndarray:
+    """Brightness at a squared distance from the centre: flat inside, falling off within a tenth of the radius."""
+    return np.asarray(height / (1 + np.exp((distance - 1) * 10)), np.float32)
+
+
+def _hashes(cells: np.ndarray, count: int) -> np.ndarray:
+    """Numbers in [0, 1) that follow from each cell: ``(count, ...)`` for cells of ``(axis, ...)``."""
+    state = np.full(cells.shape[1:], 0x9E3779B97F4A7C15, np.uint64)
+    for values in cells:
+        state = _mix(state ^ values.astype(np.int64).view(np.uint64))
+    found = np.empty((count, *state.shape))
+    for i in range(count):
+        state = _mix(state)
+        found[i] = (state >> np.uint64(40)) / 2**24
+    return found
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """One step of splitmix64 (Steele, Lea, Flood 2014, OOPSLA, doi:10.1145/2660193.2660195)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _noise(axes: list[np.ndarray]) -> np.ndarray:
+    """Noise that follows from the place of each voxel: float32, 0 to NOISE."""
+    state: Any = np.zeros((1,) * len(axes), np.uint32)
+    for axis, (a, prime) in enumerate(zip(axes, (73856093, 19349663, 83492791), strict=False)):
+        term = (a.astype(np.uint64) * prime).astype(np.uint32).reshape([-1 if k == axis else 1 for k in range(len(axes))])
+        state = (state ^ term) * np.uint32(2654435761)
+    return ((state >> np.uint32(24)) * np.float32(NOISE / 256)).astype(np.float32)
+
+
+def nuclei_levels(
+    shape: Sequence[int], pitch: int = 24, chunks: int | Sequence[int] = 256, coarsest: int = 2**22
+) -> list[da.Array]:
+    """A pyramid of `SyntheticNuclei` as lazy dask arrays, the finest level first.
+
+    Parameters
+    ----------
+    shape, pitch
+        See `SyntheticNuclei`.
+    chunks : int or sequence of int
+        Of each level.
+    coarsest : int
+        Levels are added until one has this many voxels or fewer.
+    """
+    import dask.array as da
+
+    levels, step = [], 1
+    while not levels or levels[-1].size > coarsest:
+        image = SyntheticNuclei(shape, pitch, step)
+        levels.append(da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False))
+        step *= 2
+    return levels

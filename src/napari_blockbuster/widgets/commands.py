@@ -1,0 +1,26 @@
+"""What the menus call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import napari
+
+__all__ = ["open_job", "show_segment_widget"]
+
+WIDGET = ("napari-blockbuster", "Segment large image")
+
+
+def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
+    """Open the dock widget, or bring the open one to the front; returns it."""
+    _, widget = napari_viewer.window.add_plugin_dock_widget(*WIDGET)
+    return widget
+
+
+def open_job(napari_viewer: napari.Viewer, folder: str | Path) -> Any:
+    """Open the dock widget with a job; returns it."""
+    widget = show_segment_widget(napari_viewer)
+    widget.open_job(folder)
+    return widget

@@ -1,0 +1,456 @@
+"""The dock widget: sections from top to bottom in the order of the work, wired to the two controllers."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from napari.utils import progress as activity
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QHBoxLayout,
+    QMenu,
+    QMessageBox,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..job import Job
+from ..output import Result, default_output, job_folder
+from . import layers
+from .image_section import ImageSection
+from .lazy import views_of
+from .merge_section import MergeSection
+from .model_section import ModelSection
+from .parts import button
+from .plan import Plan
+from .preview_section import PreviewSection
+from .previewing import PreviewControl
+from .run_control import Progress, RunControl
+from .run_section import RunSection
+from .session import Session
+from .tiles_section import TilesSection
+
+__all__ = ["SegmentWidget"]
+
+
+class SegmentWidget(QWidget):
+    """Segment a large image: pick, preview one tile, run, watch, merge, write.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.session = Session()
+        self.image = ImageSection(napari_viewer)
+        self.model = ModelSection()
+        self.tiles = TilesSection(napari_viewer)
+        self.preview = PreviewSection()
+        self.running = RunSection()
+        self.merging = MergeSection()
+        self.previews = PreviewControl(napari_viewer, self.session, self)
+        self.control = RunControl(napari_viewer, self.session, self)
+        self._activity: Any = None
+        self._pair = -1
+        self._lay_out()
+        self._wire()
+        self._wire_viewer()
+        self._image_changed()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(4, 4, 4, 4)
+        for section in (self.image, self.model, self.tiles, self.preview, self.running, self.merging):
+            column.addWidget(section)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QScrollArea.NoFrame)
+        scroll.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll, 1)
+        outer.addWidget(self._footer())
+        self.setMinimumWidth(330)
+
+    def _footer(self) -> QWidget:
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(4, 0, 4, 4)
+        row.addWidget(button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self._ask_job))
+        copy = QToolButton()
+        copy.setText("Copy as script")
+        copy.setToolTip("Copy what repeats this run without a viewer, on any machine.")
+        copy.setPopupMode(QToolButton.InstantPopup)
+        menu = QMenu(copy)
+        menu.addAction("Python", lambda: self.copy_script("python"))
+        menu.addAction("Command line", lambda: self.copy_script("command"))
+        copy.setMenu(menu)
+        row.addWidget(copy)
+        row.addStretch()
+        return holder
+
+    # ------------------------------------------------------------------------------------------------------- wiring
+    def _wire(self) -> None:
+        self.image.changed.connect(self._image_changed)
+        self.model.changed.connect(self._model_changed)
+        self.tiles.changed.connect(self._plan_changed)
+        self.preview.tile_wanted.connect(self.preview_tile)
+        self.preview.seam_wanted.connect(self.preview_seam)
+        self.preview.picking_wanted.connect(self._pick)
+        self.preview.keep_wanted.connect(self.previews.keep)
+        self.preview.halo_wanted.connect(self._use_halo)
+        self.previews.busy.connect(self.preview.status.say)
+        self.previews.tile_found.connect(self.preview.show_tile)
+        self.previews.seam_found.connect(self.preview.show_seam)
+        self.previews.failed.connect(self.preview.fail)
+        self.running.run_wanted.connect(self.run)
+        self.running.changed.connect(self._check_output)
+        self.running.retry_wanted.connect(self.control.resume)
+        self.running.tile_wanted.connect(self._fly_to_tile)
+        self.merging.changed.connect(self._remerge)
+        self.merging.write_wanted.connect(self.write)
+        self.merging.seams_wanted.connect(self._show_seams)
+        self.merging.step_wanted.connect(self._step)
+        self.merging.delete_wanted.connect(self._delete_stage)
+        self.control.changed.connect(self._control_changed)
+        self.control.progressed.connect(self._progressed)
+        self.control.status.connect(self._say)
+        self.control.failed.connect(self._run_failed)
+        self.control.written.connect(self._written)
+
+    def _wire_viewer(self) -> None:
+        self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
+        self.viewer.bind_key("n", lambda _: self._step(1), overwrite=True)
+        self.viewer.bind_key("Shift-n", lambda _: self._step(-1), overwrite=True)
+        life, session = self.control.life, self.session
+
+        def leave(*_: Any) -> None:
+            # This widget is gone: only what it left running is touched. Stopping a cluster takes a second, elsewhere.
+            life.end()
+            threading.Thread(target=session.close, name="blockbuster-close").start()
+
+        self.destroyed.connect(leave)
+
+    # --------------------------------------------------------------------------------------------------------- form
+    def plan(self) -> Plan:
+        """What the form says.
+
+        Raises
+        ------
+        ValueError
+            Naming what is missing or wrong.
+        """
+        if self.image.source is None:
+            raise ValueError("choose an image first")
+        if self.model.model is None:
+            raise ValueError(f"the model cannot be used: {self.model.note.text().removeprefix('⚠ ')}")
+        if self.tiles.grid is None:
+            raise ValueError(f"the tiles cannot be used: {self.tiles.note.text().removeprefix('⚠ ')}")
+        return Plan(
+            source=self.image.source,
+            model=self.model.model,
+            tile_shape=self.tiles.tile.values,
+            halo=self.tiles.halo.values,
+            output=self.running.output.text().strip(),
+            cluster=self.running.cluster(),
+            merge=self.merging.choice(),
+        )
+
+    def place(self) -> dict[str, Any]:
+        """Where layers on the chosen image belong."""
+        assert self.image.source is not None
+        return self.image.place(self.image.source.ndim)
+
+    def _image_changed(self) -> None:
+        source = self.image.source
+        self.tiles.set_image(source, self.place() if source is not None else {})
+        if source is not None and not self.control.is_busy:
+            try:
+                self.running.output.setText(str(_free(default_output(source))))
+            except ValueError:
+                name = "".join(c if c.isalnum() or c in "-_" else "_" for c in source.name)
+                self.running.output.setText(str(_free(Path.home() / f"{name}.labels.ome.zarr")))
+        self._plan_changed()
+
+    def _model_changed(self) -> None:
+        self.tiles.set_model(self.model.model)
+        self._plan_changed()
+
+    def _plan_changed(self) -> None:
+        try:
+            self.plan()
+            ready = True
+        except ValueError:
+            ready = False
+        for widget in (self.preview.tile, self.preview.seam, self.preview.pick):
+            widget.setEnabled(ready)
+        self._check_output()
+        if ready and self.preview.again.isChecked():
+            self.preview_tile()
+
+    def _check_output(self) -> None:
+        """Say at once, beside the field, what would be refused later."""
+        text = self.running.output.text().strip()
+        problem = ""
+        if self.image.source is not None and not self.control.is_busy and self.control.state == "idle":
+            if not text:
+                problem = "Say where the labels go."
+            elif Path(text).exists():
+                problem = f"{Path(text).name} exists already and stays as it is: choose another name."
+        self.running.problem.say(problem, problem=True)
+        ready = bool(not problem and self.preview.tile.isEnabled())
+        self.running.main.setEnabled((ready or self.control.job is not None) and self.control.state not in ("pausing", "merging"))
+
+    def _use_halo(self, halo: tuple[int, ...]) -> None:
+        tile = tuple(max(t, h) for t, h in zip(self.tiles.tile.values, halo, strict=True))
+        self.tiles.set_values(tile, halo)
+
+    # ------------------------------------------------------------------------------------------------------ preview
+    def preview_tile(self, world: Any = None) -> None:
+        """Preview the tile at a place, or in the middle of the view."""
+        try:
+            plan = self.plan()
+        except ValueError as error:
+            self.preview.fail(str(error))
+            return
+        index = self.tiles.target() if world is None else self.tiles.tile_at(world)
+        assert index is not None
+        self.previews.preview(plan, index, self.place())
+
+    def preview_seam(self) -> None:
+        """Preview the tile in the middle of the view with the neighbour that is nearest to it."""
+        try:
+            plan = self.plan()
+        except ValueError as error:
+            self.preview.fail(str(error))
+            return
+        tiles = _with_neighbour(plan.grid(), self.tiles.target())
+        if tiles is None:
+            self.preview.fail("There is only one tile, so there is no seam.")
+            return
+        self.previews.preview_seam(plan, tiles, self.place())
+
+    def _pick(self, on: bool) -> None:
+        callbacks = self.viewer.mouse_drag_callbacks
+        if on and self._picked not in callbacks:
+            callbacks.append(self._picked)
+        elif not on and self._picked in callbacks:
+            callbacks.remove(self._picked)
+
+    def _picked(self, viewer: Any, event: Any) -> Any:
+        start = tuple(event.pos)
+        yield
+        while event.type == "mouse_move":
+            yield
+        # A drag moves the camera; only a click picks.
+        if max(abs(a - b) for a, b in zip(start, event.pos, strict=True)) < 4:
+            self.preview_tile(event.position)
+
+    # ---------------------------------------------------------------------------------------------------------- run
+    def run(self) -> None:
+        """Run, pause, go on, or stop writing: what the main button says."""
+        control = self.control
+        if control.state == "staging":
+            control.pause()
+        elif control.state == "writing":
+            control.stop_writing()
+        elif control.state == "paused":
+            control.resume()
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            plan = self.plan()
+            if not plan.output:
+                raise ValueError("say where the labels go")
+        except ValueError as error:
+            self.running.problem.say(str(error), problem=True)
+            return
+        self.previews.clear()
+        assert self.image.layer is not None
+        self.control.start(plan, self.place(), f"{self.image.layer.name} labels")
+
+    def write(self) -> None:
+        """Write the merged labels; asks before a result that this job wrote earlier is replaced."""
+        job = self.control.job
+        if job is None:
+            return
+        overwrite = False
+        if Path(job.spec.output).exists():
+            overwrite = self._ask(f"{job.spec.output} exists. Replace it by the labels as they are merged now?")
+            if not overwrite:
+                return
+        self.control.write(overwrite)
+
+    def _remerge(self) -> None:
+        if self.control.job is not None and self.control.state in ("paused", "staged", "merging", "written"):
+            self.control.merge(self.merging.choice())
+
+    def _delete_stage(self) -> None:
+        if self._ask("Delete the staged tiles? The written labels stay; they can then not be merged in another way."):
+            self.control.delete_stage()
+
+    def _ask(self, question: str) -> bool:
+        return bool(QMessageBox.question(self, "Blockbuster", question) == QMessageBox.Yes)
+
+    # ------------------------------------------------------------------------------------------- what the run tells
+    def _control_changed(self) -> None:
+        control = self.control
+        self.running.show_state(control.state)
+        self.running.show_failures(control.failures)
+        self.merging.show_state(control.state, control.merged)
+        for section in (self.image, self.model, self.tiles):
+            section.setEnabled(not control.is_busy)
+        if control.state not in ("staging", "pausing", "writing"):
+            self._end_activity()
+        if control.state == "staged" and self.merging.seams.isChecked():
+            self._show_seams(True)
+        self._check_output()
+
+    def _progressed(self, progress: Progress) -> None:
+        self.running.show_progress(progress)
+        if self._activity is None and self.control.state in ("staging", "writing"):
+            # Made here: napari wants it in the GUI thread.
+            self._activity = activity(total=progress.total, desc="Blockbuster")
+        if self._activity is not None:
+            self._activity.n = progress.done + progress.failed
+            self._activity.refresh()
+
+    def _end_activity(self) -> None:
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+
+    def _say(self, text: str) -> None:
+        link = self.session.dashboard_link
+        if link and self.control.state == "staging":
+            text += f' · <a href="{link}">dask dashboard</a>'
+        self.running.status.say(text)
+        if "was removed" in text:
+            show_warning(text)
+
+    def _run_failed(self, message: str) -> None:
+        self.running.problem.say(message, problem=True)
+        show_error(message)
+
+    def _written(self, result: Result) -> None:
+        gaps = f"; {len(result.missing_tiles)} tiles are missing" if result.missing_tiles else ""
+        show_info(f"{result.n_objects:,} objects written to {result.path}{gaps}")
+
+    def _fly_to_tile(self, index: int) -> None:
+        if self.control.view is not None:
+            self.control.view.fly_to(index)
+
+    # -------------------------------------------------------------------------------------------------------- seams
+    def _show_seams(self, on: bool) -> None:
+        view, merged = self.control.view, self.control.merged
+        if view is None or merged is None:
+            return
+        if on:
+            view.show_seams(merged)
+            self._pair = -1
+        else:
+            view.hide_seams()
+            self.merging.pair.say("")
+
+    def _step(self, by: int) -> None:
+        """Fly to the next doubtful pair."""
+        view = self.control.view
+        if view is None or self.control.merged is None:
+            return
+        if view.seams is None:
+            self.merging.seams.setChecked(True)
+        if view.seams is None or not len(view.seams.data):
+            self.merging.pair.say("There are no pairs of labels at the seams.")
+            return
+        self._pair = (self._pair + by) % len(view.seams.data)
+        self.merging.pair.say(view.show_pair(self._pair))
+
+    # --------------------------------------------------------------------------------------------------------- jobs
+    def copy_script(self, kind: str) -> str:
+        """Put what repeats this run on the clipboard, as ``"python"`` or as a ``"command"``."""
+        try:
+            plan = self.plan()
+        except ValueError as error:
+            show_warning(f"Nothing to copy yet: {error}")
+            return ""
+        text = plan.script() if kind == "python" else plan.command()
+        QApplication.clipboard().setText(text)
+        show_info("Copied")
+        return text
+
+    def _ask_job(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Open job: a folder that ends in .job")
+        if chosen:
+            self.open_job(chosen)
+
+    def open_job(self, folder: str | Path) -> None:
+        """Bring a job back with its image, its layers and its settings."""
+        if self.control.is_busy:
+            show_warning("Pause the run that is under way first.")
+            return
+        spare = self.image.source
+
+        def make() -> Job:
+            job = Job.open(folder)
+            if job.source is None and spare is not None:
+                # Its image was in memory: the one in the viewer may be it, and is refused if it is not.
+                job = Job.open(folder, image=spare)
+            return job
+
+        name = job_folder(Path(folder)).name if not str(folder).endswith(".job") else Path(folder).name
+        self.control.open(make, self._opened, name.removesuffix(".job"), self.running.cluster())
+
+    def _opened(self, job: Job) -> dict[str, Any]:
+        """Show the image of a job that was opened, and fill in the form from it."""
+        self.running.output.setText(job.spec.output)
+        self.model.set_model(job.spec.model["model"], job.spec.model)
+        if job.source is None:
+            ndim = job.grid.ndim
+            return {"scale": [1.0] * ndim, "translate": [0.0] * ndim, "units": ("pixel",) * ndim}
+        place = layers.place_of(job.source)
+        if not layers.shows(self.viewer.layers, job.source):
+            views = views_of(job.source)
+            self.viewer.add_image(
+                views if len(views) > 1 else views[0], multiscale=len(views) > 1, name=job.source.name, **place
+            )
+        frames = job.grid.separate_axes
+        self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+        return place
+
+
+def _free(path: Path) -> Path:
+    """A path like this one at which there is no result yet; a job that was begun there is gone on with."""
+    stem, number, found = path.name.removesuffix(".ome.zarr"), 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{stem}-{number}.ome.zarr")
+    return found
+
+
+def _with_neighbour(grid: Any, index: int | None) -> tuple[int, int] | None:
+    """A tile and a neighbour across a face; along the last axis that has one."""
+    if index is None:
+        return None
+    for axis in reversed(range(grid.separate_axes, grid.ndim)):
+        for step in (1, -1):
+            offset = [0] * grid.ndim
+            offset[axis] = step
+            other = grid.neighbour(index, offset)
+            if other is not None:
+                return (min(index, other), max(index, other))
+    return None

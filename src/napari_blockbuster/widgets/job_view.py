@@ -1,0 +1,254 @@
+"""The layers of one job in a viewer: live labels, the map of tiles, failed tiles, seams. All of it in the GUI thread."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer, Points
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from ..job import Job, TileFailed, TileStaged
+from ..merge import Merge
+from ..stage import TileFailure
+from . import layers
+from .live import LiveLabels
+
+__all__ = ["JobView"]
+
+LEAST_INTERVAL = 250
+"""Milliseconds between two refreshes, at least."""
+REST = 5
+"""How many times as long as the last refresh the viewer is left in peace."""
+
+
+class JobView(QObject):
+    """Shows a job's tiles as they land, and tells the job what is on the screen.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    job : Job
+    live : LiveLabels
+    place : dict
+        Scale, translation and units of the image (`layers.placing`).
+    name : str
+        Of the labels layer.
+    """
+
+    live_removed = Signal()
+    """The user deleted the labels layer."""
+
+    def __init__(
+        self, viewer: Any, job: Job, live: LiveLabels, place: dict[str, Any], name: str, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self.viewer, self.job, self.live, self.name = viewer, job, live, name
+        self.labels: Labels | None = layers.live_layer(live, place, name)
+        self.tiles: Labels = layers.tile_map_layer(job.grid, place)
+        self.failed: Points | None = None
+        self.seams: Points | None = None
+        self._placing = place
+        self._closed = False
+        self._changed: set[int] = set()
+        self._everything_changed = False
+        self._timer = QTimer(self)
+        self._timer.setInterval(LEAST_INTERVAL)
+        self._timer.timeout.connect(self.refresh)
+        viewer.add_layer(self.tiles)
+        viewer.add_layer(self.labels)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.dims.events.current_step.connect(self._on_moved)
+        viewer.camera.events.connect(self._on_moved)
+        self._moved = QTimer(self)
+        self._moved.setSingleShot(True)
+        self._moved.setInterval(50)
+        self._moved.timeout.connect(self.follow_camera)
+        self._timer.start()
+
+    # ------------------------------------------------------------------------------------------------------- events
+    def start(self, states: dict[int, str]) -> None:
+        """Colour the map for tiles that are known already."""
+        for index, state in states.items():
+            self._mark(index, state)
+        self.changed()
+
+    def changed(self) -> None:
+        """All that is shown may be other than before (a merge, say)."""
+        self._everything_changed = True
+
+    def landed(self, event: TileStaged | TileFailed) -> None:
+        """A tile is staged (and read by `LiveLabels.land` already), or failed."""
+        index = event.tile.index
+        if isinstance(event, TileStaged):
+            self._mark(index, "done" if event.record.n_objects else "empty")
+            self._changed.add(index)
+        else:
+            self._mark(index, "failed")
+            self._changed.add(index)
+
+    def _mark(self, index: int, state: str) -> None:
+        self.tiles.data[self.job.grid.position(index)] = layers.STATE_NUMBER[state]
+
+    def _mark_running(self) -> None:
+        # A tile is marked when a worker gets it, and by `landed` when it is done.
+        waiting = layers.STATE_NUMBER["waiting"]
+        for index in self.job.taken():
+            position = self.job.grid.position(index)
+            if self.tiles.data[position] == waiting:
+                self.tiles.data[position] = layers.STATE_NUMBER["running"]
+                self._changed.add(index)
+
+    def stopped(self) -> None:
+        """Nothing runs any more: what was running waits again. Shows what landed since the last refresh."""
+        running = self.tiles.data == layers.STATE_NUMBER["running"]
+        self.tiles.data[running] = layers.STATE_NUMBER["waiting"]
+        self.changed()
+        self.refresh()
+
+    # ------------------------------------------------------------------------------------------------------ showing
+    def refresh(self) -> None:
+        """Repaint what changed, if it can be seen; the slower that is, the longer until the next time."""
+        self._mark_running()
+        if not (self._changed or self._everything_changed):
+            return
+        began = time.perf_counter()
+        if self.tiles.visible:
+            _repaint(self.tiles)
+        seen = self._everything_changed or not self._changed.isdisjoint(self.tiles_in_view())
+        if self.labels is not None and self.labels.visible and seen:
+            _repaint(self.labels)
+        self._changed.clear()
+        self._everything_changed = False
+        took = (time.perf_counter() - began) * 1000
+        self._timer.setInterval(int(max(LEAST_INTERVAL, REST * took)))
+
+    def tiles_in_view(self) -> list[int]:
+        """Tiles on the screen; those nearest to its centre first."""
+        if self.labels is None:
+            return []
+        grid = self.job.grid
+        dims = self.viewer.dims
+        offset = dims.ndim - grid.ndim
+        displayed = [axis - offset for axis in dims.displayed]
+        box = layers.visible_box(self.labels, grid, dims.point, displayed)
+        found = grid.tiles_in(box)
+        middle = (np.asarray(box.start) + box.stop) / 2 / grid.tile_shape - 0.5
+        positions = np.array(np.unravel_index(found, grid.grid_shape)).T
+        nearest = np.argsort(((positions - middle) ** 2).sum(axis=1), kind="stable")
+        return [found[i] for i in nearest]
+
+    def follow_camera(self) -> None:
+        """Run what is on the screen next."""
+        self.job.prefer(self.tiles_in_view())
+
+    def _on_moved(self, event: Any = None) -> None:
+        self._moved.start()
+
+    def show_failed(self, failures: dict[int, TileFailure]) -> None:
+        """A cross on each failed tile, so that they can be found and clicked."""
+        self._drop(self.failed)
+        self.failed = layers.failed_layer(self.job.grid, failures, self._placing) if failures else None
+        if self.failed is not None:
+            self.viewer.add_layer(self.failed)
+
+    def show_seams(self, merged: Merge) -> None:
+        """Rings on the pairs of labels at the seams."""
+        self.hide_seams()
+        self.seams = layers.show_seams(merged, self._placing)
+        if self.seams is not None:
+            self.viewer.add_layer(self.seams)
+
+    def hide_seams(self) -> None:
+        """Take the rings away."""
+        self._drop(self.seams)
+        self.seams = None
+
+    def show_pair(self, number: int) -> str:
+        """Fly to a pair of the seams layer and describe it."""
+        assert self.seams is not None
+        self.look_at(self.seams.data[number])
+        self.seams.selected_data = {number}
+        row = self.seams.features.iloc[number]
+        return (
+            f"{number + 1} of {len(self.seams.data)}: {row['decision']}, IoU {row['iou']:.2f}, "
+            f"contact {row['contact']} voxels, tiles {row['low_tile']} and {row['high_tile']}"
+        )
+
+    def show_result(self, path: Path) -> None:
+        """Put the written labels, read lazily, in the place of the live layer."""
+        if self.labels is not None:
+            self._replace(layers.show_result(path, self.labels))
+
+    def show_live(self) -> None:
+        """Show the live labels (again): after the layer was deleted, or replaced by the written labels."""
+        if self.labels is not None and self.labels.metadata.get("blockbuster") is None:
+            return
+        live = layers.live_layer(self.live, self._placing, self.name)
+        if self.labels is None:
+            self.labels = live
+            self.viewer.add_layer(live)
+        else:
+            live.name, live.opacity, live.visible = self.labels.name, self.labels.opacity, self.labels.visible
+            live.colormap = self.labels.colormap
+            self._replace(live)
+        self.changed()
+
+    def _replace(self, new: Labels) -> None:
+        old = self.labels
+        assert old is not None
+        at = self.viewer.layers.index(old)
+        self.labels = new
+        self.viewer.layers.remove(old)
+        self.viewer.layers.insert(at, new)
+        # The name is free only now.
+        new.name = old.name
+
+    def fly_to(self, index: int) -> None:
+        """Show a tile in the middle of the screen."""
+        core = self.job.grid[index].core
+        self.look_at((np.asarray(core.start) + core.stop - 1) / 2)
+
+    def look_at(self, voxel: Any) -> None:
+        """Bring a voxel of the image to the middle of the screen."""
+        place = np.asarray(voxel) * self._placing["scale"] + self._placing["translate"]
+        dims = self.viewer.dims
+        for axis, value in enumerate(place):
+            dims.set_point(axis + dims.ndim - len(place), value)
+        centre = list(self.viewer.camera.center)
+        shown = [place[axis - (dims.ndim - len(place))] for axis in dims.displayed]
+        centre[-len(shown) :] = shown
+        self.viewer.camera.center = tuple(centre)
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+    def close(self, keep: bool = False) -> None:
+        """Stop showing; take the layers away unless they are to be kept."""
+        self._timer.stop()
+        self._moved.stop()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.viewer.dims.events.current_step.disconnect(self._on_moved)
+        self.viewer.camera.events.disconnect(self._on_moved)
+        if not keep:
+            for layer in (self.seams, self.failed, self.labels, self.tiles):
+                self._drop(layer)
+        self.deleteLater()
+
+    def _drop(self, layer: Layer | None) -> None:
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.labels:
+            self.labels = None
+            self.live_removed.emit()
+        elif event.value is self.seams:
+            self.seams = None
+        elif event.value is self.failed:
+            self.failed = None
+
+
+def _repaint(layer: Layer) -> None:
+    # A thumbnail or an extent of the whole would read the whole.
+    layer.refresh(thumbnail=False, highlight=False, extent=False)

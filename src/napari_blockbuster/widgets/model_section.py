@@ -1,0 +1,61 @@
+"""Which model, with a form made from its own settings."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox
+
+from ..models import Model, list_models
+from .forms import ModelForm
+from .parts import Note, Section
+
+__all__ = ["ModelSection"]
+
+
+class ModelSection(Section):
+    """A model by name, and its settings. `model` is None while they cannot be used; the reason stands below them."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("2  Model")
+        self.model: Model | None = None
+        self.choice = QComboBox()
+        self._infos = list_models()
+        self.choice.addItems(list(self._infos))
+        self.row("model", self.choice, "What finds the objects in each tile.")
+        self.summary = Note()
+        self.form.addRow(self.summary)
+        self.settings: ModelForm | None = None
+        self.note = Note()
+        self.form.addRow(self.note)
+        self.choice.currentTextChanged.connect(self._choose)
+        self._choose(self.choice.currentText())
+
+    def set_model(self, name: str, values: dict[str, object]) -> None:
+        """Choose a model and fill in its settings."""
+        self.choice.setCurrentText(name)
+        if self.settings is not None:
+            self.settings.set_values(values)
+
+    def _choose(self, name: str) -> None:
+        info = self._infos[name]
+        self.summary.say(info.summary, problem=not info.usable)
+        if self.settings is not None:
+            self.form.removeRow(self.settings)
+            self.settings = None
+        if info.usable:
+            self.settings = ModelForm(name)
+            self.settings.changed.connect(self._update)
+            self.form.insertRow(2, self.settings)
+        self._update()
+
+    def _update(self) -> None:
+        self.model = None
+        try:
+            if self.settings is not None:
+                self.model = self.settings.model()
+            self.note.say("")
+        except (ValueError, OSError, ImportError) as error:
+            self.note.say(str(error), problem=True)
+        self.changed.emit()

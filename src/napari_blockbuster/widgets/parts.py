@@ -1,0 +1,71 @@
+"""Small pieces that the sections of the dock share: texts, sizes, problems said beside their field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QSizePolicy, QWidget
+
+__all__ = ["Note", "Section", "button", "bytes_text", "times"]
+
+
+class Section(QGroupBox):
+    """A titled group of rows."""
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(title, parent)
+        self.form = QFormLayout(self)
+        self.form.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
+        # Long names beside long fields would make the dock wider than small screens have room for.
+        self.form.setRowWrapPolicy(QFormLayout.WrapLongRows)
+
+    def row(self, name: str, field: QWidget, tip: str = "") -> QWidget:
+        """Add a named field."""
+        label = QLabel(name)
+        if tip:
+            label.setToolTip(tip)
+            field.setToolTip(tip)
+        label.setBuddy(field)
+        field.setAccessibleName(name)
+        self.form.addRow(label, field)
+        return field
+
+
+class Note(QLabel):
+    """A sentence under a field; hidden while there is nothing to say."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.LinksAccessibleByMouse)
+        self.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Minimum)
+        self.hide()
+
+    def say(self, text: str, problem: bool = False) -> None:
+        """Show a text, or nothing; a problem is marked in words and not by colour alone."""
+        self.setText(f"⚠ {text}" if problem and text else text)
+        self.setStyleSheet("color: #e69f00; font-weight: bold;" if problem else "")
+        self.setVisible(bool(text))
+
+
+def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
+    """A push button that says what it does."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.clicked.connect(lambda *_: on_click())
+    return made
+
+
+def bytes_text(n: float) -> str:
+    """A size in bytes: "3.2 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def times(values: Sequence[float]) -> str:
+    """Extents: "128 × 256 × 256"."""
+    return " × ".join(f"{v:g}" for v in values)

@@ -1,0 +1,164 @@
+"""What a user chose in the form, as one value: it makes the job, and says how to repeat it without a viewer. No Qt."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from ..images import ImageSource
+from ..job import Job
+from ..models import Model
+from ..tiling import TileGrid
+from .session import ClusterChoice
+
+__all__ = ["MergeChoice", "Plan"]
+
+
+@dataclass(frozen=True)
+class MergeChoice:
+    """Which labels are one object (see `napari_blockbuster.rules`)."""
+
+    rule: str = "overlap"
+    min_iou: float | None = None
+    connectivity: int = 1
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `Job.merge` that differ from its defaults."""
+        found: dict[str, Any] = {} if self.rule == "overlap" else {"rule": self.rule}
+        if self.min_iou is not None and self.rule in ("overlap", "face"):
+            found["min_iou"] = self.min_iou
+        if self.connectivity != 1 and self.rule == "touch":
+            found["connectivity"] = self.connectivity
+        return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes
+    ----------
+    source : ImageSource
+    model : Model
+        As asked for; `Job.create` measures the rest on the whole image.
+    tile_shape, halo : tuple of int
+        In voxels along the spatial axes.
+    output : str
+        Where the merged labels go.
+    """
+
+    source: ImageSource
+    model: Model
+    tile_shape: tuple[int, ...]
+    halo: tuple[int, ...]
+    output: str
+    cluster: ClusterChoice = ClusterChoice()
+    merge: MergeChoice = MergeChoice()
+
+    def grid(self) -> TileGrid:
+        """The tiles.
+
+        Raises
+        ------
+        ValueError
+            If tile and halo do not fit together or the image.
+        """
+        frames = (1,) * self.source.separate_axes
+        none = (0,) * self.source.separate_axes
+        return TileGrid(
+            self.source.shape,
+            frames + self.tile_shape,
+            none + self.halo,
+            separate_axes=self.source.separate_axes,
+        )
+
+    def create_job(self) -> Job:
+        """See `Job.create`: makes the job, or goes on with the same one."""
+        return Job.create(self.source, self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
+
+    # ------------------------------------------------------------------------------------------ without a viewer
+    def script(self) -> str:
+        """Python that repeats this run headless."""
+        described = self.source.describe()
+        path = described.get("path")
+        settings = _settings(self.model)
+        lines = [
+            *_imports(self.cluster, self.model),
+            "",
+            'if __name__ == "__main__":',
+            *([] if path else ["    # This image was only in memory: save it first, and name the file here."]),
+            f"    {_cluster_line(self.cluster)}",
+            "    result = segment(",
+            f"        {str(path or 'image.ome.zarr')!r},",
+            f"        {_model_expression(self.model, settings)},",
+            f"        {self.output!r},",
+            f"        tile_shape={self.tile_shape},",
+            f"        halo={self.halo},",
+            *(f"        {name}={described[name]!r}," for name in ("channel", "level") if described.get(name)),
+            *(f"        {_argument(name)}={value!r}," for name, value in self.merge.options().items()),
+            "        client=client,",
+            "    )",
+            "    print(result)",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def command(self) -> str:
+        """The command line that repeats this run headless."""
+        described = self.source.describe()
+        words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
+        words += ["--model", self.model.family if self.model.family != "function" else str(_settings(self.model)["source"])]
+        for name, value in _settings(self.model).items():
+            if self.model.family != "function":
+                words += ["--set", f"{name}={_word(value)}"]
+        words += ["-o", self.output]
+        words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
+        for name in ("channel", "level"):
+            if described.get(name):
+                words += [f"--{name}", str(described[name])]
+        for name, value in self.merge.options().items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        if self.cluster.address:
+            words += ["--scheduler", self.cluster.address]
+        else:
+            words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
+        return shlex.join(words)
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """Settings that differ from the defaults."""
+    defaults = {key: info.get_default(call_default_factory=True) for key, info in type(model).model_fields.items()}
+    return {key: value for key, value in model.model_dump(mode="json").items() if value != _plain(defaults[key])}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _imports(cluster: ClusterChoice, model: Model) -> list[str]:
+    if cluster.address:
+        lines = ["from napari_blockbuster import segment", "from napari_blockbuster.cluster import connect"]
+    else:
+        lines = ["from napari_blockbuster import make_local_cluster, segment"]
+    return lines if model.family == "function" else [*lines, "from napari_blockbuster.models import get_model"]
+
+
+def _model_expression(model: Model, settings: dict[str, Any]) -> str:
+    if model.family == "function":
+        return repr(settings["source"])
+    return f"get_model({', '.join([repr(model.family), *(f'{k}={v!r}' for k, v in settings.items())])})"
+
+
+def _cluster_line(choice: ClusterChoice) -> str:
+    if choice.address:
+        return f"client = connect({choice.address!r})"
+    gpu = "use_gpu=True, " if choice.use_gpu else ""
+    return f"client, cluster = make_local_cluster({gpu}n_workers={choice.n_workers})"
+
+
+def _argument(name: str) -> str:
+    return "merge" if name == "rule" else name
+
+
+def _word(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

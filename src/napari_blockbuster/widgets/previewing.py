@@ -1,0 +1,205 @@
+"""Previews of a tile and of a seam: run in the background, shown as layers, the stale ones dropped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
+
+from ..models import Model
+from ..output import job_folder
+from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
+from ..tiling import Box, TileGrid
+from .plan import Plan
+from .runner import stream
+from .session import Session
+
+__all__ = ["PreviewControl", "TileFound"]
+
+
+@dataclass(frozen=True)
+class TileFound:
+    """A preview of a tile, and what a run would take."""
+
+    found: Preview
+    estimate: Estimate
+    grid: TileGrid
+    settings: str
+
+
+@dataclass(frozen=True)
+class _SeamFound:
+    found: SeamPreview
+
+
+class PreviewControl(QObject):
+    """Runs one preview at a time; a new one takes the place of one that runs."""
+
+    busy = Signal(str)
+    """What happens now; "" when nothing does."""
+    tile_found = Signal(object)
+    """A `TileFound`."""
+    seam_found = Signal(object)
+    """A `napari_blockbuster.preview.SeamPreview`."""
+    failed = Signal(str)
+
+    def __init__(self, viewer: Any, session: Session, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._session = viewer, session
+        self._turn = _Turn()
+        self._prepared: dict[tuple[int, str], Model] = {}
+        self._shown: list[Labels] = []
+        self._kept = 0
+        self._last: TileFound | None = None
+        turn = self._turn
+        self.destroyed.connect(lambda *_: turn.next())
+
+    # ----------------------------------------------------------------------------------------------------- requests
+    def preview(self, plan: Plan, index: int, place: dict[str, Any]) -> None:
+        """Run the plan's model on one tile and show what it finds."""
+        grid = plan.grid()
+
+        def produce(stale: Callable[[], bool]) -> Iterator[Any]:
+            yield "Reading the image…"
+            model = self._prepare(plan)
+            yield "Starting workers…"
+            client = self._session.client(plan.cluster)
+            yield f"Segmenting {grid[index]}…"
+            found = preview_tile(plan.source, model, grid, index, client, stale)
+            if found is not None:
+                n_workers = max(1, len(client.nthreads()))
+                yield TileFound(found, estimate(found, grid, n_workers), grid, _brief(plan.model))
+
+        self._launch(produce, place)
+
+    def preview_seam(self, plan: Plan, tiles: tuple[int, int], place: dict[str, Any]) -> None:
+        """Run the plan's model on two tiles, merge them, and show both."""
+        grid = plan.grid()
+
+        def produce(stale: Callable[[], bool]) -> Iterator[Any]:
+            yield "Reading the image…"
+            model = self._prepare(plan)
+            yield "Starting workers…"
+            client = self._session.client(plan.cluster)
+            yield "Segmenting both tiles…"
+            # Workers elsewhere see the folder of the output, and not this machine's temporary files.
+            parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
+            folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
+            try:
+                yield _SeamFound(
+                    preview_seam(plan.source, model, grid, tiles, folder, client, **plan.merge.options())
+                )
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        self._launch(produce, place)
+
+    def cancel(self) -> None:
+        """Drop the preview that runs."""
+        self._turn.next()
+        self.busy.emit("")
+
+    def _launch(self, produce: Callable[[Callable[[], bool]], Iterator[Any]], place: dict[str, Any]) -> None:
+        turn, number = self._turn, self._turn.next()
+
+        def stale() -> bool:
+            return turn.number != number
+
+        def receive(event: Any) -> None:
+            if stale():
+                return
+            if isinstance(event, str):
+                self.busy.emit(event)
+            elif isinstance(event, TileFound):
+                self._show_tile(event, place)
+            elif isinstance(event, _SeamFound):
+                self._show_seam(event.found, place)
+
+        def fail(error: Exception) -> None:
+            if not stale():
+                self.failed.emit(f"{error}" if str(error) else type(error).__name__)
+
+        stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail)
+
+    def _prepare(self, plan: Plan) -> Model:
+        """The model with what it measures on the whole image; measured once for an image and settings."""
+        key = (id(plan.source), json.dumps(plan.model.settings(), sort_keys=True))
+        if key not in self._prepared:
+            self._prepared[key] = plan.model.prepare(plan.source)
+        return self._prepared[key]
+
+    # ------------------------------------------------------------------------------------------------------ showing
+    def _show_tile(self, event: TileFound, place: dict[str, Any]) -> None:
+        found = event.found
+        self._last = event
+        self._replace(
+            [
+                _labels(found.halo, found.tile.read, place, "Preview: in the halo", 0.3),
+                _labels(found.core, found.tile.read, place, "Preview", 0.7),
+            ]
+        )
+        self.tile_found.emit(event)
+
+    def _show_seam(self, found: SeamPreview, place: dict[str, Any]) -> None:
+        before = _labels(found.before, found.box, place, "Seam: before the merge", 0.7)
+        before.visible = False
+        self._replace([before, _labels(found.after, found.box, place, "Seam: merged", 0.7)])
+        self.seam_found.emit(found)
+
+    def _replace(self, new: list[Labels]) -> None:
+        self.clear()
+        self._shown = new
+        for layer in new:
+            self._viewer.add_layer(layer)
+
+    def keep(self) -> TileFound | None:
+        """Leave the layers of the last preview where they are, under another name, for comparison."""
+        last, self._last = self._last, None
+        if last is None:
+            return None
+        self._kept += 1
+        letter = chr(ord("A") + (self._kept - 1) % 26)
+        for layer in self._shown:
+            layer.name = f"{letter}: {last.settings}" + (" (halo)" if "halo" in layer.name else "")
+            layer.visible = False
+        self._shown = []
+        return last
+
+    def clear(self) -> None:
+        """Take away the layers of the last preview."""
+        for layer in self._shown:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._shown = []
+
+
+class _Turn:
+    """Tells a preview that it is stale; outlives the widget."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def next(self) -> int:
+        self.number += 1
+        return self.number
+
+
+def _labels(data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> Labels:
+    shown = data.astype(np.int32)
+    translate = place["translate"] + place["scale"] * np.asarray(box.start)
+    return Labels(shown, name=name, opacity=opacity, **(place | {"translate": translate}))
+
+
+def _brief(model: Model) -> str:
+    """The settings that differ from the defaults, in a few words."""
+    fields = type(model).model_fields
+    own = {k: v for k, v in model if v != fields[k].get_default(call_default_factory=True)}
+    return ", ".join([model.family, *(f"{name} {value}" for name, value in own.items())])

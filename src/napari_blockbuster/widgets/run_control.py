@@ -1,0 +1,404 @@
+"""One job's life in a viewer: stage, pause, go on, merge, write, each step in a thread. What it does is `Job`'s."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from ..job import Heartbeat, Job, TileFailed, TileStaged
+from ..output import Result, StagedMerge
+from ..stage import TileFailure
+from .job_view import JobView
+from .live import LiveLabels
+from .plan import MergeChoice, Plan
+from .runner import in_thread, stream
+from .session import ClusterChoice, Session
+
+__all__ = ["Progress", "RunControl"]
+
+Place = Callable[[Job], dict[str, Any]]
+
+HEARTBEAT = 0.1
+"""Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
+RATE_OVER = 30
+"""Tiles over which the rate is measured."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is.
+
+    Attributes
+    ----------
+    rate : float
+        Tiles per second; 0 while it is not known.
+    seconds_left : float or None
+    """
+
+    done: int
+    total: int
+    failed: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    job: Job
+    live: LiveLabels
+    states: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Status:
+    text: str
+
+
+@dataclass(frozen=True)
+class _Summary:
+    n_staged: int
+    failures: dict[int, TileFailure]
+
+
+class Stopped(Exception):  # noqa: N818  (nothing went wrong)
+    """The user stopped a write."""
+
+
+class RunControl(QObject):
+    """Runs one job at a time.
+
+    `state` is one of ``idle``, ``staging``, ``pausing``, ``paused``, ``staged``, ``merging``, ``writing``, ``written``.
+    """
+
+    changed = Signal()
+    """State or merge changed."""
+    progressed = Signal(object)
+    """A `Progress`."""
+    status = Signal(str)
+    """What happens now, in words."""
+    failed = Signal(str)
+    """Something could not be done, and why."""
+    written = Signal(object)
+    """A `napari_blockbuster.output.Result`."""
+
+    def __init__(self, viewer: Any, session: Session, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._session = viewer, session
+        self.state = "idle"
+        self.job: Job | None = None
+        self.view: JobView | None = None
+        self.merged: StagedMerge | None = None
+        self.result: Result | None = None
+        self.failures: dict[int, TileFailure] = {}
+        self.progress = Progress(0, 0)
+        self._cluster = ClusterChoice()
+        self._merge = MergeChoice()
+        self._merge_wanted: MergeChoice | None = None
+        self._place: Place = lambda _: {}
+        self._name = ""
+        self._landed: deque[float] = deque(maxlen=RATE_OVER)
+        self._stop_writing = False
+        self._after: str = "idle"
+        self.life = life = Life()
+        # This object may be gone before its threads are: what they check outlives it.
+        self.destroyed.connect(lambda *_: life.end())
+
+    # ------------------------------------------------------------------------------------------------------- staging
+    @property
+    def is_busy(self) -> bool:
+        return self.state in ("staging", "pausing", "merging", "writing")
+
+    def start(self, plan: Plan, place: dict[str, Any], name: str) -> None:
+        """Make the plan's job, or go on with it, and stage its tiles."""
+        self._open(plan.create_job, lambda _: place, name, plan.cluster, plan.merge, run=True)
+
+    def open(self, make: Callable[[], Job], place: Place, name: str, cluster: ClusterChoice) -> None:
+        """Show a job from its folder: its layers, its tiles, its merge. It runs on when `resume` is called.
+
+        Parameters
+        ----------
+        make : callable
+            Opens the job; called in a thread.
+        place : callable
+            Says where its layers belong, once the job is open; called in the GUI thread.
+        """
+        self._open(make, place, name, cluster, MergeChoice(), run=False)
+
+    def _open(
+        self,
+        make: Callable[[], Job],
+        place: Place,
+        name: str,
+        cluster: ClusterChoice,
+        merge: MergeChoice,
+        run: bool,
+    ) -> None:
+        self.close_job()
+        self._cluster, self._merge, self._place, self._name = cluster, merge, place, name
+        life, generation = self.life, self.life.generation
+
+        def produce() -> Iterator[Any]:
+            yield _Status("Reading the image…")
+            opened = _open_job(make())
+            if life.generation != generation:
+                return
+            life.job = opened.job
+            yield opened
+            if run:
+                yield from self._stage(opened.job, opened.live, None)
+            yield _summary(opened.job)
+
+        self._launch("staging", produce, self._staging_ended)
+
+    def resume(self, tiles: list[int] | None = None) -> None:
+        """Stage the tiles that are not staged yet, or only `tiles`."""
+        job, view = self.job, self.view
+        if job is None or view is None or self.is_busy:
+            return
+        live = view.live
+        view.show_live()
+
+        def produce() -> Iterator[Any]:
+            yield from self._stage(job, live, tiles)
+            yield _summary(job)
+
+        self._landed.clear()
+        self._launch("staging", produce, self._staging_ended)
+
+    def _stage(self, job: Job, live: LiveLabels, tiles: list[int] | None) -> Iterator[Any]:
+        """In a thread: stage, and read each tile for the live layer as it lands."""
+        if len(job.staged()) == job.n_tiles:
+            return
+        yield _Status("Starting workers…")
+        client = self._session.client(self._cluster)
+        yield _Status("Segmenting")
+        for event in job.stage(client, tiles=tiles, heartbeat=HEARTBEAT):
+            if isinstance(event, TileStaged):
+                live.land(event.tile, event.record.n_objects)
+            yield event
+            if self.state == "pausing":
+                # Asked for before there was a run to cancel.
+                job.cancel()
+
+    def pause(self) -> None:
+        """Stop after the tiles that run now. What is staged stays, and `resume` goes on from there."""
+        if self.state != "staging":
+            return
+        self._set("pausing")
+        self.status.emit("Pausing: the tiles that run now are dropped")
+        if self.job is not None:
+            self.job.cancel()
+
+    def _receive(self, event: Any) -> None:
+        if isinstance(event, _Opened):
+            self._show(event)
+        elif isinstance(event, _Status):
+            self.status.emit(event.text)
+        elif isinstance(event, TileStaged | TileFailed):
+            self._landed.append(time.monotonic())
+            if self.view is not None:
+                self.view.landed(event)
+            failed = self.progress.failed + isinstance(event, TileFailed)
+            self._advance(event.done, event.total, failed)
+        elif isinstance(event, Heartbeat):
+            self._advance(event.done, event.total, self.progress.failed)
+        elif isinstance(event, _Summary):
+            self._summarise(event)
+        elif isinstance(event, StagedMerge):
+            self._merged(event)
+        elif isinstance(event, Result):
+            self._on_written(event)
+
+    def _show(self, opened: _Opened) -> None:
+        self.job = opened.job
+        if self.state == "pausing":
+            self.job.cancel()
+        self.view = JobView(
+            self._viewer, opened.job, opened.live, self._place(opened.job), self._name, self
+        )
+        self.view.live_removed.connect(self._live_removed)
+        self.view.start(opened.states)
+        failed = sum(state == "failed" for state in opened.states.values())
+        self._advance(len(opened.states) - failed, opened.job.n_tiles, 0)
+        self.changed.emit()
+
+    def _live_removed(self) -> None:
+        if self.is_busy:
+            self.status.emit("The labels layer was removed; the run goes on. “Show layers” brings it back.")
+
+    def _advance(self, done: int, total: int, failed: int) -> None:
+        rate = 0.0
+        if len(self._landed) > 1 and self._landed[-1] > self._landed[0]:
+            rate = (len(self._landed) - 1) / (self._landed[-1] - self._landed[0])
+        left = (total - done - failed) / rate if rate else None
+        self.progress = Progress(done, total, failed, rate, left)
+        self.progressed.emit(self.progress)
+
+    def _summarise(self, summary: _Summary) -> None:
+        assert self.job is not None
+        self.failures = summary.failures
+        complete = summary.n_staged + len(summary.failures) >= self.job.n_tiles
+        self._after = "staged" if complete else "paused"
+        if self.view is not None:
+            self.view.show_failed(summary.failures)
+        self._advance(summary.n_staged, self.job.n_tiles, len(summary.failures))
+        self.status.emit(f"{'Staged' if complete else 'Paused at'} {summary.n_staged} of {self.job.n_tiles} tiles")
+
+    def _staging_ended(self) -> None:
+        if self.view is not None:
+            self.view.stopped()
+        # After an error there was no summary: what is staged is kept, and the run can go on.
+        self._set("idle" if self.job is None else self._after if self._after != "staging" else "paused")
+        if self.state == "staged" and self.progress.done:
+            self.merge(self._merge)
+
+    # ------------------------------------------------------------------------------------------------------- merging
+    def merge(self, choice: MergeChoice) -> None:
+        """Decide which labels are one object, and show it; of choices that come while one is made, the last is made next."""
+        self._merge = choice
+        if self.job is None or self.state in ("staging", "pausing", "writing"):
+            return
+        if self.state == "merging":
+            self._merge_wanted = choice
+            return
+        job, view = self.job, self.view
+        self._merge_wanted = None
+        if view is not None:
+            view.show_live()
+
+        def call() -> StagedMerge:
+            merged = job.merge(choice.rule, choice.min_iou, choice.connectivity)
+            if view is not None:
+                view.live.merge(merged)
+            return merged
+
+        before = self.state
+        self._launch("merging", lambda: iter([call()]), lambda: self._merging_ended(before))
+
+    def _merged(self, merged: StagedMerge) -> None:
+        self.merged = merged
+        if self.view is not None:
+            self.view.changed()
+            self.view.refresh()
+        self.status.emit(f"{merged.n_objects:,} objects from {merged.n_labels:,} labels")
+
+    def _merging_ended(self, before: str) -> None:
+        self._set(before)
+        if self._merge_wanted is not None:
+            self.merge(self._merge_wanted)
+
+    # ------------------------------------------------------------------------------------------------------- writing
+    def write(self, overwrite: bool = False) -> None:
+        """Write the merged labels, and show them, read lazily, in place of the live layer."""
+        job, merged = self.job, self.merged
+        if job is None or merged is None or self.is_busy:
+            return
+        self._stop_writing = False
+        before = self.state
+
+        def call() -> Result:
+            client = self._session.client(self._cluster)
+            return job.write(merged, client, overwrite=overwrite, keep_stage=True, progress=self._writing_progress)
+
+        self.status.emit("Writing merged labels")
+        self._launch("writing", lambda: iter([call()]), lambda: self._set("written" if self.result else before))
+
+    def _writing_progress(self, done: int, total: int) -> None:
+        # In the thread that writes. A signal is delivered in the GUI thread.
+        if self._stop_writing:
+            raise Stopped
+        self.progressed.emit(Progress(done, total))
+
+    def stop_writing(self) -> None:
+        """Give up writing; what was written so far is thrown away, the tiles stay."""
+        self._stop_writing = True
+
+    def _on_written(self, result: Result) -> None:
+        self.result = result
+        if self.view is not None:
+            self.view.show_result(result.path)
+        self.status.emit(f"{result.n_objects:,} objects in {result.path}")
+        self.written.emit(result)
+
+    def delete_stage(self) -> None:
+        """Delete the staged tiles of a job that is written; its labels can then not be merged anew."""
+        job = self.job
+        if job is not None and self.state == "written":
+            in_thread(job.store.delete, lambda _: self.status.emit("Staged tiles deleted"), self._report)
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+    def close_job(self) -> None:
+        """Let go of the job; it can be opened again from its folder."""
+        self.life.end()
+        if self.view is not None:
+            self.view.close(keep=self.state == "written")
+        self.job = self.view = self.merged = self.result = None
+        self.failures = {}
+        self.progress = Progress(0, 0)
+        self._landed.clear()
+        self._set("idle")
+
+    def _launch(self, state: str, produce: Callable[[], Iterator[Any]], on_done: Callable[[], None]) -> None:
+        """Run a step in a thread. What it says is heard only while its job is open."""
+        life, generation = self.life, self.life.generation
+
+        def heard(call: Callable[..., None]) -> Callable[..., None]:
+            return lambda *args: call(*args) if life.generation == generation else None
+
+        self._after = state
+        self._set(state)
+        stream(produce, heard(self._receive), heard(on_done), heard(self._report))
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, Stopped):
+            self.status.emit("Writing stopped; the tiles are kept")
+            return
+        self.failed.emit(str(error) or type(error).__name__)
+
+    def _set(self, state: str) -> None:
+        self.state = state
+        self.changed.emit()
+
+
+class Life:
+    """What the threads of a `RunControl` share with it, and what outlives it.
+
+    Attributes
+    ----------
+    generation : int
+        Counts the jobs that were let go of.
+    job : Job or None
+        The one that may be running.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.job: Job | None = None
+
+    def end(self) -> None:
+        """Let go of the job: its run stops, its threads are no longer heard."""
+        self.generation += 1
+        job, self.job = self.job, None
+        if job is not None:
+            job.cancel()
+
+
+def _summary(job: Job) -> _Summary:
+    """In a thread: read what is staged and what failed."""
+    return _Summary(len(job.staged()), job.failed())
+
+
+def _open_job(job: Job) -> _Opened:
+    """In a thread: read what a job has so far."""
+    live = LiveLabels(job)
+    states = dict.fromkeys(job.failed(), "failed")
+    for index in sorted(job.staged()):
+        record = job.store.record(index)
+        states[index] = "done" if record.n_objects else "empty"
+        live.land(job.grid[index], record.n_objects)
+    return _Opened(job, live, states)

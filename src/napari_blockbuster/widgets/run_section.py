@@ -1,0 +1,168 @@
+"""The run: where tiles run, where labels go, how far it is, which tiles failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
+
+from ..cluster import cpu_count
+from ..progress import duration
+from ..stage import TileFailure
+from .parts import Note, Section, button
+from .run_control import Progress
+from .session import ClusterChoice
+
+__all__ = ["RunSection"]
+
+LABELS = {
+    "idle": "Run",
+    "staging": "Pause",
+    "pausing": "Pausing…",
+    "paused": "Go on",
+    "staged": "Run",
+    "merging": "Run",
+    "writing": "Stop writing",
+    "written": "Run",
+}
+"""What the main button says in each state of `RunControl`."""
+
+
+class RunSection(Section):
+    """Fields and buttons of a run. What they ask for is done by `RunControl`."""
+
+    run_wanted = Signal()
+    changed = Signal()
+    retry_wanted = Signal(object)
+    """Tiles to try again."""
+    tile_wanted = Signal(int)
+    """A failed tile to look at."""
+
+    def __init__(self) -> None:
+        super().__init__("5  Run")
+        self._fields()
+        self.main = QPushButton("Run")
+        self.main.setToolTip("Segment all tiles in the background. What is finished stays, whatever happens.")
+        self.main.clicked.connect(lambda *_: self.run_wanted.emit())
+        self.form.addRow(self.main)
+        self.bar = QProgressBar()
+        self.bar.setAccessibleName("progress")
+        self.bar.hide()
+        self.form.addRow(self.bar)
+        self.status = Note()
+        self.status.setOpenExternalLinks(True)
+        self.problem = Note()
+        self.form.addRow(self.status)
+        self.form.addRow(self.problem)
+        self._failed_list()
+
+    def _fields(self) -> None:
+        self.output = QLineEdit()
+        self.output.setPlaceholderText("folder of the labels: name.labels.ome.zarr")
+        self.output.textChanged.connect(lambda *_: self.changed.emit())
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.output, 1)
+        row.addWidget(button("…", "Choose where the labels go.", self._browse))
+        self.row("labels in", holder, "The OME-Zarr of the merged labels. Nothing that exists is overwritten.")
+        self.output.setAccessibleName("labels in")
+        self.workers = QSpinBox()
+        self.workers.setRange(1, 1024)
+        self.workers.setValue(max(1, cpu_count() - 1) if cpu_count() > 2 else cpu_count())
+        self.row("workers", self.workers, "Processes on this machine, each working on one tile.")
+        self.gpu = QCheckBox("one worker for each GPU")
+        self.row("GPU", self.gpu, "For models that run on a GPU.")
+        self.address = QLineEdit()
+        self.address.setPlaceholderText("none: workers on this machine")
+        self.row("scheduler", self.address, "Address of a dask cluster that runs already: tcp://host:8786.")
+        self.gpu.toggled.connect(lambda on: self.workers.setEnabled(not on))
+        self.address.textChanged.connect(lambda text: self.workers.setEnabled(not text.strip()))
+
+    def _failed_list(self) -> None:
+        self.failed = QListWidget()
+        self.failed.setAccessibleName("failed tiles")
+        self.failed.setMaximumHeight(90)
+        self.failed.setToolTip("Tiles that could not be segmented. Choose one to see it; the whole error is its tooltip.")
+        self.failed.currentItemChanged.connect(self._look)
+        self.failed.itemClicked.connect(lambda item: self._look(item))
+        self.retry = QWidget()
+        row = QHBoxLayout(self.retry)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(button("Try this tile again", "Segment the chosen tile once more.", self._retry_one))
+        row.addWidget(button("Try all again", "Segment all failed tiles once more.", self._retry_all))
+        self.form.addRow(self.failed)
+        self.form.addRow(self.retry)
+        self.show_failures({})
+
+    # ------------------------------------------------------------------------------------------------------- values
+    def cluster(self) -> ClusterChoice:
+        """Where tiles run."""
+        return ClusterChoice(self.workers.value(), self.gpu.isChecked(), self.address.text().strip())
+
+    def _browse(self) -> None:
+        start = self.output.text() or str(Path.home() / "labels.ome.zarr")
+        chosen, _ = QFileDialog.getSaveFileName(
+            self, "Labels in", start, "OME-Zarr (*.zarr)", options=QFileDialog.DontConfirmOverwrite
+        )
+        if chosen:
+            self.output.setText(chosen if chosen.endswith(".zarr") else f"{chosen}.ome.zarr")
+
+    # ------------------------------------------------------------------------------------------------------ showing
+    def show_state(self, state: str) -> None:
+        """Label and enable the main button."""
+        self.main.setText(LABELS[state])
+        self.main.setEnabled(state not in ("pausing", "merging"))
+        self.bar.setVisible(state in ("staging", "pausing", "paused", "writing"))
+
+    def show_progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        self.bar.setMaximum(max(progress.total, 1))
+        self.bar.setValue(progress.done + progress.failed)
+        parts = [f"{progress.done:,} of {progress.total:,}"]
+        if progress.failed:
+            parts.append(f"{progress.failed} failed")
+        if progress.rate:
+            per_second = f"{progress.rate:.1f} tiles/s" if progress.rate >= 1 else f"{1 / progress.rate:.1f} s a tile"
+            parts.append(per_second)
+        if progress.seconds_left is not None and progress.done + progress.failed < progress.total:
+            parts.append(f"{duration(progress.seconds_left)} left")
+        self.bar.setFormat(" · ".join(parts))
+
+    def show_failures(self, failures: dict[int, TileFailure]) -> None:
+        """List the failed tiles; nothing is shown while there are none."""
+        self.failed.blockSignals(True)
+        self.failed.clear()
+        for index, failure in failures.items():
+            item = QListWidgetItem(f"tile {index}: {failure.error}: {failure.message.splitlines()[0]}"
+                                   if failure.message else f"tile {index}: {failure.error}")
+            item.setData(Qt.UserRole, index)
+            item.setToolTip(failure.traceback or failure.message)
+            self.failed.addItem(item)
+        self.failed.blockSignals(False)
+        self.failed.setVisible(bool(failures))
+        self.retry.setVisible(bool(failures))
+
+    def _look(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
+        if item is not None:
+            self.tile_wanted.emit(item.data(Qt.UserRole))
+
+    def _retry_one(self) -> None:
+        item = self.failed.currentItem() or self.failed.item(0)
+        if item is not None:
+            self.retry_wanted.emit([item.data(Qt.UserRole)])
+
+    def _retry_all(self) -> None:
+        self.retry_wanted.emit([self.failed.item(i).data(Qt.UserRole) for i in range(self.failed.count())])

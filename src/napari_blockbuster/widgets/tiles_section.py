@@ -1,0 +1,209 @@
+"""How the image is cut: tile and halo along each axis, with suggestions and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from napari.layers import Shapes, Vectors
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+
+from ..images import ImageSource
+from ..models import Model
+from ..suggest import suggest_tiles
+from ..tiling import TileGrid
+from . import layers
+from .forms import AxesForm
+from .parts import Note, Section, times
+
+__all__ = ["TilesSection"]
+
+MOST_LINES = 2000
+
+
+class TilesSection(Section):
+    """Tile and halo. While `automatic` is ticked they follow image and model; typing a number unticks it."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__("3  Tiles")
+        self._viewer = viewer
+        self._source: ImageSource | None = None
+        self._model: Model | None = None
+        self._place: dict[str, Any] = {}
+        self._outline: Shapes | None = None
+        self._lines: Vectors | None = None
+        self.grid: TileGrid | None = None
+        self.automatic = QCheckBox("choose for me")
+        self.automatic.setToolTip("Tile from the image's chunks and the memory at hand, halo from the model.")
+        self.automatic.setChecked(True)
+        self.form.addRow(self.automatic)
+        self.tile = AxesForm("tile", "How much of the image each tile writes.", 1)
+        self.halo = AxesForm("halo", "Context around each tile: at least as far as the largest object reaches.", 0)
+        self.row("tile", self.tile)
+        self.row("halo", self.halo)
+        self.outline = QCheckBox("outline of a tile")
+        self.outline.setToolTip("Draw the tile in the middle of the view, and what it reads around it.")
+        self.lines = QCheckBox("grid")
+        self.lines.setToolTip("Draw the borders of all tiles.")
+        shown = QWidget()
+        row = QHBoxLayout(shown)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.outline)
+        row.addWidget(self.lines)
+        row.addStretch()
+        self.row("show", shown)
+        self.note = Note()
+        self.form.addRow(self.note)
+        self.automatic.toggled.connect(lambda *_: self._suggest())
+        self.tile.changed.connect(self._typed)
+        self.halo.changed.connect(self._typed)
+        self.outline.toggled.connect(lambda *_: self.draw_outline())
+        self.lines.toggled.connect(lambda *_: self._draw_lines())
+        self._moved = QTimer(self)
+        self._moved.setSingleShot(True)
+        self._moved.setInterval(100)
+        self._moved.timeout.connect(self.draw_outline)
+        viewer.camera.events.center.connect(self._on_moved)
+        viewer.dims.events.current_step.connect(self._on_moved)
+
+    # ------------------------------------------------------------------------------------------------------ numbers
+    def set_image(self, source: ImageSource | None, place: dict[str, Any]) -> None:
+        """Another image, or none."""
+        self._source, self._place = source, place
+        if source is not None:
+            axes = source.axes[source.separate_axes :]
+            self.tile.set_axes(axes)
+            self.halo.set_axes(axes)
+            if not self.automatic.isChecked() and not any(self.tile.values):
+                self.automatic.setChecked(True)
+        self._suggest()
+
+    def set_model(self, model: Model | None) -> None:
+        """Another model or other settings; None while they cannot be used."""
+        self._model = model
+        self._suggest()
+
+    def set_values(self, tile: tuple[int, ...], halo: tuple[int, ...]) -> None:
+        """Fill in chosen numbers."""
+        self.automatic.setChecked(False)
+        self.tile.set_values(tile)
+        self.halo.set_values(halo)
+        self._update()
+
+    def _suggest(self) -> None:
+        if self._source is not None and self._model is not None and self.automatic.isChecked():
+            try:
+                tile, halo = suggest_tiles(self._source, self._model)
+            except ValueError as error:
+                self.grid = None
+                self.note.say(str(error), problem=True)
+                self.changed.emit()
+                return
+            for form, values in ((self.tile, tile), (self.halo, tuple(min(h, t) for h, t in zip(halo, tile, strict=True)))):
+                form.blockSignals(True)
+                form.set_values(values)
+                form.blockSignals(False)
+        self._update()
+
+    def _typed(self) -> None:
+        self.automatic.blockSignals(True)
+        self.automatic.setChecked(False)
+        self.automatic.blockSignals(False)
+        self._update()
+
+    def _update(self) -> None:
+        self.grid = None
+        source = self._source
+        if source is None:
+            self.note.say("")
+        else:
+            frames = source.separate_axes
+            try:
+                self.grid = TileGrid(
+                    source.shape, (1,) * frames + self.tile.values, (0,) * frames + self.halo.values, separate_axes=frames
+                )
+            except ValueError as error:
+                self.note.say(str(error), problem=True)
+            else:
+                self.note.say(_in_words(self.grid, source))
+        self.draw_outline()
+        self._draw_lines()
+        self.changed.emit()
+
+    # ------------------------------------------------------------------------------------------------------ drawing
+    def target(self) -> int | None:
+        """The tile in the middle of the view."""
+        if self.grid is None:
+            return None
+        dims = self._viewer.dims
+        place = np.array(dims.point, float)
+        shown = list(dims.displayed)
+        place[shown] = np.asarray(self._viewer.camera.center)[-len(shown) :]
+        return self.tile_at(place)
+
+    def tile_at(self, world: Any) -> int:
+        """The tile at a place in world coordinates; the nearest one for a place outside of the image."""
+        assert self.grid is not None
+        place = np.asarray(world, float)[-self.grid.ndim :]
+        voxel = (place - self._place["translate"]) / self._place["scale"]
+        return self.grid.tile_at(np.round(voxel)).index
+
+    def draw_outline(self) -> None:
+        """Draw tile and halo of the target on the image, or take them away."""
+        target = self.target() if self.outline.isChecked() else None
+        if self.grid is None or target is None or self.grid.ndim < 2:
+            self._outline = self._drop(self._outline)
+            return
+        known = self._outline if self._outline in self._viewer.layers else None
+        self._outline = layers.show_tile(self.grid, target, self._place, known)
+        if known is None:
+            self._add(self._outline)
+
+    def _draw_lines(self) -> None:
+        self._lines = self._drop(self._lines)
+        if not self.lines.isChecked() or self.grid is None or self.grid.ndim < 2:
+            return
+        n_lines = sum(self.grid.grid_shape[-2:]) + 2
+        if n_lines > MOST_LINES:
+            self.note.say(f"{n_lines:,} lines are too many to draw; choose larger tiles to see the grid", problem=True)
+            return
+        self._lines = layers.grid_lines(self.grid, self._place)
+        self._add(self._lines)
+
+    def _add(self, layer: Any) -> None:
+        # A helper's layer must not take the selection from what the user works on.
+        selected = set(self._viewer.layers.selection)
+        self._viewer.add_layer(layer)
+        self._viewer.layers.selection = selected
+
+    def _drop(self, layer: Any) -> None:
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _on_moved(self, event: Any = None) -> None:
+        if self.outline.isChecked():
+            self._moved.start()
+
+    def close(self) -> bool:
+        """Take away what was drawn."""
+        self._outline, self._lines = self._drop(self._outline), self._drop(self._lines)
+        return bool(super().close())
+
+
+def _in_words(grid: TileGrid, source: ImageSource) -> str:
+    frames = grid.separate_axes
+    tile = grid.tile_shape[frames:]
+    read = [min(t + 2 * h, n) for t, h, n in zip(tile, grid.halo[frames:], grid.shape[frames:], strict=True)]
+    more = math.prod(read) / math.prod(tile)
+    text = f"{len(grid):,} tile{'s' * (len(grid) != 1)}; each reads {times(read)} voxels"
+    if more > 1.005:
+        text += f", {more:.2g} times what it writes"
+    unit = next((u for u in reversed(source.units) if u), None)
+    if unit is not None and any(grid.halo):
+        reach = [h * s for h, s in zip(grid.halo[frames:], source.spacing, strict=True)]
+        text += f"; halo of {times([round(r, 1) for r in reach])} {unit}"
+    return text + "."
