@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,8 +33,8 @@ KEY = "napari-blockbuster"
 class Pending:
     """Writes under way; ``result()`` waits for them."""
 
-    def __init__(self, futures: list[Any]) -> None:
-        self._futures = futures
+    def __init__(self, path: Path, futures: list[Any]) -> None:
+        self._path, self._futures = path, futures
 
     def result(self) -> None:
         """Wait until all is on disk.
@@ -45,7 +45,18 @@ class Pending:
             If something could not be written.
         """
         for future in self._futures:
-            future.result()
+            with _write_errors(self._path):
+                future.result()
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Whatever tensorstore raises, as an `OSError` that names the labels."""
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise OSError(f"labels could not be written to {path} ({first})") from error
 
 
 @dataclass(frozen=True)
@@ -156,7 +167,7 @@ class LabelsWriter:
             futures.append(
                 self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True)
             )
-        return Pending(futures)
+        return Pending(self.path, futures)
 
     def _tile_levels(self) -> list[int]:
         """Levels whose blocks are tiles: those that one pass over the tiles writes."""
@@ -186,10 +197,12 @@ class LabelsWriter:
         )
         values = self._array(number - 1)[region].read().result()[tuple(slice(None, None, s) for s in steps)]
         if values.any():
-            self._array(number)[box.slices].write(np.ascontiguousarray(values)).result()
+            writing = self._array(number)[box.slices].write(np.ascontiguousarray(values))
+            Pending(self.path, [writing]).result()
 
     def _array(self, number: int) -> ts.TensorStore:
-        return _handle(self.path / str(number), self.version, self.opening)
+        with _write_errors(self.path):
+            return _handle(self.path / str(number), self.version, self.opening)
 
     # ------------------------------------------------------------------ the end
     def finish(self, more: dict[str, Any]) -> None:
