@@ -1,7 +1,7 @@
 """The command line: ``napari-blockbuster segment | resume | merge | info | models | demo``.
 
-Exit codes: 0 done; 1 done, but tiles failed; 2 a mistake in the call, told in one line; 130 stopped by Ctrl-C;
-143 stopped by SIGTERM. A bug in the program shows its traceback.
+Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a mistake in the call, told in
+one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. A bug in the program shows its traceback.
 
 The engine is imported inside the commands, so that ``--help`` costs nothing.
 """
@@ -187,8 +187,12 @@ def info(
     level: int = 0,
     axes: str | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
+    check: bool = False,
+    repair: bool = False,
 ) -> int:
     """Tell what is known of a job (settings, tiles, disk, merge) or of an image (axes, chunks, suggested tile).
+
+    With --check the exit code is 1 if a staged tile is damaged.
 
     Parameters
     ----------
@@ -206,11 +210,22 @@ def info(
         For an image: names of the axes where it does not say, as tczyx.
     json_
         Print JSON.
+    check
+        For a job: prove that every staged tile has its labels, bands, objects and count.
+    repair
+        With --check: un-stage the tiles that have not, so that resume makes them again.
     """
-    from .info import describe_image, describe_job, find_job
+    from .info import describe_check, describe_image, describe_job, find_job
 
     folder = find_job(path)
-    if folder is not None:
+    sound = True
+    if repair and not check:
+        raise UsageError("--repair goes with --check")
+    if check:
+        if folder is None:
+            raise UsageError(f"--check takes a job folder; {path} is none")
+        rows, sound = describe_check(folder, repair)
+    elif folder is not None:
         rows = describe_job(folder)
     else:
         rows = describe_image(path, _make_model(model, settings), channel=channel, level=level, axes=axes)
@@ -218,7 +233,7 @@ def info(
         print(json.dumps(dict(rows), indent=2))
     else:
         print_rows(rows)
-    return DONE
+    return DONE if sound else FAILED_TILES
 
 
 @app.command

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .job import Job
     from .models import Model
 
-__all__ = ["describe_image", "describe_job", "describe_model", "describe_models", "find_job"]
+__all__ = ["describe_check", "describe_image", "describe_job", "describe_model", "describe_models", "find_job"]
 
 Rows = list[tuple[str, str]]
 
@@ -60,6 +60,28 @@ def describe_job(folder: Path) -> Rows:
         ("created", job.spec.created),
     ]
     return rows
+
+
+def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
+    """What the checker says of a job, and whether all is well now."""
+    from .console import command
+    from .job import Job
+
+    job = Job.open(folder)
+    report = job.check(repair=repair)
+    rows = [("job", str(folder)), ("checked", f"{report.n_staged} staged tiles of {job.n_tiles}")]
+    rows += [("array", text) for text in report.layout]
+    rows += [(f"tile {index}", text) for index, text in report.damaged.items()]
+    rows += [(f"tile {index}", "no such tile in the grid") for index in report.strangers]
+    if report.evidence:
+        rows.append(("evidence", f"{len(report.evidence)} damaged; made again from the bands before the next merge"))
+    if report.sound:
+        return [*rows, ("result", "sound: every marker has its labels, bands, objects and count")], True
+    if not repair:
+        mend = command(["info", "--check", "--repair", str(folder)])
+        return [*rows, ("result", f"damaged; repair with: {mend}")], False
+    again = f"; segment them with: {command(['resume', str(folder)])}" if report.damaged else ""
+    return [*rows, ("result", f"repaired: {len(report.damaged)} tiles un-staged{again}")], True
 
 
 def _tile_rows(job: Job) -> Rows:

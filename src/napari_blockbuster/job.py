@@ -25,13 +25,15 @@ from .records import TileFailure
 from .repair import complete_evidence, damage_named
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
-from .suggest import suggest_tiles
+from .suggest import suggest_grid
 from .tiling import TileGrid
 from .trouble import StoreError, writing_to
 from .work import StageWork
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from .check import CheckReport
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
 
@@ -113,7 +115,7 @@ class Job:
         target = outputs.default_output(source) if output is None else Path(output).absolute()
         folder = outputs.job_folder(target)
         preflight.check_output(target, source, overwrite)
-        grid = _make_grid(source, asked, tile_shape, halo, band_depth)
+        grid = suggest_grid(source, asked, tile_shape, halo, band_depth)
         spec = JobSpec(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             output=str(target),
@@ -263,6 +265,17 @@ class Job:
         folders.check_unchanged(self.spec, self.source)
         return self.source, self.model
 
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Prove that every staged tile has all its files; see `napari_blockbuster.check.check_job`."""
+        from .check import check_job
+
+        return check_job(self, repair=repair)
+
+    def forget(self, tiles: set[int]) -> None:
+        """Drop what is kept in memory of tiles that were un-staged."""
+        self._labels.forget(tiles)
+        self._evidence = None
+
     # --------------------------------------------------------------- merging
     def labels_table(self) -> LabelTable:
         """The labels of the tiles staged so far: how many in each tile, and how large."""
@@ -375,21 +388,3 @@ class Job:
             if not keep_stage and len(self.staged()) == self.n_tiles:
                 self.store.delete()
         return result
-
-
-def _make_grid(
-    source: ImageSource,
-    model: Model,
-    tile_shape: int | Sequence[int] | None,
-    halo: int | Sequence[int] | None,
-    band_depth: int,
-) -> TileGrid:
-    tile, reach = suggest_tiles(source, model, tile_shape, halo)
-    frames = (1,) * source.separate_axes
-    return TileGrid(
-        source.shape,
-        frames + tile,
-        tuple(0 for _ in frames) + reach,
-        separate_axes=source.separate_axes,
-        band_depth=band_depth,
-    )

@@ -38,8 +38,8 @@ def complete_evidence(store: StageStore, staged: frozenset[int], client: Client 
     return table
 
 
-def drop_damaged_evidence(store: StageStore) -> list[int]:
-    """Delete evidence that cannot be read or names tiles and labels that there are not; returns the tiles that kept it.
+def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]:
+    """Delete (or keep) evidence that cannot be read or names tiles that there are not; returns the tiles that had it.
 
     It is not synchronised with the disk as it is written, so that a loss of power may cut it short: bands bring it
     back.
@@ -53,7 +53,8 @@ def drop_damaged_evidence(store: StageStore) -> list[int]:
         except ValueError:
             sound = False
         if not sound:
-            path.unlink()
+            if not keep:
+                path.unlink()
             dropped.append(index)
     return dropped
 

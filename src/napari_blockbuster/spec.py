@@ -17,6 +17,18 @@ from .tiling import TileGrid
 __all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions"]
 
 FORMAT = 1
+PACKAGES = (
+    "napari-blockbuster",
+    "numpy",
+    "scipy",
+    "dask",
+    "distributed",
+    "zarr",
+    "tensorstore",
+    "cellpose",
+    "torch",
+)
+"""Packages that a result may depend on."""
 
 
 class JobError(RuntimeError):
@@ -146,8 +158,7 @@ def _short(value: Any) -> str:
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on, those that are installed."""
     versions = {"python": platform.python_version()}
-    packages = ("napari-blockbuster", "numpy", "scipy", "dask", "distributed", "zarr", "tensorstore", "cellpose", "torch")
-    for package in packages:
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -182,7 +182,8 @@ class StageStore:
         """Forget tiles, so that they are segmented again.
 
         Evidence that names them goes first: left behind by a crash, it would be taken for that of the new labels.
-        What goes too much is compared again before the next merge.
+        What goes too much is compared again before the next merge. Chunks go last: a damaged one must not be in the
+        way of a new one.
         """
         for index in indices:
             for pair in self.grid.pairs(index):
@@ -190,6 +191,34 @@ class StageStore:
                     self.path("seams", tile, "npy").unlink(missing_ok=True)
             self.path("tiles", index).unlink(missing_ok=True)
             self.path("failed", index).unlink(missing_ok=True)
+            for path in self.chunk_files(self.grid[index]).values():
+                path.unlink(missing_ok=True)
+
+    def chunk_files(self, tile: Tile) -> dict[str, Path]:
+        """The files that hold a tile's voxels: ``"labels"``, and ``"axis/side"`` for each of its bands."""
+        place = Path("c", *map(str, tile.position))
+        files = {"labels": self.folder / "labels" / place}
+        for axis, side in self.band_keys:
+            if self.grid.band(tile, axis, side) is not None:
+                files[f"{axis}/{side}"] = self._band_path(axis, side) / place
+        return files
+
+    def array_folders(self) -> list[Path]:
+        """The folders of all arrays of the stage."""
+        return [self.folder / "labels", *(self._band_path(axis, side) for axis, side in self.band_keys)]
+
+    def open_arrays(self) -> None:
+        """Open every array, which shows whether the metadata are those of the grid.
+
+        Raises
+        ------
+        StoreError
+            Naming the first one that is not.
+        """
+        _handle.cache_clear()
+        _ = self.labels
+        for axis, side in self.band_keys:
+            self._band(axis, side)
 
 
 class StagingTile:

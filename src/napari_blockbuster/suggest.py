@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from .cluster import cpu_count, memory_limit_bytes
 from .images import ImageSource
 from .models.base import Model
+from .tiling import TileGrid
 
-__all__ = ["suggest_tiles"]
+__all__ = ["suggest_grid", "suggest_tiles"]
 
 TARGET_VOXELS = {1: 2**22, 2: 2048**2, 3: 256**3}
 """Voxels of a tile by number of spatial axes: large enough that a tile's fixed cost is nothing, small enough to watch."""
@@ -52,6 +53,25 @@ def suggest_tiles(
     else:
         tile = _from_chunks(shape, source.read_chunks[source.separate_axes :], reach)
     return tuple(min(t, n) for t, n in zip(tile, shape, strict=True)), reach
+
+
+def suggest_grid(
+    source: ImageSource,
+    model: Model,
+    tile_shape: int | Sequence[int] | None,
+    halo: int | Sequence[int] | None,
+    band_depth: int,
+) -> TileGrid:
+    """The grid of a run: `suggest_tiles` along the spatial axes, single planes along time."""
+    tile, reach = suggest_tiles(source, model, tile_shape, halo)
+    frames = (1,) * source.separate_axes
+    return TileGrid(
+        source.shape,
+        frames + tile,
+        tuple(0 for _ in frames) + reach,
+        separate_axes=source.separate_axes,
+        band_depth=band_depth,
+    )
 
 
 def _each(value: int | Sequence[int], ndim: int, what: str) -> tuple[int, ...]:

@@ -1,0 +1,70 @@
+"""A small image, a quick model and what a run of it must give: shared by the tests of faults, damage and refusals."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from napari_blockbuster import Job
+
+SHAPE, TILE, HALO = (22, 30, 26), (8, 12, 10), 3
+N_TILES = 27
+OPTIONS: dict = {"tile_shape": TILE, "halo": HALO}
+
+
+def write_image(path: Path) -> Path:
+    """Bright blobs of a few voxels that cross tiles, ragged at every far edge."""
+    from scipy import ndimage
+
+    field = ndimage.gaussian_filter(np.random.default_rng(11).standard_normal(SHAPE), 1.5)
+    zarr.create_array(str(path), data=((field > 0.02) * 200).astype(np.uint8), chunks=(8, 8, 8))
+    return path
+
+
+class Counting:
+    """Connected components; every call leaves a file, so that counts hold across processes and kills."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = Path(log)
+        self.log.mkdir(exist_ok=True)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        from scipy import ndimage
+
+        (self.log / uuid.uuid4().hex).touch()
+        return ndimage.label(pixels > 100)[0]
+
+    @property
+    def calls(self) -> int:
+        return len(list(self.log.iterdir()))
+
+
+def components(pixels: np.ndarray) -> np.ndarray:
+    """The same without the count."""
+    from scipy import ndimage
+
+    return ndimage.label(pixels > 100)[0]
+
+
+def chunks_of(output: Path) -> dict[str, bytes]:
+    """The voxels of a result, file by file."""
+    return {str(p.relative_to(output)): p.read_bytes() for p in sorted(output.rglob("c/**/*")) if p.is_file()}
+
+
+def staged_bytes(job: Job, tiles: Iterable[int] | None = None) -> dict[str, bytes]:
+    """Labels, bands and objects of staged tiles, file by file."""
+    found = {}
+    for index in sorted(job.staged() if tiles is None else tiles):
+        files = {**job.store.chunk_files(job.grid[index]), "objects": job.store.path("objects", index, "npy")}
+        found |= {f"{index}/{name}": path.read_bytes() for name, path in files.items()}
+    return found
+
+
+def finish(job: Job, client: object = None, **options: object) -> Path:
+    """Stage what is missing, merge, write; returns the output."""
+    list(job.stage(client))
+    return job.write(job.merge("touch", client=client), client, **options).path
