@@ -142,6 +142,27 @@ def test_halos_decode_each_page_of_a_tiff_about_once(
     assert len(decoded) < 1.25 * SIDE * 4
 
 
+@pytest.mark.parametrize("byteorder", "<>")
+def test_a_corner_of_a_large_uncompressed_page_is_read_alone(tmp_path: Path, byteorder: str) -> None:
+    """Pages of 18 MB, as from a slide scanner: a small box brings neither one page into memory nor the file."""
+    pages = np.arange(2 * 3000 * 3000, dtype=np.uint32).reshape(2, 3000, 3000).astype(np.uint16)
+    options = {"photometric": "minisblack", "byteorder": byteorder, "rowsperstrip": 3000}
+    tifffile.imwrite(tmp_path / "i.tif", pages, **options)
+    source = pickle.loads(pickle.dumps(open_image(tmp_path / "i.tif")))
+    box = Box((1, 2900, 1000), (2, 3000, 1100))
+    source.read(box)
+    tracemalloc.start()
+    pixels = source.read(box)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(pixels, pages[box.slices])
+    assert pixels.dtype == np.uint16
+    assert peak < 500_000
+    whole = source.read(Box((0, 0, 0), pages.shape))
+    np.testing.assert_array_equal(whole, pages)
+    assert whole.flags.writeable
+
+
 def test_without_room_every_read_goes_to_the_disk(tmp_path: Path, cache_of: Any) -> None:
     """What shows that the tests above measure the cache, and that its limit is heeded."""
     cache_of(1)

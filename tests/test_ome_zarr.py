@@ -267,3 +267,17 @@ def test_labels_that_cannot_be_written_say_so(tmp_path: Path) -> None:
         (writer.path / "0").write_text("in the way")
         with pytest.raises(OSError, match=rf"labels could not be written to .*{writer.path.name} \("):
             writer.write_tile(grid[1], noise((32, 32))).result()
+
+
+def test_labels_that_are_not_there(tmp_path: Path) -> None:
+    make_writer(tmp_path / "o.zarr", TileGrid((10, 10), 10))
+    with pytest.raises(ValueError, match=r"there is no level 3 in the labels .*o\.zarr; its levels are 0 to 0"):
+        open_labels(tmp_path / "o.zarr", 3)
+    zarr.create_group(str(tmp_path / "g.zarr"))
+    (tmp_path / "empty").mkdir()
+    for name in ("g.zarr", "empty"):
+        for read in (open_labels, labels_info):
+            with pytest.raises(ValueError, match=f"{name} is not a label image: it has no OME-Zarr"):
+                read(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"there are no labels at .*missing"):
+        open_labels(tmp_path / "missing")

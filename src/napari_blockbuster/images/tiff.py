@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from .chunks import CachedReader
 from .stored import new_opening
 
 __all__ = ["TiffSource", "describe_tiff"]
+
+LARGE = 2**22
+"""Bytes of a page or strip above which a box is read without the rest of it, where nothing is compressed."""
 
 
 class TiffSource(ImageSource):
@@ -56,7 +60,21 @@ class _Opened:
     shape: tuple[int, ...]
     dtype: Any
     chunks: tuple[int, ...]
-    reader: CachedReader
+    reader: CachedReader | _Contiguous
+
+
+@dataclass(frozen=True)
+class _Contiguous:
+    """Pixels that lie in the file as they lie in memory: nothing is decoded, no page is read for one of its corners."""
+
+    path: str
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+
+    def __getitem__(self, index: tuple[slice | int, ...]) -> np.ndarray:
+        # Mapped anew for each box: what stays mapped counts as memory of this process.
+        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[index])
 
 
 # tifffile's handle has one file position.
@@ -69,14 +87,19 @@ def _open(path: str, level: int, opening: str) -> _Opened:
     import zarr
 
     try:
-        series = tifffile.TiffFile(path).series[0].levels[level]
+        file = tifffile.TiffFile(path)
+        series = file.series[0].levels[level]
         _check_codec(tifffile, series.keyframe.compression, path)
         array = zarr.open_array(series.aszarr(), mode="r")
+        reader: CachedReader | _Contiguous = CachedReader(array, array.chunks)
+        if math.prod(array.chunks) * array.dtype.itemsize > LARGE and series.dataoffset is not None:
+            dtype = np.dtype(file.byteorder + series.dtype.char)
+            reader = _Contiguous(path, dtype, series.dataoffset, tuple(series.shape))
     except ImageReadError:
         raise
     except Exception as error:
         raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
-    return _Opened(array.shape, array.dtype, array.chunks, CachedReader(array, array.chunks))
+    return _Opened(array.shape, array.dtype, array.chunks, reader)
 
 
 def _check_codec(tifffile: Any, compression: int, path: str) -> None:
