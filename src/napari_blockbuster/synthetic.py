@@ -94,7 +94,7 @@ class SyntheticNuclei:
 
 def _profile(distance: np.ndarray, height: Any) -> np.ndarray:
     """Brightness at a squared distance from the centre: flat inside, falling off within a tenth of the radius."""
-    return np.asarray(height / (1 + np.exp((distance - 1) * 10)), np.float32)
+    return np.asarray(height / (1 + np.exp(np.minimum((distance - 1) * 10, 80))), np.float32)
 
 
 def _hashes(cells: np.ndarray, count: int) -> np.ndarray:

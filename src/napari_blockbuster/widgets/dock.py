@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QMenu,
     QMessageBox,
+    QPushButton,
     QScrollArea,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -90,10 +90,8 @@ class SegmentWidget(QWidget):
         row = QHBoxLayout(holder)
         row.setContentsMargins(4, 0, 4, 4)
         row.addWidget(button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self._ask_job))
-        copy = QToolButton()
-        copy.setText("Copy as script")
+        copy = QPushButton("Copy as script")
         copy.setToolTip("Copy what repeats this run without a viewer, on any machine.")
-        copy.setPopupMode(QToolButton.InstantPopup)
         menu = QMenu(copy)
         menu.addAction("Python", lambda: self.copy_script("python"))
         menu.addAction("Command line", lambda: self.copy_script("command"))
@@ -205,7 +203,7 @@ class SegmentWidget(QWidget):
         """Say at once, beside the field, what would be refused later."""
         text = self.running.output.text().strip()
         problem = ""
-        if self.image.source is not None and not self.control.is_busy and self.control.state == "idle":
+        if self.image.source is not None and not self.control.is_busy and self.control.state in ("idle", "written"):
             if not text:
                 problem = "Say where the labels go."
             elif Path(text).exists():
@@ -350,6 +348,8 @@ class SegmentWidget(QWidget):
     def _written(self, result: Result) -> None:
         gaps = f"; {len(result.missing_tiles)} tiles are missing" if result.missing_tiles else ""
         show_info(f"{result.n_objects:,} objects written to {result.path}{gaps}")
+        # What is written stays: another run goes beside it.
+        self.running.output.setText(str(_free(result.path)))
 
     def _fly_to_tile(self, index: int) -> None:
         if self.control.view is not None:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, get_origin
 
-from magicgui.widgets import LineEdit, SpinBox, Widget, create_widget
+from magicgui.widgets import LineEdit, Widget, create_widget
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from ..models import Model, get_model, model_class
 
@@ -89,7 +89,7 @@ class AxesForm(QWidget):
     def __init__(self, name: str, tip: str, least: int, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._name, self._tip, self._least = name, tip, least
-        self.spins: dict[str, SpinBox] = {}
+        self.spins: dict[str, QSpinBox] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
 
@@ -103,27 +103,33 @@ class AxesForm(QWidget):
                 item.widget().deleteLater()
         self.spins = {}
         for axis in axes:
-            spin = SpinBox(min=self._least, max=10**7, step=16, name=f"{self._name}-{axis}")
-            spin.tooltip = f"{self._tip} Along {axis}, in voxels."
-            spin.native.setPrefix(f"{axis} ")
-            spin.native.setAccessibleName(f"{self._name} along {axis}")
+            spin = QSpinBox()
+            spin.setRange(self._least, 10**7)
+            spin.setSingleStep(16)
+            # Three numbers in a narrow dock: arrow keys and the wheel step, buttons would hide the digits.
+            spin.setButtonSymbols(QSpinBox.NoButtons)
+            spin.setPrefix(f"{axis} ")
+            spin.setObjectName(f"{self._name}-{axis}")
+            spin.setAccessibleName(f"{self._name} along {axis}")
+            spin.setToolTip(f"{self._tip} Along {axis}, in voxels.")
             # A value that is being typed is not one yet.
-            spin.native.setKeyboardTracking(False)
-            spin.changed.connect(lambda *_: self.changed.emit())
+            spin.setKeyboardTracking(False)
+            spin.valueChanged.connect(lambda *_: self.changed.emit())
             self.spins[axis] = spin
-            self._row.addWidget(spin.native, 1)
+            self._row.addWidget(spin, 1)
 
     @property
     def values(self) -> tuple[int, ...]:
-        return tuple(int(spin.value) for spin in self.spins.values())
+        return tuple(spin.value() for spin in self.spins.values())
 
     def set_values(self, values: Sequence[int]) -> None:
         """Set all numbers; `changed` is emitted once, if they are others than before."""
         if tuple(values) == self.values:
             return
         for spin, value in zip(self.spins.values(), values, strict=True):
-            with spin.changed.blocked():
-                spin.value = int(value)
+            spin.blockSignals(True)
+            spin.setValue(int(value))
+            spin.blockSignals(False)
         self.changed.emit()
 
 

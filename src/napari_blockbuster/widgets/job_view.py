@@ -61,7 +61,7 @@ class JobView(QObject):
         viewer.add_layer(self.labels)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.current_step.connect(self._on_moved)
-        viewer.camera.events.connect(self._on_moved)
+        viewer.scene.camera.events.connect(self._on_moved)
         self._moved = QTimer(self)
         self._moved.setSingleShot(True)
         self._moved.setInterval(50)
@@ -217,10 +217,10 @@ class JobView(QObject):
         dims = self.viewer.dims
         for axis, value in enumerate(place):
             dims.set_point(axis + dims.ndim - len(place), value)
-        centre = list(self.viewer.camera.center)
+        centre = list(self.viewer.scene.camera.center)
         shown = [place[axis - (dims.ndim - len(place))] for axis in dims.displayed]
         centre[-len(shown) :] = shown
-        self.viewer.camera.center = tuple(centre)
+        self.viewer.scene.camera.center = tuple(centre)
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close(self, keep: bool = False) -> None:
@@ -229,7 +229,7 @@ class JobView(QObject):
         self._moved.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.dims.events.current_step.disconnect(self._on_moved)
-        self.viewer.camera.events.disconnect(self._on_moved)
+        self.viewer.scene.camera.events.disconnect(self._on_moved)
         if not keep:
             for layer in (self.seams, self.failed, self.labels, self.tiles):
                 self._drop(layer)

@@ -191,8 +191,7 @@ def tile_map_layer(grid: TileGrid, place: dict[str, Any]) -> Labels:
         translate=place["translate"] + place["scale"] * (tile - 1) / 2,
         units=place["units"],
         features={"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)},
-        opacity=0.6,
-        visible=False,
+        opacity=0.5,
     )
 
 
@@ -256,7 +255,7 @@ def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[s
         face_color="#d55e00",
         border_color="white",
         features={"tile": list(failures), "reason": [f"{f.error}: {f.message}" for f in failures.values()]},
-        out_of_slice_display=True,
+        projection_mode="rescale_linear",
         **place,
     )
 
@@ -285,11 +284,11 @@ def show_seams(merged: Merge, place: dict[str, Any], doubt: float = 0.15, most: 
             "high_id": seams["high_id"][order],
             "doubtful": doubtful[order],
         },
-        size=np.clip(extent * 2, 6, 40),
+        size=np.clip(extent * 2, 10, 40),
         face_color="transparent",
         border_color=[colours[d] for d in decision],
-        border_width=0.15,
-        out_of_slice_display=True,
+        border_width=0.2,
+        projection_mode="rescale_linear",
         **place,
     )
 

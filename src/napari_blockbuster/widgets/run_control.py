@@ -246,6 +246,8 @@ class RunControl(QObject):
         self._after = "staged" if complete else "paused"
         if self.view is not None:
             self.view.show_failed(summary.failures)
+            # A map of one colour tells nothing any more, and tints the labels.
+            self.view.tiles.visible = not complete or bool(summary.failures)
         self._advance(summary.n_staged, self.job.n_tiles, len(summary.failures))
         self.status.emit(f"{'Staged' if complete else 'Paused at'} {summary.n_staged} of {self.job.n_tiles} tiles")
 

@@ -67,7 +67,7 @@ class TilesSection(Section):
         self._moved.setSingleShot(True)
         self._moved.setInterval(100)
         self._moved.timeout.connect(self.draw_outline)
-        viewer.camera.events.center.connect(self._on_moved)
+        viewer.scene.camera.events.center.connect(self._on_moved)
         viewer.dims.events.current_step.connect(self._on_moved)
 
     # ------------------------------------------------------------------------------------------------------ numbers
@@ -142,7 +142,7 @@ class TilesSection(Section):
         dims = self._viewer.dims
         place = np.array(dims.point, float)
         shown = list(dims.displayed)
-        place[shown] = np.asarray(self._viewer.camera.center)[-len(shown) :]
+        place[shown] = np.asarray(self._viewer.scene.camera.center)[-len(shown) :]
         return self.tile_at(place)
 
     def tile_at(self, world: Any) -> int:

@@ -1,0 +1,83 @@
+"""A real viewer, and a dock in it that is driven as a user would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from scipy import ndimage
+
+pytest.importorskip("napari")
+# Setting a layer from a thread is a fault that shows up as a crash at random; like this it shows up as an error.
+os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Whatever a test does, no cluster outlives its viewer."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    _, alive = psutil.wait_procs(left, timeout=20)
+    assert not alive, f"processes left behind: {[' '.join(p.cmdline())[:200] for p in alive]}"
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """A 2D image of bright blobs: uint16, (200, 260)."""
+    rng = np.random.default_rng(3)
+    field = ndimage.gaussian_filter(rng.standard_normal((200, 260)), 4)
+    field = (field - field.min()) / np.ptp(field)
+    return (field**3 * 4000 + rng.random(field.shape) * 20).astype(np.uint16)
+
+
+@pytest.fixture
+def until(qtbot: Any) -> Callable[[Callable[[], bool]], None]:
+    """Let the viewer work until something holds."""
+
+    def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
+        qtbot.waitUntil(lambda: bool(holds()), timeout=int(seconds * 1000))
+
+    return wait
+
+
+@pytest.fixture
+def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, Any]]:
+    """Open a viewer with the plugin's dock, from the menu's command."""
+
+    def make(image: np.ndarray | None = None, **options: Any) -> tuple[Any, Any]:
+        from napari_blockbuster.widgets.commands import show_segment_widget
+
+        viewer = make_napari_viewer()
+        if image is not None:
+            viewer.add_image(image, **options)
+        widget = show_segment_widget(viewer)
+        if image is not None:
+            until(lambda: widget.image.source is not None)
+        widget.running.workers.setValue(2)
+        return viewer, widget
+
+    return make
+
+
+@pytest.fixture
+def write_function(tmp_path: Path) -> Callable[[str], str]:
+    """Write a Python file with a function ``f(tile)``, and return its address for the form."""
+
+    def write(body: str) -> str:
+        path = tmp_path / "own.py"
+        indented = body.replace("\n", "\n    ")
+        path.write_text(f"import os, time\nimport numpy as np\nfrom scipy import ndimage\n\ndef f(tile):\n    {indented}\n")
+        return f"{path}:f"
+
+    return write
