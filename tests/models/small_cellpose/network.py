@@ -13,7 +13,8 @@ import_cellpose()
 
 from cellpose.vit import BaseModel  # noqa: E402
 
-WIDTHS = (16, 32, 48, 64)
+WIDTHS = (20, 28, 40, 48)
+"""Channels at a half, a quarter, an eighth and a sixteenth of the resolution."""
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -37,13 +38,14 @@ class SmallNetwork(BaseModel):
         super().__init__(dtype=dtype)
         # Cellpose takes weights without this entry for those of version 3.
         self.W2 = nn.Parameter(torch.zeros(1), requires_grad=False)
-        self.down = nn.ModuleList(block(a, b) for a, b in zip((1, *WIDTHS), WIDTHS, strict=False))
+        self.down = nn.ModuleList(block(a, b) for a, b in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False))
         self.up = nn.ModuleList(block(a + b, b) for a, b in zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
-        self.out = nn.Conv2d(WIDTHS[0], 3, 1)
+        self.stem = nn.Conv2d(1, WIDTHS[0], 4, stride=2, padding=1)
+        self.out = nn.ConvTranspose2d(WIDTHS[0], 3, 4, stride=2, padding=1)
 
     def forward(self, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """Flows along y and x and the logit of the cell probability, of the first channel."""
-        x, kept = images[:, :1], []
+        x, kept = self.stem(images[:, :1]), []
         for i, down in enumerate(self.down):
             x = down(nn.functional.max_pool2d(x, 2) if i else x)
             kept.append(x)
