@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -81,18 +82,15 @@ def test_damaged_metadata(tmp_path: Path) -> None:
     refuse(r"j\.zarr/0 cannot be opened as a zarr array", path, ImageReadError)
 
 
-def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
-    """LZW, as many microscopes write: refused when the image is opened, not at its first tile."""
-    try:
-        tifffile.TIFF.DECOMPRESSORS[5]
-    except KeyError:
-        pass
-    else:
+@pytest.mark.parametrize(("tag", "code", "name"), [("Compression", 5, "LZW"), ("Predictor", 3, "FLOATINGPOINT")])
+def test_a_codec_that_is_not_installed(tmp_path: Path, tag: str, code: int, name: str) -> None:
+    """As many microscopes use: refused when the image is opened, not at its first tile."""
+    if importlib.util.find_spec("imagecodecs"):
         pytest.skip("imagecodecs is installed")
-    tifffile.imwrite(tmp_path / "i.tif", PLANE)
+    tifffile.imwrite(tmp_path / "i.tif", PLANE, compression="zlib", predictor=True)
     with tifffile.TiffFile(tmp_path / "i.tif", mode="r+b") as file:
-        file.pages[0].tags["Compression"].overwrite(5)
-    refuse(r"i\.tif is compressed with LZW, .*: pip install imagecodecs", tmp_path / "i.tif", ImageReadError)
+        file.pages[0].tags[tag].overwrite(code)
+    refuse(rf"i\.tif is compressed with {name}, .*: pip install imagecodecs", tmp_path / "i.tif", ImageReadError)
 
 
 # ------------------------------------------------------------------------------------------------- channels and levels

@@ -89,7 +89,8 @@ def _open(path: str, level: int, opening: str) -> _Opened:
     try:
         file = tifffile.TiffFile(path)
         series = file.series[0].levels[level]
-        _check_codec(tifffile, series.keyframe.compression, path)
+        _check_codec(tifffile.TIFF.DECOMPRESSORS, series.keyframe.compression, path)
+        _check_codec(tifffile.TIFF.UNPREDICTORS, series.keyframe.predictor, path)
         array = zarr.open_array(series.aszarr(), mode="r")
         reader: CachedReader | _Contiguous = CachedReader(array, array.chunks)
         if math.prod(array.chunks) * array.dtype.itemsize > LARGE and series.dataoffset is not None:
@@ -102,12 +103,12 @@ def _open(path: str, level: int, opening: str) -> _Opened:
     return _Opened(array.shape, array.dtype, array.chunks, reader)
 
 
-def _check_codec(tifffile: Any, compression: int, path: str) -> None:
+def _check_codec(known: Any, code: int, path: str) -> None:
     # tifffile would say so at the first pixel: after the job was made.
     try:
-        tifffile.TIFF.DECOMPRESSORS[compression]
+        known[code]
     except KeyError:
-        name = getattr(compression, "name", compression)
+        name = getattr(code, "name", code)
         raise ImageReadError(
             f"{path} is compressed with {name}, which needs the package imagecodecs: pip install imagecodecs"
         ) from None
