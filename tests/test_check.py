@@ -1,4 +1,4 @@
-"""The checker finds every kind of damage, names the tile, un-stages it, and what is resumed is bit for bit what it was."""
+"""The checker finds every kind of damage, names the tile and un-stages it; resumed, it is bit for bit what it was."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 
+from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 from napari_blockbuster import Job
 from napari_blockbuster.check import check_job
 from napari_blockbuster.lock import JobLockedError

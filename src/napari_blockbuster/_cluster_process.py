@@ -43,13 +43,15 @@ def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
 
 
 def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
-    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another. Its libraries read
-    # these when they load, so they are set before a worker is spawned.
+    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another. Its
+    # libraries read these when they load, so they are set before a worker is spawned.
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(plan["threads"])),
         # Memory is bounded by the window of tiles in flight; spilling a tile to disk would only hide a leak.
         "distributed.worker.memory.spill": False,
+        # A tile that killed two workers is tried once more, alone, by the driver; four deaths tell no more than two.
+        "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.memory.target": False,
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 from .job import Job
 from .models import Model
 from .output import Result
+from .preflight import check_time_limit
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def segment(
     keep_stage: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    tile_timeout: float | None = None,
     ome_zarr_version: str = "0.5",
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
@@ -77,6 +79,8 @@ def segment(
         Replace an existing output.
     progress : bool, default True
         Show a progress bar.
+    tile_timeout : float, optional
+        Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}
 
     Returns
@@ -99,6 +103,7 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
+    check_time_limit(tile_timeout, client)
     if client is not None:
         from .cluster import check_client
 
@@ -115,7 +120,7 @@ def segment(
         overwrite=overwrite,
     )
     with Progress(enabled=progress) as bar:
-        bar.follow(job.stage(client))
+        bar.follow(job.stage(client, tile_timeout=tile_timeout))
         merged = job.merge(merge, min_iou, connectivity, sequential_labels=sequential_labels, client=client)
         return job.write(
             merged,

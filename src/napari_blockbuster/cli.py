@@ -118,6 +118,7 @@ def resume(
     *,
     crew: Crew = CREW,
     decision: Decision = DECISION,
+    retry_failed: bool = False,
     keep_stage: bool = False,
     writing: Writing = WRITING,
 ) -> int:
@@ -127,6 +128,8 @@ def resume(
     ----------
     job
         The job folder, or the output that it stands beside.
+    retry_failed
+        Complete a result that was written with failed tiles: it is replaced, if it is the one that this job wrote.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
     """
@@ -134,13 +137,13 @@ def resume(
     from .job import Job
 
     opened = Job.open(job)
-    if not (opened.store.folder / "labels").exists():
-        if not Path(opened.spec.output).exists():
-            raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
+    if opened.is_complete() and not writing.overwrite:
         print(f"nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
-    check_free(opened, writing)
-    return report(run_job(opened, plan), writing.quiet)
+    if not (opened.store.folder / "labels").exists():
+        raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
+    check_free(opened, writing, opened.wrote_output() and retry_failed)
+    return report(run_job(opened, plan, replace_own=retry_failed), writing.quiet)
 
 
 @app.command

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+from .terminal import command, options, print_rows
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -69,11 +68,14 @@ class Crew:
         One worker per GPU.
     scheduler
         Address of a dask cluster that runs already, as tcp://host:8786.
+    tile_timeout
+        Seconds after which a tile counts as hanging; its process is ended, and it is tried once more. Needs processes.
     """
 
     workers: int | None = None
     gpu: bool = False
     scheduler: str | None = None
+    tile_timeout: float | None = None
 
     def check(self) -> None:
         """Refuse options that contradict each other."""
@@ -83,6 +85,10 @@ class Crew:
             raise UsageError(f"--workers is {self.workers}; give a number of processes, or 0 for this process alone")
         if self.gpu and self.workers == 0:
             raise UsageError("--workers 0 runs in this process; leave it out to run one worker per GPU")
+        if self.tile_timeout is not None and not self.tile_timeout > 0:
+            raise UsageError(f"--tile-timeout is {self.tile_timeout:g}; it is in seconds, above 0")
+        if self.tile_timeout is not None and self.workers == 0:
+            raise UsageError("--tile-timeout needs processes: one that hangs is ended; give --workers 1 or more")
 
     @contextlib.contextmanager
     def at_work(self, n_tiles: int) -> Iterator[Client | None]:
@@ -119,11 +125,13 @@ class Crew:
         from .cluster import cpu_count
 
         wanted = min(cpu_count(), n_tiles)
-        return wanted if wanted > 1 else 0
+        return wanted if wanted > 1 or (wanted == 1 and self.tile_timeout is not None) else 0
 
     def options(self) -> list[str]:
         """As typed on the command line."""
-        return _options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler)
+        return options(
+            workers=self.workers, gpu=self.gpu, scheduler=self.scheduler, tile_timeout=self.tile_timeout
+        )
 
 
 def _knock(address: str) -> None:
@@ -173,7 +181,7 @@ class Decision:
         """As typed on the command line."""
         rule = None if self.rule == "overlap" else self.rule
         connectivity = None if self.connectivity == 1 else self.connectivity
-        return _options(merge=rule, min_iou=self.min_iou, connectivity=connectivity)
+        return options(merge=rule, min_iou=self.min_iou, connectivity=connectivity)
 
 
 @Parameter(name="*")
@@ -198,7 +206,7 @@ class Writing:
     def options(self) -> list[str]:
         """As typed on the command line."""
         version = None if self.ome_zarr == "0.5" else self.ome_zarr
-        return _options(overwrite=self.overwrite, ome_zarr=version, quiet=self.quiet)
+        return options(overwrite=self.overwrite, ome_zarr=version, quiet=self.quiet)
 
 
 @dataclass(frozen=True)
@@ -264,8 +272,8 @@ class Plan:
         return f"{len(job.staged())} of {job.n_tiles} tiles are kept; go on with: {again}"
 
 
-def run_job(job: Job, plan: Plan) -> Outcome:
-    """Stage what is missing, merge, write.
+def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
+    """Stage what is missing, merge, write; `replace_own`: in place of the result that this job wrote before.
 
     Raises
     ------
@@ -280,14 +288,19 @@ def run_job(job: Job, plan: Plan) -> Outcome:
         with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
             watch.lap("workers" if client is not None else "")
             if plan.stage:
-                bar.follow(job.stage(client, heartbeat=1.0))
+                # Without a client nothing is left to stage: nothing can hang.
+                limit = plan.crew.tile_timeout if client is not None else None
+                bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=limit))
                 watch.lap("tiles")
-            return _finish(job, client, plan, bar, watch)
+            overwrite = plan.writing.overwrite or (replace_own and job.wrote_output())
+            return _finish(job, client, plan, bar, watch, overwrite)
     except KeyboardInterrupt:
         raise Interrupted(plan.advice(job)) from None
 
 
-def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch) -> Outcome:
+def _finish(
+    job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch, overwrite: bool
+) -> Outcome:
     decision, writing = plan.decision, plan.writing
     merged = job.merge(decision.rule, decision.min_iou, decision.connectivity, client=client)
     watch.lap("merge")
@@ -297,7 +310,7 @@ def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _
     result = job.write(
         merged,
         client,
-        overwrite=writing.overwrite,
+        overwrite=overwrite,
         keep_stage=plan.keep_stage,
         ome_zarr_version=writing.ome_zarr,
         progress=bar.advance_to("writing"),
@@ -324,46 +337,7 @@ class _Watch:
         self.seconds["total"] = time.perf_counter() - self._began
 
 
-# --------------------------------------------------------------------------------------------------------------- words
-def command(words: list[str]) -> str:
-    """A command line of this program, quoted for a shell."""
-    return shlex.join(["napari-blockbuster", *words])
-
-
-def _options(**values: Any) -> list[str]:
-    words: list[str] = []
-    for name, value in values.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, str(value)]
-    return words
-
-
-def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
-    """Aligned names and values on standard output; wrapped on a terminal, one row a line for grep."""
-    width = max((len(name) for name, _ in rows), default=0) + 2
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    if heading:
-        print(heading)
-    for name, text in rows:
-        row = f"{name:<{width}}{text}".rstrip()
-        if columns > width + 30:
-            # Paths stay whole: they are there to be copied.
-            indent = " " * width
-            row = textwrap.fill(
-                row,
-                columns,
-                subsequent_indent=indent,
-                break_long_words=False,
-                break_on_hyphens=False,
-                drop_whitespace=True,
-                replace_whitespace=False,
-            )
-        print(row)
-
-
+# -------------------------------------------------------------------------------------------------------------- the end
 def report(outcome: Outcome, quiet: bool = False) -> int:
     """Print the numbers of a run, and the first failures where no progress told them; returns the exit code."""
     print_rows(outcome.rows())
@@ -372,14 +346,17 @@ def report(outcome: Outcome, quiet: bool = False) -> int:
         first = failure.message.strip().partition("\n")[0]
         print(f"tile {index} failed: {failure.error}: {first}", file=sys.stderr)
     if outcome.exit_code:
-        again = ["resume", str(outcome.job.folder), *(["--overwrite"] if outcome.result is not None else [])]
+        again = ["resume", str(outcome.job.folder), *(["--retry-failed"] if outcome.result is not None else [])]
         missing = len(outcome.result.missing_tiles) if outcome.result is not None else outcome.job.n_tiles
         print(f"{missing} of {outcome.job.n_tiles} tiles failed; try again with: {command(again)}", file=sys.stderr)
     return outcome.exit_code
 
 
-def check_free(job: Job, writing: Writing) -> None:
-    """Refuse to go on where the end could not be written."""
+def check_free(job: Job, writing: Writing, replace_own: bool = False) -> None:
+    """Refuse to go on where the end could not be written; the job's own result may be replaced if that is asked for."""
+    from .folder import restore_old, wrote
+
     target = Path(job.spec.output)
-    if target.exists() and not writing.overwrite:
+    restore_old(target)
+    if target.exists() and not (writing.overwrite or replace_own or wrote(job.folder, target)):
         raise FileExistsError(f"the output {target} exists already; --overwrite replaces it when the run is done")

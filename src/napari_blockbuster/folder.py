@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from .tiling import TileGrid
 from .trouble import writing_to
 
 __all__ = ["PLACING", "RESULT", "at_home", "check_unchanged", "known_job", "make", "mark_placing", "reopen_source",
-"restore_old", "with_function", "wrote"]
+"restore_old",
+    "sweep", "with_function", "wrote"]
 
 RESULT = "result.json"
 """What the last result was made of, and its mark."""
@@ -70,11 +72,20 @@ def make(folder: Path, spec: JobSpec) -> None:
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with holding(folder / "lock.json", "create"):
-        for leftover in (folder / "stage", *folder.glob(".*.tmp"), *folder.glob(".*.deleted")):
-            discard(leftover)
+        discard(folder / "stage")
+        sweep(folder)
         lay_out(folder, spec.grid.grid())
         with writing_to(folder):
             write_atomically(folder / "job.json", spec.model_dump_json(indent=2).encode())
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half deleted or half written. Call it with the lock."""
+    for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.deleted")):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def lay_out(folder: Path, grid: TileGrid) -> None:
@@ -161,6 +172,15 @@ def wrote(folder: Path, target: Path, note: str = PLACING) -> bool:
         token = json.loads((folder / note).read_bytes())["result"]
         return bool(token) and token == _token_of(target)
     return False
+
+
+def missing_in_result(folder: Path) -> list[int]:
+    """Tiles that hold background in the last result."""
+    try:
+        tiles: list[int] = json.loads((folder / RESULT).read_bytes())["tiles"]["missing"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return tiles
 
 
 def _token_of(target: Path) -> str | None:

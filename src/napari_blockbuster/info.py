@@ -64,8 +64,8 @@ def describe_job(folder: Path) -> Rows:
 
 def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     """What the checker says of a job, and whether all is well now."""
-    from .console import command
     from .job import Job
+    from .terminal import command
 
     job = Job.open(folder)
     report = job.check(repair=repair)

@@ -65,6 +65,15 @@ class Job:
         self._evidence: tuple[frozenset[int], np.ndarray] | None = None
         self._labels = LabelTableCache(self.store)
 
+    # ------------------------------------------------------------- its result
+    def wrote_output(self) -> bool:
+        """Whether the labels at the job's output are the last ones that this job wrote, and not something else."""
+        return folders.wrote(self.folder, Path(self.spec.output), folders.RESULT)
+
+    def is_complete(self) -> bool:
+        """Whether the output is this job's own, with every tile in it."""
+        return self.wrote_output() and not folders.missing_in_result(self.folder)
+
     # ---------------------------------------------------------------- making
     @classmethod
     def create(

@@ -49,6 +49,7 @@ def write_output(
     if not np.array_equal(merged.labels_table.counts, counts):
         raise JobError("tiles were staged since this merge was made; call merge() again before write()")
     _clear_parts(target)
+    folders.sweep(job.folder)
     token = uuid.uuid4().hex
     # A name of its own: workers keep arrays open by their path, also those of a part that is gone.
     temporary = target.with_name(f".{target.name}.{token[:8]}.part")
@@ -60,10 +61,12 @@ def write_output(
             _write_all(job, merged, writer, client, np.flatnonzero(counts).tolist(), progress)
             writer.finish({"napari-blockbuster": provenance})
             _put_in_place(job, temporary, target, provenance)
-    except StoreError as error:
+    except BaseException as error:
         # What is half written is of no use, and on a full disk it is in the way.
         shutil.rmtree(temporary, ignore_errors=True)
-        raise error.keeping(f"all {len(job.staged())} staged tiles are kept") from error
+        if isinstance(error, StoreError):
+            raise error.keeping(f"all {len(job.staged())} staged tiles are kept") from error
+        raise
     failed = {i: failure.message for i, failure in job.failed().items()}
     missing = sorted(set(range(job.n_tiles)) - job.staged())
     return Result(target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance)
