@@ -178,7 +178,7 @@ def test_closing_the_viewer_stops_the_run_and_the_job_opens_again(
     assert 3 <= staged < 20
 
     viewer, widget = open_dock()
-    viewer.open(job.folder)
+    viewer.open(job.folder, plugin="napari-blockbuster")
     until(lambda: any(w is not None for w in [_dock_of(viewer).control.job]))
     widget = _dock_of(viewer)
     until(lambda: widget.control.state == "paused")
@@ -212,7 +212,7 @@ def test_what_is_wrong_is_said_beside_the_field(open_dock: Any, until: Any, pixe
     widget.tiles.set_values((64, 64), (16, 16))
     assert widget.preview.tile.isEnabled()
     widget.running.output.setText(str(tmp_path))
-    assert "exists already" in widget.running.problem.text()
+    assert "exists already" in widget.running.output_note.text()
     assert not widget.running.main.isEnabled()
     widget.model.settings.set_values({"threshold": "many"})
     assert "threshold" in widget.model.note.text()

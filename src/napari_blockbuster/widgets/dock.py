@@ -208,7 +208,7 @@ class SegmentWidget(QWidget):
                 problem = "Say where the labels go."
             elif Path(text).exists():
                 problem = f"{Path(text).name} exists already and stays as it is: choose another name."
-        self.running.problem.say(problem, problem=True)
+        self.running.output_note.say(problem, problem=True)
         ready = bool(not problem and self.preview.tile.isEnabled())
         self.running.main.setEnabled((ready or self.control.job is not None) and self.control.state not in ("pausing", "merging"))
 
@@ -266,6 +266,7 @@ class SegmentWidget(QWidget):
         elif control.state == "writing":
             control.stop_writing()
         elif control.state == "paused":
+            self.running.problem.say("")
             control.resume()
         else:
             self._start()
@@ -278,6 +279,7 @@ class SegmentWidget(QWidget):
         except ValueError as error:
             self.running.problem.say(str(error), problem=True)
             return
+        self.running.problem.say("")
         self.previews.clear()
         assert self.image.layer is not None
         self.control.start(plan, self.place(), f"{self.image.layer.name} labels")
@@ -429,6 +431,7 @@ class SegmentWidget(QWidget):
                 views if len(views) > 1 else views[0], multiscale=len(views) > 1, name=job.source.name, **place
             )
         frames = job.grid.separate_axes
+        self.tiles.set_image(job.source, place)
         self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
         return place
 

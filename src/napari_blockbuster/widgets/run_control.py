@@ -229,7 +229,7 @@ class RunControl(QObject):
 
     def _live_removed(self) -> None:
         if self.is_busy:
-            self.status.emit("The labels layer was removed; the run goes on. “Show layers” brings it back.")
+            self.status.emit("The labels layer was removed; the run goes on, and its merge brings them back.")
 
     def _advance(self, done: int, total: int, failed: int) -> None:
         rate = 0.0

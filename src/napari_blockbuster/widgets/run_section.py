@@ -79,6 +79,8 @@ class RunSection(Section):
         row.addWidget(button("…", "Choose where the labels go.", self._browse))
         self.row("labels in", holder, "The OME-Zarr of the merged labels. Nothing that exists is overwritten.")
         self.output.setAccessibleName("labels in")
+        self.output_note = Note()
+        self.form.addRow(self.output_note)
         self.workers = QSpinBox()
         self.workers.setRange(1, 1024)
         self.workers.setValue(max(1, cpu_count() - 1) if cpu_count() > 2 else cpu_count())
