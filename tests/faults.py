@@ -1,24 +1,30 @@
 """Real runs that are killed: at the n-th thing that they do to the file system, or at a random moment.
 
-A driver is the command line in a process of its own, forked from a server that has imported everything, so that a run of
-eight tiles takes half a second. Python's audit events name each file operation just before it happens: killing at
-the n-th of them reaches every step there is, between any two of them, and the same one again for the same number.
+A driver is the command line in a process of its own, forked from a server that has imported everything, so that a
+run of eight tiles takes half a second. Python's audit events name each file operation just before it happens:
+killing at the n-th of them reaches every step there is, between any two of them, and the same one again for the same
+number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import zarr
+
 from jobs import chunks_of, write_image
 
 TILE, HALO = (11, 15, 13), 3
@@ -90,9 +96,19 @@ def fork_server() -> ForkServerContext:
     """The context whose processes start with everything imported."""
     context = multiprocessing.get_context("forkserver")
     # No thread may run in the server: these import without starting one.
-    modules = ["faults", "napari_blockbuster.cli", "napari_blockbuster.job", "napari_blockbuster.progress"]
-    context.set_forkserver_preload([*modules, "scipy.ndimage", "tensorstore", "dask.array"])
+    own = [f"napari_blockbuster.{name}" for name in ("cli", "job", "progress", "suggest", "models.function", "check")]
+    others = ["distributed", "dask.array", "fastremap", "numcodecs", "rich.progress", "tensorstore", "zarr.codecs"]
+    context.set_forkserver_preload([*own, *others, "scipy.ndimage", "scipy.sparse.csgraph"])
     return context
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory where there is one: on a disk each run would wait for it dozens of times."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**28 else None
+    with tempfile.TemporaryDirectory(prefix="blockbuster-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") -> None:

@@ -1,17 +1,20 @@
-"""Runs that are killed anywhere, many times over; what comes out in the end is what an undisturbed run gives, bit for bit.
+"""Runs that are killed anywhere, many times over: what comes out is what an undisturbed run gives, bit for bit.
 
-The soak, a thousand seeds, is ``pytest -m soak tests/test_faults.py`` (``tox -e tests -- -m soak tests/test_faults.py``).
+The soak, a thousand seeds, is ``tox -e tests -- -s -m soak tests/test_faults.py``.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import Bench, Undisturbed, fork_server, run_out, start, survive, undisturbed
+
+from faults import Undisturbed, fork_server, quick_folder, survive, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SEEDS, SOAK = 50, 1000
@@ -23,31 +26,35 @@ def context() -> ForkServerContext:
 
 
 @pytest.fixture(scope="module")
-def peace(context: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    return undisturbed(context, tmp_path_factory.mktemp("peace"))
+def place() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def peace(context: ForkServerContext, place: Path) -> Undisturbed:
+    return undisturbed(context, place / "peace")
 
 
 @pytest.mark.parametrize("decade", range(SEEDS // 10))
 def test_a_run_killed_anywhere_goes_on(
-    context: ForkServerContext, peace: Undisturbed, tmp_path: Path, decade: int
+    context: ForkServerContext, peace: Undisturbed, place: Path, decade: int
 ) -> None:
     for seed in range(10 * decade, 10 * decade + 10):
-        survive(context, tmp_path / str(seed), seed, peace)
+        survive(context, place / str(seed), seed, peace)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_soak(context: ForkServerContext, peace: Undisturbed, tmp_path: Path) -> None:
-    import shutil
-
+def test_soak(context: ForkServerContext, peace: Undisturbed, place: Path) -> None:
     began = time.monotonic()
     for seed in range(1_000, 1_000 + SOAK):
-        print(f"{time.monotonic() - began:7.1f} s  {survive(context, tmp_path / str(seed), seed, peace)}", flush=True)
-        shutil.rmtree(tmp_path / str(seed))
+        print(f"{time.monotonic() - began:7.1f} s  {survive(context, place / str(seed), seed, peace)}", flush=True)
+        shutil.rmtree(place / str(seed))
 
 
 def test_killing_reaches_every_step(peace: Undisturbed) -> None:
-    """The places where a run is killed: making the job, tiles, evidence, merging, writing, renaming, closing the books."""
+    """Where a run is killed: making the job, tiles, evidence, merging, writing, renaming, closing the books."""
     told = "\n".join(peace.operations)
     for step in (
         "job.json",
