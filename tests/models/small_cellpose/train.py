@@ -1,6 +1,6 @@
 """Train the small network with Cellpose's own ``train_seg`` on drawn images.
 
-``python tests/models/small_cellpose/train.py`` takes about four minutes on two CPU cores.
+``python tests/models/small_cellpose/train.py`` takes some minutes on two CPU cores.
 The result, ``weights.pt``, is committed.
 """
 
