@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 PATIENCE = 120.0
 """Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
+FETCH = 60.0
+"""Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
 CANCELLED_TIMES = 3
 """How often an item that the cluster dropped is sent again."""
 
@@ -115,13 +117,24 @@ class ClusterRun(Generic[R]):
     # ---------------------------------------------------------------- landing
     def _land(self, future: Future[Any]) -> R | None:
         item, worker, _ = self._flying.pop(future.key)
+        try:
+            return self._take(item, worker, future)
+        finally:
+            # A finished task that someone still holds is computed anew when its worker dies.
+            future.release()
+
+    def _take(self, item: int, worker: str, future: Future[Any]) -> R | None:
+        from distributed import CancelledError, KilledWorker
+
         if future.status == "finished":
-            return self._judge(item, worker, future.result())
+            try:
+                return self._judge(item, worker, future.result(timeout=FETCH))
+            except (CancelledError, TimeoutError):
+                # Its worker died with the result, or the scheduler did.
+                return self._dropped_by_cluster(item)
         if future.status != "error":
             return self._dropped_by_cluster(item)
-        from distributed import KilledWorker
-
-        error = future.exception()
+        error = future.exception(timeout=FETCH)
         if isinstance(error, KilledWorker):
             if self._alone != item:
                 self._suspects.add(item)
