@@ -15,6 +15,7 @@ from ..merge import Merge
 from ..stage import TileFailure
 from . import layers
 from .live import LiveLabels
+from .parts import remove_layer
 
 __all__ = ["JobView"]
 
@@ -149,7 +150,7 @@ class JobView(QObject):
 
     def show_failed(self, failures: dict[int, TileFailure]) -> None:
         """A cross on each failed tile, so that they can be found and clicked."""
-        self._drop(self.failed)
+        remove_layer(self.viewer, self.failed)
         self.failed = layers.failed_layer(self.job.grid, failures, self._placing) if failures else None
         if self.failed is not None:
             self.viewer.add_layer(self.failed)
@@ -163,7 +164,7 @@ class JobView(QObject):
 
     def hide_seams(self) -> None:
         """Take the rings away."""
-        self._drop(self.seams)
+        remove_layer(self.viewer, self.seams)
         self.seams = None
 
     def show_pair(self, number: int) -> str:
@@ -201,7 +202,7 @@ class JobView(QObject):
         assert old is not None
         at = self.viewer.layers.index(old)
         self.labels = new
-        self.viewer.layers.remove(old)
+        remove_layer(self.viewer, old)
         self.viewer.layers.insert(at, new)
         # The name is free only now.
         new.name = old.name
@@ -232,12 +233,8 @@ class JobView(QObject):
         self.viewer.scene.camera.events.disconnect(self._on_moved)
         if not keep:
             for layer in (self.seams, self.failed, self.labels, self.tiles):
-                self._drop(layer)
+                remove_layer(self.viewer, layer)
         self.deleteLater()
-
-    def _drop(self, layer: Layer | None) -> None:
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.labels:

@@ -5,6 +5,7 @@ No Qt here. Readers run in napari's slicing, painters in a worker thread.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["LiveLabels"]
 
 IN_MEMORY = 2**25
 """Voxels of the levels that are painted in memory (128 MB as int32)."""
+SMALL_PLANE, SMALL_VOLUME = 2**20, 2**22
+"""Voxels of the coarsest level: napari always holds the whole of it, and each refresh uploads what it shows."""
 CACHED_VOXELS = 2**26
 """Voxels of decoded tiles that the readers keep."""
 
@@ -50,7 +53,7 @@ class LiveLabels:
     # ---------------------------------------------------------------- levels
     def _factors(self) -> list[int]:
         factors = [1]
-        while self._voxels(factors[-1]) > IN_MEMORY:
+        while self._voxels(factors[-1]) > SMALL_VOLUME or math.prod(self.shape(factors[-1])[-2:]) > SMALL_PLANE:
             factors.append(factors[-1] * 2)
         return factors
 
@@ -86,12 +89,13 @@ class LiveLabels:
                 self._total += n_objects
             self._forget(tile.index)
         if n_objects:
+            local = self.job.store.read_labels(tile).result()
             for factor in self._painted:
-                self._paint(tile, factor)
+                self._paint(tile, factor, local)
 
-    def _paint(self, tile: Tile, factor: int) -> None:
+    def _paint(self, tile: Tile, factor: int, local: np.ndarray) -> None:
         box = self._reduced(tile.core, factor)
-        numbers = self._numbered(tile, factor).astype(np.int32)
+        numbers = self._number(tile, local[self._kept(tile, factor)]).astype(np.int32)
         kept, shown = self._painted[factor]
         kept[box.slices] = numbers
         table = self._table
@@ -126,27 +130,29 @@ class LiveLabels:
             tuple(-(-b // s) for b, s in zip(box.stop, steps, strict=True)),
         )
 
-    def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
-        """A tile's labels at one level, numbered through all tiles; the full resolution is not kept."""
+    def _kept(self, tile: Tile, factor: int) -> tuple[slice, ...]:
+        """Which voxels of a tile a level shows: the first of each block, counted from the image's origin."""
+        found = []
+        for start, stop, step in zip(tile.core.start, tile.core.stop, self.steps(factor), strict=True):
+            first = -(-start // step) * step
+            found.append(slice(first - start, max(stop - start, 0), step) if first < stop else slice(0, 0))
+        return tuple(found)
+
+    def _number(self, tile: Tile, local: np.ndarray) -> np.ndarray:
+        """A tile's labels, numbered through all tiles."""
         with self._lock:
             offset = self._offsets[tile.index]
+        return np.where(local > 0, local.astype(np.int64) + offset, 0)
+
+    def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
+        """A tile's labels at a coarse level, numbered through all tiles; kept for the next plane or pan."""
+        with self._lock:
             cached = self._tiles.get((tile.index, factor))
-        if cached is not None:
-            return cached
-        steps = self.steps(factor)
-        # A voxel of the level is the first of its block, counted from the image's origin.
-        index = tuple(
-            slice(-(-a // s) * s, b, s) if -(-a // s) * s < b else slice(a, a)
-            for a, b, s in zip(tile.core.start, tile.core.stop, steps, strict=True)
-        )
-        inside = tuple(
-            slice(i.start - a, i.stop - a, i.step) for i, a in zip(index, tile.core.start, strict=True)
-        )
-        local = self.job.store.read_labels(tile).result()[inside].astype(np.int64)
-        numbers = np.where(local > 0, local + offset, 0)
-        if factor > 1:
-            self._remember((tile.index, factor), numbers)
-        return numbers
+        if cached is None:
+            local = self.job.store.read_labels(tile).result()[self._kept(tile, factor)]
+            cached = self._number(tile, local)
+            self._remember((tile.index, factor), cached)
+        return cached
 
     def _remember(self, key: tuple[int, int], numbers: np.ndarray) -> None:
         with self._lock:
@@ -178,10 +184,7 @@ class LiveLabels:
         if not both.size:
             return
         if factor == 1:
-            local = self.job.store.labels[both.slices].read().result()
-            with self._lock:
-                offset = self._offsets[tile.index]
-            values = np.where(local > 0, local.astype(np.int64) + offset, 0)
+            values = self._number(tile, self.job.store.labels[both.slices].read().result())
         else:
             values = self._numbered(tile, factor)[both.within(part)]
         table = self._table

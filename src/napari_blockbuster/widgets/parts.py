@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from qtpy.QtWidgets import QApplication, QFormLayout, QGroupBox, QLabel, QPushButton, QSizePolicy, QWidget
 
-__all__ = ["Note", "Section", "button", "bytes_text", "times"]
+__all__ = ["Note", "Section", "button", "bytes_text", "remove_layer", "times"]
 
 
 class Section(QGroupBox):
@@ -47,6 +49,20 @@ class Note(QLabel):
         self.setText(f"⚠ {text}" if problem and text else text)
         self.setStyleSheet("color: #e69f00; font-weight: bold;" if problem else "")
         self.setVisible(bool(text))
+
+
+def remove_layer(viewer: Any, layer: Any) -> None:
+    """Take a layer out of a viewer, if it is (still) there.
+
+    The canvas is painted before the next one goes: two labels layers removed between two paints leave vispy with a
+    texture that is gone, and Mesa's software renderer then crashes the process (napari 0.9, vispy 0.17).
+    """
+    if layer is None or layer not in viewer.layers:
+        return
+    viewer.layers.remove(layer)
+    for window in QApplication.topLevelWidgets():
+        for canvas in window.findChildren(QOpenGLWidget):
+            canvas.repaint()
 
 
 def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:

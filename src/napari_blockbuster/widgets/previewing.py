@@ -18,6 +18,7 @@ from ..models import Model
 from ..output import job_folder
 from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from ..tiling import Box, TileGrid
+from .parts import remove_layer
 from .plan import Plan
 from .runner import stream
 from .session import Session
@@ -176,8 +177,7 @@ class PreviewControl(QObject):
     def clear(self) -> None:
         """Take away the layers of the last preview."""
         for layer in self._shown:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+            remove_layer(self._viewer, layer)
         self._shown = []
 
 

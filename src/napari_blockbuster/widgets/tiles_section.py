@@ -16,7 +16,7 @@ from ..suggest import suggest_tiles
 from ..tiling import TileGrid
 from . import layers
 from .forms import AxesForm
-from .parts import Note, Section, times
+from .parts import Note, Section, remove_layer, times
 
 __all__ = ["TilesSection"]
 
@@ -181,8 +181,7 @@ class TilesSection(Section):
         self._viewer.layers.selection = selected
 
     def _drop(self, layer: Any) -> None:
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
 
     def _on_moved(self, event: Any = None) -> None:
         if self.outline.isChecked():

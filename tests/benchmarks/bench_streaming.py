@@ -1,0 +1,231 @@
+"""How the viewer fares while 1,024 tiles stream in from two workers, and on a volume of 258 GB.
+
+    xvfb-run -a -s "-screen 0 1600x1200x24" python tests/benchmarks/bench_streaming.py
+
+It prints a table and writes it to ``docs/benchmarks-viewer.md``. Gaps are those between the ticks of a 5 ms timer in the GUI
+thread: a gap of 100 ms is a viewer that did not react for 95 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+
+import napari
+import numpy as np
+import psutil
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_blockbuster.widgets import samples
+from napari_blockbuster.widgets.commands import show_segment_widget
+
+ROOT = Path(__file__).parents[2]
+
+
+class Ticker:
+    """Records when the GUI thread came round."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._timer = QTimer()
+        self._timer.setInterval(5)
+        self._timer.timeout.connect(lambda: self.times.append(time.perf_counter()))
+
+    def start(self) -> None:
+        self.times.clear()
+        self._timer.start()
+
+    def gaps(self) -> np.ndarray:
+        """Milliseconds between ticks."""
+        self._timer.stop()
+        return np.diff(self.times) * 1000
+
+
+def until(holds: Any, seconds: float) -> None:
+    """Let the viewer work until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        QApplication.processEvents()
+        time.sleep(0.001)
+        if time.monotonic() > end:
+            raise TimeoutError
+
+
+def memory() -> float:
+    """Of this process, in MB."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def set_up(viewer: Any, data: Any, options: dict[str, Any], folder: Path, tile: tuple[int, ...], halo: tuple[int, ...]) -> Any:
+    """A dock on an image, its cluster warm, with the cheapest model."""
+    viewer.add_image(data, **options)
+    widget = show_segment_widget(viewer)
+    until(lambda: widget.image.source is not None, 60)
+    widget.running.workers.setValue(2)
+    widget.model.choice.setCurrentText("threshold")
+    widget.model.settings.set_values({"threshold": 500})
+    widget.tiles.set_values(tile, halo)
+    widget.running.output.setText(str(folder / "labels.ome.zarr"))
+    found: list[Any] = []
+    widget.previews.tile_found.connect(found.append)
+    widget.previews.failed.connect(found.append)
+    began = time.perf_counter()
+    widget.preview_tile()
+    until(lambda: found, 300)
+    assert not isinstance(found[0], str), found[0]
+    print(f"first preview {time.perf_counter() - began:.1f} s, model {found[0].found.seconds:.2f} s")
+    found.clear()
+    began = time.perf_counter()
+    widget.preview_tile()
+    until(lambda: found, 300)
+    widget.overhead = time.perf_counter() - began - found[0].found.seconds
+    widget.previews.clear()
+    return widget
+
+
+def watch_first_sight(widget: Any, delays: list[float]) -> None:
+    """Record, for each tile in view, how long after it was staged it is painted."""
+    view = widget.control.view
+    refresh, pending = view.refresh, {}
+
+    def landed(event: Any, before: Any = view.landed) -> None:
+        if hasattr(event, "record"):
+            pending[event.tile.index] = event.record.staged_at
+        before(event)
+
+    def painted() -> None:
+        seen = set(view.tiles_in_view()) if pending else set()
+        due = bool(view._changed)
+        refresh()
+        if due and not view._changed:
+            now = time.time()
+            delays.extend(now - pending.pop(i) for i in list(pending) if i in seen)
+            pending.clear()
+
+    view.landed = landed
+    view._timer.timeout.disconnect()
+    view._timer.timeout.connect(painted)
+
+
+def stream(viewer: Any, widget: Any, n_tiles: int) -> dict[str, float]:
+    """Run all tiles and measure."""
+    ticker, delays, sizes = Ticker(), [], []
+    widget.control.start(widget.plan(), widget.place(), "labels")
+    until(lambda: widget.control.view is not None, 60)
+    watch_first_sight(widget, delays)
+    until(lambda: widget.control.progress.done >= 5, 120)
+    ticker.start()
+    began, first = time.perf_counter(), widget.control.progress.done
+    while widget.control.state == "staging":
+        until(lambda: widget.control.state != "staging" or widget.control.progress.done >= (len(sizes) + 1) * 100, 600)
+        sizes.append(memory())
+    seconds = time.perf_counter() - began
+    gaps = ticker.gaps()
+    assert widget.control.progress.done == n_tiles, widget.control.progress
+    half = len(sizes) // 2
+    return {
+        "ms per tile": seconds * 1000 / (n_tiles - first),
+        "gap p95 ms": float(np.percentile(gaps, 95)),
+        "gap p99 ms": float(np.percentile(gaps, 99)),
+        "gap max ms": float(gaps.max()),
+        "staged to seen, median ms": float(np.median(delays) * 1000),
+        "staged to seen, max ms": float(np.max(delays) * 1000),
+        "memory growth, second half MB": sizes[-1] - sizes[half],
+    }
+
+
+def follow_camera(viewer: Any, widget: Any) -> float:
+    """Move the camera while a run is under way; how many tiles elsewhere are still started afterwards."""
+    control = widget.control
+    until(lambda: control.view is not None and control.progress.done >= 8, 120)
+    control.view.fly_to(len(control.job.grid) - 1)
+    viewer.scene.camera.zoom *= 4
+    before: set[int] = set()
+    moved = time.perf_counter()
+    until(lambda: time.perf_counter() - moved > 0.06, 5)
+    before = control.job.taken()
+    wanted = set(control.view.tiles_in_view())
+    until(lambda: bool(wanted & control.job.taken()) or not wanted, 60)
+    return float(len(control.job.taken() - before - wanted))
+
+
+def run_slide(folder: Path, size: int) -> list[tuple[str, str]]:
+    """1,024 tiles of a slide."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1400, 1000)
+    (data, options, _), *_ = samples.slide()
+    widget = set_up(viewer, data, options, folder, (size, size), (32, 32))
+    n_tiles = (16384 // size) ** 2
+    found = stream(viewer, widget, n_tiles)
+    until(lambda: widget.control.state == "staged" and widget.control.merged is not None, 300)
+    rows = [(f"{n_tiles} tiles of {size}²: {name}", f"{value:.1f}") for name, value in found.items()]
+    rows.insert(0, ("preview beyond the model's own time, ms", f"{widget.overhead * 1000:.0f}"))
+    viewer.close()
+    until(lambda: False, 0.5) if False else None
+    return rows
+
+
+def run_volume(folder: Path) -> list[tuple[str, str]]:
+    """A part of 2,048 tiles of a volume of 258 GB."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1400, 1000)
+    (data, options, _), *_ = samples.volume()
+    began = time.perf_counter()
+    widget = set_up(viewer, data, options, folder, (256, 480, 512), (24, 24, 24))
+    opened = time.perf_counter() - began
+    viewer.dims.set_point(0, 1000)
+    widget.control.start(widget.plan(), widget.place(), "labels")
+    until(lambda: widget.control.view is not None, 120)
+    ticker = Ticker()
+    ticker.start()
+    late = follow_camera(viewer, widget)
+    until(lambda: widget.control.progress.done >= 16, 600)
+    gaps = ticker.gaps()
+    widget.control.pause()
+    until(lambda: widget.control.state == "paused", 60)
+    rows = [
+        ("258 GB: tiles", f"{len(widget.control.job.grid)}"),
+        ("258 GB: opened and two previews, s", f"{opened:.1f}"),
+        ("258 GB: tiles elsewhere started after the camera moved", f"{late:.0f}"),
+        ("258 GB: gap p99 ms", f"{np.percentile(gaps, 99):.1f}"),
+        ("258 GB: gap max ms", f"{gaps.max():.1f}"),
+        ("258 GB: memory of the viewer, MB", f"{memory():.0f}"),
+    ]
+    viewer.close()
+    return rows
+
+
+def main() -> None:
+    """Run what was asked for, print and write it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--only", choices=["slide", "volume"])
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks-viewer.md")
+    options = parser.parse_args()
+    rows: list[tuple[str, str]] = []
+    for name, call in (("volume", run_volume), ("slide", lambda folder: run_slide(folder, options.size))):
+        if options.only in (None, name):
+            folder = Path(tempfile.mkdtemp(prefix="bench-"))
+            try:
+                rows += call(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, napari {napari.__version__}, software OpenGL under Xvfb."
+    text = "\n".join(["# The viewer under load", "", "Written by `tests/benchmarks/bench_streaming.py`.", "", machine, "", *table, ""])
+    print(text)
+    if options.write:
+        (ROOT / "docs" / "benchmarks-viewer.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
