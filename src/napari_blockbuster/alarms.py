@@ -1,0 +1,210 @@
+"""Alarms: merged objects that look wrong as a whole, each with its place and its reason in words.
+
+A pair of labels may look sound while the object that it belongs to does not. What is asked here is about objects: has
+one grown far beyond its neighbours, or beyond what any tile saw of it (`overmerging`); has one lost a part that a tile
+saw beyond its own border (`undermerging`)? All of it comes from tables; bands are read to say where a part is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from .merge import Merge, PairOfLabels
+from .rules import band_iou, face_iou
+from .stage import StageStore
+from .tiling import TileGrid
+
+__all__ = ["Alarm", "AlarmKind", "find_alarms"]
+
+AlarmKind = Literal["large", "sum", "spread", "conflict", "weak link", "lost part", "straight cut"]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One suspicion.
+
+    Attributes
+    ----------
+    kind : str
+        Over-merging: ``large`` (far larger than its neighbours), ``sum`` (larger than any tile saw it), ``spread``
+        (longer than its size explains), ``conflict`` (one tile saw several objects in it), ``weak link`` (two objects
+        held together by one doubtful pair). Under-merging: ``lost part`` (a tile saw it go on beyond its border, where
+        nothing was joined), ``straight cut`` (two objects end face to face at a seam, or one with nothing behind it).
+    severity : float
+        For sorting: how many typical objects are wrongly placed if the suspicion is right.
+    place : tuple of float
+        Where to look, in voxels of the image.
+    objects : tuple of int
+        Merged ids.
+    labels : tuple of (tile, id)
+        Labels of tiles that are concerned; of a large object, those at the weakest link come first.
+    tiles : tuple of int
+    reason : str
+        In words.
+    pair : ((tile, id), (tile, id)) or None
+        What a verdict would be about: the weakest link of an over-merged object, the missing one of a cut object.
+    """
+
+    kind: AlarmKind
+    severity: float
+    place: tuple[float, ...]
+    objects: tuple[int, ...]
+    labels: tuple[tuple[int, int], ...]
+    tiles: tuple[int, ...]
+    reason: str
+    pair: PairOfLabels | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether too much was joined, and not too little."""
+        return self.kind not in ("lost part", "straight cut")
+
+
+def find_alarms(
+    merged: Merge,
+    grid: TileGrid,
+    store: StageStore | None = None,
+    *,
+    staged: Iterable[int] | None = None,
+    limit: int = 1000,
+) -> list[Alarm]:
+    """All alarms of a merge, the most severe first.
+
+    Parameters
+    ----------
+    merged : Merge
+    grid : TileGrid
+    store : StageStore, optional
+        With it, bands of the tiles concerned are read to say where a lost part lies; without a halo those of all tiles,
+        the only way to see an object that ends at a seam with nothing behind it. Without a store, no file is touched.
+    staged : iterable of int, optional
+        Tiles that are staged. Default: those of the store, or all. An object that goes on into a tile that is not
+        staged (yet) has lost nothing.
+    limit : int, default 1000
+        At most so many of over-merging, and so many of under-merging.
+
+    Returns
+    -------
+    list of Alarm
+    """
+    from .overmerging import over_alarms
+    from .undermerging import under_alarms
+
+    if not merged.n_labels:
+        return []
+    there = np.zeros(len(grid), bool)
+    tiles = store.indices("tiles") if staged is None and store is not None else staged
+    there[slice(None) if tiles is None else list(tiles)] = True
+    table = MergedTable(merged, grid)
+    found = over_alarms(table, limit) + under_alarms(table, there, store, limit)
+    return sorted(found, key=lambda alarm: -alarm.severity)
+
+
+@dataclass(frozen=True)
+class MergedTable:
+    """Labels and merged objects of a merge as columns; objects are indexed by merged id (row 0 is background)."""
+
+    merged: Merge
+    grid: TileGrid
+
+    @property
+    def n_space(self) -> int:
+        return self.grid.ndim - self.grid.separate_axes
+
+    # ---------------------------------------------------------------- labels
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """The merged id of each label."""
+        return self.merged.new_ids[1:].astype(np.int64)
+
+    @cached_property
+    def tiles(self) -> np.ndarray:
+        """The tile of each label."""
+        counts = self.merged.labels_table.counts
+        return np.repeat(np.arange(len(counts)), counts)
+
+    @cached_property
+    def core(self) -> np.ndarray:
+        """The voxels of each label that are written."""
+        return self.merged.labels_table.objects["core"].astype(np.float64)
+
+    @cached_property
+    def read(self) -> np.ndarray:
+        """The voxels of each label that its tile saw."""
+        return self.merged.labels_table.objects["read"].astype(np.float64)
+
+    def label(self, number: int) -> tuple[int, int]:
+        """(tile, id) of a label counted through all tiles, from 0."""
+        tile = int(self.tiles[number])
+        return tile, int(number - self.merged.labels_table.offsets[tile]) + 1
+
+    # --------------------------------------------------------------- objects
+    @cached_property
+    def n_rows(self) -> int:
+        return int(self.ids.max(initial=0)) + 1
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """Labels of each object."""
+        return np.bincount(self.ids, minlength=self.n_rows)
+
+    @cached_property
+    def size(self) -> np.ndarray:
+        """Voxels of each object."""
+        return np.bincount(self.ids, weights=self.core, minlength=self.n_rows)
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """Labels that were joined with others."""
+        return np.flatnonzero(self.members[self.ids] > 1)
+
+    @cached_property
+    def witness(self) -> np.ndarray:
+        """For each object the label that saw most of it; -1 for none."""
+        best = np.full(self.n_rows, -1)
+        best[self.ids] = np.arange(len(self.ids))
+        order = self.pieces[np.argsort(self.read[self.pieces], kind="stable")]
+        # Written in ascending order, so that the largest is what stays.
+        best[self.ids[order]] = order
+        return best
+
+    @cached_property
+    def typical(self) -> np.ndarray:
+        """Size of a typical object around each object; 0 where it is not known."""
+        found: np.ndarray = self.merged.labels_table.typical_size[self.tiles[self.witness]]
+        known = found[found > 0]
+        fallback = float(np.median(known)) if len(known) else float(np.median(self.size[self.members > 0]))
+        return np.where(found > 0, found, fallback)
+
+    # ----------------------------------------------------------------- pairs
+    @cached_property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row of the evidence, its two labels, counted through all tiles from 0."""
+        seams, labels = self.merged.seams, self.merged.labels_table
+        return labels.numbers(seams["low"], seams["low_id"]), labels.numbers(seams["high"], seams["high_id"])
+
+    @cached_property
+    def strength(self) -> np.ndarray:
+        """How well the labels of each row agree, whatever the rule: in the band, on the faces where there is none."""
+        seams = self.merged.seams
+        has_band = (seams["low_band"] > 0) | (seams["high_band"] > 0)
+        return np.where(has_band, band_iou(seams), face_iou(seams))
+
+    def pair(self, row: int) -> PairOfLabels:
+        """The labels of a row of the evidence."""
+        seam = self.merged.seams[row]
+        return (int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"]))
+
+    def place(self, row: int) -> tuple[float, ...]:
+        """The position of a row of the evidence."""
+        return tuple(float(x) for x in self.merged.seams["position"][row])
+
+    def centre(self, tile: int) -> tuple[float, ...]:
+        """The middle of a tile's core."""
+        core = self.grid[tile].core
+        return tuple((a + b - 1) / 2 for a, b in zip(core.start, core.stop, strict=True))

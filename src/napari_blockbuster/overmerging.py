@@ -1,0 +1,250 @@
+"""Over-merging that no single pair shows: objects far too large, too long, or held together by a thread."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from .alarms import Alarm, AlarmKind, MergedTable
+
+__all__ = ["over_alarms"]
+
+LARGE_Z = 4.0
+"""Robust standard deviations of log size beyond which an object is far larger than its neighbours ..."""
+LARGE_RATIO = 2.5
+"""... provided that it is this many times as large as a typical one."""
+LEAST_SPREAD, UNKNOWN_SPREAD = 0.1, 0.4
+"""Of log size: what is assumed at least, and where too few objects say."""
+SUM_RATIO = 1.5
+"""Pieces may add up to this much of what a tile saw that had all of the object in sight."""
+SPREAD_RATIO = 2.5
+"""Length that is proven by the tiles between, in diameters of a compact object of that size."""
+ENOUGH = 20
+"""Objects from which on they say what is usual."""
+CONFLICT_SHARE = 0.25
+"""Of a typical object: what a tile's second label in the same object must have to count as an object of its own."""
+CONFLICT_SIZE = 1.5
+"""An object of ordinary size is rather one that this tile split."""
+WEAK = 0.5
+"""IoU below which a link is doubtful ..."""
+SIDE_SHARE = 0.6
+"""... and what both sides of it must have of a typical object."""
+
+
+@dataclass(frozen=True)
+class _Sign:
+    kind: AlarmKind
+    weight: float
+    words: str
+
+
+def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
+    """Objects that look like several: one alarm each, with all that speaks against it."""
+    signs: dict[int, list[_Sign]] = defaultdict(list)
+    for find in (_large, _beyond_sight, _spread, _conflicts):
+        find(table, signs)
+    links = _links(table, set(signs))
+    for owner, link in links.items():
+        if link.is_bridge and link.strength < WEAK and link.side >= SIDE_SHARE * table.typical[owner]:
+            share = link.side / table.typical[owner]
+            words = f"two parts, the smaller {_times(share)} a typical object, are held together by one doubtful pair"
+            signs[owner].append(_Sign("weak link", share, words))
+    worst = sorted(signs, key=lambda owner: -max(s.weight for s in signs[owner]))[:limit]
+    found = (_alarm(table, owner, signs[owner], links.get(owner)) for owner in worst)
+    # Who joined the weakest link by hand has seen the object.
+    confirmed = set(table.merged.join)
+    return [alarm for alarm in found if alarm.pair not in confirmed]
+
+
+# -------------------------------------------------------------------------------------------------------------- signs
+def _large(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    ratio = table.size / np.maximum(table.typical, 1)
+    objects = table.merged.labels_table.objects
+    whole = (table.members[table.ids] == 1) & ~objects["cut"] & (table.read > 0)
+    logs = np.log(table.read[whole] / table.typical[table.ids[whole]])
+    spread = UNKNOWN_SPREAD
+    if len(logs) >= ENOUGH:
+        spread = max(1.4826 * float(np.median(np.abs(logs - np.median(logs)))), LEAST_SPREAD)
+    z = np.log(np.maximum(ratio, 1e-9)) / spread
+    for owner in np.flatnonzero((table.members > 1) & (z > LARGE_Z) & (ratio > LARGE_RATIO)).tolist():
+        words = f"it is {_times(ratio[owner])} as large as the objects around it"
+        signs[owner].append(_Sign("large", ratio[owner] - 1, words))
+
+
+def _beyond_sight(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    seen = table.read[table.witness]
+    entire = ~table.merged.labels_table.objects["cut"][table.witness]
+    suspect = (table.members > 1) & entire & (table.size > SUM_RATIO * seen) & (table.size > table.typical)
+    for owner in np.flatnonzero(suspect).tolist():
+        excess = (table.size[owner] - seen[owner]) / table.typical[owner]
+        times = _times(table.size[owner] / seen[owner])
+        words = f"its pieces add up to {times} what the tile saw that had the most of it in sight, uncut"
+        signs[owner].append(_Sign("sum", excess, words))
+
+
+def _spread(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    """Between the first and the last tile of an object lie whole tiles: so long it must be."""
+    ids = table.ids[table.pieces]
+    owners, row = np.unique(ids, return_inverse=True)
+    places = np.unravel_index(table.tiles[table.pieces], table.grid.grid_shape)
+    length = np.zeros(len(owners))
+    for axis in range(table.grid.separate_axes, table.grid.ndim):
+        low, high = np.full(len(owners), len(table.grid)), np.zeros(len(owners), np.int64)
+        np.minimum.at(low, row, places[axis])
+        np.maximum.at(high, row, places[axis])
+        length = np.maximum(length, (high - low - 1) * table.grid.tile_shape[axis])
+    ratio = np.maximum(length, 0) / np.maximum(table.size[owners], 1) ** (1 / table.n_space)
+    far = ratio > 0
+    # Where most objects are long (vessels, fibres), length says nothing.
+    usual = float(np.median(ratio[far])) if far.sum() >= ENOUGH else 0.0
+    for k in np.flatnonzero(ratio > max(SPREAD_RATIO, 3 * usual)).tolist():
+        words = f"it is at least {length[k]:.0f} voxels long, {_times(ratio[k])} the diameter that its size explains"
+        signs[int(owners[k])].append(_Sign("spread", ratio[k] - 1, words))
+
+
+def _conflicts(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    """Labels of one tile in one object: its model kept apart what the merge joined by way of another tile."""
+    if table.merged.rule == "touch":
+        # There it is usual: a vessel that leaves a tile and comes back has two labels in it.
+        return
+    ids = table.ids[table.pieces]
+    big = table.pieces[
+        (table.core[table.pieces] >= CONFLICT_SHARE * table.typical[ids])
+        & (table.size[ids] >= CONFLICT_SIZE * table.typical[ids])
+    ]
+    keys = table.ids[big] * len(table.grid) + table.tiles[big]
+    groups, count = np.unique(keys, return_counts=True)
+    smaller = np.zeros(len(groups))
+    row = np.searchsorted(groups, keys)
+    total, most = np.bincount(row, table.core[big], len(groups)), np.zeros(len(groups))
+    np.maximum.at(most, row, table.core[big])
+    smaller = total - most
+    for k in np.flatnonzero(count > 1).tolist():
+        owner, tile = divmod(int(groups[k]), len(table.grid))
+        words = f"tile {tile} by itself saw {count[k]} separate objects in it"
+        signs[owner].append(_Sign("conflict", smaller[k] / table.typical[owner], words))
+
+
+# -------------------------------------------------------------------------------------------------------------- links
+@dataclass(frozen=True)
+class _Link:
+    row: int
+    strength: float
+    is_bridge: bool
+    side: float
+
+
+def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
+    """The weakest link of each suspect object and of each that a doubtful link holds together.
+
+    A link without which the object falls apart comes before one that others make up for.
+    """
+    merged = table.merged
+    rows = np.flatnonzero(merged.joined)
+    owner = table.ids[table.ends[0][rows]]
+    wanted = np.zeros(table.n_rows, bool)
+    doubtful = owner[table.strength[rows] < WEAK]
+    wanted[doubtful[table.size[doubtful] >= 2 * SIDE_SHARE * table.typical[doubtful]]] = True
+    wanted[list(suspects)] = True
+    rows, owner = rows[wanted[owner]], owner[wanted[owner]]
+    if not len(rows):
+        return {}
+    u, v = (ends[rows] for ends in table.ends)
+    extra = _joined_by_hand(table)
+    side = _bridges(np.append(u, extra[0]), np.append(v, extra[1]), table.core)[: len(rows)]
+    strength = table.strength[rows]
+    # First the bridges, of those the ones with much on both sides, then the weakest, then the one nearest the middle.
+    heavy = side >= SIDE_SHARE * table.typical[owner]
+    order = np.lexsort((-side, strength.round(2), ~heavy, side <= 0, owner))
+    first = np.ones(len(order), bool)
+    first[1:] = owner[order][1:] != owner[order][:-1]
+    return {
+        int(owner[k]): _Link(int(rows[k]), float(strength[k]), bool(side[k] > 0), float(side[k]))
+        for k in order[first].tolist()
+    }
+
+
+def _joined_by_hand(table: MergedTable) -> tuple[np.ndarray, np.ndarray]:
+    pairs = np.array(table.merged.join, np.int64).reshape(-1, 2, 2)
+    labels = table.merged.labels_table
+    return labels.numbers(pairs[:, 0, 0], pairs[:, 0, 1]), labels.numbers(pairs[:, 1, 0], pairs[:, 1, 1])
+
+
+def _bridges(u: np.ndarray, v: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """For each edge the weight of the lighter of the two sides that it alone connects; 0 where it is no bridge.
+
+    Tarjan's search, without recursion: chains may have any length.
+    """
+    nodes, ends = np.unique(np.concatenate([u, v]), return_inverse=True)
+    a, b = ends[: len(u)], ends[len(u) :]
+    order = np.argsort(ends, kind="stable")
+    start = np.searchsorted(ends[order], np.arange(len(nodes) + 1)).tolist()
+    edge = (order % len(u)).tolist() if len(u) else []
+    far = np.concatenate([b, a])[order].tolist()
+    below = weight[nodes].tolist()
+    entered, low = [-1] * len(nodes), [0] * len(nodes)
+    light = np.zeros(len(u))
+    clock = 0
+    for root in range(len(nodes)):
+        if entered[root] >= 0:
+            continue
+        bridges: list[tuple[int, int]] = []
+        entered[root] = low[root] = clock
+        clock += 1
+        stack = [(root, -1)]
+        place = {root: start[root]}
+        while stack:
+            node, came = stack[-1]
+            at = place[node]
+            if at < start[node + 1]:
+                place[node] = at + 1
+                if edge[at] == came:
+                    continue
+                other = far[at]
+                if entered[other] >= 0:
+                    low[node] = min(low[node], entered[other])
+                else:
+                    entered[other] = low[other] = clock
+                    clock += 1
+                    place[other] = start[other]
+                    stack.append((other, edge[at]))
+                continue
+            stack.pop()
+            if stack:
+                parent = stack[-1][0]
+                low[parent] = min(low[parent], low[node])
+                below[parent] += below[node]
+                if low[node] > entered[parent]:
+                    bridges.append((came, node))
+        for came, node in bridges:
+            light[came] = max(min(below[node], below[root] - below[node]), 1e-9)
+    return light
+
+
+# -------------------------------------------------------------------------------------------------------------- words
+def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | None) -> Alarm:
+    signs = sorted(signs, key=lambda sign: -sign.weight)
+    numbers = table.pieces[table.ids[table.pieces] == owner]
+    tiles = tuple(np.unique(table.tiles[numbers]).tolist())
+    labels = [table.label(n) for n in numbers[:64].tolist()]
+    reasons = "; ".join(dict.fromkeys(sign.words for sign in signs))
+    text = f"{len(numbers)} pieces in {len(tiles)} tiles are one object: {reasons}"
+    pair, place = None, table.centre(tiles[0])
+    if link is not None:
+        pair, place = table.pair(link.row), table.place(link.row)
+        labels = list(dict.fromkeys([*pair, *labels]))
+        text += f". Weakest link: {_named(pair)} (IoU {link.strength:.2f})"
+        if link.is_bridge:
+            text += f"; without it, {_times(link.side / table.typical[owner])} a typical object comes off"
+    return Alarm(signs[0].kind, float(signs[0].weight), place, (owner,), tuple(labels), tiles, text + ".", pair)
+
+
+def _named(pair: tuple[tuple[int, int], tuple[int, int]]) -> str:
+    (a, i), (b, k) = pair
+    return f"label {i} of tile {a} with label {k} of tile {b}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times"

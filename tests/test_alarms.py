@@ -1,0 +1,274 @@
+"""Planted defects raise the alarm at the right place; clean tissue stays quiet, and false alarms are counted."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tissue
+from napari_blockbuster import Job
+from napari_blockbuster.alarms import Alarm, find_alarms
+from napari_blockbuster.output import StagedMerge
+from napari_blockbuster.overmerging import _bridges
+
+Model = Callable[[np.ndarray], np.ndarray]
+
+
+def perfect(pixels: np.ndarray) -> np.ndarray:
+    """Every object as it is, with ids that say nothing."""
+    return tissue.perfect_model(pixels, (zlib.crc32(pixels.tobytes()),), pixels.shape)
+
+
+def noisy(pixels: np.ndarray) -> np.ndarray:
+    """Wobbling outlines, splits, fusions, and objects missed at every border of the read box."""
+    origin = (zlib.crc32(pixels.tobytes()),) * pixels.ndim
+    return tissue.noisy_model(pixels.astype(np.int32), origin, (2**40,) * pixels.ndim)
+
+
+def run(
+    folder: Path, image: np.ndarray, model: Model, tile: object, halo: int, **rule: object
+) -> tuple[Job, StagedMerge]:
+    job = Job.create(image, model, folder / "labels.ome.zarr", tile_shape=tile, halo=halo)
+    for event in job.stage():
+        assert type(event).__name__ == "TileStaged", event
+    return job, job.merge(**rule)
+
+
+def alarms_of(job: Job, merged: StagedMerge, **options: object) -> list[Alarm]:
+    return find_alarms(merged, job.grid, job.store, **options)
+
+
+def judge(truth: np.ndarray, merged: StagedMerge, alarms: list[Alarm]) -> list[bool]:
+    """Which alarms name an object that is in fact fused (over), or cut or incomplete (under)."""
+    t, o, c = tissue.overlap_table(truth, merged.labels.compute(scheduler="synchronous"))
+    t, o, c = t[o > 0], o[o > 0], c[o > 0]
+    true_size, size = np.bincount(t, c), np.bincount(o, c)
+    cells_in = np.bincount(o[c > 0.4 * true_size[t]], minlength=len(size))
+    pieces_of = np.bincount(t[c > 0.15 * true_size[t]], minlength=len(true_size))
+    main = np.zeros(len(size), int)
+    order = np.lexsort((c, o))
+    main[o[order]] = t[order]
+
+    def wrong(alarm: Alarm) -> bool:
+        if alarm.over:
+            return bool(cells_in[alarm.objects[0]] > 1)
+        return any(
+            pieces_of[main[x]] > 1 or size[x] < 0.8 * true_size[main[x]] or cells_in[x] > 1 for x in alarm.objects
+        )
+
+    return [wrong(alarm) for alarm in alarms]
+
+
+# ------------------------------------------------------------------------------------------------------ over-merging
+def checkers(height: int, width: int, side: int = 24) -> np.ndarray:
+    """Square cells with a gap of background between them."""
+    y, x = np.indices((height, width))
+    ids = 1 + (y // side) * (width // side) + x // side
+    return np.where((y % side < side - 4) & (x % side < side - 4), ids, 0)
+
+
+def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> None:
+    """Five cells above a seam and five below it, each overlapping the next: pairs pass, the chain must not."""
+    upper = checkers(112, 168, 28)
+    lower = upper.copy()
+    for seen in (upper, lower):
+        seen[28:84] = 0
+    for k in range(5):
+        upper[42:68, 10 + 24 * k : 34 + 24 * k] = 200 + k
+        lower[52:78, 22 + 24 * k : 46 + 24 * k] = 300 + k
+    image = (upper + 1000 * lower).astype(np.int32)
+
+    def model(pixels: np.ndarray) -> np.ndarray:
+        return pixels % 1000 if len(pixels) == 76 else pixels // 1000
+
+    job, merged = run(tmp_path, image, model, (60, 168), 16)
+    sizes = np.bincount(merged.new_ids[1:])
+    assert sizes.max() == 10
+    alarm, *others = alarms_of(job, merged)
+    assert not others
+    assert alarm.over
+    assert alarm.objects == (int(sizes.argmax()),)
+    assert set(alarm.tiles) == {0, 1}
+    assert len(alarm.labels) == 10
+    assert "times as large as the objects around it" in alarm.reason
+    assert "held together by one doubtful pair" in alarm.reason
+    assert alarm.place[0] == 59.5
+    # The named link is the one in the middle; cutting it splits the chain in two halves.
+    assert alarm.labels[:2] == alarm.pair
+    assert alarm.pair is not None
+    cut = job.merge(cut=[alarm.pair])
+    assert sorted(np.bincount(cut.new_ids[1:]))[-2:] == [5, 5]
+    # Whoever joins that link by hand has seen it.
+    assert alarms_of(job, job.merge(join=[alarm.pair])) == []
+
+
+def test_a_chain_of_ten_cells_that_every_tile_fused(tmp_path: Path) -> None:
+    """Every link is strong here: only the size and the length of the whole speak."""
+    image = checkers(120, 360)
+    row = (np.indices(image.shape)[0] // 24 == 2) & (np.indices(image.shape)[1] < 240)
+    image[row] = 999
+    job, merged = run(tmp_path, image.astype(np.int32), lambda x: x, (60, 60), 16)
+    alarm, *others = alarms_of(job, merged)
+    assert not others
+    assert alarm.kind == "large"
+    assert "14.4 times as large as the objects around it" in alarm.reason
+    assert len(alarm.tiles) == 8
+    assert 48 <= alarm.place[0] <= 72
+
+
+def test_touch_on_abutting_cells_is_one_alarm_per_fused_object(tmp_path: Path) -> None:
+    truth = tissue.voronoi_tissue((640, 640), 24, 51)
+    job, merged = run(tmp_path, truth, perfect, 160, 32, rule="touch")
+    alarms = [a for a in alarms_of(job, merged) if a.over]
+    assert len({a.objects for a in alarms}) == len(alarms)
+    assert all(judge(truth, merged, alarms))
+    t, o, c = tissue.overlap_table(truth, merged.labels.compute(scheduler="synchronous"))
+    whole = np.bincount(o[c > 0.9 * np.bincount(t, c)[t]])
+    huge = set(np.flatnonzero(whole >= 5).tolist())
+    assert huge
+    assert huge <= {a.objects[0] for a in alarms}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_bridges_are_the_edges_without_which_a_graph_falls_apart(seed: int) -> None:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(2, 14)), int(rng.integers(1, 18))
+    u = rng.integers(0, n, m)
+    v = (u + rng.integers(1, n, m)) % n
+    weight = rng.integers(1, 9, n).astype(float)
+
+    def component(keep: np.ndarray) -> np.ndarray:
+        graph = coo_array((np.ones(keep.sum()), (u[keep], v[keep])), shape=(n, n))
+        return connected_components(graph, directed=False)[1]
+
+    found = _bridges(u, v, weight)
+    for k in range(m):
+        parts = component(np.arange(m) != k)
+        falls_apart = parts[u[k]] != parts[v[k]]
+        lighter = min(weight[parts == parts[u[k]]].sum(), weight[parts == parts[v[k]]].sum())
+        assert found[k] == (lighter if falls_apart else 0)
+
+
+# ----------------------------------------------------------------------------------------------------- under-merging
+def test_an_object_that_one_tile_dropped(tmp_path: Path) -> None:
+    image = checkers(110, 168).astype(np.int32)
+    dropped = int(image[50, 60])
+    assert (image[59] == dropped).any()
+    assert (image[60] == dropped).any()
+
+    def model(pixels: np.ndarray) -> np.ndarray:
+        return np.where((pixels == dropped) & (len(pixels) != 76), 0, pixels)
+
+    job, merged = run(tmp_path, image, model, (60, 168), 16)
+    alarm, *others = alarms_of(job, merged)
+    assert not others
+    assert alarm.kind == "lost part"
+    assert alarm.tiles == (0, 1)
+    assert "beyond its border with tile 1" in alarm.reason
+    assert alarm.place == (59.5, pytest.approx(np.argwhere(image == dropped)[:, 1].mean()))
+    assert alarm.pair is None
+    # While the other tile is not there yet, nothing is lost.
+    assert find_alarms(merged, job.grid, job.store, staged=[0]) == []
+    assert find_alarms(merged, job.grid, staged=[0]) == []
+    # Without a store no file is read: the place is coarser, the finding the same.
+    assert [a.objects for a in find_alarms(merged, job.grid)] == [alarm.objects]
+
+
+def test_a_dropped_object_without_a_halo(tmp_path: Path) -> None:
+    image = checkers(110, 168).astype(np.int32)
+    dropped = int(image[50, 60])
+
+    def model(pixels: np.ndarray) -> np.ndarray:
+        return np.where((pixels == dropped) & (len(pixels) != 60), 0, pixels)
+
+    job, merged = run(tmp_path, image, model, (60, 168), 0)
+    alarm, *others = alarms_of(job, merged)
+    assert not others
+    assert alarm.kind == "straight cut"
+    assert "nothing on the other side" in alarm.reason
+    assert alarm.place == (59.5, pytest.approx(np.argwhere(image == dropped)[:, 1].mean()))
+
+
+def test_a_pair_that_was_cut_by_hand_is_no_alarm(tmp_path: Path) -> None:
+    image = checkers(110, 168).astype(np.int32)
+    job, merged = run(tmp_path, image, lambda x: x, (60, 168), 0)
+    row = merged.seams[0]
+    pair = (int(row["low"]), int(row["low_id"])), (int(row["high"]), int(row["high_id"]))
+    alarms = alarms_of(job, job.merge(rule="none"))
+    assert len(alarms) == len(merged.seams)
+    assert pair in {alarm.pair for alarm in alarms}
+    assert pair not in {alarm.pair for alarm in alarms_of(job, job.merge(rule="none", cut=[pair]))}
+
+
+def test_a_halo_of_zero(tmp_path: Path) -> None:
+    """A model that errs at the border of what it sees: without a halo alarms are many, and most are right."""
+    truth = tissue.voronoi_tissue((640, 640), 24, 7)
+    rates = {}
+    for halo in (0, 32):
+        job, merged = run(tmp_path / str(halo), truth, noisy, 160, halo)
+        under = [a for a in alarms_of(job, merged) if not a.over]
+        rates[halo] = 1000 * len(under) / merged.n_objects
+        if halo == 0:
+            assert np.mean(judge(truth, merged, under)) > 0.5
+            seam = np.abs(np.array([a.place for a in under])[:, :, None] - (159.5, 319.5, 479.5)).min(axis=(1, 2))
+            assert (seam < 8).all()
+    assert rates[0] > 80
+    assert rates[0] > 3 * rates[32]
+
+
+# ------------------------------------------------------------------------------------------------------ false alarms
+CLEAN = {
+    "2D": ((640, 640), 24, 160, 32, range(3)),
+    "2D, halo of a third of a cell": ((640, 640), 24, 160, 8, range(3)),
+    "2D, long cells": ((640, 640), (12, 40), 160, 32, range(2)),
+    "3D": ((112, 112, 112), 16, 56, 18, range(2)),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_clean_tissue_raises_hardly_any_alarm(name: str, tmp_path: Path, record_property: Callable) -> None:
+    shape, cell, tile, halo, seeds = CLEAN[name]
+    n_alarms = n_objects = 0
+    for seed in seeds:
+        truth = tissue.voronoi_tissue(shape, cell, 70 + seed)
+        job, merged = run(tmp_path / str(seed), truth, perfect, tile, halo)
+        n_alarms += len(alarms_of(job, merged))
+        n_objects += merged.n_objects
+    record_property("false alarms per 1000 objects", 1000 * n_alarms / n_objects)
+    assert n_alarms <= 1 * n_objects / 1000
+
+
+@pytest.mark.parametrize(("ndim", "bound"), [(2, 12), (3, 35)])
+def test_false_alarms_of_a_noisy_model_are_bounded(ndim: int, bound: float, tmp_path: Path) -> None:
+    """About half of what is raised there is true: the model does cut, fuse and lose objects."""
+    shape, cell, tile, halo, seeds = CLEAN[f"{ndim}D"]
+    right: list[bool] = []
+    n_objects = 0
+    for seed in seeds:
+        truth = tissue.voronoi_tissue(shape, cell, 70 + seed)
+        job, merged = run(tmp_path / str(seed), truth, noisy, tile, halo)
+        right += judge(truth, merged, alarms_of(job, merged))
+        n_objects += merged.n_objects
+    assert right.count(False) <= bound * n_objects / 1000, (right.count(False), len(right), n_objects)
+    assert np.mean(right) > 0.45
+
+
+def test_alarms_of_nothing(tmp_path: Path) -> None:
+    job, merged = run(tmp_path, np.zeros((40, 40), np.int32), lambda x: x, 20, 4)
+    assert alarms_of(job, merged) == []
+
+
+def test_labels_that_are_not_numbered_in_sequence_give_the_same_alarms(tmp_path: Path) -> None:
+    truth = tissue.voronoi_tissue((320, 320), 24, 5)
+    job, merged = run(tmp_path, truth, noisy, 160, 16)
+    other = job.merge(sequential_labels=False)
+    assert [a.labels for a in alarms_of(job, merged)] == [a.labels for a in alarms_of(job, other)]
