@@ -95,7 +95,7 @@ class Plan:
             f"        {self.output!r},",
             f"        tile_shape={self.tile_shape},",
             f"        halo={self.halo},",
-            *(f"        {name}={described[name]!r}," for name in ("channel", "level") if described.get(name)),
+            *(f"        {name}={value!r}," for name, value in _where(described).items()),
             *(f"        {_argument(name)}={value!r}," for name, value in self.merge.options().items()),
             "        client=client,",
             "    )",
@@ -113,9 +113,8 @@ class Plan:
                 words += ["--set", f"{name}={_word(value)}"]
         words += ["-o", self.output]
         words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
-        for name in ("channel", "level"):
-            if described.get(name):
-                words += [f"--{name}", str(described[name])]
+        for name, value in _where(described).items():
+            words += [f"--{name}", str(value)]
         for name, value in self.merge.options().items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         if self.cluster.address:
@@ -123,6 +122,12 @@ class Plan:
         else:
             words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
         return shlex.join(words)
+
+
+def _where(described: dict[str, Any]) -> dict[str, Any]:
+    """Channel and level, where they must be said."""
+    found = {"channel": described.get("channel"), "level": described.get("level") or None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _settings(model: Model) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""Forms of all models: their defaults, a round trip of every setting, and what they say of wrong values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_blockbuster.models import list_models, model_class
+from napari_blockbuster.widgets.forms import AxesForm, ModelForm
+
+NAMES = [name for name, info in list_models().items() if info.usable and name != "function"]
+
+
+@pytest.fixture(params=NAMES)
+def form(request: Any, qtbot: Any) -> ModelForm:
+    made = ModelForm(request.param)
+    qtbot.addWidget(made)
+    return made
+
+
+def test_an_untouched_form_is_the_model_with_its_defaults(form: ModelForm) -> None:
+    assert form.values() == {}
+    assert form.model() == model_class(form.name)()
+
+
+def test_every_setting_has_help_and_a_field(form: ModelForm) -> None:
+    assert set(form.fields) == set(model_class(form.name).model_fields)
+    for name, field in form.fields.items():
+        assert len(field.tooltip) > 10, name
+
+
+def test_settings_come_back(form: ModelForm) -> None:
+    wanted: dict[str, Any] = {}
+    for name, info in model_class(form.name).model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        if isinstance(default, bool):
+            wanted[name] = not default
+        elif isinstance(default, float) and default:
+            wanted[name] = default * 0.5
+    form.set_values(wanted)
+    assert form.values() == pytest.approx(wanted)
+
+
+def test_a_wrong_text_is_refused_with_the_name_of_the_setting(qtbot: Any) -> None:
+    form = ModelForm("voronoi-otsu")
+    qtbot.addWidget(form)
+    form.set_values({"threshold": "many"})
+    with pytest.raises(ValueError, match="threshold"):
+        form.model()
+    form.set_values({"threshold": None})
+    assert form.values() == {}
+    form.set_values({"threshold": 120})
+    assert form.model().threshold == 120
+
+
+def test_a_function_without_a_file_is_asked_for_one(qtbot: Any) -> None:
+    form = ModelForm("function")
+    qtbot.addWidget(form)
+    with pytest.raises(ValueError, match=r"path/to/file\.py:function"):
+        form.model()
+
+
+def test_axes_form_keeps_its_numbers_and_tells_once(qtbot: Any) -> None:
+    form = AxesForm("tile", "How much.", 1)
+    qtbot.addWidget(form)
+    form.set_axes("zyx")
+    told: list[int] = []
+    form.changed.connect(lambda: told.append(1))
+    form.set_values((4, 64, 32))
+    assert form.values == (4, 64, 32)
+    assert len(told) == 1
+    form.set_axes("zyx")
+    assert form.values == (4, 64, 32)
+    form.set_axes("yx")
+    assert len(form.values) == 2

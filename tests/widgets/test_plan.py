@@ -1,0 +1,79 @@
+"""What *Copy as script* copies runs as it is, and gives the same labels."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_blockbuster import Job
+from napari_blockbuster.images import open_image
+from napari_blockbuster.models import as_model, get_model
+from napari_blockbuster.ome_zarr import open_labels
+from napari_blockbuster.widgets.plan import MergeChoice, Plan
+from napari_blockbuster.widgets.session import ClusterChoice
+
+
+@pytest.fixture
+def image(tmp_path: Path, blobs: np.ndarray) -> Path:
+    path = tmp_path / "two channels.zarr"
+    zarr.create_array(str(path), data=np.stack([blobs[::-1], blobs]), chunks=(1, 16, 32, 32), dimension_names=list("czyx"))
+    return path
+
+
+def plan_for(image: Path, output: Path, model: object) -> Plan:
+    return Plan(
+        source=open_image(image, channel=1),
+        model=as_model(model),
+        tile_shape=(48, 40, 40),
+        halo=(0, 12, 12),
+        output=str(output),
+        cluster=ClusterChoice(1),
+        merge=MergeChoice("overlap", 0.4),
+    )
+
+
+def run_in_viewer_way(plan: Plan) -> np.ndarray:
+    job = plan.create_job()
+    for _ in job.stage():
+        pass
+    return np.asarray(job.merge(**plan.merge.options()).labels)
+
+
+@pytest.mark.parametrize("kind", ["script", "command"])
+@pytest.mark.parametrize("model", ["settings", "function"])
+def test_what_is_copied_runs_and_agrees(image: Path, tmp_path: Path, kind: str, model: str) -> None:
+    if model == "function":
+        (tmp_path / "own.py").write_text("from scipy import ndimage\n\ndef f(tile):\n    return ndimage.label(tile > 900)[0]\n")
+        chosen: object = f"{tmp_path / 'own.py'}:f"
+    else:
+        chosen = get_model("voronoi-otsu", diameter=12.5, outline=0.5)
+    expected = run_in_viewer_way(plan_for(image, tmp_path / "viewer.ome.zarr", chosen))
+    plan = plan_for(image, tmp_path / "copied.ome.zarr", chosen)
+    if kind == "script":
+        script = tmp_path / "copied.py"
+        script.write_text(plan.script())
+        command = [sys.executable, str(script)]
+    else:
+        command = [sys.executable, "-m", "napari_blockbuster.cli", *shlex.split(plan.command())[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(open_labels(tmp_path / "copied.ome.zarr").compute(), expected)
+
+
+def test_a_script_for_an_image_in_memory_says_what_to_do(blobs: np.ndarray, tmp_path: Path) -> None:
+    plan = Plan(open_image(blobs), get_model(), (48, 40, 40), (0, 12, 12), str(tmp_path / "labels.ome.zarr"))
+    assert "save it first" in plan.script()
+    compile(plan.script(), "copied", "exec")
+
+
+def test_the_grid_of_a_plan_is_that_of_its_job(image: Path, tmp_path: Path) -> None:
+    plan = plan_for(image, tmp_path / "labels.ome.zarr", "threshold")
+    job = plan.create_job()
+    assert job.grid == plan.grid()
+    assert Job.open(job.folder).grid == plan.grid()
