@@ -152,7 +152,7 @@ def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
     if not len(rows):
         return {}
     u, v = (ends[rows] for ends in table.ends)
-    extra = _joined_by_hand(table)
+    extra = _joined_far(table, u, v)
     side = _bridges(np.append(u, extra[0]), np.append(v, extra[1]), table.core)[: len(rows)]
     strength = table.strength[rows]
     # First the bridges, of those the ones with much on both sides, then the weakest, then the one nearest the middle.
@@ -166,10 +166,13 @@ def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
     }
 
 
-def _joined_by_hand(table: MergedTable) -> tuple[np.ndarray, np.ndarray]:
+def _joined_far(table: MergedTable, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels joined by hand that are not linked by these rows already: twice the same link would be no bridge."""
     pairs = np.array(table.merged.join, np.int64).reshape(-1, 2, 2)
     labels = table.merged.labels_table
-    return labels.numbers(pairs[:, 0, 0], pairs[:, 0, 1]), labels.numbers(pairs[:, 1, 0], pairs[:, 1, 1])
+    low, high = (labels.numbers(pairs[:, k, 0], pairs[:, k, 1]) for k in (0, 1))
+    far = ~np.isin(low * len(table.ids) + high, u * len(table.ids) + v)
+    return low[far], high[far]
 
 
 def _bridges(u: np.ndarray, v: np.ndarray, weight: np.ndarray) -> np.ndarray:
