@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 PATIENCE = 120.0
 """Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
-FETCH = 60.0
+FETCH = 15.0
 """Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
 CANCELLED_TIMES = 3
 """How often an item that the cluster dropped is sent again."""
@@ -45,6 +45,7 @@ class ClusterRun(Generic[R]):
         self._attempts: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
         self._again: dict[int, str] = {}
+        self._stranded: Counter[Any] = Counter()
 
     def results(self) -> Generator[R | None, None, None]:
         """Results as they land; None for each heartbeat."""
@@ -116,6 +117,8 @@ class ClusterRun(Generic[R]):
 
     # ---------------------------------------------------------------- landing
     def _land(self, future: Future[Any]) -> R | None:
+        if future.key not in self._flying:
+            return None
         item, worker, _ = self._flying.pop(future.key)
         try:
             return self._take(item, worker, future)
@@ -188,6 +191,7 @@ class ClusterRun(Generic[R]):
         self._looked = now
         if self._workers:
             self._seen = now
+            self._send_stranded_again()
         elif now - self._seen > PATIENCE:
             raise ClusterLostError(
                 f"the cluster has had no worker for {PATIENCE:.0f} s; finished tiles are kept: "
@@ -195,6 +199,29 @@ class ClusterRun(Generic[R]):
             )
         else:
             time.sleep(0.1)
+
+    def _send_stranded_again(self) -> None:
+        """Send what the scheduler holds for a worker that is gone, and gives to no other.
+
+        It does so where all workers were gone for a moment: tasks of theirs wait for ever, whoever comes next.
+        """
+        orphans = {
+            key: future
+            for key, (_, worker, future) in self._flying.items()
+            if worker not in self._workers and not future.done()
+        }
+        if orphans:
+            with self._scheduler():
+                running = {key for keys in self._client.processing().values() for key in keys}
+            orphans = {key: future for key, future in orphans.items() if key not in running}
+        self._stranded = Counter({key: self._stranded[key] + 1 for key in orphans})
+        # Not at the first look: a task may be on its way from one worker to the next.
+        given_up = [key for key, looks in self._stranded.items() if looks >= 3]
+        for key in given_up:
+            item, _, future = self._flying.pop(key)
+            with self._scheduler():
+                self._client.cancel([future], force=True)
+            self._waiting.add([item])
 
     def _stop(self) -> None:
         futures = [future for _, _, future in self._flying.values()]

@@ -5,18 +5,21 @@ Nothing in it is code, and opening one runs none.
 
 from __future__ import annotations
 
+import math
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from .tiling import TileGrid
 
 __all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions"]
 
 FORMAT = 1
+MOST_TILES = 10**8
+"""A petavoxel in tiles of 200 voxels; a grid of more is a mistake."""
 PACKAGES = (
     "napari-blockbuster",
     "numpy",
@@ -49,6 +52,14 @@ class GridSpec(BaseModel):
     halo: tuple[int, ...]
     separate_axes: int
     band_depth: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse numbers that make no grid, or one whose tiles could not even be listed."""
+        tiles = math.prod(self.grid().grid_shape)
+        if tiles > MOST_TILES:
+            raise ValueError(f"{tiles} tiles are more than {MOST_TILES}")
+        return self
 
     @classmethod
     def of(cls, grid: TileGrid) -> GridSpec:
@@ -94,6 +105,13 @@ class JobSpec(BaseModel):
     model: dict[str, Any]
     prepared: dict[str, Any]
     versions: dict[str, str]
+
+    @field_validator("output")
+    @classmethod
+    def _check_output(cls, output: str) -> str:
+        if not Path(output).name or "\0" in output:
+            raise ValueError("not the path of a file")
+        return output
 
     @classmethod
     def load(cls, path: Path) -> JobSpec:

@@ -33,6 +33,8 @@ _REASONS = {
     errno.ENODEV: _GONE,
     errno.ENOTCONN: _GONE,
 }
+_WORDS = {"RESOURCE_EXHAUSTED: ": errno.ENOSPC, "PERMISSION_DENIED: ": errno.EACCES}
+"""How tensorstore's errors begin."""
 
 
 class StoreError(JobError):
@@ -69,12 +71,21 @@ class StoreError(JobError):
         return f"{self.reason}: {kept}{self.remedy} and resume ({self.detail})"
 
 
-def errno_of(error: BaseException) -> int | None:
-    """The system's error number; tensorstore tells it in its text."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(found.group(1)) if found else None
+def errno_of(error: BaseException | None) -> int | None:
+    """The system's error number, if that is what is behind an exception.
+
+    tensorstore tells it in its text, which may have been cut short on the way, but for its first word.
+    """
+    while error is not None:
+        text = str(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if found := re.search(r"os_error_code='(\d+)'", text):
+            return int(found.group(1))
+        if known := next((number for word, number in _WORDS.items() if word in text), None):
+            return known
+        error = error.__cause__
+    return None
 
 
 @contextlib.contextmanager
