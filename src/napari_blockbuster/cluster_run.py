@@ -22,9 +22,9 @@ R = TypeVar("R")
 
 PATIENCE = 120.0
 """Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
-FETCH = 15.0
+FETCH = 5.0
 """Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
-CANCELLED_TIMES = 3
+CANCELLED_TIMES = 5
 """How often an item that the cluster dropped is sent again."""
 
 
@@ -135,6 +135,8 @@ class ClusterRun(Generic[R]):
             except (CancelledError, TimeoutError):
                 # Its worker died with the result, or the scheduler did.
                 return self._dropped_by_cluster(item)
+            except OSError as error:
+                raise _lost(str(error)) from error
         if future.status != "error":
             return self._dropped_by_cluster(item)
         error = future.exception(timeout=FETCH)

@@ -1,0 +1,263 @@
+"""Processes that die: drivers, workers, nannies, schedulers. The run goes on, or ends with one sentence."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from faults import N_TILES as FEW
+from faults import Bench
+from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, write_image
+from napari_blockbuster import Job, make_local_cluster
+from napari_blockbuster.cluster import connect
+from napari_blockbuster.execution import ClusterLostError
+from napari_blockbuster.spec import JobError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image(tmp_path_factory.mktemp("image") / "image.zarr")
+
+
+@pytest.fixture(scope="module")
+def expected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    job = Job.create(image, components, tmp_path_factory.mktemp("peace") / "o.ome.zarr", **OPTIONS)
+    return chunks_of(finish(job))
+
+
+class Slow(Counting):
+    """Slow enough that something can happen to it."""
+
+    def __call__(self, pixels: Any) -> Any:
+        time.sleep(0.1)
+        return super().__call__(pixels)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[tuple[str, psutil.Process, list[psutil.Process]]]:
+    """A scheduler and two nannies as a user starts them: address, scheduler, nannies."""
+    address = tmp_path / "scheduler.json"
+    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    # The model lives in a folder that is no package.
+    options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    dask = [sys.executable, "-m", "dask"]
+    files = ["--scheduler-file", str(address)]
+    scheduler = subprocess.Popen([*dask, "scheduler", "--port", "0", "--no-dashboard", *files], **options)
+    worker = [*dask, "worker", *files, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
+    nannies = [subprocess.Popen(worker, **options) for _ in range(2)]
+    deadline = time.monotonic() + 60
+    while not address.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    import json
+
+    found = [psutil.Process(process.pid) for process in nannies]
+    yield json.loads(address.read_text())["address"], psutil.Process(scheduler.pid), found
+    for process in (*nannies, scheduler):
+        _kill_family(process.pid)
+        process.wait(30)
+
+
+def _kill_family(pid: int) -> None:
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+# ----------------------------------------------------------------------------------------- the scheduler and its own
+GONE = r"the dask scheduler is gone .*finished tiles are kept: start a cluster and resume"
+
+
+def test_a_local_cluster_that_is_killed_ends_the_run_with_a_sentence(image: Path, expected, tmp_path: Path) -> None:
+    """The process that holds scheduler and nannies."""
+    client, cluster = make_local_cluster(n_workers=2)
+    model = Slow(tmp_path / "calls")
+    job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
+    began = 0.0
+    with pytest.raises(ClusterLostError, match=GONE):  # noqa: PT012
+        for number, _ in enumerate(job.stage(client)):
+            if number == 4:
+                os.kill(cluster.pid, signal.SIGKILL)
+                began = time.monotonic()
+    assert time.monotonic() - began < 40
+    client.close(timeout=1)
+    cluster.close()
+    kept = len(job.staged())
+    assert 5 <= kept < N_TILES
+    assert job.failed() == {}
+    before = model.calls
+    assert chunks_of(finish(Job.open(job.folder, model=model))) == expected
+    assert model.calls - before == N_TILES - kept
+
+
+def test_a_remote_scheduler_that_is_killed_and_a_driver_that_comes_back(
+    remote: tuple[str, psutil.Process, list[psutil.Process]], image: Path, expected, tmp_path: Path
+) -> None:
+    address, scheduler, _ = remote
+    client = connect(address, n_workers=2)
+    model = Slow(tmp_path / "calls")
+    job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
+    events = job.stage(client)
+    for _ in range(4):
+        next(events)
+    # A driver that leaves: what it staged is kept, the scheduler stays, and another driver takes it from there.
+    events.close()
+    client.close()
+    kept = job.staged()
+    client = connect(address, n_workers=2)
+    again = Job.open(job.folder, model=model)
+    with pytest.raises(ClusterLostError, match=GONE):  # noqa: PT012
+        for number, _ in enumerate(again.stage(client)):
+            if number == 3:
+                scheduler.kill()
+    client.close(timeout=1)
+    assert len(again.staged()) >= len(kept) + 4
+    assert again.failed() == {}
+    assert chunks_of(finish(Job.open(job.folder, model=model))) == expected
+
+
+def test_killed_nannies_and_workers_cost_only_what_they_were_doing(
+    remote: tuple[str, psutil.Process, list[psutil.Process]], image: Path, expected, tmp_path: Path
+) -> None:
+    address, _, nannies = remote
+    client = connect(address, n_workers=2)
+    model = Slow(tmp_path / "calls")
+    job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
+    for number, _ in enumerate(job.stage(client)):
+        if number == 4:
+            # The nanny goes, and its worker notices; the other nanny's worker goes, and the nanny notices.
+            nannies[0].kill()
+        if number == 9:
+            for worker in nannies[1].children():
+                worker.kill()
+    assert job.failed() == {}
+    assert chunks_of(job.write(job.merge("touch", client=client), client).path) == expected
+    assert model.calls <= N_TILES + 4
+    client.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- pre-flight
+def test_workers_of_another_version_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
+    """Told before the first tile, with the numbers: the workers' metadata are made to say another version."""
+
+    def pretend(version: str | None) -> None:
+        from importlib import metadata
+
+        if version is None:
+            metadata.version = metadata.real_version
+        else:
+            metadata.real_version = metadata.version
+            metadata.version = lambda name: version if name == "numpy" else metadata.real_version(name)
+
+    model = Counting(tmp_path / "calls")
+    job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
+    client.run(pretend, "1.0.1")
+    try:
+        message = r"worker .* has numpy 1\.0\.1, this process has .*; install numpy .* on the workers"
+        with pytest.raises(JobError, match=message):
+            next(job.stage(client))
+    finally:
+        client.run(pretend, None)
+    assert model.calls == 0
+
+
+class Unloadable:
+    """A function that cannot be unpickled where it is not at home: a package that is not installed there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("a_package_that_is_not_there",)
+
+    def __call__(self, pixels: Any) -> Any:
+        return pixels
+
+
+def test_a_model_that_workers_cannot_load_is_refused(client: Any, image: Path, tmp_path: Path) -> None:
+    job = Job.create(image, Unloadable(), tmp_path / "o.ome.zarr", **OPTIONS)
+    message = r"model cannot be loaded on worker .*No module named 'a_package_that_is_not_there'"
+    with pytest.raises(JobError, match=message):
+        next(job.stage(client))
+    assert job.failed() == {}
+
+
+def test_a_model_that_cannot_be_loaded_here_is_refused(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import a_package_that_is_not_there\ndef find(pixels):\n    return pixels\n")
+    job = Job.create(image, f"{tmp_path}/mine.py:find", tmp_path / "o.ome.zarr", **OPTIONS)
+    with pytest.raises(JobError, match=r"model cannot be loaded here \(.*no tile was started: mend that and resume"):
+        next(job.stage())
+
+
+def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
+    """A disk of this machine alone: here the workers' view of it is changed by what they read at the same path."""
+    from napari_blockbuster import preflight
+
+    job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
+    there = {**preflight._look_around(str(tmp_path / "nowhere"))}
+    message = r"does not see the job folder .*; put the output on a disk that all machines share"
+    with pytest.raises(JobError, match=message):
+        preflight._compare("tcp://node17:1", there, preflight._look_around(str(job.folder)), job.folder)
+
+
+# ------------------------------------------------------------------------------------ drivers with their own cluster
+def _killed_with_cluster(bench: Bench, peace: dict[str, bytes], seed: int, seconds: float) -> str:
+    """A command line with two processes, killed as a whole group, and gone on with in this process."""
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "napari_blockbuster.cli"]
+    devnull = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen([*command, *bench.words(2)], **devnull)
+    number = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+    wanted = chance.randrange(FEW)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and bench.markers < wanted and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, seconds))
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+    process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    story = f"seed {seed}: {number.name} after {wanted} tiles, exit {process.returncode}"
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], f"{story}: processes are left"
+    staged, calls, written = bench.markers, bench.calls, bench.output.exists()
+    done = subprocess.run([*command, *bench.words(0)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 or (written and done.returncode == 2), f"{story}\n{done.stderr}"
+    assert bench.calls - calls == (0 if written else FEW - staged), story
+    assert bench.result() == peace, story
+    return story
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    bench = Bench.make(tmp_path_factory.mktemp("peace") / "run")
+    command = [sys.executable, "-m", "napari_blockbuster.cli", *bench.words(0)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return bench.folder / "image.zarr", bench.result()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_driver_killed_with_its_cluster_goes_on(seed: int, peace, tmp_path: Path) -> None:
+    _killed_with_cluster(Bench.make(tmp_path / "run", peace[0]), peace[1], seed, 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_fifty_drivers_killed_with_their_clusters_go_on(peace, tmp_path: Path) -> None:
+    for seed in range(100, 150):
+        print(_killed_with_cluster(Bench.make(tmp_path / str(seed), peace[0]), peace[1], seed, 0.5), flush=True)
