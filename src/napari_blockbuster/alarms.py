@@ -138,6 +138,17 @@ class MergedTable:
         """The voxels of each label that its tile saw."""
         return self.merged.labels_table.objects["read"].astype(np.float64)
 
+    @cached_property
+    def _by_owner(self) -> tuple[np.ndarray, np.ndarray]:
+        order = self.pieces[np.argsort(self.ids[self.pieces], kind="stable")]
+        return order, self.ids[order]
+
+    def pieces_of(self, owner: int) -> np.ndarray:
+        """The labels of one object that has several."""
+        order, owners = self._by_owner
+        start, stop = np.searchsorted(owners, [owner, owner + 1])
+        return order[start:stop]
+
     def label(self, number: int) -> tuple[int, int]:
         """(tile, id) of a label counted through all tiles, from 0."""
         tile = int(self.tiles[number])
@@ -175,11 +186,14 @@ class MergedTable:
 
     @cached_property
     def typical(self) -> np.ndarray:
-        """Size of a typical object around each object; 0 where it is not known."""
-        found: np.ndarray = self.merged.labels_table.typical_size[self.tiles[self.witness]]
-        known = found[found > 0]
-        fallback = float(np.median(known)) if len(known) else float(np.median(self.size[self.members > 0]))
-        return np.where(found > 0, found, fallback)
+        """Size of a typical object around each object; where a tile does not know it, that of all."""
+        of_tile = self.merged.labels_table.typical_size
+        known = of_tile[of_tile > 0]
+        if len(known) < len(of_tile):
+            fallback = float(np.median(known if len(known) else self.size[self.members > 0]))
+            of_tile = np.where(of_tile > 0, of_tile, fallback)
+        found: np.ndarray = of_tile[self.tiles[self.witness]]
+        return found
 
     # ----------------------------------------------------------------- pairs
     @cached_property

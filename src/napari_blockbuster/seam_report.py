@@ -368,7 +368,7 @@ def _extent(table: MergedTable, areas: np.ndarray) -> float:
     if not len(areas) or not len(size):
         return math.nan
     mean = float(size.mean())
-    scale = (float(np.percentile(size, LARGE)) / mean) ** (1 / table.n_space)
+    scale = float((np.percentile(size, LARGE) / mean) ** (1 / table.n_space))
     return mean / float(areas.mean()) * max(scale, 1.0)
 
 

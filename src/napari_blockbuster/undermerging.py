@@ -45,7 +45,7 @@ def under_alarms(table: MergedTable, there: np.ndarray, store: StageStore | None
     rows = _free_rows(table)
     lost = _lost_parts(table, there, store, rows, limit)
     named = {alarm.pair for alarm in lost} | set(table.merged.cut)
-    cuts = [alarm for alarm in _straight_cuts(table, rows) if alarm.pair not in named]
+    cuts = [alarm for alarm in _straight_cuts(table, rows, limit + len(named)) if alarm.pair not in named]
     if store is not None:
         cuts += _faces_alone(table, there, store)
     return sorted(lost + cuts, key=lambda alarm: -alarm.severity)[:limit]
@@ -222,7 +222,7 @@ def _sections(table: MergedTable) -> np.ndarray:
     return found
 
 
-def _straight_cuts(table: MergedTable, rows: np.ndarray) -> list[Alarm]:
+def _straight_cuts(table: MergedTable, rows: np.ndarray, limit: int) -> list[Alarm]:
     """Two objects that face each other across a seam with one outline."""
     seams = table.merged.seams[rows]
     face = seams["contact"][:, 0].astype(np.float64)
@@ -232,23 +232,23 @@ def _straight_cuts(table: MergedTable, rows: np.ndarray) -> list[Alarm]:
     # Where both tiles saw beyond the seam and both let their object end at it, the tissue does have a border there.
     band = np.minimum(seams["low_band"], seams["high_band"])
     suspect &= (band == 0) | (seams["shared"] >= GOES_ON * band)
+    low_end, high_end = (table.ids[end[rows]] for end in table.ends)
+    smaller = np.minimum(table.size[low_end], table.size[high_end])
+    share = smaller / table.typical[low_end]
+    suspect &= share >= SLIVER
+    worst = np.flatnonzero(suspect)
+    worst = worst[np.argsort(-np.minimum(share[worst], 1), kind="stable")][:limit]
     found = []
-    for k in np.flatnonzero(suspect).tolist():
+    for k in worst.tolist():
         row = int(rows[k])
-        ends = [int(e[row]) for e in table.ends]
-        owners = [int(table.ids[e]) for e in ends]
-        smaller = min(float(table.size[o]) for o in owners)
-        if smaller < SLIVER * table.typical[owners[0]]:
-            continue
         pair = table.pair(row)
+        tiles = pair[0][0], pair[1][0]
         text = (
-            f"objects of tiles {pair[0][0]} and {pair[1][0]} end face to face at the seam with the same outline "
+            f"objects of tiles {tiles[0]} and {tiles[1]} end face to face at the seam with the same outline "
             f"(IoU {iou[k]:.2f} over {face[k]:.0f} voxels), but were not joined: one object cut straight?"
         )
-        severity = min(1.0, smaller / float(table.typical[owners[0]]))
-        found.append(Alarm(
-            "straight cut", severity, table.place(row), tuple(owners), pair, (pair[0][0], pair[1][0]), text, pair
-        ))
+        owners, severity = (int(low_end[k]), int(high_end[k])), min(1.0, float(share[k]))
+        found.append(Alarm("straight cut", severity, table.place(row), owners, pair, tiles, text, pair))
     return found
 
 

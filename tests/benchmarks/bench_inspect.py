@@ -57,11 +57,9 @@ def make_tables(rng: np.random.Generator) -> tuple:
     evidence["low_band"] = evidence["high_band"] = band
     evidence["shared"] = band * rng.beta(4, 1.5, n)
     evidence["position"] = rng.uniform(0, TILE * 10, (n, 3))
-    cut = rng.random(n) < 0.5
-    pieces = labels.numbers(evidence["low"], evidence["low_id"]), labels.numbers(evidence["high"], evidence["high_id"])
-    for share, numbers in ((0.5, pieces[0]), (0.5, pieces[1])):
-        objects["core"][numbers] = objects["read"][numbers] * share
-    del cut
+    pieces = [labels.numbers(evidence[side], evidence[f"{side}_id"]) for side in ("low", "high")]
+    for numbers in pieces:
+        objects["core"][numbers] = objects["read"][numbers] * 0.5
     return grid, labels, evidence
 
 
@@ -110,12 +108,18 @@ def main(repeats: int) -> None:
     tell(f"alarms, tables alone ({len(alarms)} found)", lambda: find_alarms(merged, grid))
     tell("  of which over-merging", lambda: over_alarms(MergedTable(merged, grid), 1000))
     tell("  of which under-merging", lambda: under_alarms(MergedTable(merged, grid), there, None, 1000))
-    tell("report, tables alone", lambda: (_per_tile(MergedTable(merged, grid), ()), _beyond_halo(MergedTable(merged, grid))))
+
+    def report_tables() -> None:
+        table = MergedTable(merged, grid)
+        _per_tile(table, ())
+        _beyond_halo(table)
+
+    tell("report, tables alone", report_tables)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job, small = stage_small(folder)
-        tell(f"report of a real stage, 32 faces for each of 3 axes ({job.n_tiles} tiles of 128^3)",
-             lambda: seam_report(small, job.store))
+        what = f"report of a real stage, at most 32 faces for each of 3 axes ({job.n_tiles} tiles of 128^3)"
+        tell(what, lambda: seam_report(small, job.store))
         tell("alarms of a real stage, with bands", lambda: find_alarms(small, job.grid, job.store))
         decisions = Decisions.load(job.folder)
         rows = small.seams[small.joined]
