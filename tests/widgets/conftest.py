@@ -55,10 +55,10 @@ def until(qtbot: Any) -> Callable[[Callable[[], bool]], None]:
 def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, Any]]:
     """Open a viewer with the plugin's dock, from the menu's command."""
 
-    def make(image: np.ndarray | None = None, **options: Any) -> tuple[Any, Any]:
+    def make(image: np.ndarray | None = None, show: bool = False, **options: Any) -> tuple[Any, Any]:
         from napari_blockbuster.widgets.commands import show_segment_widget
 
-        viewer = make_napari_viewer()
+        viewer = make_napari_viewer(show=show)
         if image is not None:
             viewer.add_image(image, **options)
         widget = show_segment_widget(viewer)

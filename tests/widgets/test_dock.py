@@ -14,6 +14,13 @@ from napari_blockbuster import segment
 from napari_blockbuster.models import get_model
 
 
+class _Click:
+    """What napari hands to a layer's mouse callbacks."""
+
+    def __init__(self, position: Any) -> None:
+        self.position, self.view_direction, self.dims_displayed = position, None, [0, 1]
+
+
 def click(qtbot: Any, button: Any) -> None:
     """Press a button as a mouse does."""
     assert button.isEnabled(), f"{button.text()!r} is disabled"
@@ -127,6 +134,13 @@ def test_a_tile_that_fails_is_listed_and_tried_again(
     assert "Failed tiles" in viewer.layers
     assert len(widget.control.job.staged()) == 19
 
+    cross = viewer.layers["Failed tiles"]
+    index = int(cross.features["tile"][0])
+    for callback in cross.mouse_drag_callbacks:
+        callback(cross, _Click(cross.data_to_world(cross.data[0])))
+    assert widget.running.failed.currentItem().data(Qt.UserRole) == index
+    assert "no luck" in widget.running.problem.text()
+    widget.running.failed.setCurrentRow(-1)
     widget.running.failed.setCurrentRow(0)
     assert viewer.scene.camera.center[-1] == pytest.approx(257.5)
     mended.touch()
@@ -263,3 +277,42 @@ def test_preview_of_a_seam_shows_the_merge(open_dock: Any, until: Any, qtbot: An
     assert merged.shape == before.shape
     assert len(np.unique(merged)) < len(np.unique(before))
     assert "pairs at the seam are joined" in widget.preview.report.text()
+
+
+def test_preferences_of_napari_set_where_tiles_run(open_dock: Any) -> None:
+    from napari.settings import get_plugin_settings
+
+    preferred = get_plugin_settings("napari-blockbuster").cluster
+    preferred.workers, preferred.scheduler = 7, "tcp://elsewhere:8786"
+    try:
+        from napari_blockbuster.widgets.dock import SegmentWidget
+        from napari_blockbuster.widgets.session import ClusterChoice
+
+        viewer, _ = open_dock()
+        widget = SegmentWidget(viewer)
+        assert widget.running.cluster() == ClusterChoice(7, False, "tcp://elsewhere:8786")
+        widget.deleteLater()
+    finally:
+        preferred.workers, preferred.scheduler = 0, ""
+
+
+def test_the_order_follows_the_camera(
+    open_dock: Any, until: Any, qtbot: Any, tmp_path: Path, write_function: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    viewer, widget = open_dock(rng.integers(0, 2000, (800, 800)).astype(np.uint16), show=True, name="noise")
+    use_function(widget, write_function("time.sleep(0.3)\nreturn ndimage.label(tile > 1900)[0]"))
+    set_up(widget, tmp_path / "gui.ome.zarr", (50, 50), (4, 4))
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.progress.done >= 2)
+    viewer.scene.camera.zoom *= 6
+    widget.control.view.fly_to(255)
+    qtbot.wait(150)
+    before = widget.control.job.taken()
+    wanted = set(widget.control.view.tiles_in_view())
+    assert 255 in wanted
+    assert len(wanted) < 30
+    until(lambda: len(widget.control.job.taken() - before) >= 4)
+    assert len((widget.control.job.taken() - before) - wanted) <= 2
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.state == "paused")

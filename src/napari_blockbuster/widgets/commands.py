@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import napari
 
-__all__ = ["open_job", "show_segment_widget"]
+__all__ = ["ask_job", "open_job", "show_segment_widget"]
 
 WIDGET = ("napari-blockbuster", "Segment large image")
 
@@ -16,6 +16,13 @@ WIDGET = ("napari-blockbuster", "Segment large image")
 def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
     """Open the dock widget, or bring the open one to the front; returns it."""
     _, widget = napari_viewer.window.add_plugin_dock_widget(*WIDGET)
+    return widget
+
+
+def ask_job(napari_viewer: napari.Viewer) -> Any:
+    """Open the dock widget and ask for a job folder."""
+    widget = show_segment_widget(napari_viewer)
+    widget.ask_job()
     return widget
 
 

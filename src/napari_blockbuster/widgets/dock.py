@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from napari.settings import get_plugin_settings
 from napari.utils import progress as activity
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
@@ -34,7 +35,7 @@ from .preview_section import PreviewSection
 from .previewing import PreviewControl
 from .run_control import Progress, RunControl
 from .run_section import RunSection
-from .session import Session
+from .session import ClusterChoice, Session
 from .tiles_section import TilesSection
 
 __all__ = ["SegmentWidget"]
@@ -56,7 +57,7 @@ class SegmentWidget(QWidget):
         self.model = ModelSection()
         self.tiles = TilesSection(napari_viewer)
         self.preview = PreviewSection()
-        self.running = RunSection()
+        self.running = RunSection(_preferred())
         self.merging = MergeSection()
         self.previews = PreviewControl(napari_viewer, self.session, self)
         self.control = RunControl(napari_viewer, self.session, self)
@@ -89,7 +90,7 @@ class SegmentWidget(QWidget):
         holder = QWidget()
         row = QHBoxLayout(holder)
         row.setContentsMargins(4, 0, 4, 4)
-        row.addWidget(button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self._ask_job))
+        row.addWidget(button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self.ask_job))
         copy = QPushButton("Copy as script")
         copy.setToolTip("Copy what repeats this run without a viewer, on any machine.")
         menu = QMenu(copy)
@@ -128,6 +129,7 @@ class SegmentWidget(QWidget):
         self.control.status.connect(self._say)
         self.control.failed.connect(self._run_failed)
         self.control.written.connect(self._written)
+        self.control.failed_clicked.connect(self._failed_clicked)
 
     def _wire_viewer(self) -> None:
         self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
@@ -353,6 +355,10 @@ class SegmentWidget(QWidget):
         # What is written stays: another run goes beside it.
         self.running.output.setText(str(_free(result.path)))
 
+    def _failed_clicked(self, index: int) -> None:
+        """A cross in the viewer was clicked: show the reason in the list."""
+        self.running.show_failure(index)
+
     def _fly_to_tile(self, index: int) -> None:
         if self.control.view is not None:
             self.control.view.fly_to(index)
@@ -395,7 +401,8 @@ class SegmentWidget(QWidget):
         show_info("Copied")
         return text
 
-    def _ask_job(self) -> None:
+    def ask_job(self) -> None:
+        """Ask for a job folder, and open it."""
         chosen = QFileDialog.getExistingDirectory(self, "Open job: a folder that ends in .job")
         if chosen:
             self.open_job(chosen)
@@ -434,6 +441,16 @@ class SegmentWidget(QWidget):
         self.tiles.set_image(job.source, place)
         self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
         return place
+
+
+def _preferred() -> ClusterChoice:
+    """Where tiles run, from napari's preferences; workers 0 means what suits the machine."""
+    try:
+        cluster = get_plugin_settings("napari-blockbuster").cluster
+        return ClusterChoice(int(cluster.workers), bool(cluster.gpu), str(cluster.scheduler))
+    except (KeyError, AttributeError):
+        # Run from a checkout that napari does not know as a plugin.
+        return ClusterChoice(0)
 
 
 def _free(path: Path) -> Path:

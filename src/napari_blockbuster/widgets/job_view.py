@@ -41,6 +41,8 @@ class JobView(QObject):
 
     live_removed = Signal()
     """The user deleted the labels layer."""
+    failed_clicked = Signal(int)
+    """A cross on a failed tile was clicked."""
 
     def __init__(
         self, viewer: Any, job: Job, live: LiveLabels, place: dict[str, Any], name: str, parent: QObject
@@ -153,7 +155,13 @@ class JobView(QObject):
         remove_layer(self.viewer, self.failed)
         self.failed = layers.failed_layer(self.job.grid, failures, self._placing) if failures else None
         if self.failed is not None:
+            self.failed.mouse_drag_callbacks.append(self._on_cross)
             self.viewer.add_layer(self.failed)
+
+    def _on_cross(self, layer: Points, event: Any) -> None:
+        found = layer.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
+        if found is not None:
+            self.failed_clicked.emit(int(layer.features["tile"].iloc[found]))
 
     def show_seams(self, merged: Merge) -> None:
         """Rings on the pairs of labels at the seams."""

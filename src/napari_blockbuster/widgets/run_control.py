@@ -83,6 +83,8 @@ class RunControl(QObject):
     """What happens now, in words."""
     failed = Signal(str)
     """Something could not be done, and why."""
+    failed_clicked = Signal(int)
+    """A failed tile was clicked in the viewer."""
     written = Signal(object)
     """A `napari_blockbuster.output.Result`."""
 
@@ -222,6 +224,7 @@ class RunControl(QObject):
             self._viewer, opened.job, opened.live, self._place(opened.job), self._name, self
         )
         self.view.live_removed.connect(self._live_removed)
+        self.view.failed_clicked.connect(self.failed_clicked)
         self.view.start(opened.states)
         failed = sum(state == "failed" for state in opened.states.values())
         self._advance(len(opened.states) - failed, opened.job.n_tiles, 0)

@@ -50,9 +50,9 @@ class RunSection(Section):
     tile_wanted = Signal(int)
     """A failed tile to look at."""
 
-    def __init__(self) -> None:
+    def __init__(self, preferred: ClusterChoice) -> None:
         super().__init__("5  Run")
-        self._fields()
+        self._fields(preferred)
         self.main = QPushButton("Run")
         self.main.setToolTip("Segment all tiles in the background. What is finished stays, whatever happens.")
         self.main.clicked.connect(lambda *_: self.run_wanted.emit())
@@ -68,7 +68,7 @@ class RunSection(Section):
         self.form.addRow(self.problem)
         self._failed_list()
 
-    def _fields(self) -> None:
+    def _fields(self, preferred: ClusterChoice) -> None:
         self.output = QLineEdit()
         self.output.setPlaceholderText("folder of the labels: name.labels.ome.zarr")
         self.output.textChanged.connect(lambda *_: self.changed.emit())
@@ -83,7 +83,8 @@ class RunSection(Section):
         self.form.addRow(self.output_note)
         self.workers = QSpinBox()
         self.workers.setRange(1, 1024)
-        self.workers.setValue(max(1, cpu_count() - 1) if cpu_count() > 2 else cpu_count())
+        # One processor is left to the viewer, where there are enough.
+        self.workers.setValue(preferred.n_workers or (cpu_count() - 1 if cpu_count() > 2 else cpu_count()))
         self.row("workers", self.workers, "Processes on this machine, each working on one tile.")
         self.gpu = QCheckBox("one worker for each GPU")
         self.row("GPU", self.gpu, "For models that run on a GPU.")
@@ -92,6 +93,8 @@ class RunSection(Section):
         self.row("scheduler", self.address, "Address of a dask cluster that runs already: tcp://host:8786.")
         self.gpu.toggled.connect(lambda on: self.workers.setEnabled(not on))
         self.address.textChanged.connect(lambda text: self.workers.setEnabled(not text.strip()))
+        self.gpu.setChecked(preferred.use_gpu)
+        self.address.setText(preferred.address)
 
     def _failed_list(self) -> None:
         self.failed = QListWidget()
@@ -156,6 +159,16 @@ class RunSection(Section):
         self.failed.blockSignals(False)
         self.failed.setVisible(bool(failures))
         self.retry.setVisible(bool(failures))
+
+    def show_failure(self, index: int) -> None:
+        """Choose a failed tile in the list, and say why it failed."""
+        for row in range(self.failed.count()):
+            item = self.failed.item(row)
+            if item.data(Qt.UserRole) == index:
+                self.failed.blockSignals(True)
+                self.failed.setCurrentItem(item)
+                self.failed.blockSignals(False)
+                self.problem.say(item.text(), problem=True)
 
     def _look(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
         if item is not None:
