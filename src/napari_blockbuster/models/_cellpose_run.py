@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CellposeSegmenter"]
 
 LEAST = 4
-"""Pixels that an axis has at the network's scale; thinner tiles are filled up with background."""
+"""Pixels that an axis has, also at the network's scale; thinner tiles are filled up with background."""
 MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -57,10 +57,9 @@ class CellposeSegmenter:
         assert low is not None
         assert high is not None
         dark = high if self._settings.invert else low
-        plane = math.ceil(LEAST / self._settings.scale)
-        least = [plane] * tile.ndim
+        least = [_at_least(self._settings.scale)] * tile.ndim
         if tile.ndim == 3:
-            least[0] = math.ceil(LEAST / (self._settings.scale * self._anisotropy)) if volume else 1
+            least[0] = _at_least(self._settings.scale * self._anisotropy) if volume else 1
         shape = tuple(max(n, m) for n, m in zip(tile.shape, least, strict=True))
         pixels = np.full(shape, dark, np.float32)
         part = pixels[tuple(map(slice, tile.shape))]
@@ -192,6 +191,10 @@ class CellposeSegmenter:
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
+
+
+def _at_least(scale: float) -> int:
+    return max(LEAST, math.ceil(LEAST / scale))
 
 
 def _is_memory(error: BaseException) -> bool:

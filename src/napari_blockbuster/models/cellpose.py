@@ -228,7 +228,7 @@ class Cellpose(SpacedModel):
     def _core(self, size: int, scale: float, halo: int, count: int) -> int:
         """Length of a tile whose read box fills `count` network tiles along an axis."""
         network = 384 if "dino" in self.weights else 256
-        # Cellpose pads by 16 and lets its tiles overlap so that there are 1.2 of them in the place of one.
+        # Cellpose pads by 16 and, with its overlap of 0.1, puts 1.2 tiles in the place of one.
         read = network - STEP if count == 1 else network * count / 1.2 - 2 * STEP
         if size * scale <= read:
             return size
