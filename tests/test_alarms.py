@@ -97,6 +97,7 @@ def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> Non
     assert set(alarm.tiles) == {0, 1}
     assert len(alarm.labels) == 10
     assert "times as large as the objects around it" in alarm.reason
+    assert "which had it whole in sight" in alarm.reason
     assert "held together by one doubtful pair" in alarm.reason
     assert alarm.place[0] == 59.5
     # The named link is the one in the middle; cutting it splits the chain in two halves.
@@ -260,6 +261,23 @@ def test_false_alarms_of_a_noisy_model_are_bounded(ndim: int, bound: float, tmp_
         n_objects += merged.n_objects
     assert right.count(False) <= bound * n_objects / 1000, (right.count(False), len(right), n_objects)
     assert np.mean(right) > 0.45
+
+
+def test_most_of_what_the_merge_fused_is_found(tmp_path: Path) -> None:
+    n_fused = n_found = 0
+    for seed in range(5):
+        truth = tissue.voronoi_tissue((640, 640), 24, 50 + seed)
+        job, merged = run(tmp_path / str(seed), truth, noisy, 160, 32)
+        labels = merged.labels.compute(scheduler="synchronous")
+        t, o, c = table = tissue.overlap_table(truth, labels)
+        alone = tissue.overlap_table(truth, job.merge(rule="none").labels.compute(scheduler="synchronous"))
+        named = {x for a in alarms_of(job, merged) for x in a.objects}
+        for cell in np.flatnonzero(tissue.fused_cells(table) & ~tissue.fused_cells(alone)).tolist():
+            mine = t == cell
+            n_fused += 1
+            n_found += int(o[mine][c[mine].argmax()]) in named
+    assert n_fused >= 15
+    assert n_found >= 0.7 * n_fused, (n_found, n_fused)
 
 
 def test_alarms_of_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Alarms: merged objects that look wrong as a whole, each with its place and its reason in words.
 
 A pair of labels may look sound while the object that it belongs to does not. What is asked here is about objects: has
-one grown far beyond its neighbours, or beyond what any tile saw of it (`overmerging`); has one lost a part that a tile
+one grown far beyond its neighbours, or beyond what a tile saw of it (`overmerging`); has one lost a part that a tile
 saw beyond its own border (`undermerging`)? All of it comes from tables; bands are read to say where a part is lost.
 """
 
@@ -31,7 +31,7 @@ class Alarm:
     Attributes
     ----------
     kind : str
-        Over-merging: ``large`` (far larger than its neighbours), ``sum`` (larger than any tile saw it), ``spread``
+        Over-merging: ``large`` (far larger than its neighbours), ``sum`` (larger than a tile saw it), ``spread``
         (longer than its size explains), ``conflict`` (one tile saw several objects in it), ``weak link`` (two objects
         held together by one doubtful pair). Under-merging: ``lost part`` (a tile saw it go on beyond its border, where
         nothing was joined), ``straight cut`` (two objects end face to face at a seam, or one with nothing behind it).

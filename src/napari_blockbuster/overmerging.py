@@ -18,8 +18,10 @@ LARGE_RATIO = 2.5
 """... provided that it is this many times as large as a typical one."""
 LEAST_SPREAD, UNKNOWN_SPREAD = 0.1, 0.4
 """Of log size: what is assumed at least, and where too few objects say."""
-SUM_RATIO = 1.5
-"""Pieces may add up to this much of what a tile saw that had all of the object in sight."""
+SUM_RATIO, SUM_SIZE = 1.5, 1.4
+"""An object may be this many times as large as a tile saw it that had it whole in sight; and as a typical object."""
+RIM = 0.1
+"""Of a typical object: a piece that is smaller may be a rim that belongs to a neighbour."""
 SPREAD_RATIO = 2.5
 """Length that is proven by the tiles between, in diameters of a compact object of that size."""
 SAMPLE = 50_000
@@ -29,6 +31,8 @@ CONFLICT_SHARE = 0.25
 """Of a typical object: what a tile's second label in the same object must have to count as an object of its own."""
 CONFLICT_SIZE = 1.5
 """An object of ordinary size is rather one that this tile split."""
+INSIDE_SHARE, INSIDE_SIZE = 0.6, 0.1
+"""Of a label's band: what lies inside a larger object; and how much of a typical object that band must hold."""
 WEAK = 0.5
 """IoU below which a link is doubtful ..."""
 SIDE_SHARE = 0.6
@@ -45,7 +49,7 @@ class _Sign:
 def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
     """Objects that look like several: one alarm each, with all that speaks against it."""
     signs: dict[int, list[_Sign]] = defaultdict(list)
-    for find in (_large, _beyond_sight, _spread, _conflicts):
+    for find in (_large, _beyond_sight, _spread, _conflicts, _contested):
         find(table, signs)
     links = _links(table, set(signs))
     for owner, link in links.items():
@@ -79,13 +83,22 @@ def _large(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
 
 
 def _beyond_sight(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
-    seen = table.read[table.witness]
-    entire = ~table.merged.labels_table.objects["cut"][table.witness]
-    suspect = (table.members > 1) & entire & (table.size > SUM_RATIO * seen) & (table.size > table.typical)
-    for owner in np.flatnonzero(suspect).tolist():
-        excess = (table.size[owner] - seen[owner]) / table.typical[owner]
-        times = _times(table.size[owner] / seen[owner])
-        words = f"its pieces add up to {times} what the tile saw that had the most of it in sight, uncut"
+    """Larger than a tile saw it whose read box does not cut what it saw: one tile's two objects are another's one."""
+    pieces = table.pieces
+    ids = table.ids[pieces]
+    entire = ~table.merged.labels_table.objects["cut"][pieces] & (table.core[pieces] >= RIM * table.typical[ids])
+    pieces, ids = pieces[entire], ids[entire]
+    order = pieces[np.argsort(-table.read[pieces], kind="stable")]
+    least = np.full(table.n_rows, -1)
+    # Written in descending order, so that the smallest is what stays.
+    least[table.ids[order]] = order
+    owners = np.unique(ids)
+    ratio = table.size[owners] / np.maximum(table.read[least[owners]], 1)
+    suspect = (ratio > SUM_RATIO) & (table.size[owners] > SUM_SIZE * table.typical[owners])
+    for owner, times in zip(owners[suspect].tolist(), ratio[suspect].tolist(), strict=True):
+        excess = table.size[owner] * (1 - 1 / times) / table.typical[owner]
+        tile = table.tiles[least[owner]]
+        words = f"it is {_times(times)} as large as tile {tile} saw it, which had it whole in sight"
         signs[owner].append(_Sign("sum", excess, words))
 
 
@@ -130,6 +143,23 @@ def _conflicts(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
         owner, tile = divmod(int(groups[k]), len(table.grid))
         words = f"tile {tile} by itself saw {count[k]} separate objects in it"
         signs[owner].append(_Sign("conflict", smaller[k] / table.typical[owner], words))
+
+
+def _contested(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    """Where one tile saw the object, the next saw another one beside it that nothing joined to it."""
+    seams = table.merged.seams
+    ids = [table.ids[end] for end in table.ends]
+    low_inside = seams["low_band"] < seams["high_band"]
+    outer, inner = np.where(low_inside, ids[1], ids[0]), np.where(low_inside, ids[0], ids[1])
+    band = np.where(low_inside, seams["low_band"], seams["high_band"]).astype(np.float64)
+    suspect = (outer != inner) & (seams["shared"] >= INSIDE_SHARE * band) & (table.members[outer] > 1)
+    typical = table.typical[outer]
+    suspect &= (band >= INSIDE_SIZE * typical) & (table.size[outer] >= CONFLICT_SIZE * typical)
+    for row in np.flatnonzero(suspect).tolist():
+        owner, side = int(outer[row]), "low" if low_inside[row] else "high"
+        tile, label = int(seams[side][row]), int(seams[f"{side}_id"][row])
+        words = f"tile {tile} saw a part of it as an object of its own (label {label})"
+        signs[owner].append(_Sign("conflict", table.size[owner] / table.typical[owner] - 1, words))
 
 
 # -------------------------------------------------------------------------------------------------------------- links
