@@ -223,7 +223,7 @@ def survive(context: ForkServerContext, folder: Path, seed: int, peace: Undistur
             # Every call but the one cut short ended in a marker.
             assert 0 <= (bench.calls - calls) - (bench.markers - staged) <= 2, story
     staged, calls, written = bench.markers, bench.calls, bench.output.exists()
-    # What is on standard error so far may be of a run that Ctrl-C hit in the middle of an import: not nice, and no harm.
+    # What is on standard error so far may be of a run that Ctrl-C hit in the middle of an import: no harm.
     (folder / "errors").write_text("")
     use_resume = (bench.job / "job.json").exists() and chance.random() < 0.5
     code = run_out(start(context, bench, bench.resume_words() if use_resume else bench.words()))

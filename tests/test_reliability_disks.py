@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, write_image
 
+from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, write_image
 from napari_blockbuster import Job, segment
 from napari_blockbuster.spec import JobError
 from napari_blockbuster.trouble import StoreError
@@ -71,7 +71,7 @@ def stage_some(job: Job, client: Any, then: Callable[[], object], after: int = 5
             then()
 
 
-# ----------------------------------------------------------------------------------------------------------- while staging
+# -------------------------------------------------------------------------------------------------------- while staging
 @pytest.mark.parametrize("where", ["threads", "cluster"])
 def test_a_full_disk_stops_the_run_and_keeps_the_tiles(
     where: str, client, disk: Path, image: Path, expected, tmp_path: Path
@@ -80,7 +80,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_tiles(
     job = Job.create(image, model, disk / "o.ome.zarr", **OPTIONS)
     film: list[Path] = []
     events = []
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(StoreError) as error:  # noqa: PT012
         for event in stage_some(job, client if where == "cluster" else None, lambda: film.append(fill(disk))):
             events.append(event)
     kept = len(job.staged())
@@ -97,7 +97,8 @@ def test_a_full_disk_stops_the_run_and_keeps_the_tiles(
 
 def test_a_read_only_disk_stops_the_run(disk: Path, image: Path, expected) -> None:
     job = Job.create(image, components, disk / "o.ome.zarr", **OPTIONS)
-    with pytest.raises(JobError, match=r"read-only: \d+ of 27 tiles staged are kept; make the folder writable and resume"):
+    message = r"read-only: \d+ of 27 tiles staged are kept; make the folder writable and resume"
+    with pytest.raises(JobError, match=message):
         list(stage_some(job, None, lambda: read_only(disk)))
     writable(disk)
     (job.folder / "lock.json").unlink(missing_ok=True)
@@ -110,7 +111,8 @@ def test_a_job_folder_that_vanishes_stops_the_run(where: str, client, image: Pat
     model = Counting(tmp_path / "calls")
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
     elsewhere = tmp_path / "elsewhere"
-    with pytest.raises(JobError, match=r"job folder gone: \d+ of 27 tiles staged are kept; bring its disk back and resume"):
+    message = r"job folder gone: \d+ of 27 tiles staged are kept; bring its disk back and resume"
+    with pytest.raises(JobError, match=message):
         list(stage_some(job, client if where == "cluster" else None, lambda: job.folder.rename(elsewhere)))
     assert model.calls < N_TILES
     shutil.rmtree(job.folder, ignore_errors=True)
@@ -119,7 +121,7 @@ def test_a_job_folder_that_vanishes_stops_the_run(where: str, client, image: Pat
     assert chunks_of(finish(Job.open(job.folder, model=model))) == expected
 
 
-# ------------------------------------------------------------------------------------------------------- while writing
+# -------------------------------------------------------------------------------------------------------- while writing
 @pytest.mark.parametrize("where", ["threads", "cluster"])
 def test_a_disk_that_fills_up_while_writing_keeps_tiles_and_old_result(
     where: str, client, disk: Path, image: Path, expected
@@ -141,12 +143,13 @@ def test_a_disk_that_fills_up_while_writing_keeps_tiles_and_old_result(
     assert chunks_of(job.write(job.merge("touch"), workers, overwrite=True).path) == expected
 
 
-# ------------------------------------------------------------------------------------------------- before the first tile
+# ------------------------------------------------------------------------------------------------ before the first tile
 def test_a_disk_without_room_is_refused_with_the_numbers(disk: Path) -> None:
     import dask.array as da
 
     large = da.zeros((2000, 2000, 2000), chunks=100, dtype=np.uint8)
-    with pytest.raises(OSError, match=r"has 0\.0 GB free, and the tiles and labels of .* need about \d+\.\d GB; free some"):
+    message = r"has 0\.0 GB free, and the tiles and labels of .* need about \d+\.\d GB; free some"
+    with pytest.raises(OSError, match=message):
         Job.create(large, components, disk / "o.ome.zarr", tile_shape=200, halo=10)
     assert list(disk.iterdir()) == []
 
@@ -186,7 +189,8 @@ def test_the_image_through_links_is_refused(image: Path, tmp_path: Path) -> None
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "parent").symlink_to(image.parent)
     for out in (tmp_path / "b", tmp_path / "b" / "c", tmp_path / "parent" / image.name, tmp_path / "parent"):
-        with pytest.raises(ValueError, match="is the image itself, or holds or lies in its pixels; choose another output"):
+        message = "is the image itself, or holds or lies in its pixels; choose another output"
+        with pytest.raises(ValueError, match=message):
             segment(image, components, out, overwrite=True, progress=False, **OPTIONS)
     assert {p: p.read_bytes() for p in image.rglob("*") if p.is_file()} == before
 

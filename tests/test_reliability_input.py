@@ -1,4 +1,4 @@
-"""Hostile and damaged input: each is answered in one sentence, and none of it is executed or followed out of its place."""
+"""Hostile and damaged input: each is answered in one sentence, and none of it is executed or followed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from jobs import N_TILES, OPTIONS, chunks_of, components, finish, write_image
 
+from jobs import N_TILES, OPTIONS, chunks_of, components, finish, write_image
 from napari_blockbuster import Job, segment
 from napari_blockbuster.lock import JobLockedError, holding
 from napari_blockbuster.spec import JobError, JobMismatchError
@@ -82,7 +82,7 @@ def test_a_model_that_is_not_that_of_the_tiles_is_refused(job: Job, image: Path,
         Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
 
 
-# ------------------------------------------------------------------------------------------------------- from a stranger
+# ------------------------------------------------------------------------------------------------------ from a stranger
 class Bomb:
     """Leaves a file where it is unpickled."""
 
@@ -188,18 +188,20 @@ def test_an_image_that_changed_is_not_mixed(image: Path, tmp_path: Path) -> None
     next(events)
     events.close()
     zarr.open_array(str(image))[:8] = 77
-    with pytest.raises(JobMismatchError, match=r"made from something else than what is there now:\n  image.*\nBring that back"):
+    message = r"made from something else than what is there now:\n  image.*\nBring that back"
+    with pytest.raises(JobMismatchError, match=message):
         next(Job.open(job.folder).stage())
 
 
-# ----------------------------------------------------------------------------------------------------------------- locks
+# ---------------------------------------------------------------------------------------------------------------- locks
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     import os
     import socket
 
+    message = rf"process {os.getpid()} on {socket.gethostname()} since 2.* \(stage\); wait"
     with (
         holding(tmp_path / "lock.json", "stage"),
-        pytest.raises(JobLockedError, match=rf"process {os.getpid()} on {socket.gethostname()} since 2.* \(stage\); wait"),
+        pytest.raises(JobLockedError, match=message),
         holding(tmp_path / "lock.json", "write"),
     ):
         pass
@@ -212,7 +214,8 @@ def test_a_lock_of_another_machine_counts_while_it_shows_signs_of_life(tmp_path:
 
     lock = tmp_path / "lock.json"
     lock.write_text(json.dumps({"host": "node17", "pid": 1, "since": time.time(), "doing": "stage"}))
-    with pytest.raises(JobLockedError, match=r"process 1 on node17 .* 5 minutes after its last sign of life"), holding(lock, "x"):
+    message = r"process 1 on node17 .* 5 minutes after its last sign of life"
+    with pytest.raises(JobLockedError, match=message), holding(lock, "x"):
         pass
     os.utime(lock, (time.time() - 1000,) * 2)
     with holding(lock, "stage"):

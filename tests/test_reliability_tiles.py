@@ -1,4 +1,4 @@
-"""Bad tiles: models that raise, hang, return nonsense or take all memory cost their tile, and are told, and made good."""
+"""Bad tiles: models that raise, hang, return nonsense or take all memory cost their tile, and are made good."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components, finish, write_image
 
+from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components, finish, write_image
 from napari_blockbuster import Job, TileFailed, TileGrid, make_local_cluster, segment
 from napari_blockbuster.output import job_folder
 

@@ -135,8 +135,8 @@ class ClusterRun(Generic[R]):
             except (CancelledError, TimeoutError):
                 # Its worker died with the result, or the scheduler did.
                 return self._dropped_by_cluster(item)
-            except OSError as error:
-                raise _lost(str(error)) from error
+            except OSError as broken:
+                raise _lost(str(broken)) from broken
         if future.status != "error":
             return self._dropped_by_cluster(item)
         error = future.exception(timeout=FETCH)

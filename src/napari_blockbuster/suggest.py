@@ -13,7 +13,7 @@ from .tiling import TileGrid
 __all__ = ["suggest_grid", "suggest_tiles"]
 
 TARGET_VOXELS = {1: 2**22, 2: 2048**2, 3: 256**3}
-"""Voxels of a tile by number of spatial axes: large enough that a tile's fixed cost is nothing, small enough to watch."""
+"""Voxels of a tile by number of spatial axes: large enough that its fixed cost is nothing, small enough to watch."""
 BYTES_PER_VOXEL = 64
 """Working memory of the classical models for each voxel of a read box (float32 copies, distances, indices)."""
 
@@ -36,8 +36,8 @@ def suggest_tiles(
     Returns
     -------
     tile_shape, halo : tuple of int
-        In voxels along the spatial axes. A suggested tile is made of whole chunks where they are small enough, of at least
-        twice the halo, and even, so that pyramid levels stay aligned with tiles.
+        In voxels along the spatial axes. A suggested tile is made of whole chunks where they are small enough, of at
+        least twice the halo, and even, so that pyramid levels stay aligned with tiles.
     """
     shape = source.spatial_shape
     wish = model.suggest(source)
