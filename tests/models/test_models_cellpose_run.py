@@ -102,7 +102,7 @@ def test_on_a_cluster_each_worker_loads_once(client: Any, tmp_path: Path) -> Non
     whole = prepared(image).load()(image.pixels)
     assert f1(labels, whole) >= 0.95
     assert f1(labels, image.truth) >= f1(whole, image.truth) - 0.01
-    assert result.provenance["model"]["sha256"] == _cellpose_weights.digest(WEIGHTS)
+    assert result.provenance["prepared"]["sha256"] == _cellpose_weights.digest(WEIGHTS)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64", "bool"])
