@@ -26,6 +26,7 @@ from ..job import Job
 from ..output import Result, default_output, job_folder
 from . import layers
 from .image_section import ImageSection
+from .inspector import SeamInspector
 from .lazy import views_of
 from .merge_section import MergeSection
 from .model_section import ModelSection
@@ -61,6 +62,8 @@ class SegmentWidget(QWidget):
         self.merging = MergeSection()
         self.previews = PreviewControl(napari_viewer, self.session, self)
         self.control = RunControl(napari_viewer, self.session, self)
+        self.inspector: SeamInspector | None = None
+        self._inspector_dock: Any = None
         self._activity: Any = None
         self._pair = -1
         self._lay_out()
@@ -123,6 +126,7 @@ class SegmentWidget(QWidget):
         self.merging.write_wanted.connect(self.write)
         self.merging.seams_wanted.connect(self._show_seams)
         self.merging.step_wanted.connect(self._step)
+        self.merging.inspect_wanted.connect(self.inspect)
         self.merging.delete_wanted.connect(self._delete_stage)
         self.control.changed.connect(self._control_changed)
         self.control.progressed.connect(self._progressed)
@@ -387,6 +391,21 @@ class SegmentWidget(QWidget):
             return
         self._pair = (self._pair + by) % len(view.seams.data)
         self.merging.pair.say(view.show_pair(self._pair))
+
+    def inspect(self) -> SeamInspector:
+        """Open the merge inspector below the viewer, or bring it back."""
+        if self.inspector is None:
+            self.inspector = SeamInspector(self.viewer, self.control)
+            self._inspector_dock = self.viewer.window.add_dock_widget(
+                self.inspector, name="Merge inspector", area="bottom", tabify=False
+            )
+            self.inspector.destroyed.connect(self._inspector_gone)
+        else:
+            self._inspector_dock.show()
+        return self.inspector
+
+    def _inspector_gone(self) -> None:
+        self.inspector = None
 
     # --------------------------------------------------------------------------------------------------------- jobs
     def copy_script(self, kind: str) -> str:

@@ -128,7 +128,7 @@ class ImageSection(Section):
             if turn == self._turn:
                 self.note.say(str(error), problem=True)
 
-        in_thread(lambda: layers.image_of(layer, axes, level, channel), opened, failed)
+        in_thread(lambda: layers.image_of(layer, axes, level, channel), opened, failed, owner=self)
 
 
 def _product(shape: tuple[int, ...]) -> float:

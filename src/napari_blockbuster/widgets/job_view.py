@@ -53,7 +53,7 @@ class JobView(QObject):
         self.tiles: Labels = layers.tile_map_layer(job.grid, place)
         self.failed: Points | None = None
         self.seams: Points | None = None
-        self._placing = place
+        self.place = place
         self._closed = False
         self._changed: set[int] = set()
         self._everything_changed = False
@@ -153,7 +153,7 @@ class JobView(QObject):
     def show_failed(self, failures: dict[int, TileFailure]) -> None:
         """A cross on each failed tile, so that they can be found and clicked."""
         remove_layer(self.viewer, self.failed)
-        self.failed = layers.failed_layer(self.job.grid, failures, self._placing) if failures else None
+        self.failed = layers.failed_layer(self.job.grid, failures, self.place) if failures else None
         if self.failed is not None:
             self.failed.mouse_drag_callbacks.append(self._on_cross)
             self.viewer.add_layer(self.failed)
@@ -163,12 +163,19 @@ class JobView(QObject):
         if found is not None:
             self.failed_clicked.emit(int(layer.features["tile"].iloc[found]))
 
-    def show_seams(self, merged: Merge) -> None:
-        """Rings on the pairs of labels at the seams."""
+    def show_seams(self, merged: Merge, rows: np.ndarray | None = None) -> None:
+        """Rings on pairs of labels at the seams: those of some rows of the evidence, or the most doubtful."""
+        selected = set(self.viewer.layers.selection)
+        shown = layers.seam_points(merged, rows)
+        if self.seams is not None and len(shown["data"]):
+            self.seams.selected_data = set()
+            layers.replace_points(self.seams, shown)
+            return
         self.hide_seams()
-        self.seams = layers.show_seams(merged, self._placing)
-        if self.seams is not None:
+        if len(shown["data"]):
+            self.seams = layers.seams_layer(shown, self.place)
             self.viewer.add_layer(self.seams)
+            self.viewer.layers.selection = {layer for layer in selected if layer in self.viewer.layers}
 
     def hide_seams(self) -> None:
         """Take the rings away."""
@@ -195,7 +202,7 @@ class JobView(QObject):
         """Show the live labels (again): after the layer was deleted, or replaced by the written labels."""
         if self.labels is not None and self.labels.metadata.get("blockbuster") is None:
             return
-        live = layers.live_layer(self.live, self._placing, self.name)
+        live = layers.live_layer(self.live, self.place, self.name)
         if self.labels is None:
             self.labels = live
             self.viewer.add_layer(live)
@@ -222,7 +229,7 @@ class JobView(QObject):
 
     def look_at(self, voxel: Any) -> None:
         """Bring a voxel of the image to the middle of the screen."""
-        place = np.asarray(voxel) * self._placing["scale"] + self._placing["translate"]
+        place = np.asarray(voxel) * self.place["scale"] + self.place["translate"]
         dims = self.viewer.dims
         for axis, value in enumerate(place):
             dims.set_point(axis + dims.ndim - len(place), value)
@@ -230,6 +237,11 @@ class JobView(QObject):
         shown = [place[axis - (dims.ndim - len(place))] for axis in dims.displayed]
         centre[-len(shown) :] = shown
         self.viewer.scene.camera.center = tuple(centre)
+
+    def voxel_at(self, world: Any) -> np.ndarray:
+        """The voxel of the image at a place in world coordinates (not rounded)."""
+        place = np.asarray(world, float)[-self.job.grid.ndim :]
+        return np.asarray((place - self.place["translate"]) / self.place["scale"])
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close(self, keep: bool = False) -> None:

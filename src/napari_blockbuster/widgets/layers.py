@@ -29,7 +29,9 @@ __all__ = [
     "place_of",
     "placing",
     "show_result",
-    "show_seams",
+    "replace_points",
+    "seam_points",
+    "seams_layer",
     "show_tile",
     "shows",
     "tile_map_layer",
@@ -45,6 +47,7 @@ STATES = {
     "empty": (0.60, 0.60, 0.60, 0.45),
     "failed": (0.84, 0.37, 0.0, 0.8),
 }
+JOINED, APART = np.array([0.0, 0.62, 0.45, 1.0]), np.array([0.84, 0.37, 0.0, 1.0])
 STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 
 
@@ -260,37 +263,52 @@ def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[s
     )
 
 
-def show_seams(merged: Merge, place: dict[str, Any], doubt: float = 0.15, most: int = 20_000) -> Points | None:
-    """Pairs of labels at the seams as rings: joined, apart, and in doubt. Rings, since discs would hide the seam."""
-    seams, joined = merged.seams, merged.joined
-    if not len(seams):
-        return None
-    iou = np.maximum(band_iou(seams), face_iou(seams))
-    doubtful = np.abs(iou - merged.min_iou) < doubt
-    order = np.argsort(~doubtful, kind="stable")[:most]
-    decision = np.where(joined, "joined", "apart")[order]
-    colours = {"joined": "#009e73", "apart": "#d55e00"}
-    extent = np.sqrt(np.maximum(seams["contact"][order].sum(axis=1), 1))
-    return Points(
-        seams["position"][order],
-        name="Seams",
-        features={
+def seam_points(merged: Merge, rows: np.ndarray | None = None, most: int = 20_000) -> dict[str, Any]:
+    """Data, features, sizes and colours of rings on pairs; by default the most doubtful ones, at most `most`."""
+    from .pairs_model import doubt_of
+
+    if rows is None:
+        rows = np.argsort(doubt_of(merged), kind="stable")
+    rows = rows[:most]
+    seams = merged.seams[rows]
+    contact = seams["contact"].sum(axis=1)
+    decision = np.where(merged.joined[rows], "joined", "apart")
+    return {
+        "data": seams["position"],
+        "features": {
             "decision": decision,
-            "iou": iou[order].round(3),
-            "contact": seams["contact"][order].sum(axis=1),
-            "low_tile": seams["low"][order],
-            "low_id": seams["low_id"][order],
-            "high_tile": seams["high"][order],
-            "high_id": seams["high_id"][order],
-            "doubtful": doubtful[order],
+            "iou": np.maximum(band_iou(seams), face_iou(seams)).round(3),
+            "contact": contact,
+            "low_tile": seams["low"],
+            "low_id": seams["low_id"],
+            "high_tile": seams["high"],
+            "high_id": seams["high_id"],
         },
-        size=np.clip(extent * 2, 10, 40),
+        "size": np.clip(np.sqrt(np.maximum(contact, 1)) * 2, 10, 40),
+        "border_color": np.where((decision == "joined")[:, None], JOINED, APART),
+    }
+
+
+def seams_layer(shown: dict[str, Any], place: dict[str, Any]) -> Points:
+    """Rings, since discs would hide the seam."""
+    return Points(
+        **shown,
+        name="Seams",
         face_color="transparent",
-        border_color=[colours[d] for d in decision],
         border_width=0.2,
         projection_mode="rescale_linear",
         **place,
     )
+
+
+def replace_points(layer: Points, shown: dict[str, Any]) -> None:
+    """Show other rings in a layer."""
+    layer.data = shown["data"]
+    layer.features = shown["features"]
+    layer.size = shown["size"]
+    layer.border_color = shown["border_color"]
+    layer.face_color = "transparent"
+    layer.refresh()
 
 
 def visible_box(layer: Layer, grid: TileGrid, step: Sequence[float], displayed: Sequence[int]) -> Box:

@@ -28,6 +28,7 @@ class MergeSection(Section):
     seams_wanted = Signal(bool)
     step_wanted = Signal(int)
     """Next (1) or previous (-1) doubtful pair."""
+    inspect_wanted = Signal()
     delete_wanted = Signal()
 
     def __init__(self) -> None:
@@ -95,6 +96,11 @@ class MergeSection(Section):
         self.pair = Note()
         self.form.addRow(holder)
         self.form.addRow(self.pair)
+        self.inspect = button(
+            "Inspect merges…", "List every pair at the seams: join, cut, undo; alarms; was the halo large enough?",
+            self.inspect_wanted.emit,
+        )
+        self.form.addRow(self.inspect)
 
     # ------------------------------------------------------------------------------------------------------- values
     def choice(self) -> MergeChoice:
@@ -123,6 +129,7 @@ class MergeSection(Section):
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
         self.seams.setEnabled(merged is not None)
+        self.inspect.setEnabled(merged is not None)
         if merged is None:
             self.counts.say("The merge follows by itself when all tiles are staged; or pause, and merge what is there."
                             if state in ("staging", "paused") else "")

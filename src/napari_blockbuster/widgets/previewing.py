@@ -128,7 +128,7 @@ class PreviewControl(QObject):
             if not stale():
                 self.failed.emit(f"{error}" if str(error) else type(error).__name__)
 
-        stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail)
+        stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail, self)
 
     def _prepare(self, plan: Plan) -> Model:
         """The model with what it measures on the whole image; measured once for an image and settings."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from ..decisions import Decisions
 from ..job import Heartbeat, Job, TileFailed, TileStaged
+from ..merge import PairOfLabels
 from ..output import Result, StagedMerge
 from ..stage import TileFailure
 from .job_view import JobView
@@ -51,6 +53,7 @@ class Progress:
 class _Opened:
     job: Job
     live: LiveLabels
+    decisions: Decisions
     states: dict[int, str]
 
 
@@ -101,6 +104,8 @@ class RunControl(QObject):
         self._cluster = ClusterChoice()
         self._merge = MergeChoice()
         self._merge_wanted: MergeChoice | None = None
+        self.decisions: Decisions | None = None
+        self._verdicts: list[Callable[[], object]] = []
         self._place: Place = lambda _: {}
         self._name = ""
         self._landed: deque[float] = deque(maxlen=RATE_OVER)
@@ -217,7 +222,7 @@ class RunControl(QObject):
             self._on_written(event)
 
     def _show(self, opened: _Opened) -> None:
-        self.job = opened.job
+        self.job, self.decisions = opened.job, opened.decisions
         if self.state == "pausing":
             self.job.cancel()
         self.view = JobView(
@@ -271,19 +276,42 @@ class RunControl(QObject):
         if self.state == "merging":
             self._merge_wanted = choice
             return
-        job, view = self.job, self.view
+        job, view, decisions = self.job, self.view, self.decisions
         self._merge_wanted = None
         if view is not None:
             view.show_live()
+        verdicts, self._verdicts = self._verdicts, []
 
         def call() -> StagedMerge:
-            merged = job.merge(choice.rule, choice.min_iou, choice.connectivity)
+            for give in verdicts:
+                give()
+            cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
+            merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
             if view is not None:
                 view.live.merge(merged)
             return merged
 
         before = self.state
         self._launch("merging", lambda: iter([call()]), lambda: self._merging_ended(before))
+
+    def decide(self, pairs: Sequence[PairOfLabels], verdict: str | None) -> None:
+        """Give a verdict on pairs ("join", "cut"; None leaves them to the rule); kept in the job folder, merged at once."""
+        self._with_decisions(lambda decisions: decisions.set(pairs, verdict))
+
+    def undo(self) -> None:
+        """Take back the last verdict."""
+        self._with_decisions(lambda decisions: decisions.undo())
+
+    def redo(self) -> None:
+        """Give the verdict again that was taken back."""
+        self._with_decisions(lambda decisions: decisions.redo())
+
+    def _with_decisions(self, change: Callable[[Decisions], object]) -> None:
+        decisions = self.decisions
+        if decisions is not None and self.state in ("paused", "staged", "merging", "written"):
+            # Written in the thread that merges, one after the other.
+            self._verdicts.append(lambda: change(decisions))
+            self.merge(self._merge)
 
     def _merged(self, merged: StagedMerge) -> None:
         self.merged = merged
@@ -294,8 +322,8 @@ class RunControl(QObject):
 
     def _merging_ended(self, before: str) -> None:
         self._set(before)
-        if self._merge_wanted is not None:
-            self.merge(self._merge_wanted)
+        if self._merge_wanted is not None or self._verdicts:
+            self.merge(self._merge_wanted or self._merge)
 
     # ------------------------------------------------------------------------------------------------------- writing
     def write(self, overwrite: bool = False) -> None:
@@ -334,7 +362,7 @@ class RunControl(QObject):
         """Delete the staged tiles of a job that is written; its labels can then not be merged anew."""
         job = self.job
         if job is not None and self.state == "written":
-            in_thread(job.store.delete, lambda _: self.status.emit("Staged tiles deleted"), self._report)
+            in_thread(job.store.delete, lambda _: self.status.emit("Staged tiles deleted"), self._report, owner=self)
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close_job(self) -> None:
@@ -342,7 +370,8 @@ class RunControl(QObject):
         self.life.end()
         if self.view is not None:
             self.view.close(keep=self.state == "written")
-        self.job = self.view = self.merged = self.result = None
+        self.job = self.view = self.merged = self.result = self.decisions = None
+        self._verdicts = []
         self.failures = {}
         self.progress = Progress(0, 0)
         self._landed.clear()
@@ -357,7 +386,7 @@ class RunControl(QObject):
 
         self._after = state
         self._set(state)
-        stream(produce, heard(self._receive), heard(on_done), heard(self._report))
+        stream(produce, heard(self._receive), heard(on_done), heard(self._report), self)
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Stopped):
@@ -406,4 +435,4 @@ def _open_job(job: Job) -> _Opened:
         record = job.store.record(index)
         states[index] = "done" if record.n_objects else "empty"
         live.land(job.grid[index], record.n_objects)
-    return _Opened(job, live, states)
+    return _Opened(job, live, Decisions.load(job.folder), states)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject
 
 __all__ = ["Failed", "in_thread", "stream"]
 
@@ -33,6 +35,7 @@ def stream(
     on_event: Callable[[Any], None],
     on_done: Callable[[], None] | None = None,
     on_error: Callable[[Exception], None] | None = None,
+    owner: QObject | None = None,
 ) -> GeneratorWorker:
     """Run a generator in a thread; each value, and at last the end or the error, arrives in the GUI thread.
 
@@ -44,7 +47,12 @@ def stream(
         Told of each value, and of what was raised.
     on_done : callable, optional
         Called last, whatever happened.
+    owner : QObject, optional
+        Nothing is told any more once it is gone: its window may be closed before the thread has ended.
     """
+
+    def alive() -> bool:
+        return owner is None or isalive(owner)
 
     def guarded() -> Generator[Any, None, None]:
         events: Any = ()
@@ -59,6 +67,8 @@ def stream(
                 close()
 
     def receive(event: Any) -> None:
+        if not alive():
+            return
         if not isinstance(event, Failed):
             on_event(event)
         elif on_error is not None:
@@ -66,7 +76,7 @@ def stream(
 
     connect: dict[str, Any] = {"yielded": receive}
     if on_done is not None:
-        connect["finished"] = on_done
+        connect["finished"] = lambda: on_done() if alive() else None
     worker: GeneratorWorker = create_worker(guarded, _connect=connect, _worker_class=ClosingWorker)
     return worker
 
@@ -76,10 +86,11 @@ def in_thread(
     on_result: Callable[[Any], None],
     on_error: Callable[[Exception], None],
     on_done: Callable[[], None] | None = None,
+    owner: QObject | None = None,
 ) -> GeneratorWorker:
     """Run one call in a thread; its result or error arrives in the GUI thread."""
 
     def produce() -> Iterator[Any]:
         yield call()
 
-    return stream(produce, on_result, on_done, on_error)
+    return stream(produce, on_result, on_done, on_error, owner)

@@ -1,0 +1,316 @@
+"""The merge inspector: every boundary merge can be seen, questioned and corrected. What it decides is kept by the job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QTableView,
+    QTableWidget,
+    QTableWidgetItem,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..alarms import Alarm
+from ..decisions import export_csv
+from ..merge import PairOfLabels
+from ..seam_report import SeamReport
+from .histogram import Histogram
+from .inspecting import Inspecting
+from .pairs_model import FILTERS, PairsModel
+from .parts import Note, button
+from .run_control import RunControl
+
+__all__ = ["SeamInspector"]
+
+
+class SeamInspector(QWidget):
+    """Pairs, alarms and report of the merge of a `RunControl`, with buttons and keys to join, cut, undo and redo.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    control : RunControl
+    """
+
+    clicked_join = Signal(bool)
+    clicked_cut = Signal(bool)
+
+    def __init__(self, viewer: Any, control: RunControl) -> None:
+        super().__init__()
+        self.viewer, self.control = viewer, control
+        self.inspecting = Inspecting(viewer, control, self)
+        self.pairs = PairsModel()
+        self._lay_out()
+        self._wire()
+        self._update()
+
+    # ------------------------------------------------------------------------------------------------------- layout
+    def _lay_out(self) -> None:
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self._pairs_tab(), "Pairs")
+        self.alarms = QTableWidget(0, 3)
+        self.alarms.setHorizontalHeaderLabels(["kind", "severity", "reason"])
+        self.alarms.horizontalHeader().setStretchLastSection(True)
+        self.alarms.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.alarms.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.alarms.setWordWrap(True)
+        self.tabs.addTab(self.alarms, "Alarms")
+        self.report = Note()
+        self.report.setAlignment(Qt.AlignTop)
+        self.tabs.addTab(self.report, "Report")
+        side = QVBoxLayout()
+        self.histogram = Histogram()
+        self.said = Note()
+        side.addWidget(self.histogram)
+        side.addWidget(self.said)
+        side.addLayout(self._verdict_row())
+        side.addLayout(self._history_row())
+        side.addLayout(self._click_row())
+        side.addStretch()
+        whole = QHBoxLayout(self)
+        whole.setContentsMargins(4, 4, 4, 4)
+        whole.addWidget(self.tabs, 3)
+        right = QWidget()
+        right.setLayout(side)
+        right.setMinimumWidth(270)
+        whole.addWidget(right, 1)
+        self.setMinimumHeight(210)
+
+    def _pairs_tab(self) -> QWidget:
+        holder = QWidget()
+        column = QVBoxLayout(holder)
+        column.setContentsMargins(0, 4, 0, 0)
+        row = QHBoxLayout()
+        self.filter = QComboBox()
+        self.filter.addItems(FILTERS)
+        self.filter.setToolTip("Which pairs are listed.")
+        self.band = QDoubleSpinBox()
+        self.band.setRange(0.01, 1.0)
+        self.band.setSingleStep(0.05)
+        self.band.setValue(0.15)
+        self.band.setToolTip("A pair is doubtful if its agreement is as near to the threshold as this.")
+        self.band.setAccessibleName("width of the band of doubtful pairs")
+        self.count = QLabel()
+        for widget in (QLabel("show"), self.filter, QLabel("within"), self.band, self.count):
+            row.addWidget(widget)
+        row.addStretch()
+        column.addLayout(row)
+        self.table = QTableView()
+        self.table.setModel(self.pairs)
+        self.table.setSortingEnabled(True)
+        self.table.sortByColumn(3, Qt.AscendingOrder)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SingleSelection)
+        self.table.verticalHeader().setDefaultSectionSize(22)
+        # Asking each of 100,000 rows for its width would take seconds.
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
+        self.table.horizontalHeader().setStretchLastSection(True)
+        column.addWidget(self.table)
+        return holder
+
+    def _verdict_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.join = button("Join (J)", "These two labels are one object, whatever the rule says.", lambda: self.decide("join"))
+        self.cut = button("Cut (C)", "These two labels are two objects, whatever the rule says.", lambda: self.decide("cut"))
+        self.forget = button("Leave to the rule", "Take back your verdict on this pair.", lambda: self.decide(None))
+        for each in (self.join, self.cut, self.forget):
+            row.addWidget(each)
+        return row
+
+    def _history_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.previous = button("◀", "Previous (Shift+N)", lambda: self.step(-1))
+        self.next = button("▶", "Next (N)", lambda: self.step(1))
+        self.undo = button("Undo (U)", "Take back the last verdict.", self.control.undo)
+        self.redo = button("Redo", "Give the verdict that was taken back (Shift+U).", self.control.redo)
+        self.export = button("CSV…", "Save all pairs with their evidence and your verdicts.", self.ask_export)
+        for each in (self.previous, self.next, self.undo, self.redo, self.export):
+            row.addWidget(each)
+        return row
+
+    def _click_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.join_two = button("Join two clicked", "Then click two objects in the viewer: they become one.", lambda: None)
+        self.cut_two = button(
+            "Cut two clicked", "Then click both parts of an object, one on each side of a seam.", lambda: None
+        )
+        for each in (self.join_two, self.cut_two):
+            each.setCheckable(True)
+            row.addWidget(each)
+        return row
+
+    def _wire(self) -> None:
+        self.control.changed.connect(self._update)
+        self.table.selectionModel().currentRowChanged.connect(lambda *_: self._look())
+        self.pairs.modelReset.connect(self._count)
+        self.filter.currentTextChanged.connect(self._filter)
+        self.band.valueChanged.connect(self._filter)
+        self.alarms.currentCellChanged.connect(lambda line, *_: self._look_at_alarm(line))
+        self.tabs.currentChanged.connect(lambda *_: self._describe())
+        self.inspecting.alarms_found.connect(self._show_alarms)
+        self.inspecting.report_found.connect(self._show_report)
+        self.inspecting.said.connect(self._refused)
+        self.join_two.toggled.connect(lambda on: self.inspecting.pick("join" if on else None, self.join_two, self.cut_two))
+        self.cut_two.toggled.connect(lambda on: self.inspecting.pick("cut" if on else None, self.cut_two, self.join_two))
+        for key, call in (
+            ("j", lambda _: self.decide("join")),
+            ("c", lambda _: self.decide("cut")),
+            ("u", lambda _: self.control.undo()),
+            ("Shift-u", lambda _: self.control.redo()),
+            ("n", lambda _: self.step(1)),
+            ("Shift-n", lambda _: self.step(-1)),
+        ):
+            self.viewer.bind_key(key, call, overwrite=True)
+
+    # ------------------------------------------------------------------------------------------------------ showing
+    def _update(self) -> None:
+        """Show the merge as it is now, with the line that was chosen."""
+        merged, decisions = self.control.merged, self.control.decisions
+        self.undo.setEnabled(bool(decisions and decisions.can_undo))
+        self.redo.setEnabled(bool(decisions and decisions.can_redo))
+        if merged is self.inspecting.merged:
+            return
+        chosen = self.current_pair()
+        line = self.table.currentIndex().row()
+        self.inspecting.merged = merged
+        self.pairs.show(merged, decisions)
+        self.histogram.show_values(
+            merged.agreement if merged is not None else self.histogram_nothing(),
+            merged.min_iou if merged is not None and len(merged.agreement) else None,
+        )
+        self._restore(chosen, line)
+        self._describe()
+        if merged is not None:
+            self.inspecting.look_for_alarms()
+
+    @staticmethod
+    def histogram_nothing() -> Any:
+        """Values of no merge."""
+        import numpy as np
+
+        return np.zeros(0)
+
+    def _restore(self, chosen: PairOfLabels | None, line: int) -> None:
+        """Choose the pair again that was chosen before the table changed; else the one at its place."""
+        if chosen is None or not self.pairs.rowCount():
+            return
+        rows = (k for k in range(self.pairs.rowCount()) if self.pairs.pair_at(k) == chosen)
+        found = next(rows, None) if self.pairs.rowCount() <= 5000 else None
+        selection = self.table.selectionModel()
+        selection.blockSignals(True)
+        self.table.selectRow(min(line, self.pairs.rowCount() - 1) if found is None else found)
+        selection.blockSignals(False)
+
+    def _filter(self, *_: Any) -> None:
+        self.band.setEnabled(self.filter.currentText() == "doubtful")
+        self.pairs.filter(self.filter.currentText(), self.band.value())
+
+    def _count(self) -> None:
+        merged = self.control.merged
+        total = 0 if merged is None else len(merged.seams)
+        self.count.setText(f"{self.pairs.rowCount():,} of {total:,} pairs")
+        self.inspecting.show_rings(self.pairs.rows)
+
+    def current_pair(self) -> PairOfLabels | None:
+        """The pair that a verdict would be about."""
+        if self.tabs.currentWidget() is self.alarms:
+            alarm = self.inspecting.alarm(self.alarms.currentRow())
+            return alarm.pair if alarm is not None else None
+        line = self.table.currentIndex().row()
+        return self.pairs.pair_at(line) if 0 <= line < self.pairs.rowCount() else None
+
+    def _look(self) -> None:
+        line = self.table.currentIndex().row()
+        if 0 <= line < self.pairs.rowCount():
+            self.inspecting.look(self.pairs.row_at(line))
+        self._describe()
+
+    def _look_at_alarm(self, line: int) -> None:
+        alarm = self.inspecting.alarm(line)
+        if alarm is not None:
+            self.inspecting.look_at_alarm(alarm)
+        self._describe()
+
+    def _describe(self) -> None:
+        pair, merged = self.current_pair(), self.control.merged
+        for each in (self.join, self.cut, self.forget):
+            each.setEnabled(pair is not None)
+        if self.tabs.currentWidget() is self.alarms and (alarm := self.inspecting.alarm(self.alarms.currentRow())):
+            self.said.say(alarm.reason)
+        elif pair is None or merged is None:
+            self.said.say("Choose a pair: the camera flies there, its two labels are blue and yellow.")
+        else:
+            (a, i), (b, k) = pair
+            verdict = self.control.decisions.verdict_of(pair) if self.control.decisions is not None else None
+            same = merged.table(a)[i] == merged.table(b)[k]
+            self.said.say(
+                f"Label {i} of tile {a} (blue) and label {k} of tile {b} (yellow) are "
+                f"{'<b>one object</b>' if same else '<b>two objects</b>'}"
+                f"{f'; you said {verdict}' if verdict else ''}."
+            )
+
+    def _refused(self, text: str) -> None:
+        show_warning(text)
+
+    def _show_alarms(self, alarms: list[Alarm]) -> None:
+        self.tabs.setTabText(1, f"Alarms ({len(alarms):,})")
+        self.alarms.setRowCount(len(alarms))
+        for line, alarm in enumerate(alarms):
+            for column, text in enumerate((alarm.kind, f"{alarm.severity:.1f}", alarm.reason)):
+                self.alarms.setItem(line, column, QTableWidgetItem(text))
+            self.alarms.item(line, 2).setToolTip(alarm.reason)
+        self._describe()
+
+    def _show_report(self, report: SeamReport) -> None:
+        verdict = report.verdict[0].upper() + report.verdict[1:]
+        self.report.say("<br>".join([f"<b>{verdict}.</b>", *report.lines()[:-1]]))
+
+    # ----------------------------------------------------------------------------------------------------- deciding
+    def decide(self, verdict: str | None) -> None:
+        """Give a verdict on the pair that is looked at."""
+        pair = self.current_pair()
+        if pair is not None:
+            self.control.decide([pair], verdict)
+
+    def step(self, by: int) -> None:
+        """The next or previous line of the list in front."""
+        table = self.alarms if self.tabs.currentWidget() is self.alarms else self.table
+        count = table.model().rowCount()
+        if count:
+            line = table.currentIndex().row()
+            table.selectRow((line + by) % count if line >= 0 else 0)
+
+    def ask_export(self) -> None:
+        """Ask where, and save the table of pairs."""
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save pairs", "pairs.csv", "CSV (*.csv)")
+        if chosen:
+            self.save_csv(chosen)
+
+    def save_csv(self, path: str | Path) -> None:
+        """Save all pairs with evidence, decisions and verdicts."""
+        job, merged = self.control.job, self.control.merged
+        if job is None or merged is None:
+            show_warning("There is no merge to save yet.")
+            return
+        source = job.source
+        where = {} if source is None else {"axes": source.axes, "scale": source.scale, "units": source.units}
+        export_csv(path, merged, self.control.decisions, **where)
+        show_info(f"{len(merged.seams):,} pairs saved to {path}")
+
+    def hideEvent(self, event: Any) -> None:  # noqa: N802
+        """Closing the dock takes its layers away."""
+        self.inspecting.clear()
+        super().hideEvent(event)
