@@ -184,6 +184,18 @@ def test_an_object_that_one_tile_dropped(tmp_path: Path) -> None:
     assert [a.objects for a in find_alarms(merged, job.grid)] == [alarm.objects]
 
 
+@pytest.mark.parametrize("halo", [0, 16])
+def test_half_the_tiles_of_clean_tissue_are_quiet(halo: int, tmp_path: Path) -> None:
+    """While a run is under way most tiles border on one that is not there yet."""
+    truth = tissue.voronoi_tissue((480, 480), 24, 8)
+    job = Job.create(truth, perfect, tmp_path / "labels.ome.zarr", tile_shape=120, halo=halo)
+    list(job.stage(tiles=[0, 2, 3, 5, 6, 8, 9, 15]))
+    assert not job.failed()
+    merged = job.merge()
+    assert [a.reason for a in alarms_of(job, merged)] == []
+    assert [a.reason for a in find_alarms(merged, job.grid, staged=job.staged())] == []
+
+
 def test_a_dropped_object_without_a_halo(tmp_path: Path) -> None:
     image = checkers(110, 168).astype(np.int32)
     dropped = int(image[50, 60])

@@ -20,6 +20,8 @@ LEAST_SPREAD, UNKNOWN_SPREAD = 0.1, 0.4
 """Of log size: what is assumed at least, and where too few objects say."""
 SUM_RATIO, SUM_SIZE = 1.5, 1.4
 """An object may be this many times as large as a tile saw it that had it whole in sight; and as a typical object."""
+MOST_WORDS = 4
+"""Signs that are told of one object."""
 RIM = 0.1
 """Of a typical object: a piece that is smaller may be a rim that belongs to a neighbour."""
 SPREAD_RATIO = 2.5
@@ -267,7 +269,10 @@ def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | Non
     numbers = table.pieces_of(owner)
     tiles = tuple(np.unique(table.tiles[numbers]).tolist())
     labels = [table.label(n) for n in numbers[:64].tolist()]
-    reasons = "; ".join(dict.fromkeys(sign.words for sign in signs))
+    words = list(dict.fromkeys(sign.words for sign in signs))
+    if len(words) > MOST_WORDS:
+        words[MOST_WORDS:] = [f"and {len(words) - MOST_WORDS} more signs"]
+    reasons = "; ".join(words)
     text = f"{len(numbers)} pieces in {len(tiles)} tiles are one object: {reasons}"
     pair, place = None, table.centre(tiles[0])
     if link is not None:

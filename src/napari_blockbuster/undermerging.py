@@ -33,6 +33,8 @@ DOUBLE = 1.6
 ENTIRE = 0.8
 """... if what was merged is about an object already."""
 DISCOUNT = 0.5
+CLEARLY = 0.3
+"""Of what is lost: what a pair must share to be where it went."""
 ENOUGH = 30
 MOST_READ = 300
 """So many alarms get their exact place from bands."""
@@ -91,8 +93,13 @@ def _lost_parts(
         pair = table.pair(lost.row) if lost.row >= 0 else None
         if pair in named:
             continue
-        located = _locate(table, lost, bands) if bands is not None and k < MOST_READ else lost.row >= 0
-        if not located and gap[table.tiles[label]]:
+        beside_gap = bool(gap[table.tiles[label]])
+        # Evidence tells the place as well, but not whether the object goes on elsewhere.
+        if bands is not None and k < MOST_READ and (pair is None or beside_gap):
+            located = _locate(table, lost, bands)
+        else:
+            located = pair is not None and table.merged.seams["shared"][lost.row] > CLEARLY * lost.voxels
+        if beside_gap and not located:
             # Most likely it goes on where nothing is segmented yet.
             continue
         if pair is not None:
@@ -127,16 +134,14 @@ def _best_free_row(table: MergedTable, rows: np.ndarray, owners: np.ndarray) -> 
 
 
 def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
-    """Find the face through which the object goes on; False if there is none to a staged tile."""
+    """Find the face through which most of the object goes on; False if there is none, or no staged tile behind it."""
     tile, label = table.label(lost.label)
     best = 0
     for neighbour, axis, side, band in bands.of(tile):
-        if neighbour < 0:
-            continue
         depth = table.grid.depth(axis)
         own = max(depth, 1)
         beyond = band.take(range(own, band.shape[axis]) if side == "low" else range(depth), axis)
-        inside = np.argwhere(beyond == label)
+        inside = np.argwhere(beyond == np.uint32(label))
         if len(inside) > best:
             best, lost.beyond = len(inside), neighbour
             box = table.grid.band(table.grid[tile], axis, side)
@@ -145,13 +150,16 @@ def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
             core = table.grid[tile].core
             centre[axis] = core.stop[axis] - 0.5 if side == "low" else core.start[axis] - 0.5
             lost.place = tuple(float(x) for x in centre)
-    return best > 0
+    return lost.beyond >= 0
 
 
 def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen: float) -> Alarm:
     tile, label = table.label(lost.label)
     share = lost.voxels / seen
-    where = f"its border with tile {lost.beyond}" if lost.beyond >= 0 else "its border"
+    beyond = lost.beyond
+    if pair is not None and beyond < 0:
+        beyond = pair[1][0] if pair[0] == (tile, label) else pair[0][0]
+    where = f"its border with tile {beyond}" if beyond >= 0 else "its border"
     text = f"tile {tile} saw {lost.voxels:.0f} voxels more of it ({share:.0%}) beyond {where}, which were not joined: "
     objects, labels, tiles = [lost.owner], [(tile, label)], {tile}
     place = lost.place
