@@ -165,8 +165,8 @@ def test_a_hanging_tile_is_ended_and_told_where_it_was(workers, image, expected,
 
     model = Misbehaving(tmp_path, waits_for_ever, pixels_of(image, {13}))
     began = time.monotonic()
-    failed = run_and_mend(model, image, workers, expected, tile_timeout=2)
-    assert time.monotonic() - began < 60
+    failed = run_and_mend(model, image, workers, expected, tile_timeout=6)
+    assert time.monotonic() - began < 90
     assert model.calls()[13] == 2 + 1
     assert not failed.failed()
 
@@ -180,11 +180,11 @@ def test_a_hanging_tile_that_holds_the_gil_is_ended_too(workers, image, tmp_path
 
     model = Misbehaving(tmp_path, deaf, pixels_of(image, {26}))
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
-    events = list(job.stage(workers, tile_timeout=2))
+    events = list(job.stage(workers, tile_timeout=6))
     assert len(events) == N_TILES
     failure = job.failed()[26]
     assert failure.error == "TileTimeoutError"
-    assert "no result within the time limit of 2 s" in failure.message
+    assert "no result within the time limit of 6 s" in failure.message
     assert "--tile-timeout" in failure.message
     assert "in deaf" in failure.traceback
 
@@ -195,7 +195,7 @@ def test_a_slow_start_is_no_hang(workers, image, expected, tmp_path: Path) -> No
 
     model = as_model(SlowToLoad(components))
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
-    list(job.stage(workers, tile_timeout=2))
+    list(job.stage(workers, tile_timeout=6))
     assert not job.failed()
     assert chunks_of(job.write(job.merge("touch")).path) == expected
 
@@ -208,7 +208,7 @@ class SlowToLoad:
         time.sleep(seconds)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SlowToLoad, (self.function, 3.0)
+        return SlowToLoad, (self.function, 7.0)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         return self.function(pixels)
@@ -312,9 +312,10 @@ def test_a_tile_that_takes_all_memory_costs_itself_alone(workers, image, expecte
 
 def test_a_deadly_tile_costs_itself_alone(workers, image, expected, tmp_path: Path) -> None:
     def crashes(pixels: np.ndarray) -> np.ndarray:
-        import ctypes
+        import os
+        import signal
 
-        ctypes.string_at(0)
+        os.kill(os.getpid(), signal.SIGKILL)
         return pixels
 
     model = Misbehaving(tmp_path, crashes, pixels_of(image, {0}))
