@@ -57,7 +57,7 @@ Cellpose's own tiles (0.3, 0.5), averages over shifted copies, and a network tha
 gave 0.957 to 0.977. Whether the published networks are steadier was not measured.
 
 On cells3d the small network fails: it breaks 20 nuclei into a thousand pieces, so that row says nothing about tiling.
-On drawn 3D images it works, and there tiled equals untiled at 0.98 or more (`tests/models/test_models_cellpose_run.py`).
+On drawn 3D images it works: tiled against untiled is 0.98 or more (`tests/models/test_models_cellpose_run.py`).
 """
 
 
