@@ -202,6 +202,7 @@ class SegmentWidget(QWidget):
         for widget in (self.preview.tile, self.preview.seam, self.preview.pick):
             widget.setEnabled(ready)
         self._check_output()
+        self.preview.outdate()
         if ready and self.preview.again.isChecked():
             self.preview_tile()
 
@@ -344,7 +345,7 @@ class SegmentWidget(QWidget):
     def _say(self, text: str) -> None:
         link = self.session.dashboard_link
         if link and self.control.state == "staging":
-            text += f' · <a href="{link}">dask dashboard</a>'
+            text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
         self.running.status.say(text)
         if "was removed" in text:
             show_warning(text)

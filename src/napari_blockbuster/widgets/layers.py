@@ -194,7 +194,7 @@ def tile_map_layer(grid: TileGrid, place: dict[str, Any]) -> Labels:
         translate=place["translate"] + place["scale"] * (tile - 1) / 2,
         units=place["units"],
         features={"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)},
-        opacity=0.5,
+        opacity=0.35,
     )
 
 
@@ -284,7 +284,7 @@ def seam_points(merged: Merge, rows: np.ndarray | None = None, most: int = 20_00
             "high_tile": seams["high"],
             "high_id": seams["high_id"],
         },
-        "size": np.clip(np.sqrt(np.maximum(contact, 1)) * 2, 10, 40),
+        "size": np.clip(np.sqrt(np.maximum(contact, 1)), 4, 20),
         "border_color": np.where((decision == "joined")[:, None], JOINED, APART),
     }
 
@@ -295,7 +295,9 @@ def seams_layer(shown: dict[str, Any], place: dict[str, Any]) -> Points:
         **shown,
         name="Seams",
         face_color="transparent",
-        border_width=0.2,
+        border_width=0.12,
+        # On the screen, never a dot and never a wall, however far the view is zoomed.
+        canvas_size_limits=(12, 36),
         projection_mode="rescale_linear",
         **place,
     )

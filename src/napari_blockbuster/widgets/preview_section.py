@@ -104,6 +104,11 @@ class PreviewSection(Section):
         self.advice.say("Toggle “Seam: before the merge” in the layer list to compare.")
         self.widen.hide()
 
+    def outdate(self) -> None:
+        """Take back the advice of a preview whose settings are no longer those of the form."""
+        self.advice.say("")
+        self.widen.hide()
+
     def fail(self, message: str) -> None:
         """Say why there is no preview."""
         self.report.say(message, problem=True)
