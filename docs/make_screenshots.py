@@ -1,4 +1,6 @@
-"""Take the pictures of the tutorial from a real session: ``xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py``.
+"""Take the pictures of the tutorial from a real session.
+
+    xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 
 They land in ``docs/images/``, in napari's dark theme; ``--theme light`` adds ``-light`` to the names.
 """

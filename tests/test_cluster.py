@@ -94,7 +94,7 @@ def test_each_gpu_worker_sees_its_own_device(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_wrong_address_and_a_wrong_number_are_sentences() -> None:
-    with pytest.raises(ConnectionError, match="no dask scheduler answers at 'tcp://127.0.0.1:1'"):
+    with pytest.raises(ConnectionError, match=r"no dask scheduler answers at 'tcp://127\.0\.0\.1:1'"):
         connect("tcp://127.0.0.1:1", timeout=1)
     with pytest.raises(ValueError, match="n_workers is 0"):
         make_local_cluster(n_workers=0)

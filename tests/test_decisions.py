@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tissue
 from napari_blockbuster import Job
 from napari_blockbuster.decisions import Decisions, DecisionsError, export_csv
+from napari_blockbuster.ome_zarr import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16
 
@@ -270,3 +272,26 @@ def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) ->
     assert kept.verdicts == decisions.verdicts
     if steps and (shared_job.folder / "decisions.json").exists():
         assert json.loads((shared_job.folder / "decisions.json").read_bytes())["format"] == 1
+
+
+def test_the_command_line_applies_and_tells_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_blockbuster.cli import main
+
+    pixels = np.zeros((40, 64), np.uint8)
+    pixels[5:12, 28:36] = pixels[20:28, 20:44] = 200
+    image = tmp_path / "image.zarr"
+    zarr.create_array(str(image), data=pixels, chunks=(40, 32))
+    output = tmp_path / "labels.ome.zarr"
+    words = ["segment", str(image), "--model", "threshold", "--set", "threshold=100", "-o", str(output), "--quiet"]
+    assert main([*words, "--tile", "40", "32", "--halo", "0", "16", "--workers", "0", "--keep-stage"]) == 0
+    before = np.unique(open_labels(output).compute()).size
+    folder = tmp_path / "labels.ome.zarr.job"
+    Decisions.load(folder).set(((0, 1), (1, 1)), "cut")
+    capsys.readouterr()
+    assert main(["merge", str(folder), "--overwrite", "--quiet"]) == 0
+    assert "1 pairs cut and 0 joined by hand" in capsys.readouterr().out
+    assert np.unique(open_labels(output).compute()).size == before + 1
+    assert main(["info", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "1 pairs cut" in told
+    assert "seams" in told

@@ -16,9 +16,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from helpers import assert_same_objects
 from scipy import ndimage
 
+from helpers import assert_same_objects
 from napari_blockbuster import Job, TileFailed, TileStaged, segment
 from napari_blockbuster.lock import JobLockedError
 from napari_blockbuster.output import job_folder
@@ -123,7 +123,14 @@ def test_a_function_from_a_script_beside_the_data_reaches_the_workers(
 def test_time_points_are_segmented_apart(blobs: np.ndarray, tmp_path: Path) -> None:
     movie = np.stack([blobs[0], blobs[20], blobs[40]])
     result = segment(
-        movie, components, tmp_path / "o.ome.zarr", axes="tyx", tile_shape=(40, 30), halo=4, merge="touch", progress=False
+        movie,
+        components,
+        tmp_path / "o.ome.zarr",
+        axes="tyx",
+        tile_shape=(40, 30),
+        halo=4,
+        merge="touch",
+        progress=False,
     )
     labels = result.labels.compute()
     assert labels.shape == movie.shape

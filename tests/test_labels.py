@@ -73,7 +73,10 @@ def test_lists_and_whole_floats_are_taken() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((3, 3), int), r"tile 1 at \[0:10, 10:20\]: function 'f' returned an array of shape \(3, 3\) for pixels "),
+        (
+            np.zeros((3, 3), int),
+            r"tile 1 at \[0:10, 10:20\]: function 'f' returned an array of shape \(3, 3\) for pixels ",
+        ),
         (np.full(SHAPE, -2), "negative label -2"),
         (np.full(SHAPE, np.nan), "nan among its labels"),
         (np.full(SHAPE, np.inf), "inf among its labels"),

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from helpers import merge_store, stage_all
 from scipy import ndimage
 
+from helpers import merge_store, stage_all
 from napari_blockbuster import Job, segment
 from napari_blockbuster.execution import TILES_PER_WORKER
 from napari_blockbuster.merge import merge
@@ -49,7 +49,9 @@ def test_a_model_that_holds_the_gil_does_not_starve_the_cluster(client, tmp_path
         return (pixels > 0).astype(np.int32)
 
     image = np.ones((32, 64), np.uint8)
-    result = segment(image, holds_the_gil, tmp_path / "o.ome.zarr", tile_shape=32, halo=4, client=client, progress=False)
+    result = segment(
+        image, holds_the_gil, tmp_path / "o.ome.zarr", tile_shape=32, halo=4, client=client, progress=False
+    )
     assert result.n_objects == 1
     assert not result.failed_tiles
 
@@ -130,7 +132,9 @@ def test_a_model_sees_recorded_voxels_only_and_each_where_it_is(tmp_path: Path) 
     for pixels in seen:
         rows, columns = pixels // shape[1], pixels % shape[1]
         np.testing.assert_array_equal(rows, np.broadcast_to(rows[:1, :1] + np.arange(len(rows))[:, None], rows.shape))
-        np.testing.assert_array_equal(columns, np.broadcast_to(columns[:1, :1] + np.arange(columns.shape[1]), columns.shape))
+        np.testing.assert_array_equal(
+            columns, np.broadcast_to(columns[:1, :1] + np.arange(columns.shape[1]), columns.shape)
+        )
     # What was trimmed is exactly what was added: every voxel comes back at its own place.
     labels = np.empty(shape, np.uint32)
     for tile in job.grid:
@@ -162,7 +166,9 @@ def test_the_cluster_holds_a_window_of_tiles_and_no_data(client, tmp_path: Path)
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        result = segment(path, "threshold", tmp_path / "o.ome.zarr", tile_shape=(10, 16, 16), halo=2, client=client, progress=False)
+        result = segment(
+            path, "threshold", tmp_path / "o.ome.zarr", tile_shape=(10, 16, 16), halo=2, client=client, progress=False
+        )
     finally:
         running.clear()
         watcher.join()
@@ -173,12 +179,11 @@ def test_the_cluster_holds_a_window_of_tiles_and_no_data(client, tmp_path: Path)
 
 def test_a_task_carries_an_index_and_not_a_graph(client, tmp_path: Path) -> None:
     """For an image of 10,000 chunks a tile's task is as small as for one of 4."""
+    import cloudpickle
     import dask.array as da
 
     from napari_blockbuster.images import open_image
     from napari_blockbuster.work import StageWork
-
-    import cloudpickle
 
     image = da.zeros((100, 100, 400), chunks=(10, 10, 4), dtype=np.uint8) + 1
     job = Job.create(image, lambda x: x, tmp_path / "o.ome.zarr", tile_shape=(20, 20, 20), halo=2)

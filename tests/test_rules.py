@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tissue
 from helpers import assemble, assert_same_objects, merge_store, stage_tiles
-
 from napari_blockbuster.merge import merge
 from napari_blockbuster.objects import LabelTable
 from napari_blockbuster.seams import evidence_dtype
@@ -84,7 +84,9 @@ def test_a_noisy_model_in_3d(noisy_scores) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- the rule, by hand
-def pair(shared: int, low: int, high: int, low_size: int, high_size: int, typical: float) -> tuple[np.ndarray, LabelTable]:
+def pair(
+    shared: int, low: int, high: int, low_size: int, high_size: int, typical: float
+) -> tuple[np.ndarray, LabelTable]:
     table = np.zeros(1, evidence_dtype(2))
     table["low"], table["high"], table["low_id"], table["high_id"] = 0, 1, 1, 1
     table["shared"], table["low_band"], table["high_band"] = shared, low, high

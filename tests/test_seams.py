@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import stage_all, stage_tiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from helpers import stage_all, stage_tiles
 from napari_blockbuster.rules import band_iou, face_iou
 from napari_blockbuster.seams import close_seams, compare_missing, gather_evidence, missing_pairs
 from napari_blockbuster.tiling import TileGrid
@@ -69,7 +69,9 @@ def test_an_id_in_a_trimmed_halo_alone_bridges_nothing(tmp_path: Path) -> None:
     assert len(pairs_only(gather_evidence(store, range(2)))) == 0
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.randoms(use_true_random=False))
 def test_evidence_does_not_depend_on_the_order_of_tiles(tmp_path_factory, seed: int, halo: int, random) -> None:
     rng = np.random.default_rng(seed)

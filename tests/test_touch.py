@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assemble, assert_same_objects, merge_store, stage_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from helpers import assemble, assert_same_objects, merge_store, stage_all
 from napari_blockbuster.tiling import TileGrid
 
 

@@ -11,7 +11,16 @@ import numpy as np
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 
-__all__ = ["NoiseSpec", "fused_cells", "noisy_model", "overlap_table", "perfect_model", "score", "seam_cells", "voronoi_tissue"]
+__all__ = [
+    "NoiseSpec",
+    "fused_cells",
+    "noisy_model",
+    "overlap_table",
+    "perfect_model",
+    "score",
+    "seam_cells",
+    "voronoi_tissue",
+]
 
 
 # --------------------------------------------------------------------------
@@ -58,7 +67,7 @@ def voronoi_tissue(shape, diameter, seed=0, jitter=0.35):
     axes = [(np.arange(n) + 0.5) / s for n, s in zip(shape, spacing, strict=True)]
     voxels = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
     _, owner = cKDTree(points).query(voxels)
-    present, labels = np.unique(owner, return_inverse=True)
+    _, labels = np.unique(owner, return_inverse=True)
     return (labels.reshape(shape) + 1).astype(np.int32)
 
 
@@ -187,10 +196,7 @@ def noisy_model(truth_box, origin, image_shape, seed=0, noise=NoiseSpec()):
     labels_out = lut[labels]
     # a fused object is not split too; splitting is drawn among the others
     sizes = np.bincount(lut[1:], minlength=n + 1)
-    chosen = [
-        i for i in order
-        if noise.fuse <= kind[i] < noise.fuse + noise.split and lut[i] == i and sizes[i] == 1
-    ]
+    chosen = [i for i in order if noise.fuse <= kind[i] < noise.fuse + noise.split and lut[i] == i and sizes[i] == 1]
     boxes = ndi.find_objects(labels)
     top = n
     for i in chosen:

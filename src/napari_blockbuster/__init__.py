@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import segment
     from .cluster import make_local_cluster
     from .job import Heartbeat, Job, TileFailed, TileStaged
     from .output import Result
-    from .api import segment
     from .tiling import TileGrid
 
 __version__ = "0.1.0"

@@ -44,5 +44,3 @@ def do(name: str, item: int, payload: Any) -> Any:
         return work(item, payload)()
     except Exception as error:
         return work.lost(item, error)
-
-

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .decisions import Decisions
 from .job import Job
 from .models import Model
 from .output import Result
@@ -121,7 +122,17 @@ def segment(
     )
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, tile_timeout=tile_timeout))
-        merged = job.merge(merge, min_iou, connectivity, sequential_labels=sequential_labels, client=client)
+        # Verdicts that a person gave on an earlier look at this job hold.
+        verdicts = Decisions.load(job.folder)
+        merged = job.merge(
+            merge,
+            min_iou,
+            connectivity,
+            verdicts.cut,
+            verdicts.join,
+            sequential_labels=sequential_labels,
+            client=client,
+        )
         return job.write(
             merged,
             client,

@@ -129,9 +129,7 @@ class Crew:
 
     def options(self) -> list[str]:
         """As typed on the command line."""
-        return options(
-            workers=self.workers, gpu=self.gpu, scheduler=self.scheduler, tile_timeout=self.tile_timeout
-        )
+        return options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler, tile_timeout=self.tile_timeout)
 
 
 def _knock(address: str) -> None:
@@ -225,6 +223,7 @@ class Outcome:
     result: Result | None
     seconds: dict[str, float]
     n_labels: int = 0
+    by_hand: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -243,6 +242,7 @@ class Outcome:
             merges = self.n_labels - result.n_objects
             rows.append(("objects", f"{result.n_objects}"))
             rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
+        rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
         return rows
@@ -298,11 +298,14 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
         raise Interrupted(plan.advice(job)) from None
 
 
-def _finish(
-    job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch, overwrite: bool
-) -> Outcome:
+def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch, overwrite: bool) -> Outcome:
+    from .decisions import Decisions
+
     decision, writing = plan.decision, plan.writing
-    merged = job.merge(decision.rule, decision.min_iou, decision.connectivity, client=client)
+    verdicts = Decisions.load(job.folder)
+    merged = job.merge(
+        decision.rule, decision.min_iou, decision.connectivity, verdicts.cut, verdicts.join, client=client
+    )
     watch.lap("merge")
     if not job.staged():
         watch.stop()
@@ -317,7 +320,7 @@ def _finish(
     )
     watch.lap("writing")
     watch.stop()
-    return Outcome(job, result, watch.seconds, merged.n_labels)
+    return Outcome(job, result, watch.seconds, merged.n_labels, tuple(verdicts.lines()))
 
 
 class _Watch:

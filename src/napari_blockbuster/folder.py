@@ -19,9 +19,20 @@ from .stage import StageStore
 from .tiling import TileGrid
 from .trouble import writing_to
 
-__all__ = ["PLACING", "RESULT", "at_home", "check_unchanged", "known_job", "make", "mark_placing", "reopen_source",
-"restore_old",
-    "sweep", "with_function", "wrote"]
+__all__ = [
+    "PLACING",
+    "RESULT",
+    "at_home",
+    "check_unchanged",
+    "known_job",
+    "make",
+    "mark_placing",
+    "reopen_source",
+    "restore_old",
+    "sweep",
+    "with_function",
+    "wrote",
+]
 
 RESULT = "result.json"
 """What the last result was made of, and its mark."""
@@ -57,6 +68,7 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
         # The settings go first: tiles without settings are no job, settings with half the tiles would be one.
         (folder / "job.json").unlink()
         discard(folder / "stage")
+        (folder / "decisions.json").unlink(missing_ok=True)
     return None
 
 
@@ -64,7 +76,9 @@ def _is_leftover(path: Path) -> bool:
     """Whether a crash while a job was made or replaced can have left this file."""
     if path.name == "stage":
         return (path / "tiles").is_dir() or not any(path.iterdir())
-    return path.name == "lock.json" or (path.name.startswith(".") and path.name.endswith((".tmp", ".deleted")))
+    if path.name in ("lock.json", "decisions.json", "result.json"):
+        return True
+    return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
 
 
 def make(folder: Path, spec: JobSpec) -> None:

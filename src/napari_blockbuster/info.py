@@ -57,6 +57,7 @@ def describe_job(folder: Path) -> Rows:
         *_tile_rows(job),
         ("disk", size(_bytes_in(folder))),
         *_merge_rows(folder),
+        *_seam_rows(job),
         ("created", job.spec.created),
     ]
     return rows
@@ -110,6 +111,27 @@ def _merge_rows(folder: Path) -> Rows:
         ("merge", f"{merge['rule']}{options.get(merge['rule'], '')}"),
         ("objects", f"{merge['objects']} from {merge['labels']} labels in tiles"),
     ]
+
+
+def _seam_rows(job: Job) -> Rows:
+    """What tiling did to the objects, and what a person decided, while the tiles are there."""
+    from .decisions import Decisions
+    from .seam_report import seam_report
+
+    if not (job.store.folder / "labels").exists() or len(job.staged()) < 2:
+        return []
+    try:
+        used = json.loads((job.folder / "result.json").read_text())["merge"]
+        options = {name: used[name] for name in ("rule", "min_iou", "connectivity")}
+    except (OSError, ValueError, KeyError):
+        options = {}
+    given = Decisions.load(job.folder)
+    merged = job.merge(**options, cut=given.cut, join=given.join)
+    names = [str(name) for name in job.spec.image.get("axes") or ()] or None
+    *axes, verdict = seam_report(merged, job.store, names=names).lines()
+    parts = [line.partition(": ") for line in axes]
+    rows = [("seams", verdict), *((f"seams, {name}", text) for name, _, text in parts)]
+    return rows + [("by hand", line) for line in given.lines()]
 
 
 def _bytes_in(folder: Path) -> int:

@@ -54,9 +54,7 @@ class Job:
         The prepared model; None for a job opened without its function.
     """
 
-    def __init__(
-        self, folder: Path, spec: JobSpec, source: ImageSource | None, model: Model | None
-    ) -> None:
+    def __init__(self, folder: Path, spec: JobSpec, source: ImageSource | None, model: Model | None) -> None:
         self.folder, self.spec, self.source, self.model = folder, spec, source, model
         self.grid: TileGrid = spec.grid.grid()
         self.store = StageStore(folder / "stage", self.grid)
@@ -232,8 +230,9 @@ class Job:
         with holding(self.folder / "lock.json", "stage") as lock:
             self._cancelled.clear()
             staged = self.staged()
-            waiting = self._queue = TileQueue(i for i in (self.grid.order() if tiles is None else tiles) if i not in
-            staged)
+            waiting = self._queue = TileQueue(
+                i for i in (self.grid.order() if tiles is None else tiles) if i not in staged
+            )
             tally = Tally(self.grid, len(staged))
             try:
                 if waiting:

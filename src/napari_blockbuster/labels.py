@@ -176,9 +176,7 @@ def _sizes(ids: list[np.ndarray], lengths: list[np.ndarray], highest: int) -> tu
     return found[foreground], sizes[foreground].astype(np.int64)
 
 
-def _ids_at_inner_borders(
-    full: np.ndarray, read: Box, image_shape: tuple[int, ...], separate_axes: int
-) -> np.ndarray:
+def _ids_at_inner_borders(full: np.ndarray, read: Box, image_shape: tuple[int, ...], separate_axes: int) -> np.ndarray:
     planes = [np.zeros(0, full.dtype)]
     for axis in range(separate_axes, full.ndim):
         for inner, place in ((read.start[axis] > 0, 0), (read.stop[axis] < image_shape[axis], -1)):

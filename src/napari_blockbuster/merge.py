@@ -62,7 +62,9 @@ class Merge:
         return self.n_labels - self.n_objects
 
     def __repr__(self) -> str:
-        return f"Merge(rule={self.rule!r}, n_labels={self.n_labels}, n_objects={self.n_objects}, seams={len(self.seams)})"
+        return (
+            f"Merge(rule={self.rule!r}, n_labels={self.n_labels}, n_objects={self.n_objects}, seams={len(self.seams)})"
+        )
 
     def table(self, tile: int) -> np.ndarray:
         """A tile's look-up table: ``table[local id]`` is the merged id, and ``table[0]`` is 0."""
@@ -130,9 +132,7 @@ def merge(
     n_objects = int(component.max(initial=-1)) + 1
     new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
     new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
-    return Merge(
-        rule, threshold, connectivity, n_objects, n_labels, seams, joined, score, labels, new_ids, cut, join
-    )
+    return Merge(rule, threshold, connectivity, n_objects, n_labels, seams, joined, score, labels, new_ids, cut, join)
 
 
 def id_dtype(highest: int) -> type[np.unsignedinteger]:

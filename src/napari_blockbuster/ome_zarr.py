@@ -164,9 +164,7 @@ class LabelsWriter:
             box = _reduced(tile.core, factors)
             # Tiles begin at multiples of the factor, so each begins with a voxel of the level.
             values = np.ascontiguousarray(labels[tuple(slice(None, None, f) for f in factors)])
-            futures.append(
-                self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True)
-            )
+            futures.append(self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True))
         return Pending(self.path, futures)
 
     def _tile_levels(self) -> list[int]:

@@ -85,9 +85,7 @@ def lazy_labels(store: StageStore, merged: Merge) -> da.Array:
     name = f"merged-labels-{id(merged):x}-{os.urandom(4).hex()}"
     grid = store.grid
     graph = {(name, *grid.position(i)): (_read_merged, store, i, merged) for i in range(len(grid))}
-    chunks = tuple(
-        tuple(axis.core(p)[1] - axis.core(p)[0] for p in range(len(axis))) for axis in grid.axes
-    )
+    chunks = tuple(tuple(axis.core(p)[1] - axis.core(p)[0] for p in range(len(axis))) for axis in grid.axes)
     return da.Array(graph, name, chunks, dtype=merged.new_ids.dtype)
 
 

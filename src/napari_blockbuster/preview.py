@@ -183,7 +183,7 @@ def preview_tile(
             if cancelled is not None and cancelled():
                 return None
     finally:
-        results.close()  # type: ignore[attr-defined]
+        results.close()
     raise RuntimeError(f"{grid[index]} gave no result")
 
 

@@ -150,9 +150,7 @@ def _planes(grid: TileGrid, axis: int, low_band: np.ndarray, high_band: np.ndarr
     return low, high_band[tuple(index)]
 
 
-def _contacts(
-    grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray
-) -> list[tuple[int, _Pairs]]:
+def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray) -> list[tuple[int, _Pairs]]:
     """Labels that touch across the seam, with the order of each contact (1: face, 2: edge, 3: corner).
 
     A voxel of the low tile touches those of the high tile that are one step further along the axes that separate the
@@ -195,9 +193,7 @@ def _band_pairs(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band
     return _count_pairs(low_band, high_band, origin.start)
 
 
-def _fill_areas(
-    grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.ndarray, high_band: np.ndarray
-) -> None:
+def _fill_areas(grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.ndarray, high_band: np.ndarray) -> None:
     low_plane, high_plane = _planes(grid, pair.axis, low_band, high_band)
     shared_band = grid.depth(pair.axis) > 0
     for side, plane, band in (("low", low_plane, low_band), ("high", high_plane, high_band)):
@@ -228,11 +224,7 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
     int
         Number of pairs of tiles compared.
     """
-    pairs = [
-        pair
-        for pair in store.grid.pairs(index)
-        if store.is_staged(pair.high if pair.low == index else pair.low)
-    ]
+    pairs = [pair for pair in store.grid.pairs(index) if store.is_staged(pair.high if pair.low == index else pair.low)]
     return _write_evidence(store, index, pairs, own or {})
 
 

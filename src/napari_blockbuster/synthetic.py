@@ -121,9 +121,11 @@ def _noise(axes: list[np.ndarray]) -> np.ndarray:
     """Noise that follows from the place of each voxel: float32, 0 to NOISE."""
     state: Any = np.zeros((1,) * len(axes), np.uint32)
     for axis, (a, prime) in enumerate(zip(axes, (73856093, 19349663, 83492791), strict=False)):
-        term = (a.astype(np.uint64) * prime).astype(np.uint32).reshape([-1 if k == axis else 1 for k in range(len(axes))])
+        term = (
+            (a.astype(np.uint64) * prime).astype(np.uint32).reshape([-1 if k == axis else 1 for k in range(len(axes))])
+        )
         state = (state ^ term) * np.uint32(2654435761)
-    return ((state >> np.uint32(24)) * np.float32(NOISE / 256)).astype(np.float32)
+    return np.asarray((state >> np.uint32(24)) * np.float32(NOISE / 256), np.float32)
 
 
 def nuclei_levels(
@@ -142,7 +144,8 @@ def nuclei_levels(
     """
     import dask.array as da
 
-    levels, step = [], 1
+    levels: list[da.Array] = []
+    step = 1
     while not levels or levels[-1].size > coarsest:
         image = SyntheticNuclei(shape, pitch, step)
         levels.append(da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False))

@@ -39,9 +39,7 @@ class Box:
 
     def within(self, outer: Box) -> tuple[slice, ...]:
         """The box as an index into an array that holds `outer`."""
-        return tuple(
-            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
-        )
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
 
     def intersection(self, other: Box) -> Box:
         """The voxels in both boxes (an empty box has a zero extent)."""
@@ -51,10 +49,7 @@ class Box:
 
     def contains(self, other: Box) -> bool:
         """Whether every voxel of `other` lies in this box."""
-        return all(
-            a <= c and d <= b
-            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
-        )
+        return all(a <= c and d <= b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
 
     def __str__(self) -> str:
         return "[" + ", ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True)) + "]"
@@ -366,9 +361,7 @@ class TileGrid:
         """
         order: list[tuple[int, ...]] = [()]
         for n in self.grid_shape:
-            order = [
-                prefix + (p if i % 2 == 0 else n - 1 - p,) for i, prefix in enumerate(order) for p in range(n)
-            ]
+            order = [(*prefix, p if i % 2 == 0 else n - 1 - p) for i, prefix in enumerate(order) for p in range(n)]
         return [self.index(position) for position in order]
 
 

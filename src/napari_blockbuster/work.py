@@ -42,9 +42,7 @@ class StageWork:
     _local_source: ImageSource | None = field(default=None, repr=False)
 
     @classmethod
-    def of(
-        cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None
-    ) -> StageWork:
+    def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
         return cls(store, model, source if source.shippable else None, time_limit, source)
 
     def __getstate__(self) -> dict[str, Any]:

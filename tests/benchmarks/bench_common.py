@@ -1,4 +1,7 @@
-"""What the benchmark runs share: the image, the cheap function, and timing inside it. Plain numpy, so that any environment can import it."""
+"""What the benchmark runs share: the image, the cheap function, and timing inside it.
+
+Plain numpy, so that any environment can import it.
+"""
 
 from __future__ import annotations
 

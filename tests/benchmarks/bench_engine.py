@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_engine.py [--patchworks PYTHON] [--quick]
 
-PYTHON is the interpreter of an environment with ``patchworks==3.3.0`` in it; without one, that comparison is left out. Both sides run
-in turn, in processes of their own, so that a machine that is busy for a while slows both.
+PYTHON is the interpreter of an environment with ``patchworks==3.3.0`` in it; without one, that comparison is left out. Both sides
+run in turn, in processes of their own, so that a machine that is busy for a while slows both.
 """
 
 from __future__ import annotations
@@ -153,13 +153,15 @@ def write_report(results: dict) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `tests/benchmarks/bench_engine.py`; medians. Ratios hold better than seconds: both sides of a comparison ran in turn.",
+        "Written by `tests/benchmarks/bench_engine.py`; medians. Ratios hold better than seconds: both sides of a "
+        "comparison ran in turn.",
         "",
         f"{results['machine']}",
         "",
         "## What the framework adds to the function's own time",
         "",
-        "3D uint16, tiles of 128×256×256, halo 8, a threshold and `scipy.ndimage.label`, one thread, all steps to a merged zarr on disk. "
+        "3D uint16, tiles of 128×256×256, halo 8, a threshold and `scipy.ndimage.label`, one thread, all steps to a merged "
+        "zarr on disk. "
         "*Added* is the total minus the time inside the function; for processor time, of the whole process. "
         "This package also writes an OME-Zarr pyramid, and keeps evidence for every pair.",
         "",
@@ -246,7 +248,10 @@ def main() -> None:
         results = {
             "machine": machine,
             "versus": versus(
-                options.patchworks, work, (128, 256, 512) if options.quick else (512, 512, 1024), 1 if options.quick else 3
+                options.patchworks,
+                work,
+                (128, 256, 512) if options.quick else (512, 512, 1024),
+                1 if options.quick else 3,
             ),
             "flatness": flatness(work, [200, 500] if options.quick else [200, 1000, 2200, 4000]),
             "cluster": cluster_rate(work, 200 if options.quick else 2200),

@@ -88,8 +88,11 @@ def slide(widget: Any, name: str) -> None:
         until(lambda before=before: widget.control.merged is not before and widget.control.state == "staged", 60)
         took.append((time.perf_counter() - began) * 1000)
     gaps = ticker.gaps()
-    print(f"slider to repaint ({name}): median {np.median(took):.0f} ms, max {max(took):.0f} ms; "
-          f"GUI gaps p99 {np.percentile(gaps, 99):.0f} ms, max {gaps.max():.0f} ms", flush=True)
+    print(
+        f"slider to repaint ({name}): median {np.median(took):.0f} ms, max {max(took):.0f} ms; "
+        f"GUI gaps p99 {np.percentile(gaps, 99):.0f} ms, max {gaps.max():.0f} ms",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -65,7 +65,9 @@ def memory() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def set_up(viewer: Any, data: Any, options: dict[str, Any], folder: Path, tile: tuple[int, ...], halo: tuple[int, ...]) -> Any:
+def set_up(
+    viewer: Any, data: Any, options: dict[str, Any], folder: Path, tile: tuple[int, ...], halo: tuple[int, ...]
+) -> Any:
     """A dock on an image, its cluster warm, with the cheapest model."""
     viewer.add_image(data, **options)
     widget = show_segment_widget(viewer)
@@ -221,7 +223,18 @@ def main() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, napari {napari.__version__}, software OpenGL under Xvfb."
-    text = "\n".join(["# The viewer under load", "", "Written by `tests/benchmarks/bench_streaming.py`.", "", machine, "", *table, ""])
+    text = "\n".join(
+        [
+            "# The viewer under load",
+            "",
+            "Written by `tests/benchmarks/bench_streaming.py`.",
+            "",
+            machine,
+            "",
+            *table,
+            "",
+        ]
+    )
     print(text)
     if options.write:
         (ROOT / "docs" / "benchmarks-viewer.md").write_text(text)

@@ -77,7 +77,9 @@ def write_function(tmp_path: Path) -> Callable[[str], str]:
     def write(body: str) -> str:
         path = tmp_path / "own.py"
         indented = body.replace("\n", "\n    ")
-        path.write_text(f"import os, time\nimport numpy as np\nfrom scipy import ndimage\n\ndef f(tile):\n    {indented}\n")
+        path.write_text(
+            f"import os, time\nimport numpy as np\nfrom scipy import ndimage\n\ndef f(tile):\n    {indented}\n"
+        )
         return f"{path}:f"
 
     return write

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_same_objects
 from qtpy.QtCore import Qt
 
+from helpers import assert_same_objects
 from napari_blockbuster import segment
 from napari_blockbuster.models import get_model
 
@@ -83,8 +83,7 @@ def test_pause_and_go_on(
 ) -> None:
     calls = tmp_path / "calls"
     source = write_function(
-        f"with open({str(calls)!r}, 'a') as log: log.write('x')\n"
-        "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
+        f"with open({str(calls)!r}, 'a') as log: log.write('x')\ntime.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
     )
     _, widget = open_dock(pixels, name="blobs")
     use_function(widget, source)

@@ -16,9 +16,7 @@ from napari_blockbuster.ome_zarr import open_labels
 
 
 @pytest.fixture
-def inspected(
-    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
-) -> tuple[Any, Any, Any]:
+def inspected(open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path) -> tuple[Any, Any, Any]:
     """Viewer, dock and inspector of a job that is staged and merged."""
     viewer, widget = open_dock(pixels, name="blobs")
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
@@ -143,7 +141,7 @@ def test_keys_step_and_decide(inspected: Any, until: Any, qtbot: Any) -> None:
 
 
 def test_alarms_and_report_arrive(inspected: Any, until: Any) -> None:
-    _, widget, inspector = inspected
+    _, _, inspector = inspected
     until(lambda: inspector.report.text() != "")
     assert "halo" in inspector.report.text()
     until(lambda: "(" in inspector.tabs.tabText(1))
@@ -152,7 +150,7 @@ def test_alarms_and_report_arrive(inspected: Any, until: Any) -> None:
 def test_clicking_two_objects_joins_them_and_a_cut_inside_a_tile_says_why_not(
     inspected: Any, until: Any, qtbot: Any
 ) -> None:
-    viewer, widget, inspector = inspected
+    _, widget, inspector = inspected
     job, merged = widget.control.job, widget.control.merged
     labels = job.store.labels[job.grid[0].core.slices].read().result()
     places = [np.argwhere(labels == number)[0] for number in (1, 2)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_same_objects
 from scipy import ndimage
 
+from helpers import assert_same_objects
 from napari_blockbuster import Job
 from napari_blockbuster.job import TileStaged
 from napari_blockbuster.widgets import live as live_module

@@ -22,7 +22,9 @@ from napari_blockbuster.widgets.session import ClusterChoice
 @pytest.fixture
 def image(tmp_path: Path, blobs: np.ndarray) -> Path:
     path = tmp_path / "two channels.zarr"
-    zarr.create_array(str(path), data=np.stack([blobs[::-1], blobs]), chunks=(1, 16, 32, 32), dimension_names=list("czyx"))
+    zarr.create_array(
+        str(path), data=np.stack([blobs[::-1], blobs]), chunks=(1, 16, 32, 32), dimension_names=list("czyx")
+    )
     return path
 
 
@@ -49,7 +51,9 @@ def run_in_viewer_way(plan: Plan) -> np.ndarray:
 @pytest.mark.parametrize("model", ["settings", "function"])
 def test_what_is_copied_runs_and_agrees(image: Path, tmp_path: Path, kind: str, model: str) -> None:
     if model == "function":
-        (tmp_path / "own.py").write_text("from scipy import ndimage\n\ndef f(tile):\n    return ndimage.label(tile > 900)[0]\n")
+        (tmp_path / "own.py").write_text(
+            "from scipy import ndimage\n\ndef f(tile):\n    return ndimage.label(tile > 900)[0]\n"
+        )
         chosen: object = f"{tmp_path / 'own.py'}:f"
     else:
         chosen = get_model("voronoi-otsu", diameter=12.5, outline=0.5)

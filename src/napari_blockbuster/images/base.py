@@ -309,7 +309,4 @@ def spread_blocks(shape: tuple[int, ...], block: tuple[int, ...], max_voxels: in
         sorted({min(int((k + 0.5) * n / s - b / 2) // b * b, n - b) if n > b else 0 for k in range(s)})
         for n, b, s in zip(shape, block, steps, strict=True)
     ]
-    return [
-        Box(start, tuple(a + b for a, b in zip(start, block, strict=True)))
-        for start in itertools.product(*starts)
-    ]
+    return [Box(start, tuple(a + b for a, b in zip(start, block, strict=True))) for start in itertools.product(*starts)]

@@ -316,7 +316,7 @@ def _resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
         if axes is None:
             raise ValueError(
                 f"{what} has {len(shape)} axes of extent {shape} and does not name them; "
-                f"say which they are, as axes={'tczyx'[-len(shape):]!r} (t time, c channel, z, y, x)"
+                f"say which they are, as axes={'tczyx'[-len(shape) :]!r} (t time, c channel, z, y, x)"
             )
         if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 16 < shape[1]:
             raise ValueError(

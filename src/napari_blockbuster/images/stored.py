@@ -92,9 +92,7 @@ class _Reading:
             pixels = self._future.result()
         except Exception as error:
             first = (str(error).splitlines() or [""])[0][:300]
-            raise ImageReadError(
-                f"{self._source.name}: the pixels at {self._box} cannot be read ({first})"
-            ) from error
+            raise ImageReadError(f"{self._source.name}: the pixels at {self._box} cannot be read ({first})") from error
         return np.ascontiguousarray(pixels, self._source.dtype).reshape(self._box.shape)
 
 
@@ -133,7 +131,9 @@ def kvstore(location: str) -> dict[str, Any]:
     if scheme in ("s3", "gs"):
         bucket, _, path = rest.partition("/")
         return {"driver": "s3" if scheme == "s3" else "gcs", "bucket": bucket, "path": path}
-    raise ValueError(f"{location}: images are read from folders, http(s)://, s3:// and gs:// addresses, not {scheme}://")
+    raise ValueError(
+        f"{location}: images are read from folders, http(s)://, s3:// and gs:// addresses, not {scheme}://"
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from napari.settings import get_plugin_settings
-from napari.utils import progress as activity
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
-    QFileDialog,
     QHBoxLayout,
     QMenu,
     QMessageBox,
@@ -22,22 +20,23 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..job import Job
-from ..output import Result, default_output, job_folder
-from . import layers
+from ..output import Result, default_output
+from .activity import Activity
 from .image_section import ImageSection
 from .inspector import SeamInspector
-from .lazy import views_of
 from .merge_section import MergeSection
 from .model_section import ModelSection
+from .opening import JobOpener
 from .parts import button
+from .picking import ClickPicker
 from .plan import Plan
 from .preview_section import PreviewSection
 from .previewing import PreviewControl
-from .run_control import Progress, RunControl
+from .run_control import RunControl
+from .run_events import Progress
 from .run_section import RunSection
 from .session import ClusterChoice, Session
-from .tiles_section import TilesSection
+from .tiles_section import TilesSection, with_neighbour
 
 __all__ = ["SegmentWidget"]
 
@@ -64,7 +63,9 @@ class SegmentWidget(QWidget):
         self.control = RunControl(napari_viewer, self.session, self)
         self.inspector: SeamInspector | None = None
         self._inspector_dock: Any = None
-        self._activity: Any = None
+        self.opener = JobOpener(self)
+        self._activity = Activity()
+        self._picker = ClickPicker(napari_viewer, self.preview_tile)
         self._pair = -1
         self._lay_out()
         self._wire()
@@ -93,7 +94,9 @@ class SegmentWidget(QWidget):
         holder = QWidget()
         row = QHBoxLayout(holder)
         row.setContentsMargins(4, 0, 4, 4)
-        row.addWidget(button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self.ask_job))
+        row.addWidget(
+            button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self.opener.ask)
+        )
         copy = QPushButton("Copy as script")
         copy.setToolTip("Copy what repeats this run without a viewer, on any machine.")
         menu = QMenu(copy)
@@ -111,7 +114,7 @@ class SegmentWidget(QWidget):
         self.tiles.changed.connect(self._plan_changed)
         self.preview.tile_wanted.connect(self.preview_tile)
         self.preview.seam_wanted.connect(self.preview_seam)
-        self.preview.picking_wanted.connect(self._pick)
+        self.preview.picking_wanted.connect(self._picker.turn)
         self.preview.keep_wanted.connect(self.previews.keep)
         self.preview.halo_wanted.connect(self._use_halo)
         self.previews.busy.connect(self.preview.status.say)
@@ -217,7 +220,9 @@ class SegmentWidget(QWidget):
                 problem = f"{Path(text).name} exists already and stays as it is: choose another name."
         self.running.output_note.say(problem, problem=True)
         ready = bool(not problem and self.preview.tile.isEnabled())
-        self.running.main.setEnabled((ready or self.control.job is not None) and self.control.state not in ("pausing", "merging"))
+        self.running.main.setEnabled(
+            (ready or self.control.job is not None) and self.control.state not in ("pausing", "merging")
+        )
 
     def _use_halo(self, halo: tuple[int, ...]) -> None:
         tile = tuple(max(t, h) for t, h in zip(self.tiles.tile.values, halo, strict=True))
@@ -242,27 +247,11 @@ class SegmentWidget(QWidget):
         except ValueError as error:
             self.preview.fail(str(error))
             return
-        tiles = _with_neighbour(plan.grid(), self.tiles.target())
+        tiles = with_neighbour(plan.grid(), self.tiles.target())
         if tiles is None:
             self.preview.fail("There is only one tile, so there is no seam.")
             return
         self.previews.preview_seam(plan, tiles, self.place())
-
-    def _pick(self, on: bool) -> None:
-        callbacks = self.viewer.mouse_drag_callbacks
-        if on and self._picked not in callbacks:
-            callbacks.append(self._picked)
-        elif not on and self._picked in callbacks:
-            callbacks.remove(self._picked)
-
-    def _picked(self, viewer: Any, event: Any) -> Any:
-        start = tuple(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        # A drag moves the camera; only a click picks.
-        if max(abs(a - b) for a, b in zip(start, event.pos, strict=True)) < 4:
-            self.preview_tile(event.position)
 
     # ---------------------------------------------------------------------------------------------------------- run
     def run(self) -> None:
@@ -323,24 +312,15 @@ class SegmentWidget(QWidget):
         for section in (self.image, self.model, self.tiles):
             section.setEnabled(not control.is_busy)
         if control.state not in ("staging", "pausing", "writing"):
-            self._end_activity()
+            self._activity.end()
         if control.state == "staged" and self.merging.seams.isChecked():
             self._show_seams(True)
         self._check_output()
 
     def _progressed(self, progress: Progress) -> None:
         self.running.show_progress(progress)
-        if self._activity is None and self.control.state in ("staging", "writing"):
-            # Made here: napari wants it in the GUI thread.
-            self._activity = activity(total=progress.total, desc="Blockbuster")
-        if self._activity is not None:
-            self._activity.n = progress.done + progress.failed
-            self._activity.refresh()
-
-    def _end_activity(self) -> None:
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
+        if self.control.state in ("staging", "writing"):
+            self._activity.show(progress)
 
     def _say(self, text: str) -> None:
         link = self.session.dashboard_link
@@ -423,44 +403,11 @@ class SegmentWidget(QWidget):
 
     def ask_job(self) -> None:
         """Ask for a job folder, and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open job: a folder that ends in .job")
-        if chosen:
-            self.open_job(chosen)
+        self.opener.ask()
 
     def open_job(self, folder: str | Path) -> None:
         """Bring a job back with its image, its layers and its settings."""
-        if self.control.is_busy:
-            show_warning("Pause the run that is under way first.")
-            return
-        spare = self.image.source
-
-        def make() -> Job:
-            job = Job.open(folder)
-            if job.source is None and spare is not None:
-                # Its image was in memory: the one in the viewer may be it, and is refused if it is not.
-                job = Job.open(folder, image=spare)
-            return job
-
-        name = job_folder(Path(folder)).name if not str(folder).endswith(".job") else Path(folder).name
-        self.control.open(make, self._opened, name.removesuffix(".job"), self.running.cluster())
-
-    def _opened(self, job: Job) -> dict[str, Any]:
-        """Show the image of a job that was opened, and fill in the form from it."""
-        self.running.output.setText(job.spec.output)
-        self.model.set_model(job.spec.model["model"], job.spec.model)
-        if job.source is None:
-            ndim = job.grid.ndim
-            return {"scale": [1.0] * ndim, "translate": [0.0] * ndim, "units": ("pixel",) * ndim}
-        place = layers.place_of(job.source)
-        if not layers.shows(self.viewer.layers, job.source):
-            views = views_of(job.source)
-            self.viewer.add_image(
-                views if len(views) > 1 else views[0], multiscale=len(views) > 1, name=job.source.name, **place
-            )
-        frames = job.grid.separate_axes
-        self.tiles.set_image(job.source, place)
-        self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
-        return place
+        self.opener.open(folder)
 
 
 def _preferred() -> ClusterChoice:
@@ -480,17 +427,3 @@ def _free(path: Path) -> Path:
         number += 1
         found = path.with_name(f"{stem}-{number}.ome.zarr")
     return found
-
-
-def _with_neighbour(grid: Any, index: int | None) -> tuple[int, int] | None:
-    """A tile and a neighbour across a face; along the last axis that has one."""
-    if index is None:
-        return None
-    for axis in reversed(range(grid.separate_axes, grid.ndim)):
-        for step in (1, -1):
-            offset = [0] * grid.ndim
-            offset[axis] = step
-            other = grid.neighbour(index, offset)
-            if other is not None:
-                return (min(index, other), max(index, other))
-    return None

@@ -28,7 +28,7 @@ class Histogram(QWidget):
         )
         self.setAccessibleName("histogram of agreement")
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         return QSize(160, 64)
 
     def show_values(self, values: np.ndarray, threshold: float | None) -> None:
@@ -37,7 +37,7 @@ class Histogram(QWidget):
         self._threshold = threshold
         self.update()
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802
+    def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
         width, height = self.width(), self.height() - 2
         highest = np.sqrt(self._counts.max()) or 1.0

@@ -11,6 +11,7 @@ from ..alarms import Alarm, find_alarms
 from ..merge import Merge
 from ..seam_report import SeamReport, seam_report
 from .pair_view import PairPixels, PairView, read_pair
+from .picking import ClickPicker
 from .run_control import RunControl
 from .runner import in_thread, stream
 
@@ -35,6 +36,7 @@ class Inspecting(QObject):
         self._picking: str | None = None
         self._picked: list[tuple[int, int]] = []
         self._picker: Any = None
+        self._clicks = ClickPicker(viewer, self.pick_at)
 
     # ------------------------------------------------------------------------------------------------------ looking
     def look(self, row: int) -> None:
@@ -111,19 +113,7 @@ class Inspecting(QObject):
         if verdict is not None and other is not None:
             other.setChecked(False)
         self._picking, self._picked, self._picker = verdict, [], own
-        callbacks = self._viewer.mouse_drag_callbacks
-        if verdict is not None and self._clicked not in callbacks:
-            callbacks.append(self._clicked)
-        elif verdict is None and self._clicked in callbacks:
-            callbacks.remove(self._clicked)
-
-    def _clicked(self, viewer: Any, event: Any) -> Any:
-        start = tuple(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if max(abs(a - b) for a, b in zip(start, event.pos, strict=True)) < 4:
-            self.pick_at(event.position)
+        self._clicks.turn(verdict is not None)
 
     def pick_at(self, world: Any) -> None:
         """Pick the label at a place in world coordinates; the second one completes the verdict."""

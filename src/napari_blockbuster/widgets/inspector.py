@@ -123,8 +123,12 @@ class SeamInspector(QWidget):
 
     def _verdict_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
-        self.join = button("Join (J)", "These two labels are one object, whatever the rule says.", lambda: self.decide("join"))
-        self.cut = button("Cut (C)", "These two labels are two objects, whatever the rule says.", lambda: self.decide("cut"))
+        self.join = button(
+            "Join (J)", "These two labels are one object, whatever the rule says.", lambda: self.decide("join")
+        )
+        self.cut = button(
+            "Cut (C)", "These two labels are two objects, whatever the rule says.", lambda: self.decide("cut")
+        )
         self.forget = button("Leave to the rule", "Take back your verdict on this pair.", lambda: self.decide(None))
         for each in (self.join, self.cut, self.forget):
             row.addWidget(each)
@@ -143,7 +147,9 @@ class SeamInspector(QWidget):
 
     def _click_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
-        self.join_two = button("Join two clicked", "Then click two objects in the viewer: they become one.", lambda: None)
+        self.join_two = button(
+            "Join two clicked", "Then click two objects in the viewer: they become one.", lambda: None
+        )
         self.cut_two = button(
             "Cut two clicked", "Then click both parts of an object, one on each side of a seam.", lambda: None
         )
@@ -163,8 +169,12 @@ class SeamInspector(QWidget):
         self.inspecting.alarms_found.connect(self._show_alarms)
         self.inspecting.report_found.connect(self._show_report)
         self.inspecting.said.connect(self._refused)
-        self.join_two.toggled.connect(lambda on: self.inspecting.pick("join" if on else None, self.join_two, self.cut_two))
-        self.cut_two.toggled.connect(lambda on: self.inspecting.pick("cut" if on else None, self.cut_two, self.join_two))
+        self.join_two.toggled.connect(
+            lambda on: self.inspecting.pick("join" if on else None, self.join_two, self.cut_two)
+        )
+        self.cut_two.toggled.connect(
+            lambda on: self.inspecting.pick("cut" if on else None, self.cut_two, self.join_two)
+        )
         for key, call in (
             ("j", lambda _: self.decide("join")),
             ("c", lambda _: self.decide("cut")),
@@ -310,7 +320,7 @@ class SeamInspector(QWidget):
         export_csv(path, merged, self.control.decisions, **where)
         show_info(f"{len(merged.seams):,} pairs saved to {path}")
 
-    def hideEvent(self, event: Any) -> None:  # noqa: N802
+    def hideEvent(self, event: Any) -> None:
         """Closing the dock takes its layers away."""
         self.inspecting.clear()
         super().hideEvent(event)

@@ -159,7 +159,9 @@ class JobView(QObject):
             self.viewer.add_layer(self.failed)
 
     def _on_cross(self, layer: Points, event: Any) -> None:
-        found = layer.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
+        found = layer.get_value(
+            event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True
+        )
         if found is not None:
             self.failed_clicked.emit(int(layer.features["tile"].iloc[found]))
 

@@ -28,10 +28,10 @@ __all__ = [
     "live_layer",
     "place_of",
     "placing",
-    "show_result",
     "replace_points",
     "seam_points",
     "seams_layer",
+    "show_result",
     "show_tile",
     "shows",
     "tile_map_layer",
@@ -98,9 +98,7 @@ def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None
     return _scaled(open_image(data, axes=axes, channel=channel), layer, level)
 
 
-def _same_image(
-    path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]
-) -> ImageSource | None:
+def _same_image(path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]) -> ImageSource | None:
     try:
         found = open_image(path, level=level, channel=channel)
     except (OSError, ValueError):

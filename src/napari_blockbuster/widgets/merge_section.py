@@ -48,7 +48,8 @@ class MergeSection(Section):
         self.form.addRow(self.counts)
         self._seams()
         self.write = button(
-            "Write merged labels", "Write an OME-Zarr in the background and show it in place of the live labels.",
+            "Write merged labels",
+            "Write an OME-Zarr in the background and show it in place of the live labels.",
             self.write_wanted.emit,
         )
         self.form.addRow(self.write)
@@ -97,7 +98,8 @@ class MergeSection(Section):
         self.form.addRow(holder)
         self.form.addRow(self.pair)
         self.inspect = button(
-            "Inspect merges…", "List every pair at the seams: join, cut, undo; alarms; was the halo large enough?",
+            "Inspect merges…",
+            "List every pair at the seams: join, cut, undo; alarms; was the halo large enough?",
             self.inspect_wanted.emit,
         )
         self.form.addRow(self.inspect)
@@ -108,7 +110,9 @@ class MergeSection(Section):
         rule = self.rule.currentText()
         value = self.slider.value() / 100
         default = DEFAULT_MIN_IOU.get(rule)
-        return MergeChoice(rule, None if value == default or default is None else value, self.connectivity.currentIndex() + 1)
+        return MergeChoice(
+            rule, None if value == default or default is None else value, self.connectivity.currentIndex() + 1
+        )
 
     def _rule_changed(self, rule: str) -> None:
         self.about.say(TIPS[rule])
@@ -131,8 +135,13 @@ class MergeSection(Section):
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
         if merged is None:
-            self.counts.say("The merge follows by itself when all tiles are staged; or pause, and merge what is there."
-                            if state in ("staging", "paused") else "")
+            self.counts.say(
+                "The merge follows by itself when all tiles are staged; or pause, and merge what is there."
+                if state in ("staging", "paused")
+                else ""
+            )
             return
-        doubtful = f"; {len(merged.seams):,} pairs at seams, {int(merged.joined.sum()):,} joined" if len(merged.seams) else ""
+        doubtful = (
+            f"; {len(merged.seams):,} pairs at seams, {int(merged.joined.sum()):,} joined" if len(merged.seams) else ""
+        )
         self.counts.say(f"<b>{merged.n_objects:,} objects</b> from {merged.n_labels:,} labels{doubtful}.")

@@ -47,7 +47,8 @@ class Note(QLabel):
     def say(self, text: str, problem: bool = False) -> None:
         """Show a text, or nothing; a problem is marked in words and not by colour alone."""
         self.setText(f"⚠ {text}" if problem and text else text)
-        self.setStyleSheet("color: #e69f00; font-weight: bold;" if problem else "")
+        dark = self.palette().color(self.backgroundRole()).lightness() < 128
+        self.setStyleSheet(f"color: {'#e69f00' if dark else '#9a4b00'}; font-weight: bold;" if problem else "")
         self.setVisible(bool(text))
 
 

@@ -107,7 +107,10 @@ class Plan:
         """The command line that repeats this run headless."""
         described = self.source.describe()
         words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
-        words += ["--model", self.model.family if self.model.family != "function" else str(_settings(self.model)["source"])]
+        words += [
+            "--model",
+            self.model.family if self.model.family != "function" else str(_settings(self.model)["source"]),
+        ]
         for name, value in _settings(self.model).items():
             if self.model.family != "function":
                 words += ["--set", f"{name}={_word(value)}"]

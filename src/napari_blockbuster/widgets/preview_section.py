@@ -78,9 +78,7 @@ class PreviewSection(Section):
         short = [e > h for e, h in zip(found.extent, halo, strict=True)]
         n_cut = grid.grid_shape[frames:]
         matters = any(s and n > 1 for s, n in zip(short, n_cut, strict=True))
-        self._halo = tuple(
-            max(h, e) if n > 1 else h for h, e, n in zip(halo, found.extent, n_cut, strict=True)
-        )
+        self._halo = tuple(max(h, e) if n > 1 else h for h, e, n in zip(halo, found.extent, n_cut, strict=True))
         if not any(found.extent):
             self.advice.say("No whole object in this tile: the halo cannot be judged here." if found.n_objects else "")
         elif matters:

@@ -95,9 +95,7 @@ class PreviewControl(QObject):
             parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
             folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
             try:
-                yield _SeamFound(
-                    preview_seam(plan.source, model, grid, tiles, folder, client, **plan.merge.options())
-                )
+                yield _SeamFound(preview_seam(plan.source, model, grid, tiles, folder, client, **plan.merge.options()))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -18,10 +17,11 @@ from ..stage import TileFailure
 from .job_view import JobView
 from .live import LiveLabels
 from .plan import MergeChoice, Plan
+from .run_events import Life, Opened, Progress, Status, Summary, read_job, summary_of
 from .runner import in_thread, stream
 from .session import ClusterChoice, Session
 
-__all__ = ["Progress", "RunControl"]
+__all__ = ["RunControl"]
 
 Place = Callable[[Job], dict[str, Any]]
 
@@ -31,44 +31,7 @@ RATE_OVER = 30
 """Tiles over which the rate is measured."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a step is.
-
-    Attributes
-    ----------
-    rate : float
-        Tiles per second; 0 while it is not known.
-    seconds_left : float or None
-    """
-
-    done: int
-    total: int
-    failed: int = 0
-    rate: float = 0.0
-    seconds_left: float | None = None
-
-
-@dataclass(frozen=True)
-class _Opened:
-    job: Job
-    live: LiveLabels
-    decisions: Decisions
-    states: dict[int, str]
-
-
-@dataclass(frozen=True)
-class _Status:
-    text: str
-
-
-@dataclass(frozen=True)
-class _Summary:
-    n_staged: int
-    failures: dict[int, TileFailure]
-
-
-class Stopped(Exception):  # noqa: N818  (nothing went wrong)
+class Stopped(Exception):
     """The user stopped a write."""
 
 
@@ -150,15 +113,15 @@ class RunControl(QObject):
         life, generation = self.life, self.life.generation
 
         def produce() -> Iterator[Any]:
-            yield _Status("Reading the image…")
-            opened = _open_job(make())
+            yield Status("Reading the image…")
+            opened = read_job(make())
             if life.generation != generation:
                 return
             life.job = opened.job
             yield opened
             if run:
                 yield from self._stage(opened.job, opened.live, None)
-            yield _summary(opened.job)
+            yield summary_of(opened.job)
 
         self._launch("staging", produce, self._staging_ended)
 
@@ -172,7 +135,7 @@ class RunControl(QObject):
 
         def produce() -> Iterator[Any]:
             yield from self._stage(job, live, tiles)
-            yield _summary(job)
+            yield summary_of(job)
 
         self._landed.clear()
         self._launch("staging", produce, self._staging_ended)
@@ -181,9 +144,9 @@ class RunControl(QObject):
         """In a thread: stage, and read each tile for the live layer as it lands."""
         if len(job.staged()) == job.n_tiles:
             return
-        yield _Status("Starting workers…")
+        yield Status("Starting workers…")
         client = self._session.client(self._cluster)
-        yield _Status("Segmenting")
+        yield Status("Segmenting")
         for event in job.stage(client, tiles=tiles, heartbeat=HEARTBEAT):
             if isinstance(event, TileStaged):
                 live.land(event.tile, event.record.n_objects)
@@ -202,9 +165,9 @@ class RunControl(QObject):
             self.job.cancel()
 
     def _receive(self, event: Any) -> None:
-        if isinstance(event, _Opened):
+        if isinstance(event, Opened):
             self._show(event)
-        elif isinstance(event, _Status):
+        elif isinstance(event, Status):
             self.status.emit(event.text)
         elif isinstance(event, TileStaged | TileFailed):
             self._landed.append(time.monotonic())
@@ -214,20 +177,18 @@ class RunControl(QObject):
             self._advance(event.done, event.total, failed)
         elif isinstance(event, Heartbeat):
             self._advance(event.done, event.total, self.progress.failed)
-        elif isinstance(event, _Summary):
+        elif isinstance(event, Summary):
             self._summarise(event)
         elif isinstance(event, StagedMerge):
             self._merged(event)
         elif isinstance(event, Result):
             self._on_written(event)
 
-    def _show(self, opened: _Opened) -> None:
+    def _show(self, opened: Opened) -> None:
         self.job, self.decisions = opened.job, opened.decisions
         if self.state == "pausing":
             self.job.cancel()
-        self.view = JobView(
-            self._viewer, opened.job, opened.live, self._place(opened.job), self._name, self
-        )
+        self.view = JobView(self._viewer, opened.job, opened.live, self._place(opened.job), self._name, self)
         self.view.live_removed.connect(self._live_removed)
         self.view.failed_clicked.connect(self.failed_clicked)
         self.view.start(opened.states)
@@ -247,7 +208,7 @@ class RunControl(QObject):
         self.progress = Progress(done, total, failed, rate, left)
         self.progressed.emit(self.progress)
 
-    def _summarise(self, summary: _Summary) -> None:
+    def _summarise(self, summary: Summary) -> None:
         assert self.job is not None
         self.failures = summary.failures
         complete = summary.n_staged + len(summary.failures) >= self.job.n_tiles
@@ -397,42 +358,3 @@ class RunControl(QObject):
     def _set(self, state: str) -> None:
         self.state = state
         self.changed.emit()
-
-
-class Life:
-    """What the threads of a `RunControl` share with it, and what outlives it.
-
-    Attributes
-    ----------
-    generation : int
-        Counts the jobs that were let go of.
-    job : Job or None
-        The one that may be running.
-    """
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self.job: Job | None = None
-
-    def end(self) -> None:
-        """Let go of the job: its run stops, its threads are no longer heard."""
-        self.generation += 1
-        job, self.job = self.job, None
-        if job is not None:
-            job.cancel()
-
-
-def _summary(job: Job) -> _Summary:
-    """In a thread: read what is staged and what failed."""
-    return _Summary(len(job.staged()), job.failed())
-
-
-def _open_job(job: Job) -> _Opened:
-    """In a thread: read what a job has so far."""
-    live = LiveLabels(job)
-    states = dict.fromkeys(job.failed(), "failed")
-    for index in sorted(job.staged()):
-        record = job.store.record(index)
-        states[index] = "done" if record.n_objects else "empty"
-        live.land(job.grid[index], record.n_objects)
-    return _Opened(job, live, Decisions.load(job.folder), states)

@@ -22,7 +22,7 @@ from ..cluster import cpu_count
 from ..progress import duration
 from ..stage import TileFailure
 from .parts import Note, Section, button
-from .run_control import Progress
+from .run_events import Progress
 from .session import ClusterChoice
 
 __all__ = ["RunSection"]
@@ -100,7 +100,9 @@ class RunSection(Section):
         self.failed = QListWidget()
         self.failed.setAccessibleName("failed tiles")
         self.failed.setMaximumHeight(90)
-        self.failed.setToolTip("Tiles that could not be segmented. Choose one to see it; the whole error is its tooltip.")
+        self.failed.setToolTip(
+            "Tiles that could not be segmented. Choose one to see it; the whole error is its tooltip."
+        )
         self.failed.currentItemChanged.connect(self._look)
         self.failed.itemClicked.connect(lambda item: self._look(item))
         self.retry = QWidget()
@@ -151,8 +153,11 @@ class RunSection(Section):
         self.failed.blockSignals(True)
         self.failed.clear()
         for index, failure in failures.items():
-            item = QListWidgetItem(f"tile {index}: {failure.error}: {failure.message.splitlines()[0]}"
-                                   if failure.message else f"tile {index}: {failure.error}")
+            item = QListWidgetItem(
+                f"tile {index}: {failure.error}: {failure.message.splitlines()[0]}"
+                if failure.message
+                else f"tile {index}: {failure.error}"
+            )
             item.setData(Qt.UserRole, index)
             item.setToolTip(failure.traceback or failure.message)
             self.failed.addItem(item)

@@ -18,7 +18,7 @@ from . import layers
 from .forms import AxesForm
 from .parts import Note, Section, remove_layer, times
 
-__all__ = ["TilesSection"]
+__all__ = ["TilesSection", "with_neighbour"]
 
 MOST_LINES = 2000
 
@@ -103,7 +103,10 @@ class TilesSection(Section):
                 self.note.say(str(error), problem=True)
                 self.changed.emit()
                 return
-            for form, values in ((self.tile, tile), (self.halo, tuple(min(h, t) for h, t in zip(halo, tile, strict=True)))):
+            for form, values in (
+                (self.tile, tile),
+                (self.halo, tuple(min(h, t) for h, t in zip(halo, tile, strict=True))),
+            ):
                 form.blockSignals(True)
                 form.set_values(values)
                 form.blockSignals(False)
@@ -124,7 +127,10 @@ class TilesSection(Section):
             frames = source.separate_axes
             try:
                 self.grid = TileGrid(
-                    source.shape, (1,) * frames + self.tile.values, (0,) * frames + self.halo.values, separate_axes=frames
+                    source.shape,
+                    (1,) * frames + self.tile.values,
+                    (0,) * frames + self.halo.values,
+                    separate_axes=frames,
                 )
             except ValueError as error:
                 self.note.say(str(error), problem=True)
@@ -206,3 +212,17 @@ def _in_words(grid: TileGrid, source: ImageSource) -> str:
         reach = [h * s for h, s in zip(grid.halo[frames:], source.spacing, strict=True)]
         text += f"; halo of {times([round(r, 1) for r in reach])} {unit}"
     return text + "."
+
+
+def with_neighbour(grid: TileGrid, index: int | None) -> tuple[int, int] | None:
+    """A tile and a neighbour across a face; along the last axis that has one."""
+    if index is None:
+        return None
+    for axis in reversed(range(grid.separate_axes, grid.ndim)):
+        for step in (1, -1):
+            offset = [0] * grid.ndim
+            offset[axis] = step
+            other = grid.neighbour(index, offset)
+            if other is not None:
+                return (min(index, other), max(index, other))
+    return None

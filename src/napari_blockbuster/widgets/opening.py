@@ -1,0 +1,73 @@
+"""Jobs that are brought back into the dock from their folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QFileDialog
+
+from ..job import Job
+from ..output import job_folder
+from . import layers
+from .lazy import views_of
+
+if TYPE_CHECKING:
+    from .dock import SegmentWidget
+
+__all__ = ["JobOpener"]
+
+
+class JobOpener:
+    """Opens jobs for a dock: the image if no layer shows it, the layers, and the form as it was."""
+
+    def __init__(self, dock: SegmentWidget) -> None:
+        self._dock = dock
+
+    def ask(self) -> None:
+        """Ask for a job folder, and open it."""
+        chosen = QFileDialog.getExistingDirectory(self._dock, "Open job: a folder that ends in .job")
+        if chosen:
+            self.open(chosen)
+
+    def open(self, folder: str | Path) -> None:
+        """Bring a job back with its image, its layers and its settings."""
+        dock = self._dock
+        if dock.control.is_busy:
+            show_warning("Pause the run that is under way first.")
+            return
+        spare = dock.image.source
+
+        def make() -> Job:
+            job = Job.open(folder)
+            if job.source is None and spare is not None:
+                # Its image was in memory: the one in the viewer may be it, and is refused if it is not.
+                job = Job.open(folder, image=spare)
+            return job
+
+        name = job_folder(Path(folder)).name if not str(folder).endswith(".job") else Path(folder).name
+        dock.control.open(make, self._opened, name.removesuffix(".job"), dock.running.cluster())
+
+    def _opened(self, job: Job) -> dict[str, Any]:
+        """Show the image of a job that was opened, and fill in the form from it."""
+        dock = self._dock
+        dock.running.output.setText(job.spec.output)
+        dock.model.set_model(job.spec.model["model"], job.spec.model)
+        if job.source is None:
+            ndim = job.grid.ndim
+            return {"scale": np.ones(ndim), "translate": np.zeros(ndim), "units": ("pixel",) * ndim}
+        frames = job.grid.separate_axes
+        if job.source is dock.image.source:
+            dock.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+            return dock.place()
+        place = layers.place_of(job.source)
+        if not layers.shows(dock.viewer.layers, job.source):
+            views = views_of(job.source)
+            dock.viewer.add_image(
+                views if len(views) > 1 else views[0], multiscale=len(views) > 1, name=job.source.name, **place
+            )
+        dock.tiles.set_image(job.source, place)
+        dock.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+        return place

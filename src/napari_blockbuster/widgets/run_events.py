@@ -1,0 +1,94 @@
+"""What the threads of a run tell the viewer, and what they share with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..decisions import Decisions
+from ..job import Job
+from ..stage import TileFailure
+from .live import LiveLabels
+
+__all__ = ["Life", "Opened", "Progress", "Status", "Summary", "read_job", "summary_of"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is.
+
+    Attributes
+    ----------
+    rate : float
+        Tiles per second; 0 while it is not known.
+    seconds_left : float or None
+    """
+
+    done: int
+    total: int
+    failed: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A job, what it has so far, and the state of each tile that is not waiting."""
+
+    job: Job
+    live: LiveLabels
+    decisions: Decisions
+    states: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What happens now, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is staged and what failed, once a run has ended."""
+
+    n_staged: int
+    failures: dict[int, TileFailure]
+
+
+class Life:
+    """What the threads of a `RunControl` share with it, and what outlives it.
+
+    Attributes
+    ----------
+    generation : int
+        Counts the jobs that were let go of.
+    job : Job or None
+        The one that may be running.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.job: Job | None = None
+
+    def end(self) -> None:
+        """Let go of the job: its run stops, its threads are no longer heard."""
+        self.generation += 1
+        job, self.job = self.job, None
+        if job is not None:
+            job.cancel()
+
+
+def summary_of(job: Job) -> Summary:
+    """In a thread: read what is staged and what failed."""
+    return Summary(len(job.staged()), job.failed())
+
+
+def read_job(job: Job) -> Opened:
+    """In a thread: read what a job has so far."""
+    live = LiveLabels(job)
+    states = dict.fromkeys(job.failed(), "failed")
+    for index in sorted(job.staged()):
+        record = job.store.record(index)
+        states[index] = "done" if record.n_objects else "empty"
+        live.land(job.grid[index], record.n_objects)
+    return Opened(job, live, Decisions.load(job.folder), states)
