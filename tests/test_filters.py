@@ -77,7 +77,9 @@ def test_time_points_have_no_border_in_time(tmp_path: Path) -> None:
     for _ in job.stage():
         pass
     merged = job.merge("touch", filter=ObjectFilter(drop_border=True))
-    np.testing.assert_array_equal(merged.labels.compute() > 0, filtered(movie, ObjectFilter()) * (np.arange(20)[:, None] > 5) > 0)
+    np.testing.assert_array_equal(
+        merged.labels.compute() > 0, filtered(movie, ObjectFilter()) * (np.arange(20)[:, None] > 5) > 0
+    )
     assert merged.n_objects == 3
 
 
@@ -95,7 +97,10 @@ def test_it_is_written_and_told_and_can_be_taken_back(tmp_path: Path) -> None:
         keep_stage=True,
         progress=False,
     )
-    np.testing.assert_array_equal(result.labels.compute() > 0, (mask > 0) & (np.add.outer(np.arange(40), np.arange(40)) > 30) & (np.arange(40)[:, None] > 10))
+    np.testing.assert_array_equal(
+        result.labels.compute() > 0,
+        (mask > 0) & (np.add.outer(np.arange(40), np.arange(40)) > 30) & (np.arange(40)[:, None] > 10),
+    )
     assert result.n_objects == 1
     assert result.provenance["merge"]["filter"] == {"min_size": 5, "drop_border": True}
     assert labels_info(result.path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .decisions import Decisions
+from .filters import ObjectFilter
 from .job import Job
 from .models import Model
 from .output import Result
@@ -36,6 +37,7 @@ def segment(
     min_iou: float | None = None,
     connectivity: int = 1,
     sequential_labels: bool = True,
+    filter: ObjectFilter | None = None,
     keep_stage: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -74,6 +76,8 @@ def segment(
         For ``merge="touch"``.
     sequential_labels : bool, default True
         Number the objects 1..n.
+    filter : ObjectFilter, optional
+        Which merged objects are kept, by size or place. Default: all.
     keep_stage : bool, default False
         Keep the staged tiles after a complete run, to merge again with `Job.open`.
     overwrite : bool, default False
@@ -131,6 +135,7 @@ def segment(
             verdicts.cut,
             verdicts.join,
             sequential_labels=sequential_labels,
+            filter=filter,
             client=client,
         )
         return job.write(

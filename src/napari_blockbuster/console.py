@@ -17,6 +17,7 @@ from .terminal import command, options, print_rows
 if TYPE_CHECKING:
     from distributed import Client
 
+    from .filters import ObjectFilter
     from .job import Job
     from .output import Result
     from .progress import Progress
@@ -164,22 +165,48 @@ class Decision:
         Threshold of the rules overlap and face, from 0 to 1. Default: the rule's own.
     connectivity
         For the rule touch: 1 joins voxels that share a face, 2 an edge, 3 a corner.
+    min_size
+        Leave out objects of fewer voxels than this, counted across tiles.
+    max_size
+        Leave out objects of more voxels than this.
+    drop_border
+        Leave out objects that the edge of the image cuts.
     """
 
     rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
     min_iou: float | None = None
     connectivity: Literal[1, 2, 3] = 1
+    min_size: int | None = None
+    max_size: int | None = None
+    drop_border: bool = False
+
+    def filter(self) -> ObjectFilter:
+        """Which merged objects are kept."""
+        from .filters import ObjectFilter
+
+        return ObjectFilter(self.min_size, self.max_size, self.drop_border)
 
     def check(self) -> None:
         """Refuse what no merge takes: before the first tile, not after the last."""
         if self.min_iou is not None and not 0 <= self.min_iou <= 1:
             raise UsageError(f"--min-iou is {self.min_iou}; it is a share of the common area, from 0 to 1")
+        try:
+            self.filter()
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def options(self) -> list[str]:
         """As typed on the command line."""
         rule = None if self.rule == "overlap" else self.rule
         connectivity = None if self.connectivity == 1 else self.connectivity
-        return options(merge=rule, min_iou=self.min_iou, connectivity=connectivity)
+        return options(
+            merge=rule,
+            min_iou=self.min_iou,
+            connectivity=connectivity,
+            min_size=self.min_size,
+            max_size=self.max_size,
+            drop_border=self.drop_border,
+        )
 
 
 @Parameter(name="*")
@@ -223,6 +250,7 @@ class Outcome:
     result: Result | None
     seconds: dict[str, float]
     n_labels: int = 0
+    n_removed: int = 0
     by_hand: tuple[str, ...] = ()
 
     @property
@@ -239,9 +267,11 @@ class Outcome:
         steps = ", ".join(f"{step} {duration(s)}" for step, s in self.seconds.items() if step != "total")
         rows = [("tiles", f"{done} of {total}")]
         if result is not None:
-            merges = self.n_labels - result.n_objects
+            merges = self.n_labels - result.n_objects - self.n_removed
             rows.append(("objects", f"{result.n_objects}"))
             rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
+        if self.n_removed:
+            rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
@@ -304,7 +334,13 @@ def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _
     decision, writing = plan.decision, plan.writing
     verdicts = Decisions.load(job.folder)
     merged = job.merge(
-        decision.rule, decision.min_iou, decision.connectivity, verdicts.cut, verdicts.join, client=client
+        decision.rule,
+        decision.min_iou,
+        decision.connectivity,
+        verdicts.cut,
+        verdicts.join,
+        filter=decision.filter(),
+        client=client,
     )
     watch.lap("merge")
     if not job.staged():
@@ -320,7 +356,7 @@ def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _
     )
     watch.lap("writing")
     watch.stop()
-    return Outcome(job, result, watch.seconds, merged.n_labels, tuple(verdicts.lines()))
+    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, tuple(verdicts.lines()))
 
 
 class _Watch:

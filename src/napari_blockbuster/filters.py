@@ -86,7 +86,13 @@ class ObjectFilter:
         found = np.flatnonzero(keep)
         was_sequential = merged.n_objects == highest
         ids[found] = np.arange(1, len(found) + 1) if was_sequential else found
-        return replace(merged, new_ids=ids[merged.new_ids], n_objects=len(found), filter=self)
+        return replace(
+            merged,
+            new_ids=ids[merged.new_ids],
+            n_objects=len(found),
+            filter=self,
+            n_removed=merged.n_objects - len(found),
+        )
 
     def _kept(self, merged: Merge, owner: np.ndarray, highest: int) -> np.ndarray:
         """Whether each merged id is kept; False for ids that no object has."""

@@ -16,6 +16,7 @@ from . import output as outputs
 from . import preflight, writing
 from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .execution import TileQueue, run
+from .filters import ObjectFilter
 from .images import ImageSource, open_image
 from .lock import holding
 from .merge import Merge, PairOfLabels, merge
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .check import CheckReport
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
+
+DELETED = "after the result was written; run again with keep_stage=True (--keep-stage) to merge more than once"
 
 
 class Job:
@@ -311,6 +314,7 @@ class Job:
         join: Iterable[PairOfLabels] = (),
         *,
         sequential_labels: bool = True,
+        filter: ObjectFilter | None = None,
         client: Client | None = None,
     ) -> outputs.StagedMerge:
         """Decide which labels are one object, among the tiles staged so far. No voxel is read.
@@ -321,6 +325,8 @@ class Job:
             See `napari_blockbuster.merge.merge`.
         sequential_labels : bool, default True
             Number the objects 1..n.
+        filter : ObjectFilter, optional
+            Which merged objects are kept. Default: all.
         client : distributed.Client, optional
             Compares pairs of tiles that are still without evidence.
 
@@ -339,14 +345,12 @@ class Job:
             join=join,
             sequential=sequential_labels,
         )
-        return outputs.StagedMerge.of(merged, self.store)
+        staged = outputs.StagedMerge.of(merged, self.store)
+        return staged if filter is None else filter.apply(staged)
 
     def _check_stage(self) -> None:
         if not (self.store.folder / "labels").exists():
-            raise JobError(
-                f"the staged tiles of {self.folder} were deleted after the result was written; "
-                "run again with keep_stage=True (--keep-stage) to merge more than once"
-            )
+            raise JobError(f"the staged tiles of {self.folder} were deleted {DELETED}")
 
     # --------------------------------------------------------------- writing
     def write(

@@ -12,9 +12,9 @@ from .tiling import Box, Tile
 
 __all__ = ["OBJECT", "Compacted", "LabelsError", "compact", "lookup", "run_lengths"]
 
-OBJECT = np.dtype([("core", "<u4"), ("read", "<u4"), ("cut", "?")])
-"""What is kept of each object of a tile: its voxels in the core and in the read box, and whether an inner border of the
-read box cuts it (so that its size says little)."""
+OBJECT = np.dtype([("core", "<u4"), ("read", "<u4"), ("cut", "?"), ("edge", "?")])
+"""What is kept of each object of a tile: its voxels in the core and in the read box, whether an inner border of the read
+box cuts it (so that its size says little), and whether its core part touches the image's own edge."""
 
 
 class LabelsError(ValueError):
@@ -139,11 +139,13 @@ def compact(
     runs = [core_runs, *(run_lengths(full[slab]) for slab in _around(full.shape, tile.trim))]
     ids, read_sizes = _sizes([i for i, _ in runs], [n for _, n in runs], highest)
     core_ids, core_sizes = _sizes([core_runs[0]], [core_runs[1]], highest)
-    cut = np.isin(ids, _ids_at_inner_borders(full, tile.read, image_shape or tile.read.stop, separate_axes))
+    whole_image = image_shape or tile.read.stop
+    cut = np.isin(ids, _ids_at_borders(full, tile.read, whole_image, separate_axes, of_image=False))
     whole = read_sizes[~cut]
     written = np.searchsorted(ids, core_ids)
     objects = np.zeros(len(core_ids), OBJECT)
     objects["core"], objects["read"], objects["cut"] = core_sizes, read_sizes[written], cut[written]
+    objects["edge"] = np.isin(core_ids, _ids_at_borders(core, tile.core, whole_image, separate_axes, of_image=True))
     # Outside this range a look-up table would outweigh the tile itself.
     renumber = _Renumber(core_ids, highest, table_limit=max(4 * full.size, 1 << 16))
     typical = float(np.median(whole)) if len(whole) else 0.0
@@ -176,12 +178,15 @@ def _sizes(ids: list[np.ndarray], lengths: list[np.ndarray], highest: int) -> tu
     return found[foreground], sizes[foreground].astype(np.int64)
 
 
-def _ids_at_inner_borders(full: np.ndarray, read: Box, image_shape: tuple[int, ...], separate_axes: int) -> np.ndarray:
-    planes = [np.zeros(0, full.dtype)]
-    for axis in range(separate_axes, full.ndim):
-        for inner, place in ((read.start[axis] > 0, 0), (read.stop[axis] < image_shape[axis], -1)):
-            if inner:
-                planes.append(np.unique(full.take(place, axis)))
+def _ids_at_borders(
+    labels: np.ndarray, box: Box, image_shape: tuple[int, ...], separate_axes: int, *, of_image: bool
+) -> np.ndarray:
+    """Labels at the borders of a box: those that are the image's edge, or those that lie inside the image."""
+    planes = [np.zeros(0, labels.dtype)]
+    for axis in range(separate_axes, labels.ndim):
+        for is_edge, place in ((box.start[axis] == 0, 0), (box.stop[axis] == image_shape[axis], -1)):
+            if is_edge == of_image:
+                planes.append(np.unique(labels.take(place, axis)))
     return np.concatenate(planes)
 
 

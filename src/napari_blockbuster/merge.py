@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .filters import ObjectFilter
 from .objects import LabelTable
 from .rules import DEFAULT_MIN_IOU, RULES, agreement, decide
 
@@ -41,6 +42,10 @@ class Merge:
         uint32 (uint64 beyond 2^32 objects), ``n_labels + 1`` entries: the merged id of each label, 0 for background.
     cut, join : tuple
         Decisions of a person that overruled the rule.
+    filter : ObjectFilter
+        What was kept of the merged objects; `new_ids` is 0 for the rest.
+    n_removed : int
+        Merged objects that were not kept; `n_objects` does not count them.
     """
 
     rule: str
@@ -55,11 +60,13 @@ class Merge:
     new_ids: np.ndarray
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
+    filter: ObjectFilter = ObjectFilter()
+    n_removed: int = 0
 
     @property
     def n_merges(self) -> int:
         """How many labels were absorbed into another: labels minus objects."""
-        return self.n_labels - self.n_objects
+        return self.n_labels - self.n_objects - self.n_removed
 
     def __repr__(self) -> str:
         return (

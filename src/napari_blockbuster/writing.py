@@ -156,6 +156,8 @@ def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
             "joined_pairs": int(merged.joined.sum()),
             "cut": merged.cut,
             "join": merged.join,
+            "filter": merged.filter.settings(),
+            "removed": merged.n_removed,
         },
         "versions": job.spec.versions,
     }

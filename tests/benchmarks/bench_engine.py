@@ -90,7 +90,8 @@ began = time.perf_counter()
 job.write(merged)
 write = time.perf_counter() - began
 print(json.dumps(dict(
-                      stage=stage, first_merge=first, merge_again=again, write=write, labels=merged.n_labels, pairs=len(merged.seams),
+                      stage=stage, first_merge=first, merge_again=again, write=write, labels=merged.n_labels,
+                      pairs=len(merged.seams),
                       rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -36,7 +36,7 @@ def settle(until: Any, widget: Any, act: Any) -> None:
 
 def choose(inspector: Any, joined: bool, skip: int = 0) -> int:
     """Choose a pair that is joined, or apart; returns its line."""
-    merged = inspector.control.merged
+    merged = inspector.control.unfiltered
     lines = [k for k in range(inspector.pairs.rowCount()) if merged.joined[inspector.pairs.row_at(k)] == joined]
     inspector.table.selectRow(lines[skip])
     return lines[skip]

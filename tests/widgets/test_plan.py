@@ -12,6 +12,7 @@ import pytest
 import zarr
 
 from napari_blockbuster import Job
+from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.images import open_image
 from napari_blockbuster.models import as_model, get_model
 from napari_blockbuster.ome_zarr import open_labels
@@ -36,7 +37,7 @@ def plan_for(image: Path, output: Path, model: object) -> Plan:
         halo=(0, 12, 12),
         output=str(output),
         cluster=ClusterChoice(1),
-        merge=MergeChoice("overlap", 0.4),
+        merge=MergeChoice("overlap", 0.4, filter=ObjectFilter(min_size=60, drop_border=True)),
     )
 
 

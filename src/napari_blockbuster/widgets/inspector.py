@@ -188,7 +188,7 @@ class SeamInspector(QWidget):
     # ------------------------------------------------------------------------------------------------------ showing
     def _update(self) -> None:
         """Show the merge as it is now, with the line that was chosen."""
-        merged, decisions = self.control.merged, self.control.decisions
+        merged, decisions = self.control.unfiltered, self.control.decisions
         self.undo.setEnabled(bool(decisions and decisions.can_undo))
         self.redo.setEnabled(bool(decisions and decisions.can_redo))
         if merged is self.inspecting.merged:
@@ -229,7 +229,7 @@ class SeamInspector(QWidget):
         self.pairs.filter(self.filter.currentText(), self.band.value())
 
     def _count(self) -> None:
-        merged = self.control.merged
+        merged = self.control.unfiltered
         total = 0 if merged is None else len(merged.seams)
         self.count.setText(f"{self.pairs.rowCount():,} of {total:,} pairs")
         self.inspecting.show_rings(self.pairs.rows)
@@ -255,7 +255,7 @@ class SeamInspector(QWidget):
         self._describe()
 
     def _describe(self) -> None:
-        pair, merged = self.current_pair(), self.control.merged
+        pair, merged = self.current_pair(), self.control.unfiltered
         for each in (self.join, self.cut, self.forget):
             each.setEnabled(pair is not None)
         if self.tabs.currentWidget() is self.alarms and (alarm := self.inspecting.alarm(self.alarms.currentRow())):
@@ -311,7 +311,7 @@ class SeamInspector(QWidget):
 
     def save_csv(self, path: str | Path) -> None:
         """Save all pairs with evidence, decisions and verdicts."""
-        job, merged = self.control.job, self.control.merged
+        job, merged = self.control.job, self.control.unfiltered
         if job is None or merged is None:
             show_warning("There is no merge to save yet.")
             return

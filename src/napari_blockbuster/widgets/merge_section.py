@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSlider, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSlider, QSpinBox, QWidget
 
+from ..filters import ObjectFilter
 from ..output import StagedMerge
 from ..rules import DEFAULT_MIN_IOU, RULES
 from .parts import Note, Section, button
@@ -44,6 +45,15 @@ class MergeSection(Section):
         self.connectivity = QComboBox()
         self.connectivity.addItems(["1: faces", "2: and edges", "3: and corners"])
         self.row("connectivity", self.connectivity, "What counts as contact.")
+        self.smallest = QSpinBox()
+        self.smallest.setRange(0, 2**31 - 1)
+        self.smallest.setSpecialValueText("any size")
+        self.smallest.setSuffix(" voxels")
+        self.smallest.setKeyboardTracking(False)
+        self.row("smallest", self.smallest, "Leave out merged objects of fewer voxels, counted across tiles.")
+        self.drop_border = QCheckBox("leave out objects at the image's edge")
+        self.drop_border.setToolTip("They are cut there, and their size says little.")
+        self.form.addRow(self.drop_border)
         self.counts = Note()
         self.form.addRow(self.counts)
         self._seams()
@@ -62,6 +72,8 @@ class MergeSection(Section):
         self._rest.setInterval(60)
         self._rest.timeout.connect(self.changed.emit)
         self.rule.currentTextChanged.connect(self._rule_changed)
+        self.smallest.valueChanged.connect(lambda *_: self._rest.start())
+        self.drop_border.toggled.connect(lambda *_: self._rest.start())
         self.connectivity.currentIndexChanged.connect(lambda *_: self._rest.start())
         self._rule_changed(self.rule.currentText())
         self.show_state("idle", None)
@@ -111,7 +123,10 @@ class MergeSection(Section):
         value = self.slider.value() / 100
         default = DEFAULT_MIN_IOU.get(rule)
         return MergeChoice(
-            rule, None if value == default or default is None else value, self.connectivity.currentIndex() + 1
+            rule,
+            None if value == default or default is None else value,
+            self.connectivity.currentIndex() + 1,
+            ObjectFilter(self.smallest.value() or None, None, self.drop_border.isChecked()),
         )
 
     def _rule_changed(self, rule: str) -> None:
@@ -144,4 +159,5 @@ class MergeSection(Section):
         doubtful = (
             f"; {len(merged.seams):,} pairs at seams, {int(merged.joined.sum()):,} joined" if len(merged.seams) else ""
         )
-        self.counts.say(f"<b>{merged.n_objects:,} objects</b> from {merged.n_labels:,} labels{doubtful}.")
+        left_out = f", {merged.n_removed:,} left out" if merged.n_removed else ""
+        self.counts.say(f"<b>{merged.n_objects:,} objects</b> from {merged.n_labels:,} labels{left_out}{doubtful}.")

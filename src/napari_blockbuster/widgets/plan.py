@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from ..filters import ObjectFilter
 from ..images import ImageSource
 from ..job import Job
 from ..models import Model
@@ -22,6 +23,7 @@ class MergeChoice:
     rule: str = "overlap"
     min_iou: float | None = None
     connectivity: int = 1
+    filter: ObjectFilter = ObjectFilter()
 
     def options(self) -> dict[str, Any]:
         """Arguments of `Job.merge` that differ from its defaults."""
@@ -30,6 +32,8 @@ class MergeChoice:
             found["min_iou"] = self.min_iou
         if self.connectivity != 1 and self.rule == "touch":
             found["connectivity"] = self.connectivity
+        if self.filter:
+            found["filter"] = self.filter
         return found
 
 
@@ -85,6 +89,7 @@ class Plan:
         settings = _settings(self.model)
         lines = [
             *_imports(self.cluster, self.model),
+            *(["from napari_blockbuster.filters import ObjectFilter"] if self.merge.filter else []),
             "",
             'if __name__ == "__main__":',
             *([] if path else ["    # This image was only in memory: save it first, and name the file here."]),
@@ -96,7 +101,7 @@ class Plan:
             f"        tile_shape={self.tile_shape},",
             f"        halo={self.halo},",
             *(f"        {name}={value!r}," for name, value in _where(described).items()),
-            *(f"        {_argument(name)}={value!r}," for name, value in self.merge.options().items()),
+            *(f"        {_argument(name)}={_expression(value)}," for name, value in self.merge.options().items()),
             "        client=client,",
             "    )",
             "    print(result)",
@@ -118,8 +123,10 @@ class Plan:
         words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
         for name, value in _where(described).items():
             words += [f"--{name}", str(value)]
-        for name, value in self.merge.options().items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        rule = self.merge.options()
+        keep = rule.pop("filter", ObjectFilter()).settings()
+        for name, value in {**rule, **keep}.items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         if self.cluster.address:
             words += ["--scheduler", self.cluster.address]
         else:
@@ -166,6 +173,12 @@ def _cluster_line(choice: ClusterChoice) -> str:
 
 def _argument(name: str) -> str:
     return "merge" if name == "rule" else name
+
+
+def _expression(value: Any) -> str:
+    if not isinstance(value, ObjectFilter):
+        return repr(value)
+    return f"ObjectFilter({', '.join(f'{name}={v!r}' for name, v in value.settings().items())})"
 
 
 def _word(value: Any) -> str:

@@ -61,6 +61,7 @@ class RunControl(QObject):
         self.job: Job | None = None
         self.view: JobView | None = None
         self.merged: StagedMerge | None = None
+        self.unfiltered: StagedMerge | None = None
         self.result: Result | None = None
         self.failures: dict[int, TileFailure] = {}
         self.progress = Progress(0, 0)
@@ -179,8 +180,8 @@ class RunControl(QObject):
             self._advance(event.done, event.total, self.progress.failed)
         elif isinstance(event, Summary):
             self._summarise(event)
-        elif isinstance(event, StagedMerge):
-            self._merged(event)
+        elif isinstance(event, tuple):
+            self._merged(*event)
         elif isinstance(event, Result):
             self._on_written(event)
 
@@ -243,14 +244,15 @@ class RunControl(QObject):
             view.show_live()
         verdicts, self._verdicts = self._verdicts, []
 
-        def call() -> StagedMerge:
+        def call() -> tuple[StagedMerge, StagedMerge]:
             for give in verdicts:
                 give()
             cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
             merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
+            kept = choice.filter.apply(merged)
             if view is not None:
-                view.live.merge(merged)
-            return merged
+                view.live.merge(kept)
+            return kept, merged
 
         before = self.state
         self._launch("merging", lambda: iter([call()]), lambda: self._merging_ended(before))
@@ -274,8 +276,8 @@ class RunControl(QObject):
             self._verdicts.append(lambda: change(decisions))
             self.merge(self._merge)
 
-    def _merged(self, merged: StagedMerge) -> None:
-        self.merged = merged
+    def _merged(self, merged: StagedMerge, unfiltered: StagedMerge) -> None:
+        self.merged, self.unfiltered = merged, unfiltered
         if self.view is not None:
             self.view.changed()
             self.view.refresh()
@@ -331,7 +333,7 @@ class RunControl(QObject):
         self.life.end()
         if self.view is not None:
             self.view.close(keep=self.state == "written")
-        self.job = self.view = self.merged = self.result = self.decisions = None
+        self.job = self.view = self.merged = self.unfiltered = self.result = self.decisions = None
         self._verdicts = []
         self.failures = {}
         self.progress = Progress(0, 0)
