@@ -57,6 +57,7 @@ class JobView(QObject):
         self._closed = False
         self._changed: set[int] = set()
         self._everything_changed = False
+        self._map_changed = False
         self._timer = QTimer(self)
         self._timer.setInterval(LEAST_INTERVAL)
         self._timer.timeout.connect(self.refresh)
@@ -109,22 +110,31 @@ class JobView(QObject):
         running = self.tiles.data == layers.STATE_NUMBER["running"]
         self.tiles.data[running] = layers.STATE_NUMBER["waiting"]
         self.changed()
+        self._map_changed = False
         self.refresh()
 
     # ------------------------------------------------------------------------------------------------------ showing
     def refresh(self) -> None:
         """Repaint what changed, if it can be seen; the slower that is, the longer until the next time."""
         self._mark_running()
-        if not (self._changed or self._everything_changed):
+        if not (self._changed or self._everything_changed or self._map_changed):
             return
         began = time.perf_counter()
-        if self.tiles.visible:
+        if self._map_changed and self.tiles.visible:
+            # One layer at a time: two in a row would hold the viewer twice as long.
             _repaint(self.tiles)
+            self._map_changed = False
+            self._rest(began)
+            return
         seen = self._everything_changed or not self._changed.isdisjoint(self.tiles_in_view())
         if self.labels is not None and self.labels.visible and seen:
             _repaint(self.labels)
         self._changed.clear()
         self._everything_changed = False
+        self._map_changed = self.tiles.visible
+        self._rest(began)
+
+    def _rest(self, began: float) -> None:
         took = (time.perf_counter() - began) * 1000
         self._timer.setInterval(int(max(LEAST_INTERVAL, REST * took)))
 

@@ -27,6 +27,8 @@ Place = Callable[[Job], dict[str, Any]]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
+TELL_EVERY = 0.25
+"""Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
 RATE_OVER = 30
 """Tiles over which the rate is measured."""
 
@@ -65,6 +67,7 @@ class RunControl(QObject):
         self.result: Result | None = None
         self.failures: dict[int, TileFailure] = {}
         self.progress = Progress(0, 0)
+        self._told = 0.0
         self._cluster = ClusterChoice()
         self._merge = MergeChoice()
         self._merge_wanted: MergeChoice | None = None
@@ -202,6 +205,12 @@ class RunControl(QObject):
             self.status.emit("The labels layer was removed; the run goes on, and its merge brings them back.")
 
     def _advance(self, done: int, total: int, failed: int) -> None:
+        failed_more = failed != self.progress.failed
+        now = time.monotonic()
+        self.progress = Progress(done, total, failed, self.progress.rate, self.progress.seconds_left)
+        if now - self._told < TELL_EVERY and not failed_more and done + failed < total:
+            return
+        self._told = now
         rate = 0.0
         if len(self._landed) > 1 and self._landed[-1] > self._landed[0]:
             rate = (len(self._landed) - 1) / (self._landed[-1] - self._landed[0])

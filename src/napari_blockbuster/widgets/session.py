@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["ClusterChoice", "Session"]
+
+
+NICENESS = 5
+"""Of the workers beside the viewer: what the user does comes first, and all else is theirs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Session:
                 self._client = connect(choice.address)
             else:
                 self._client, self._cluster = make_local_cluster(choice.use_gpu, choice.n_workers or None)
+                _step_back(self._cluster.pid)
             self._choice = choice
             return self._client
 
@@ -72,3 +81,11 @@ class Session:
             client.close(timeout=2)
         if cluster is not None:
             cluster.close()
+
+
+def _step_back(pid: int) -> None:
+    """Lower the priority of a cluster's processes; those that it starts later inherit it."""
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            each.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else NICENESS)
