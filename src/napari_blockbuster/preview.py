@@ -33,7 +33,7 @@ class Preview:
     ----------
     tile : Tile
     core, halo : numpy.ndarray
-        uint32, of the read box: objects that the tile would write (cut to the core), and all that was found outside of it.
+        Unsigned. Labels of the core, that the tile would write; and labels of the read box, 0 in the core.
     n_objects : int
         Objects with a voxel in the core.
     extent : tuple of int
@@ -112,12 +112,11 @@ class _PreviewWork:
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)
         found = compact(labels, spatial.shape, everything, frames, "the model", self.grid.shape)
-        core = np.zeros_like(found.labels)
-        core[tile.trim] = found.labels[tile.trim]
-        halo = np.where(core > 0, 0, found.labels)
+        # A tile may be a hundred million voxels: it travels and is shown in the smallest type that holds its labels.
+        halo = found.labels.astype(np.min_scalar_type(len(found.objects)))
+        core = halo[tile.trim].copy()
         halo[tile.trim] = 0
-        written = np.unique(core)
-        n_objects = len(written) - int(written[0] == 0)
+        n_objects = int(np.count_nonzero(np.bincount(core.ravel(), minlength=1)[1:]))
         extent = _longest(found.labels, found.objects["cut"], frames)
         return Preview(tile, core, halo, n_objects, extent, loaded - began, seconds, _memory())
 

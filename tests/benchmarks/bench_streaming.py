@@ -84,7 +84,7 @@ def set_up(
     widget.preview_tile()
     until(lambda: found, 300)
     assert not isinstance(found[0], str), found[0]
-    print(f"first preview {time.perf_counter() - began:.1f} s, model {found[0].found.seconds:.2f} s")
+    print(f"first preview {time.perf_counter() - began:.1f} s, model {found[0].found.seconds:.2f} s", flush=True)
     found.clear()
     began = time.perf_counter()
     widget.preview_tile()
@@ -148,7 +148,7 @@ def stream(viewer: Any, widget: Any, n_tiles: int) -> dict[str, float]:
 def follow_camera(viewer: Any, widget: Any) -> float:
     """Move the camera while a run is under way; how many tiles elsewhere are still started afterwards."""
     control = widget.control
-    until(lambda: control.view is not None and control.progress.done >= 8, 120)
+    until(lambda: control.view is not None and control.progress.done >= 4, 300)
     control.view.fly_to(len(control.job.grid) - 1)
     viewer.scene.camera.zoom *= 4
     before: set[int] = set()
@@ -156,7 +156,7 @@ def follow_camera(viewer: Any, widget: Any) -> float:
     until(lambda: time.perf_counter() - moved > 0.06, 5)
     before = control.job.taken()
     wanted = set(control.view.tiles_in_view())
-    until(lambda: bool(wanted & control.job.taken()) or not wanted, 60)
+    until(lambda: bool((wanted & control.job.taken()) - before) or not wanted - before, 120)
     return float(len(control.job.taken() - before - wanted))
 
 
@@ -172,7 +172,6 @@ def run_slide(folder: Path, size: int) -> list[tuple[str, str]]:
     rows = [(f"{n_tiles} tiles of {size}²: {name}", f"{value:.1f}") for name, value in found.items()]
     rows.insert(0, ("preview beyond the model's own time, ms", f"{widget.overhead * 1000:.0f}"))
     viewer.close()
-    until(lambda: False, 0.5) if False else None
     return rows
 
 
@@ -190,7 +189,7 @@ def run_volume(folder: Path) -> list[tuple[str, str]]:
     ticker = Ticker()
     ticker.start()
     late = follow_camera(viewer, widget)
-    until(lambda: widget.control.progress.done >= 16, 600)
+    until(lambda: widget.control.progress.done >= 12, 600)
     gaps = ticker.gaps()
     widget.control.pause()
     until(lambda: widget.control.state == "paused", 60)

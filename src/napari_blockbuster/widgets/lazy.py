@@ -14,7 +14,9 @@ __all__ = ["LazyView", "views_of"]
 
 
 class LazyView:
-    """An array of which each box is read when it is asked for.
+    """An array that reads nothing before its values are asked for; slices of it are such arrays too.
+
+    napari takes the displayed axes first and the plane second: if the first slice read, it would read every plane.
 
     Parameters
     ----------
@@ -25,8 +27,17 @@ class LazyView:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, read: Callable[[Box], np.ndarray]) -> None:
-        self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
+        self.dtype = np.dtype(dtype)
         self._read = read
+        self._spans: tuple[range | int, ...] = tuple(range(n) for n in shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(span) for span in self._spans if isinstance(span, range))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     @property
     def size(self) -> int:
@@ -39,25 +50,29 @@ class LazyView:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        spans, after = [], []
-        for entry, n in zip(_whole_index(index, self.ndim), self.shape, strict=True):
-            if isinstance(entry, slice):
-                start, stop, step = entry.indices(n)
-                if step < 0:
-                    raise IndexError("a lazy view is not read backwards")
-                spans.append((start, max(stop, start)))
-                after.append(slice(None, None, step))
-            else:
-                place = range(n)[int(entry)]
-                spans.append((place, place + 1))
-                after.append(0)
-        box = Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
-        pixels = self._read(box) if box.size else np.zeros(box.shape, self.dtype)
-        return pixels[tuple(after)]
+    def __getitem__(self, index: Any) -> LazyView:
+        entries = iter(_whole_index(index, self.ndim))
+        spans: list[range | int] = []
+        for span in self._spans:
+            if isinstance(span, int):
+                spans.append(span)
+                continue
+            entry = next(entries)
+            if isinstance(entry, slice) and (entry.step or 1) < 0:
+                raise IndexError("a lazy view is not read backwards")
+            spans.append(span[entry] if isinstance(entry, slice) else span[int(entry)])
+        part = LazyView((), self.dtype, self._read)
+        part._spans = tuple(spans)
+        return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype)
+        if not self.size:
+            return np.zeros(self.shape, dtype or self.dtype)
+        start = tuple(span[0] if isinstance(span, range) else span for span in self._spans)
+        stop = tuple((span[-1] if isinstance(span, range) else span) + 1 for span in self._spans)
+        # Values between those of a coarse step are read and dropped: levels are what makes that rare.
+        after = tuple(slice(None, None, span.step) if isinstance(span, range) else 0 for span in self._spans)
+        return np.asarray(self._read(Box(start, stop))[after], dtype)
 
 
 def _whole_index(index: Any, ndim: int) -> tuple[Any, ...]:

@@ -20,11 +20,11 @@ from .lazy import LazyView
 
 __all__ = ["LiveLabels"]
 
-IN_MEMORY = 2**25
-"""Voxels of the levels that are painted in memory (128 MB as int32)."""
+IN_MEMORY = 2**24
+"""Voxels of the largest level that is painted in memory (twice 64 MB as int32)."""
 SMALL_PLANE, SMALL_VOLUME = 2**20, 2**22
 """Voxels of the coarsest level: napari always holds the whole of it, and each refresh uploads what it shows."""
-CACHED_VOXELS = 2**26
+CACHED_VOXELS = 2**25
 """Voxels of decoded tiles that the readers keep."""
 
 
@@ -95,7 +95,7 @@ class LiveLabels:
 
     def _paint(self, tile: Tile, factor: int, local: np.ndarray) -> None:
         box = self._reduced(tile.core, factor)
-        numbers = self._number(tile, local[self._kept(tile, factor)]).astype(np.int32)
+        numbers = self._number(tile, local[self._kept(tile, factor)])
         kept, shown = self._painted[factor]
         kept[box.slices] = numbers
         table = self._table
@@ -139,10 +139,12 @@ class LiveLabels:
         return tuple(found)
 
     def _number(self, tile: Tile, local: np.ndarray) -> np.ndarray:
-        """A tile's labels, numbered through all tiles."""
+        """A tile's labels, numbered through all tiles: int32."""
         with self._lock:
             offset = self._offsets[tile.index]
-        return np.where(local > 0, local.astype(np.int64) + offset, 0)
+        numbers = local.astype(np.int32)
+        numbers[local > 0] += np.int32(offset)
+        return numbers
 
     def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
         """A tile's labels at a coarse level, numbered through all tiles; kept for the next plane or pan."""

@@ -142,7 +142,7 @@ class PreviewControl(QObject):
         self._replace(
             [
                 _labels(found.halo, found.tile.read, place, "Preview: in the halo", 0.3),
-                _labels(found.core, found.tile.read, place, "Preview", 0.7),
+                _labels(found.core, found.tile.core, place, "Preview", 0.7),
             ]
         )
         self.tile_found.emit(event)
@@ -191,9 +191,8 @@ class _Turn:
 
 
 def _labels(data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> Labels:
-    shown = data.astype(np.int32)
     translate = place["translate"] + place["scale"] * np.asarray(box.start)
-    return Labels(shown, name=name, opacity=opacity, **(place | {"translate": translate}))
+    return Labels(data, name=name, opacity=opacity, **(place | {"translate": translate}))
 
 
 def _brief(model: Model) -> str:

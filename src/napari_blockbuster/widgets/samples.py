@@ -28,5 +28,5 @@ def slide() -> list[LayerData]:
 
 def volume() -> list[LayerData]:
     """A light-sheet volume of 258 GB, made as it is read."""
-    levels = nuclei_levels((2048, 8192, 7680), pitch=24, chunks=(128, 256, 256))
+    levels = nuclei_levels((2048, 8192, 7680), pitch=40, chunks=(128, 256, 256))
     return [(levels, {"name": "light-sheet volume", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
