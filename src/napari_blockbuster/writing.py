@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import folder as folders
+from .again import tiles_again
 from .execution import TileQueue, run
 from .files import write_atomically
 from .merge import Merge
@@ -146,6 +147,7 @@ def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
             "staged": len(staged),
             "failed": {str(i): f"{f.error}: {f.message}" for i, f in job.failed().items()},
             "missing": sorted(set(range(job.n_tiles)) - staged),
+            "segmented_again": {str(i): settings for i, settings in tiles_again(job.folder).items()},
         },
         "merge": {
             "rule": merged.rule,

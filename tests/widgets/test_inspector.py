@@ -182,3 +182,34 @@ def test_csv_holds_every_pair_and_verdict(inspected: Any, until: Any, qtbot: Any
     rows = (tmp_path / "pairs.csv").read_text().splitlines()
     assert len(rows) == len(widget.control.merged.seams) + 1
     assert sum(",cut," in row for row in rows) == 1
+
+
+def test_tiles_are_segmented_again_accepted_and_taken_back(inspected: Any, until: Any, qtbot: Any) -> None:
+    viewer, widget, inspector = inspected
+    job = widget.control.job
+    choose(inspector, joined=True)
+    tiles = sorted({tile for tile, _ in inspector.current_pair()})
+    before = {index: job.store.read_labels(job.grid[index]).result() for index in range(len(job.grid))}
+    shown = np.asarray(viewer.layers["blobs labels"].data).copy()
+
+    widget.model.settings.set_values({"diameter": 7})
+    click(qtbot, inspector.segment_again)
+    until(lambda: "Segmented again" in viewer.layers and widget.control.state == "staged")
+    new = np.asarray(viewer.layers["Segmented again"].data)
+    assert new.max() > sum(before[index].max() for index in tiles)
+    np.testing.assert_array_equal(job.store.read_labels(job.grid[tiles[0]]).result(), before[tiles[0]])
+
+    settle(until, widget, lambda: click(qtbot, inspector.accept))
+    assert "Segmented again" not in viewer.layers
+    for index, labels in before.items():
+        same = np.array_equal(job.store.read_labels(job.grid[index]).result(), labels)
+        assert same == (index not in tiles)
+    np.testing.assert_array_equal(
+        np.asarray(viewer.layers["blobs labels"].data), widget.control.merged.labels.compute()
+    )
+
+    inspector.table.selectRow(
+        next(k for k in range(inspector.pairs.rowCount()) if {t for t, _ in inspector.pairs.pair_at(k)} == set(tiles))
+    )
+    settle(until, widget, lambda: click(qtbot, inspector.go_back))
+    np.testing.assert_array_equal(np.asarray(viewer.layers["blobs labels"].data), shown)

@@ -376,7 +376,7 @@ class SegmentWidget(QWidget):
     def inspect(self) -> SeamInspector:
         """Open the merge inspector below the viewer, or bring it back."""
         if self.inspector is None:
-            self.inspector = SeamInspector(self.viewer, self.control)
+            self.inspector = SeamInspector(self.viewer, self.control, lambda: self.model.model)
             self._inspector_dock = self.viewer.window.add_dock_widget(
                 self.inspector, name="Merge inspector", area="bottom", tabify=False
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from qtpy.QtWidgets import (
 from ..alarms import Alarm
 from ..decisions import export_csv
 from ..merge import PairOfLabels
+from ..models import Model
 from ..seam_report import SeamReport
 from .histogram import Histogram
 from .inspecting import Inspecting
 from .pairs_model import FILTERS, PairsModel
 from .parts import Note, button
 from .run_control import RunControl
+from .segment_again import SegmentAgain
 
 __all__ = ["SeamInspector"]
 
@@ -43,15 +46,18 @@ class SeamInspector(QWidget):
     ----------
     viewer : napari.Viewer
     control : RunControl
+    model : callable
+        Gives the model of the form, for tiles that are segmented again.
     """
 
     clicked_join = Signal(bool)
     clicked_cut = Signal(bool)
 
-    def __init__(self, viewer: Any, control: RunControl) -> None:
+    def __init__(self, viewer: Any, control: RunControl, model: Callable[[], Model | None]) -> None:
         super().__init__()
-        self.viewer, self.control = viewer, control
+        self.viewer, self.control, self._model = viewer, control, model
         self.inspecting = Inspecting(viewer, control, self)
+        self.again = SegmentAgain(viewer, control, self)
         self.pairs = PairsModel()
         self._lay_out()
         self._wire()
@@ -79,6 +85,7 @@ class SeamInspector(QWidget):
         side.addLayout(self._verdict_row())
         side.addLayout(self._history_row())
         side.addLayout(self._click_row())
+        side.addLayout(self._again_row())
         side.addStretch()
         whole = QHBoxLayout(self)
         whole.setContentsMargins(4, 4, 4, 4)
@@ -87,7 +94,7 @@ class SeamInspector(QWidget):
         right.setLayout(side)
         right.setMinimumWidth(270)
         whole.addWidget(right, 1)
-        self.setMinimumHeight(210)
+        self.setMinimumHeight(240)
 
     def _pairs_tab(self) -> QWidget:
         holder = QWidget()
@@ -158,7 +165,25 @@ class SeamInspector(QWidget):
             row.addWidget(each)
         return row
 
+    def _again_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.segment_again = button(
+            "Segment again",
+            "Segment the tiles of this pair with the model and settings of the form, and compare.",
+            self.try_again,
+        )
+        self.accept = button("Accept", "Put the new tiles in the place of the old ones.", self.again.accept)
+        self.discard = button("Discard", "Leave the tiles as they were.", self.again.discard)
+        self.go_back = button(
+            "Go back", "Put the tiles of the run back.", lambda: self.again.go_back(self._tiles_of_pair())
+        )
+        for each in (self.segment_again, self.accept, self.discard, self.go_back):
+            row.addWidget(each)
+        return row
+
     def _wire(self) -> None:
+        self.again.said.connect(self._refused)
+        self.again.changed.connect(self._show_again)
         self.control.changed.connect(self._update)
         self.table.selectionModel().currentRowChanged.connect(lambda *_: self._look())
         self.pairs.modelReset.connect(self._count)
@@ -191,6 +216,7 @@ class SeamInspector(QWidget):
         merged, decisions = self.control.unfiltered, self.control.decisions
         self.undo.setEnabled(bool(decisions and decisions.can_undo))
         self.redo.setEnabled(bool(decisions and decisions.can_redo))
+        self._show_again()
         if merged is self.inspecting.merged:
             return
         chosen = self.current_pair()
@@ -258,6 +284,7 @@ class SeamInspector(QWidget):
         pair, merged = self.current_pair(), self.control.unfiltered
         for each in (self.join, self.cut, self.forget):
             each.setEnabled(pair is not None)
+        self._show_again()
         if self.tabs.currentWidget() is self.alarms and (alarm := self.inspecting.alarm(self.alarms.currentRow())):
             self.said.say(alarm.reason)
         elif pair is None or merged is None:
@@ -294,6 +321,27 @@ class SeamInspector(QWidget):
         pair = self.current_pair()
         if pair is not None:
             self.control.decide([pair], verdict)
+
+    def _tiles_of_pair(self) -> list[int]:
+        pair = self.current_pair()
+        return sorted({tile for tile, _ in pair}) if pair is not None else []
+
+    def try_again(self) -> None:
+        """Segment the tiles of the pair that is looked at with the form's settings."""
+        tiles, model = self._tiles_of_pair(), self._model()
+        if not tiles:
+            show_warning("Choose a pair first: its tiles are segmented again.")
+        elif model is None:
+            show_warning("The model of the form cannot be used; the reason stands below it.")
+        else:
+            self.again.start(tiles, model)
+
+    def _show_again(self) -> None:
+        waiting = bool(self.again.tiles) and not self.control.is_busy
+        self.accept.setEnabled(waiting)
+        self.discard.setEnabled(waiting)
+        self.segment_again.setEnabled(self.current_pair() is not None and not self.control.is_busy)
+        self.go_back.setEnabled(not self.control.is_busy and self.again.can_go_back(self._tiles_of_pair()))
 
     def step(self, by: int) -> None:
         """The next or previous line of the list in front."""

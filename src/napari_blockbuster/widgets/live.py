@@ -84,11 +84,13 @@ class LiveLabels:
     def land(self, tile: Tile, n_objects: int) -> None:
         """Show a tile that is staged: number its labels and paint it. Slow enough for a worker thread only."""
         with self._lock:
-            if tile.index not in self._offsets:
+            known = tile.index in self._counts
+            # A tile that was segmented again has other labels: they get numbers of their own.
+            if self._counts.get(tile.index) != n_objects:
                 self._offsets[tile.index], self._counts[tile.index] = self._total, n_objects
                 self._total += n_objects
             self._forget(tile.index)
-        if n_objects:
+        if n_objects or known:
             local = self.job.store.read_labels(tile).result()
             for factor in self._painted:
                 self._paint(tile, factor, local)

@@ -349,7 +349,42 @@ class RunControl(QObject):
         self._landed.clear()
         self._set("idle")
 
-    def _launch(self, state: str, produce: Callable[[], Iterator[Any]], on_done: Callable[[], None]) -> None:
+    def client(self) -> Any:
+        """The cluster that tiles run on; started now if need be. For a thread."""
+        return self._session.client(self._cluster)
+
+    def launch(
+        self,
+        state: str,
+        produce: Callable[[], Iterator[Any]],
+        on_event: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Run a step of another controller on the job that is open; afterwards the state is what it was, or what a
+        summary at its end says. Events that are not the run's own go to `on_event`.
+        """
+        before = self.state
+
+        def receive(event: Any) -> None:
+            if isinstance(event, Status | Summary) or on_event is None:
+                self._receive(event)
+            else:
+                on_event(event)
+
+        def done() -> None:
+            if self._after == state:
+                self._set("paused" if before == "paused" else "staged")
+            else:
+                self._staging_ended()
+
+        self._launch(state, produce, done, receive)
+
+    def _launch(
+        self,
+        state: str,
+        produce: Callable[[], Iterator[Any]],
+        on_done: Callable[[], None],
+        on_event: Callable[[Any], None] | None = None,
+    ) -> None:
         """Run a step in a thread. What it says is heard only while its job is open."""
         life, generation = self.life, self.life.generation
 
@@ -358,7 +393,7 @@ class RunControl(QObject):
 
         self._after = state
         self._set(state)
-        stream(produce, heard(self._receive), heard(on_done), heard(self._report), self)
+        stream(produce, heard(on_event or self._receive), heard(on_done), heard(self._report), self)
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Stopped):

@@ -1,0 +1,142 @@
+"""Some tiles of a job segmented again with other settings, compared, accepted or taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
+
+from ..again import SecondTry, tiles_again
+from ..models import Model
+from ..stage import TileFailure
+from ..tiling import Box
+from .parts import remove_layer
+from .run_control import HEARTBEAT, RunControl
+from .run_events import Status, summary_of
+
+__all__ = ["SegmentAgain"]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    box: Box
+    labels: np.ndarray
+    failures: list[TileFailure]
+
+
+class SegmentAgain(QObject):
+    """Serves one inspector. `tiles` are those of a second try that waits to be accepted."""
+
+    changed = Signal()
+    said = Signal(str)
+
+    def __init__(self, viewer: Any, control: RunControl, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._control = viewer, control
+        self._layer: Labels | None = None
+        self._second: SecondTry | None = None
+        self.tiles: list[int] = []
+
+    def can_go_back(self, tiles: list[int]) -> bool:
+        """Whether one of these tiles is from a second try."""
+        job = self._control.job
+        return job is not None and bool(set(tiles) & set(tiles_again(job.folder)))
+
+    def start(self, tiles: list[int], model: Model) -> None:
+        """Segment tiles again; what they find is shown in a layer of its own."""
+        job, control = self._control.job, self._control
+        if job is None or control.is_busy:
+            self.said.emit("Pause the run first.")
+            return
+        self.discard()
+
+        def produce() -> Iterator[Any]:
+            yield Status("Starting workers…")
+            client = control.client()
+            yield Status(f"Segmenting {len(tiles)} tiles again")
+            second = SecondTry(job)
+            failures = []
+            for event in second.stage(tiles, model, client, HEARTBEAT):
+                if isinstance(event, TileFailure):
+                    failures.append(event)
+                if control.state == "pausing":
+                    return
+            yield second, _read(second, tiles, failures)
+
+        control.launch("staging", produce, self._received)
+        self.tiles = list(tiles)
+
+    def _received(self, event: Any) -> None:
+        self._second, tried = event
+        view = self._control.view
+        if tried.failures:
+            first = tried.failures[0]
+            self.said.emit(f"tile {first.index} failed with these settings: {first.error}: {first.message}")
+            self.tiles = []
+        elif view is not None:
+            place = view.place | {
+                "translate": view.place["translate"] + view.place["scale"] * np.asarray(tried.box.start)
+            }
+            self._layer = Labels(tried.labels, name="Segmented again", opacity=0.7, **place)
+            self._viewer.add_layer(self._layer)
+        self.changed.emit()
+
+    def accept(self) -> None:
+        """Put the new tiles in the place of the old ones, and merge anew."""
+        second, tiles = self._second, self.tiles
+        if second is not None and tiles:
+            self._replace(lambda: second.accept(tiles), tiles)
+
+    def go_back(self, tiles: list[int]) -> None:
+        """Put the tiles of the run back, and merge anew."""
+        job = self._control.job
+        if job is None:
+            return
+        chosen = [index for index in tiles if index in tiles_again(job.folder)]
+        self._replace(lambda: SecondTry(job).go_back(chosen), chosen)
+
+    def _replace(self, call: Callable[[], None], tiles: list[int]) -> None:
+        job, view, control = self._control.job, self._control.view, self._control
+        assert job is not None
+        assert view is not None
+        self.discard()
+
+        def produce() -> Iterator[Any]:
+            call()
+            for index in tiles:
+                if job.store.is_staged(index):
+                    view.live.land(job.grid[index], job.store.record(index).n_objects)
+            if control.decisions is not None:
+                control.decisions.refresh()
+            yield summary_of(job)
+
+        control.launch("staging", produce)
+
+    def discard(self) -> None:
+        """Forget a second try that was not accepted."""
+        remove_layer(self._viewer, self._layer)
+        self._layer, self._second, self.tiles = None, None, []
+        self.changed.emit()
+
+
+def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _Tried:
+    """In a thread: the new labels of some tiles, numbered through all of them, in the box around them."""
+    grid = second.store.grid
+    cores = [grid[index].core for index in tiles]
+    box = Box(
+        tuple(min(core.start[a] for core in cores) for a in range(grid.ndim)),
+        tuple(max(core.stop[a] for core in cores) for a in range(grid.ndim)),
+    )
+    labels = np.zeros(box.shape, np.int32)
+    offset = 0
+    for index in tiles:
+        if not second.store.is_staged(index):
+            continue
+        local = second.store.read_labels(grid[index]).result().astype(np.int32)
+        labels[grid[index].core.within(box)] = np.where(local > 0, local + offset, 0)
+        offset += second.store.record(index).n_objects
+    return _Tried(box, labels, failures)

@@ -1,0 +1,98 @@
+"""Tiles segmented again: beside the old ones, taken over, taken back, and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_blockbuster import Job
+from napari_blockbuster.again import SecondTry, tiles_again, tiles_around
+from napari_blockbuster.decisions import Decisions
+from napari_blockbuster.models import get_model
+from napari_blockbuster.spec import JobError
+
+
+@pytest.fixture
+def job(tmp_path: Path, blobs: np.ndarray) -> Job:
+    made = Job.create(blobs[20], get_model("threshold", threshold=600), tmp_path / "l.ome.zarr", tile_shape=32, halo=8)
+    for _ in made.stage():
+        pass
+    return made
+
+
+def staged(job: Job) -> np.ndarray:
+    return np.asarray(job.store.labels.read().result())
+
+
+def test_accepted_tiles_are_those_of_a_run_with_these_settings(job: Job, tmp_path: Path, blobs: np.ndarray) -> None:
+    other = get_model("threshold", threshold=1200)
+    before, plain = staged(job), job.merge("touch")
+    second = SecondTry(job)
+    assert {r.index for r in second.stage([0, 4], other)} == {0, 4}
+    np.testing.assert_array_equal(staged(job), before)
+    second.accept([0, 4])
+    merged = job.merge("touch")
+
+    whole = Job.create(blobs[20], other, tmp_path / "other.ome.zarr", tile_shape=32, halo=8)
+    for _ in whole.stage():
+        pass
+    for tile in job.grid:
+        expected = staged(whole) if tile.index in (0, 4) else before
+        np.testing.assert_array_equal(staged(job)[tile.core.slices], expected[tile.core.slices])
+    # Its seams were compared anew: as if the stage had been made like this from the start.
+    assert not np.array_equal(merged.seams, plain.seams)
+    fresh = Job.open(job.folder, image=blobs[20]).merge("touch")
+    np.testing.assert_array_equal(np.asarray(merged.labels), np.asarray(fresh.labels))
+    assert job.check().sound
+    result = job.write(merged, keep_stage=True)
+    again = result.provenance["tiles"]["segmented_again"]
+    assert set(again) == {"0", "4"}
+    assert again["0"]["threshold"] == 1200
+
+    second.go_back([0, 4])
+    np.testing.assert_array_equal(staged(job), before)
+    np.testing.assert_array_equal(np.asarray(job.merge("touch").labels), np.asarray(plain.labels))
+    assert tiles_again(job.folder) == {}
+    assert job.check().sound
+
+
+def test_a_second_second_try_goes_back_to_the_run(job: Job) -> None:
+    before = staged(job)
+    second = SecondTry(job)
+    for threshold in (900, 1200):
+        list(second.stage([2], get_model("threshold", threshold=threshold)))
+        second.accept([2])
+    SecondTry(Job.open(job.folder)).go_back([2])
+    np.testing.assert_array_equal(staged(job), before)
+
+
+def test_verdicts_on_a_replaced_tile_are_set_aside_until_it_is_back(job: Job) -> None:
+    merged = job.merge("touch")
+    seam = merged.seams[merged.joined][0]
+    pair = ((int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"])))
+    Decisions.load(job.folder).set(pair, "cut")
+    second = SecondTry(job)
+    list(second.stage([pair[0][0]], get_model("threshold", threshold=700)))
+    second.accept([pair[0][0]])
+    assert pair in Decisions.load(job.folder).set_aside
+    second.go_back([pair[0][0]])
+    assert Decisions.load(job.folder).cut == (pair,)
+
+
+def test_what_was_not_segmented_again_cannot_be_accepted(job: Job, client: Any) -> None:
+    second = SecondTry(job)
+    with pytest.raises(JobError, match="tile 3 was not segmented again"):
+        second.accept([3])
+    with pytest.raises(JobError, match="tile 3 is that of the run already"):
+        second.go_back([3])
+    assert [r.index for r in second.stage([3], get_model("threshold", threshold=700), client) if r] == [3]
+    second.accept([3])
+
+
+def test_around_a_tile_are_its_face_neighbours(job: Job) -> None:
+    assert job.grid.grid_shape == (3, 3)
+    assert sorted(tiles_around(job.grid, 4)) == [1, 3, 4, 5, 7]
+    assert sorted(tiles_around(job.grid, 0)) == [0, 1, 3]
