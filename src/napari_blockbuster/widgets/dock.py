@@ -35,6 +35,7 @@ from .previewing import PreviewControl
 from .run_control import RunControl
 from .run_events import Progress
 from .run_section import RunSection
+from .seam_actions import SeamActions
 from .session import ClusterChoice, Session
 from .tiles_section import TilesSection, with_neighbour
 
@@ -61,12 +62,10 @@ class SegmentWidget(QWidget):
         self.merging = MergeSection()
         self.previews = PreviewControl(napari_viewer, self.session, self)
         self.control = RunControl(napari_viewer, self.session, self)
-        self.inspector: SeamInspector | None = None
-        self._inspector_dock: Any = None
+        self.seams = SeamActions(napari_viewer, self.control, self.merging, lambda: self.model.model)
         self.opener = JobOpener(self)
         self._activity = Activity()
         self._picker = ClickPicker(napari_viewer, self.preview_tile)
-        self._pair = -1
         self._lay_out()
         self._wire()
         self._wire_viewer()
@@ -127,8 +126,8 @@ class SegmentWidget(QWidget):
         self.running.tile_wanted.connect(self._fly_to_tile)
         self.merging.changed.connect(self._remerge)
         self.merging.write_wanted.connect(self.write)
-        self.merging.seams_wanted.connect(self._show_seams)
-        self.merging.step_wanted.connect(self._step)
+        self.merging.seams_wanted.connect(self.seams.show)
+        self.merging.step_wanted.connect(self.seams.step)
         self.merging.inspect_wanted.connect(self.inspect)
         self.merging.delete_wanted.connect(self._delete_stage)
         self.control.changed.connect(self._control_changed)
@@ -140,8 +139,7 @@ class SegmentWidget(QWidget):
 
     def _wire_viewer(self) -> None:
         self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
-        self.viewer.bind_key("n", lambda _: self._step(1), overwrite=True)
-        self.viewer.bind_key("Shift-n", lambda _: self._step(-1), overwrite=True)
+        self.seams.bind_keys()
         life, session = self.control.life, self.session
 
         def leave(*_: Any) -> None:
@@ -314,7 +312,7 @@ class SegmentWidget(QWidget):
         if control.state not in ("staging", "pausing", "writing"):
             self._activity.end()
         if control.state == "staged" and self.merging.seams.isChecked():
-            self._show_seams(True)
+            self.seams.show(True)
         self._check_output()
 
     def _progressed(self, progress: Progress) -> None:
@@ -349,44 +347,14 @@ class SegmentWidget(QWidget):
             self.control.view.fly_to(index)
 
     # -------------------------------------------------------------------------------------------------------- seams
-    def _show_seams(self, on: bool) -> None:
-        view, merged = self.control.view, self.control.merged
-        if view is None or merged is None:
-            return
-        if on:
-            view.show_seams(merged)
-            self._pair = -1
-        else:
-            view.hide_seams()
-            self.merging.pair.say("")
-
-    def _step(self, by: int) -> None:
-        """Fly to the next doubtful pair."""
-        view = self.control.view
-        if view is None or self.control.merged is None:
-            return
-        if view.seams is None:
-            self.merging.seams.setChecked(True)
-        if view.seams is None or not len(view.seams.data):
-            self.merging.pair.say("There are no pairs of labels at the seams.")
-            return
-        self._pair = (self._pair + by) % len(view.seams.data)
-        self.merging.pair.say(view.show_pair(self._pair))
+    @property
+    def inspector(self) -> SeamInspector | None:
+        """The merge inspector, if it is open."""
+        return self.seams.inspector
 
     def inspect(self) -> SeamInspector:
         """Open the merge inspector below the viewer, or bring it back."""
-        if self.inspector is None:
-            self.inspector = SeamInspector(self.viewer, self.control, lambda: self.model.model)
-            self._inspector_dock = self.viewer.window.add_dock_widget(
-                self.inspector, name="Merge inspector", area="bottom", tabify=False
-            )
-            self.inspector.destroyed.connect(self._inspector_gone)
-        else:
-            self._inspector_dock.show()
-        return self.inspector
-
-    def _inspector_gone(self) -> None:
-        self.inspector = None
+        return self.seams.inspect()
 
     # --------------------------------------------------------------------------------------------------------- jobs
     def copy_script(self, kind: str) -> str:
