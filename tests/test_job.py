@@ -423,3 +423,20 @@ def test_import_is_light() -> None:
     ).stdout.split(maxsplit=1)
     assert float(seconds) < 1
     assert loaded.strip() == "[]"
+
+
+def test_labels_inside_an_image_have_its_version(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[4:10, 12:20] = 1
+    image = tmp_path / "image.ome.zarr"
+    group = zarr.open_group(str(image), mode="w", zarr_format=2)
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    group.create_array("0", data=pixels, chunks=(16, 16))
+    output = image / "labels" / "cells"
+    result = segment(image, lambda tile: ndimage.label(tile)[0], output, tile_shape=16, halo=0, progress=False)
+    assert (output / ".zattrs").exists()
+    assert result.n_objects == 1
+    np.testing.assert_array_equal(zarr.open_group(str(output), mode="r")["0"][:] > 0, pixels > 0)

@@ -42,7 +42,7 @@ def segment(
     overwrite: bool = False,
     progress: bool = True,
     tile_timeout: float | None = None,
-    ome_zarr_version: str = "0.5",
+    ome_zarr_version: str | None = None,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -86,7 +86,8 @@ def segment(
         Show a progress bar.
     tile_timeout : float, optional
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
-    ome_zarr_version : {"0.5", "0.4"}
+    ome_zarr_version : {"0.5", "0.4"}, optional
+        Default: that of the OME-Zarr image that the labels lie in, else 0.5.
 
     Returns
     -------

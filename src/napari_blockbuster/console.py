@@ -219,19 +219,18 @@ class Writing:
     overwrite
         Replace an existing output.
     ome_zarr
-        Version of the output: 0.5 is zarr v3 with shards, 0.4 is zarr v2.
+        Version of the output: 0.5 is zarr v3 with shards, 0.4 is zarr v2. Default: that of the image around it, else 0.5.
     quiet
         No progress.
     """
 
     overwrite: bool = False
-    ome_zarr: Literal["0.5", "0.4"] = "0.5"
+    ome_zarr: Literal["0.5", "0.4"] | None = None
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
 
     def options(self) -> list[str]:
         """As typed on the command line."""
-        version = None if self.ome_zarr == "0.5" else self.ome_zarr
-        return options(overwrite=self.overwrite, ome_zarr=version, quiet=self.quiet)
+        return options(overwrite=self.overwrite, ome_zarr=self.ome_zarr, quiet=self.quiet)
 
 
 @dataclass(frozen=True)

@@ -360,7 +360,7 @@ class Job:
         *,
         overwrite: bool = False,
         keep_stage: bool = False,
-        ome_zarr_version: str = "0.5",
+        ome_zarr_version: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> outputs.Result:
         """Write the merged labels as OME-Zarr and put them in place.
@@ -374,7 +374,8 @@ class Job:
             Replace an existing output.
         keep_stage : bool, default False
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
-        ome_zarr_version : {"0.5", "0.4"}
+        ome_zarr_version : {"0.5", "0.4"}, optional
+            Default: that of the OME-Zarr image that the labels lie in, else 0.5.
             0.5 is zarr v3 with shards, 0.4 is zarr v2.
         progress : callable, optional
             ``progress(done, total)`` in tiles and blocks.

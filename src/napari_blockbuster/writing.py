@@ -39,7 +39,7 @@ def write_output(
     merged: Merge,
     client: Client | None,
     overwrite: bool,
-    version: str,
+    version: str | None,
     progress: Callable[[int, int], None] | None,
 ) -> Result:
     """Write merged labels beside their place, then put them there. Called by `Job.write`, which holds the lock."""
@@ -58,7 +58,7 @@ def write_output(
     try:
         with writing_to(target.parent), damage_named(job.folder):
             temporary.parent.mkdir(parents=True, exist_ok=True)
-            writer = _make_writer(temporary, target, job, merged, version)
+            writer = _make_writer(temporary, target, job, merged, version or _version_around(target))
             _write_all(job, merged, writer, client, np.flatnonzero(counts).tolist(), progress)
             writer.finish({"napari-blockbuster": provenance})
             _put_in_place(job, temporary, target, provenance)
@@ -89,6 +89,13 @@ def _clear_parts(target: Path) -> None:
     if target.parent.is_dir():
         for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _version_around(target: Path) -> str:
+    """The version of the OME-Zarr image that labels lie in: readers of a zarr v2 image find no v3 arrays in it."""
+    image = target.parent.parent
+    inside = target.parent.name == "labels" and (image / ".zgroup").exists() and not (image / "zarr.json").exists()
+    return "0.4" if inside else "0.5"
 
 
 def _make_writer(temporary: Path, target: Path, job: Job, merged: Merge, version: str) -> LabelsWriter:
