@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -58,6 +58,11 @@ class SeamInspector(QWidget):
         self.viewer, self.control, self._model = viewer, control, model
         self.inspecting = Inspecting(viewer, control, self)
         self.again = SegmentAgain(viewer, control, self)
+        # Alarms take as long as several merges: they are looked for when the threshold has come to rest.
+        self._quiet = QTimer(self)
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(700)
+        self._quiet.timeout.connect(self.inspecting.look_for_alarms)
         self.pairs = PairsModel()
         self._lay_out()
         self._wire()
@@ -230,7 +235,7 @@ class SeamInspector(QWidget):
         self._restore(chosen, line)
         self._describe()
         if merged is not None:
-            self.inspecting.look_for_alarms()
+            self._quiet.start()
 
     @staticmethod
     def histogram_nothing() -> Any:

@@ -177,14 +177,15 @@ class JobView(QObject):
 
     def show_seams(self, merged: Merge, rows: np.ndarray | None = None) -> None:
         """Rings on pairs of labels at the seams: those of some rows of the evidence, or the most doubtful."""
-        selected = set(self.viewer.layers.selection)
         shown = layers.seam_points(merged, rows)
-        if self.seams is not None and len(shown["data"]):
+        if self.seams is not None:
+            # Removing a layer makes napari collect garbage, a fifth of a second of it: an empty one is hidden.
             self.seams.selected_data = set()
-            layers.replace_points(self.seams, shown)
-            return
-        self.hide_seams()
-        if len(shown["data"]):
+            self.seams.visible = bool(len(shown["data"]))
+            if self.seams.visible:
+                layers.replace_points(self.seams, shown)
+        elif len(shown["data"]):
+            selected = set(self.viewer.layers.selection)
             self.seams = layers.seams_layer(shown, self.place)
             self.viewer.add_layer(self.seams)
             self.viewer.layers.selection = {layer for layer in selected if layer in self.viewer.layers}

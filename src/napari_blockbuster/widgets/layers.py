@@ -261,7 +261,7 @@ def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[s
     )
 
 
-def seam_points(merged: Merge, rows: np.ndarray | None = None, most: int = 20_000) -> dict[str, Any]:
+def seam_points(merged: Merge, rows: np.ndarray | None = None, most: int = 5_000) -> dict[str, Any]:
     """Data, features, sizes and colours of rings on pairs; by default the most doubtful ones, at most `most`."""
     from .pairs_model import doubt_of
 

@@ -69,7 +69,7 @@ class MergeSection(Section):
         self.form.addRow(self.delete)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
-        self._rest.setInterval(60)
+        self._rest.setInterval(15)
         self._rest.timeout.connect(self.changed.emit)
         self.rule.currentTextChanged.connect(self._rule_changed)
         self.smallest.valueChanged.connect(lambda *_: self._rest.start())
