@@ -19,7 +19,7 @@ from .parts import remove_layer
 
 __all__ = ["JobView"]
 
-LEAST_INTERVAL = 250
+LEAST_INTERVAL = 330
 """Milliseconds between two refreshes, at least."""
 REST = 5
 """How many times as long as the last refresh the viewer is left in peace."""
