@@ -22,7 +22,7 @@ __all__ = ["LiveLabels"]
 
 IN_MEMORY = 2**24
 """Voxels of the largest level that is painted in memory (twice 64 MB as int32)."""
-SMALL_PLANE, SMALL_VOLUME = 2**18, 2**21
+SMALL_PLANE, SMALL_VOLUME = 2**18, 2**22
 """Voxels of the coarsest level: napari holds the whole of it, and makes a thumbnail of it at each refresh."""
 CACHED_VOXELS = 2**25
 """Voxels of decoded tiles that the readers keep."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 from ..decisions import Decisions
@@ -73,6 +74,8 @@ class Life:
     def end(self) -> None:
         """Let go of the job: its run stops, its threads are no longer heard."""
         self.generation += 1
+        # Whoever leaves in the middle of a run leaves the collector as it was found (see `RunControl`).
+        gc.unfreeze()
         job, self.job = self.job, None
         if job is not None:
             job.cancel()
