@@ -13,6 +13,7 @@ Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two w
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import socket
@@ -371,6 +372,10 @@ def _handle(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ts.Te
     try:
         array = ts.open(_spec(path), open=True, assume_cached_metadata=False).result()
     except ValueError as error:
+        stage = path.parent if path.name == "labels" else path.parents[2]
+        if not (stage / "tiles").is_dir():
+            # The folder went; a write that was under way may have made part of it anew, without its metadata.
+            raise StoreError.of(FileNotFoundError(errno.ENOENT, "No such folder"), stage) from error
         raise _damaged(path, str(error)[:200]) from error
     found = tuple(array.domain.shape), tuple(array.chunk_layout.write_chunk.shape or ()), array.dtype.name
     if found != (shape, chunk, "uint32"):
