@@ -142,7 +142,7 @@ class Decisions:
 
     def without_effect(self, merged: Merge) -> list[PairOfLabels]:
         """Cuts whose two labels are one object all the same, by way of other labels: there is more to cut."""
-        return [p for p in self.cut if p in merged.cut and _object(merged, *p[0]) == _object(merged, *p[1])]
+        return [p for p in self.cut if p in merged.cut and merged.object_of(*p[0]) == merged.object_of(*p[1])]
 
     def __repr__(self) -> str:
         return f"Decisions({len(self.cut)} cut, {len(self.join)} joined, {len(self._set_aside)} set aside)"
@@ -353,7 +353,7 @@ def export_csv(
         table.writerow([*row, agreed, by_rule, given.pop(pair, ""), joined, one, ""])
     blank = [""] * (len(evidence) - 4 + 2)
     for pair, verdict in given.items():
-        one = int(_object(merged, *pair[0]) == _object(merged, *pair[1]))
+        one = int(merged.object_of(*pair[0]) == merged.object_of(*pair[1]))
         table.writerow([*pair[0], *pair[1], *blank, verdict, int(pair in merged.join), one, ""])
     if decisions is not None:
         for pair, why in decisions.set_aside.items():
@@ -361,10 +361,6 @@ def export_csv(
     target = Path(path).absolute()
     with writing_to(target.parent):
         write_atomically(target, text.getvalue().encode())
-
-
-def _object(merged: Merge, tile: int, label: int) -> int:
-    return int(merged.new_ids[merged.labels_table.offsets[tile] + label])
 
 
 def _evidence_rows(

@@ -80,6 +80,17 @@ class Merge:
         table[1:] = self.new_ids[start + 1 : stop + 1]
         return table
 
+    def object_of(self, tile: int, label: int) -> int:
+        """The merged id of a label of a tile; 0 for an object that was filtered out."""
+        return int(self.new_ids[self.labels_table.offsets[tile] + label])
+
+    def row_of(self, pair: PairOfLabels) -> int | None:
+        """The row of `seams` that holds a pair (lower tile first); None if the two do not meet at a seam."""
+        (low, low_id), (high, high_id) = pair
+        wanted = {"low": low, "low_id": low_id, "high": high, "high_id": high_id}
+        found = np.flatnonzero(np.logical_and.reduce([self.seams[name] == value for name, value in wanted.items()]))
+        return int(found[0]) if len(found) else None
+
 
 def merge(
     evidence: np.ndarray,
