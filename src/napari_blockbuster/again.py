@@ -151,15 +151,7 @@ class SecondTry:
 
 def tiles_around(grid: TileGrid, index: int) -> list[int]:
     """A tile and those that share a face with it: what lies on both sides of all its seams."""
-    found = [index]
-    for axis in range(grid.separate_axes, grid.ndim):
-        for step in (-1, 1):
-            offset = [0] * grid.ndim
-            offset[axis] = step
-            other = grid.neighbour(index, offset)
-            if other is not None:
-                found.append(other)
-    return found
+    return [index, *grid.face_neighbours(index)]
 
 
 def _copy(source: StageStore, target: StageStore, index: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .folder import check_stage
 from .labels import OBJECT
 from .lock import holding
 from .repair import drop_damaged_evidence
@@ -84,7 +85,7 @@ def check_job(job: Job, *, repair: bool = False) -> CheckReport:
     JobError
         If its tiles were deleted after the result was written.
     """
-    job._check_stage()
+    check_stage(job.folder)
     if not repair:
         return _check(job.store)
     with holding(job.folder / "lock.json", "check"):

@@ -23,6 +23,7 @@ __all__ = [
     "PLACING",
     "RESULT",
     "at_home",
+    "check_stage",
     "check_unchanged",
     "known_job",
     "make",
@@ -135,6 +136,21 @@ def check_unchanged(spec: JobSpec, source: ImageSource) -> None:
         raise JobMismatchError(
             f"the job's tiles were made from something else than what is there now:\n  {listing}\n"
             "Bring that back, or segment into another output, or with overwrite=True (--overwrite) to discard them"
+        )
+
+
+def check_stage(folder: Path) -> None:
+    """Refuse to merge or write from a stage that was deleted.
+
+    Raises
+    ------
+    JobError
+        Saying how to keep it next time.
+    """
+    if not (folder / "stage" / "labels").exists():
+        raise JobError(
+            f"the staged tiles of {folder} were deleted after the result was written; "
+            "run again with keep_stage=True (--keep-stage) to merge more than once"
         )
 
 

@@ -26,8 +26,8 @@ from .records import TileFailure
 from .repair import complete_evidence, damage_named
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
-from .suggest import suggest_grid
-from .tiling import TileGrid
+from .suggest import make_grid, suggest_tiles
+from .tiling import DEFAULT_BAND_DEPTH, TileGrid
 from .trouble import StoreError, writing_to
 from .work import StageWork
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from .check import CheckReport
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
-
-DELETED = "after the result was written; run again with keep_stage=True (--keep-stage) to merge more than once"
 
 
 class Job:
@@ -89,7 +87,7 @@ class Job:
         level: int = 0,
         axes: str | None = None,
         overwrite: bool = False,
-        band_depth: int = 16,
+        band_depth: int = DEFAULT_BAND_DEPTH,
     ) -> Job:
         """Set up a run, or go on with the one in the job folder if it is the same.
 
@@ -125,7 +123,7 @@ class Job:
         target = outputs.default_output(source) if output is None else Path(output).absolute()
         folder = outputs.job_folder(target)
         preflight.check_output(target, source, overwrite)
-        grid = suggest_grid(source, asked, tile_shape, halo, band_depth)
+        grid = make_grid(source, *suggest_tiles(source, asked, tile_shape, halo), band_depth)
         spec = JobSpec(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             output=str(target),
@@ -334,7 +332,7 @@ class Job:
         -------
         StagedMerge
         """
-        self._check_stage()
+        folders.check_stage(self.folder)
         merged = merge(
             self.evidence(client),
             self.labels_table(),
@@ -347,10 +345,6 @@ class Job:
         )
         staged = outputs.StagedMerge.of(merged, self.store)
         return staged if filter is None else filter.apply(staged)
-
-    def _check_stage(self) -> None:
-        if not (self.store.folder / "labels").exists():
-            raise JobError(f"the staged tiles of {self.folder} were deleted {DELETED}")
 
     # --------------------------------------------------------------- writing
     def write(
@@ -391,7 +385,7 @@ class Job:
         StoreError
             If the disk is full or read-only: the tiles are kept, and what was there before is still there.
         """
-        self._check_stage()
+        folders.check_stage(self.folder)
         if client is not None:
             from .cluster import check_client
 

@@ -16,8 +16,9 @@ from .images import ImageSource
 from .labels import compact
 from .merge import Merge
 from .models import Model
+from .preflight import estimated_bytes
 from .tiling import Box, Tile, TileGrid
-from .work import load_once
+from .work import PixelWork, load_once
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -65,43 +66,12 @@ class Estimate:
 
 
 @dataclass
-class _PreviewWork:
-    grid: TileGrid
-    model: Model
-    source: ImageSource | None
-    local_source: ImageSource | None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"local_source": None}
-
-    @property
-    def functions(self) -> list[Any]:
-        """Functions of the user's that must travel to a worker."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
-
-    def ahead(self, item: int) -> Callable[[], np.ndarray]:
-        assert self.local_source is not None
-        reading: Callable[[], np.ndarray] = self.local_source.prefetch(self.grid[item].read).result
-        return reading
-
-    def ship(self, item: int) -> Callable[[], np.ndarray] | None:
-        if self.source is not None:
-            return None
-        assert self.local_source is not None
-        pixels: Callable[[], np.ndarray] = self.local_source.part(self.grid[item].read).read
-        return pixels
-
+class _PreviewWork(PixelWork):
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], Preview]:
-        found = self._segment(self.grid[item], payload)
+        found = self._segment(self.grid[item], self.reader(item, payload)())
         return lambda: found
 
-    def _segment(self, tile: Tile, payload: Callable[[], np.ndarray] | None) -> Preview:
-        if payload is None:
-            assert self.source is not None
-            pixels = self.source.read(tile.read)
-        else:
-            pixels = payload()
+    def _segment(self, tile: Tile, pixels: np.ndarray) -> Preview:
         began = time.perf_counter()
         segmenter = load_once(self.model)
         loaded = time.perf_counter()
@@ -254,13 +224,9 @@ def preview_seam(
 
 
 def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
-    """What the whole run will take if all tiles are like this one.
-
-    Disk counts the staged tiles and the result, at the compression that labels usually reach (a factor of 20 or more).
-    """
+    """What the whole run will take if all tiles are like this one; disk as in `napari_blockbuster.preflight`."""
     n = len(grid)
     # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
     tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size
     seconds = found.load_seconds + found.seconds * tiles / max(min(n_workers, n), 1)
-    voxels = float(np.prod(grid.shape, dtype=np.float64))
-    return Estimate(n, seconds, int(voxels * 4 / 20 * 2), found.peak_bytes)
+    return Estimate(n, seconds, estimated_bytes(grid), found.peak_bytes)

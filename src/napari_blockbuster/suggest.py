@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from .cluster import cpu_count, memory_limit_bytes
 from .images import ImageSource
 from .models.base import Model
-from .tiling import TileGrid
+from .tiling import DEFAULT_BAND_DEPTH, TileGrid
 
-__all__ = ["suggest_grid", "suggest_tiles"]
+__all__ = ["make_grid", "suggest_tiles"]
 
 TARGET_VOXELS = {1: 2**22, 2: 2048**2, 3: 256**3}
 """Voxels of a tile by number of spatial axes: large enough that its fixed cost is nothing, small enough to watch."""
@@ -55,21 +55,30 @@ def suggest_tiles(
     return tuple(min(t, n) for t, n in zip(tile, shape, strict=True)), reach
 
 
-def suggest_grid(
-    source: ImageSource,
-    model: Model,
-    tile_shape: int | Sequence[int] | None,
-    halo: int | Sequence[int] | None,
-    band_depth: int,
+def make_grid(
+    source: ImageSource, tile_shape: Sequence[int], halo: Sequence[int], band_depth: int = DEFAULT_BAND_DEPTH
 ) -> TileGrid:
-    """The grid of a run: `suggest_tiles` along the spatial axes, single planes along time."""
-    tile, reach = suggest_tiles(source, model, tile_shape, halo)
-    frames = (1,) * source.separate_axes
+    """The grid of a run: tiles along the spatial axes, single planes along time.
+
+    Parameters
+    ----------
+    source : ImageSource
+    tile_shape, halo : sequence of int
+        In voxels along the spatial axes.
+    band_depth : int
+        See `TileGrid`.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit the image or each other.
+    """
+    frames = source.separate_axes
     return TileGrid(
         source.shape,
-        frames + tile,
-        tuple(0 for _ in frames) + reach,
-        separate_axes=source.separate_axes,
+        (1,) * frames + tuple(tile_shape),
+        (0,) * frames + tuple(halo),
+        separate_axes=frames,
         band_depth=band_depth,
     )
 

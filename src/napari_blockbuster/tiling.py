@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Box", "Neighbour", "Tile", "TileGrid", "browse_chunk"]
+__all__ = ["DEFAULT_BAND_DEPTH", "Box", "Neighbour", "Tile", "TileGrid", "browse_chunk"]
+
+DEFAULT_BAND_DEPTH = 16
+"""At most how many voxels on each side of a face are compared: more says nothing new of objects of the usual size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class TileGrid:
     tile_shape: tuple[int, ...]
     halo: tuple[int, ...] = (0,)
     separate_axes: int = 0
-    band_depth: int = 16
+    band_depth: int = DEFAULT_BAND_DEPTH
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ class TileGrid:
         halo: int | Sequence[int] = 0,
         *,
         separate_axes: int = 0,
-        band_depth: int = 16,
+        band_depth: int = DEFAULT_BAND_DEPTH,
     ) -> None:
         shape = tuple(int(n) for n in shape)
         ndim = len(shape)
@@ -289,6 +292,16 @@ class TileGrid:
         if all(0 <= p < n for p, n in zip(position, self.grid_shape, strict=True)):
             return self.index(position)
         return None
+
+    def face_neighbours(self, index: int) -> list[int]:
+        """Tiles that share a face with a tile, along the last axis first, the one that comes after before the other."""
+        found = []
+        for axis in reversed(range(self.separate_axes, self.ndim)):
+            for step in (1, -1):
+                other = self.neighbour(index, [step if a == axis else 0 for a in range(self.ndim)])
+                if other is not None:
+                    found.append(other)
+        return found
 
     def pairs(self, index: int) -> list[Neighbour]:
         """All pairs of touching tiles that `index` belongs to, as low or as high."""

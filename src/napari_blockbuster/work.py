@@ -23,27 +23,21 @@ from .records import TileFailure, TileRecord
 from .seams import close_seams, compare_missing
 from .spec import JobError
 from .stage import StageStore, StagingTile, stage_tile
-from .tiling import Neighbour
+from .tiling import Neighbour, TileGrid
 from .timelimit import say_if_it_hung, time_limit
 
-__all__ = ["CompareWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
+__all__ = ["CompareWork", "PixelWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
 
 
 @dataclass
-class StageWork:
-    """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
+class PixelWork:
+    """What works that run a model on tiles have in common: the model, and how a tile's pixels come to it."""
 
-    store: StageStore
+    grid: TileGrid
     model: Model
     source: ImageSource | None
     """None on a worker that gets its pixels with each task."""
-    time_limit: float | None = None
-    """Seconds for one tile; in worker processes only."""
-    _local_source: ImageSource | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
-        return cls(store, model, source if source.shippable else None, time_limit, source)
+    _local_source: ImageSource | None = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local_source": None}
@@ -56,22 +50,43 @@ class StageWork:
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
         assert self._local_source is not None
-        if self.store.is_staged(item):
-            return _never_read
-        reading: Callable[[], np.ndarray] = self._local_source.prefetch(self.store.grid[item].read).result
+        reading: Callable[[], np.ndarray] = self._local_source.prefetch(self.grid[item].read).result
         return reading
 
     def ship(self, item: int) -> Callable[[], np.ndarray] | None:
         if self.source is not None:
             return None
         assert self._local_source is not None
-        pixels: Callable[[], np.ndarray] = self._local_source.part(self.store.grid[item].read).read
+        pixels: Callable[[], np.ndarray] = self._local_source.part(self.grid[item].read).read
         return pixels
 
+    def reader(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], np.ndarray]:
+        """What reads a tile's pixels: the payload that came with it, or the image."""
+        if payload is not None:
+            return payload
+        assert self.source is not None
+        return functools.partial(self.source.read, self.grid[item].read)
+
+
+@dataclass
+class StageWork(PixelWork):
+    """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
+
+    store: StageStore
+    time_limit: float | None = None
+    """Seconds for one tile; in worker processes only."""
+
+    @classmethod
+    def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
+        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit)
+
+    def ahead(self, item: int) -> Callable[[], np.ndarray]:
+        return _never_read if self.store.is_staged(item) else super().ahead(item)
+
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], TileRecord | TileFailure]:
-        read = payload if payload is not None else functools.partial(self._read, item)
         with self._in_time(item):
-            staging = stage_tile(self.store, self.store.grid[item], read, self._segment, _name(self.model))
+            tile, read = self.grid[item], self.reader(item, payload)
+            staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
         if isinstance(staging, TileRecord):
             return lambda: staging
         return functools.partial(self._finish, staging)
@@ -84,10 +99,6 @@ class StageWork:
         # Loading a large network takes minutes and is no tile's fault.
         load_once(self.model)
         return time_limit(self.time_limit, note)
-
-    def _read(self, item: int) -> np.ndarray:
-        assert self.source is not None
-        return self.source.read(self.store.grid[item].read)
 
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
         return segment_in_memory(load_once(self.model), pixels)
