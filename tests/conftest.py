@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
 import pytest
 from scipy import ndimage
+
+from jobs import OPTIONS, chunks_of, components, finish, write_image
+from napari_blockbuster import Job
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,3 +40,15 @@ def blobs() -> np.ndarray:
     field = ndimage.gaussian_filter(rng.standard_normal((48, 96, 80)), 3)
     field = (field - field.min()) / np.ptp(field)
     return (field**4 * 4000 + rng.random(field.shape) * 20).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image of `jobs.write_image`, on disk; for tests that leave it alone."""
+    return write_image(tmp_path_factory.mktemp("image") / "image.zarr")
+
+
+@pytest.fixture(scope="session")
+def expected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The chunks that an undisturbed job of `jobs.components` on `image` writes."""
+    return chunks_of(finish(Job.create(image, components, tmp_path_factory.mktemp("peace") / "o.ome.zarr", **OPTIONS)))

@@ -17,24 +17,13 @@ import pytest
 
 from faults import N_TILES as FEW
 from faults import Bench
-from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, write_image
+from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
 from napari_blockbuster import Job, make_local_cluster
 from napari_blockbuster.cluster import connect
 from napari_blockbuster.execution import ClusterLostError
 from napari_blockbuster.spec import JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_image(tmp_path_factory.mktemp("image") / "image.zarr")
-
-
-@pytest.fixture(scope="module")
-def expected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    job = Job.create(image, components, tmp_path_factory.mktemp("peace") / "o.ome.zarr", **OPTIONS)
-    return chunks_of(finish(job))
 
 
 class Slow(Counting):

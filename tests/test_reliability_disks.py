@@ -13,21 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, write_image
+from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish
 from napari_blockbuster import Job, segment
 from napari_blockbuster.spec import JobError
 from napari_blockbuster.trouble import StoreError
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_image(tmp_path_factory.mktemp("image") / "image.zarr")
-
-
-@pytest.fixture(scope="module")
-def expected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    job = Job.create(image, components, tmp_path_factory.mktemp("peace") / "o.ome.zarr", **OPTIONS)
-    return chunks_of(finish(job))
 
 
 @pytest.fixture

@@ -12,23 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components, finish, write_image
+from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components
 from napari_blockbuster import Job, TileFailed, TileGrid, make_local_cluster, segment
 from napari_blockbuster.output import job_folder
 
 BAD = {0, 13}
 """Tiles whose model misbehaves, told by the shape of their pixels and their content."""
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_image(tmp_path_factory.mktemp("image") / "image.zarr")
-
-
-@pytest.fixture(scope="module")
-def expected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    job = Job.create(image, components, tmp_path_factory.mktemp("peace") / "o.ome.zarr", **OPTIONS)
-    return chunks_of(finish(job))
 
 
 @pytest.fixture(scope="module")
