@@ -143,8 +143,12 @@ def test_a_tile_that_fails_is_listed_and_tried_again(
     widget.running.failed.setCurrentRow(0)
     assert viewer.scene.camera.center[-1] == pytest.approx(257.5)
     mended.touch()
+    told: list[Any] = []
+    widget.control.progressed.connect(told.append)
     click(qtbot, widget.running.retry.layout().itemAt(0).widget())
     until(lambda: widget.control.state == "staged" and len(widget.control.job.staged()) == 20)
+    assert (told[-1].done, told[-1].failed) == (20, 0)
+    assert all(each.done + each.failed <= each.total for each in told), "a tile that is tried again counts once"
     until(lambda: widget.running.failed.count() == 0)
     assert "Failed tiles" not in viewer.layers
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ from ..stage import TileFailure
 from .job_view import JobView
 from .live import LiveLabels
 from .plan import MergeChoice, Plan
-from .run_events import Life, Opened, Progress, Status, Summary, read_job, summary_of
+from .run_events import Life, Meter, Opened, Progress, Status, Summary, read_job, summary_of
 from .runner import in_thread, stream
 from .session import ClusterChoice, Session
 
@@ -28,10 +26,6 @@ Place = Callable[[Job], dict[str, Any]]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
-TELL_EVERY = 0.5
-"""Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
-RATE_OVER = 30
-"""Tiles over which the rate is measured."""
 
 
 class Stopped(Exception):
@@ -67,8 +61,7 @@ class RunControl(QObject):
         self.unfiltered: StagedMerge | None = None
         self.result: Result | None = None
         self.failures: dict[int, TileFailure] = {}
-        self.progress = Progress(0, 0)
-        self._told = 0.0
+        self._meter = Meter()
         self._cluster = ClusterChoice()
         self._merge = MergeChoice()
         self._merge_wanted: MergeChoice | None = None
@@ -76,12 +69,16 @@ class RunControl(QObject):
         self._verdicts: list[Callable[[], object]] = []
         self._place: Place = lambda _: {}
         self._name = ""
-        self._landed: deque[float] = deque(maxlen=RATE_OVER)
         self._stop_writing = False
         self._after: str = "idle"
         self.life = life = Life()
         # This object may be gone before its threads are: what they check outlives it.
         self.destroyed.connect(lambda *_: life.end())
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self._meter.progress
 
     # ------------------------------------------------------------------------------------------------------- staging
     @property
@@ -142,7 +139,7 @@ class RunControl(QObject):
             yield from self._stage(job, live, tiles)
             yield summary_of(job)
 
-        self._landed.clear()
+        self._meter.begin(0 if tiles is None else len(self.failures.keys() - set(tiles)))
         self._launch("staging", produce, self._staging_ended)
 
     def _stage(self, job: Job, live: LiveLabels, tiles: list[int] | None) -> Iterator[Any]:
@@ -175,11 +172,9 @@ class RunControl(QObject):
         elif isinstance(event, Status):
             self.status.emit(event.text)
         elif isinstance(event, TileStaged | TileFailed):
-            self._landed.append(time.monotonic())
             if self.view is not None:
                 self.view.landed(event)
-            failed = self.progress.failed + isinstance(event, TileFailed)
-            self._advance(event.done, event.total, failed)
+            self._advance(event.done, event.total, self.progress.failed + isinstance(event, TileFailed), new=1)
         elif isinstance(event, Heartbeat):
             self._advance(event.done, event.total, self.progress.failed)
         elif isinstance(event, Summary):
@@ -199,25 +194,16 @@ class RunControl(QObject):
         self.view.start(opened.states)
         failed = sum(state == "failed" for state in opened.states.values())
         self._advance(len(opened.states) - failed, opened.job.n_tiles, 0)
+        self._meter.begin()
         self.changed.emit()
 
     def _live_removed(self) -> None:
         if self.is_busy:
             self.status.emit("The labels layer was removed; the run goes on, and its merge brings them back.")
 
-    def _advance(self, done: int, total: int, failed: int) -> None:
-        failed_more = failed != self.progress.failed
-        now = time.monotonic()
-        self.progress = Progress(done, total, failed, self.progress.rate, self.progress.seconds_left)
-        if now - self._told < TELL_EVERY and not failed_more and done + failed < total:
-            return
-        self._told = now
-        rate = 0.0
-        if len(self._landed) > 1 and self._landed[-1] > self._landed[0]:
-            rate = (len(self._landed) - 1) / (self._landed[-1] - self._landed[0])
-        left = (total - done - failed) / rate if rate else None
-        self.progress = Progress(done, total, failed, rate, left)
-        self.progressed.emit(self.progress)
+    def _advance(self, done: int, total: int, failed: int, new: int = 0) -> None:
+        if self._meter.report(done, total, failed, new):
+            self.progressed.emit(self.progress)
 
     def _summarise(self, summary: Summary) -> None:
         assert self.job is not None
@@ -346,8 +332,7 @@ class RunControl(QObject):
         self.job = self.view = self.merged = self.unfiltered = self.result = self.decisions = None
         self._verdicts = []
         self.failures = {}
-        self.progress = Progress(0, 0)
-        self._landed.clear()
+        self._meter = Meter()
         self._set("idle")
 
     def client(self) -> Any:

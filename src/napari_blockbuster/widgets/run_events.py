@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import time
 from dataclasses import dataclass
 
 from ..decisions import Decisions
 from ..job import Job
+from ..progress import Pace
 from ..stage import TileFailure
 from .live import LiveLabels
 
-__all__ = ["Life", "Opened", "Progress", "Status", "Summary", "read_job", "summary_of"]
+__all__ = ["Life", "Meter", "Opened", "Progress", "Status", "Summary", "read_job", "summary_of"]
+
+TELL_EVERY = 0.5
+"""Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,33 @@ class Summary:
 
     n_staged: int
     failures: dict[int, TileFailure]
+
+
+class Meter:
+    """How far a run is and how fast it gets there; says when that is worth showing. For the GUI thread."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(0, 0)
+        self._pace: Pace | None = None
+        self._told = 0.0
+
+    def begin(self, failed: int = 0) -> None:
+        """A run (or its continuation) begins: `failed` tiles failed before and are not tried again."""
+        self._pace = None
+        self.progress = Progress(self.progress.done, self.progress.total, failed)
+
+    def report(self, done: int, total: int, failed: int, new: int = 0) -> bool:
+        """Note how far it is; `new` tiles are news. Returns whether to show it: twice a second, or if a tile failed."""
+        # From the first report on, which comes when workers are up: their start says nothing of the tiles.
+        self._pace = pace = self._pace or Pace()
+        pace.report(done + failed, total, new)
+        more_failed = failed != self.progress.failed
+        self.progress = Progress(done, total, failed, pace.rate or 0.0, pace.left)
+        now = time.monotonic()
+        if now - self._told < TELL_EVERY and not more_failed and done + failed < total:
+            return False
+        self._told = now
+        return True
 
 
 class Life:

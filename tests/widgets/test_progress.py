@@ -1,0 +1,60 @@
+"""How far a run is, as the dock is told: rate and time left, and how often."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from napari_blockbuster.widgets import run_events
+from napari_blockbuster.widgets.run_events import Meter, Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: Any) -> list[float]:
+    """Seconds that only the test moves."""
+    now = [1000.0]
+    real = run_events.Pace
+    monkeypatch.setattr(run_events, "Pace", lambda: real(clock=lambda: now[0]))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_rate_and_time_left_are_those_of_this_run(clock: list[float]) -> None:
+    meter = Meter()
+    meter.report(40, 100, 0)
+    assert meter.progress == Progress(40, 100)
+    meter.begin()
+    # Workers start: nothing is heard of them until they are up.
+    clock[0] += 60
+    meter.report(40, 100, 0)
+    for done in range(41, 51):
+        clock[0] += 2
+        meter.report(done, 100, 0, new=1)
+    assert meter.progress.rate == pytest.approx(0.5)
+    assert meter.progress.seconds_left == pytest.approx(100)
+
+    # Paused for an hour: the pause says nothing of the tiles.
+    meter.begin()
+    clock[0] += 3600
+    meter.report(50, 100, 0)
+    assert meter.progress.rate == 0
+    assert meter.progress.seconds_left is None
+    clock[0] += 4
+    meter.report(51, 100, 0, new=1)
+    assert meter.progress.rate == pytest.approx(0.25)
+
+
+def test_what_streams_in_is_told_twice_a_second_and_a_failure_at_once(clock: list[float]) -> None:
+    meter = Meter()
+    meter.begin()
+    told = []
+    for done in range(100):
+        told.append(meter.report(done, 200, 0, new=1))
+        clock[0] += 0.1
+    assert 19 <= sum(told) <= 21
+    assert meter.report(100, 200, 0, new=1) + meter.report(101, 200, 0, new=1) <= 1
+    assert meter.report(101, 200, 1, new=1)
+    assert meter.progress.failed == 1
+    assert meter.report(199, 200, 1, new=1), "the last one is always told"
