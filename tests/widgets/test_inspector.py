@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,20 @@ def test_csv_holds_every_pair_and_verdict(inspected: Any, until: Any, qtbot: Any
     assert sum(",cut," in row for row in rows) == 1
 
 
-def test_tiles_are_segmented_again_accepted_and_taken_back(inspected: Any, until: Any, qtbot: Any) -> None:
+def test_tiles_are_segmented_again_accepted_and_taken_back(
+    inspected: Any, until: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     viewer, widget, inspector = inspected
     job = widget.control.job
+    readers: list[threading.Thread] = []
+    read = Path.read_bytes
+
+    def noting(path: Path) -> bytes:
+        if path.name == "again.json":
+            readers.append(threading.current_thread())
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noting)
     choose(inspector, joined=True)
     tiles = sorted({tile for tile, _ in inspector.current_pair()})
     before = {index: job.store.read_labels(job.grid[index]).result() for index in range(len(job.grid))}
@@ -213,3 +225,7 @@ def test_tiles_are_segmented_again_accepted_and_taken_back(inspected: Any, until
     )
     settle(until, widget, lambda: click(qtbot, inspector.go_back))
     np.testing.assert_array_equal(np.asarray(viewer.layers["blobs labels"].data), shown)
+    assert not inspector.go_back.isEnabled()
+    # The viewer never waits for a disk to know which tiles were segmented again.
+    assert readers
+    assert threading.main_thread() not in readers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..stage import TileFailure
 from .job_view import JobView
 from .live import LiveLabels
 from .plan import MergeChoice, Plan
-from .run_events import Life, Meter, Opened, Progress, Status, Summary, read_job, summary_of
+from .run_events import Life, Meter, Opened, Progress, Status, Stopped, Summary, read_job, summary_of
 from .runner import in_thread, stream
 from .session import ClusterChoice, Session
 
@@ -26,10 +25,6 @@ Place = Callable[[Job], dict[str, Any]]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
-
-
-class Stopped(Exception):
-    """The user stopped a write."""
 
 
 class RunControl(QObject):
@@ -44,6 +39,8 @@ class RunControl(QObject):
     """A `Progress`."""
     status = Signal(str)
     """What happens now, in words."""
+    warned = Signal(str)
+    """What the user should not miss; said in `status` as well."""
     failed = Signal(str)
     """Something could not be done, and why."""
     failed_clicked = Signal(int)
@@ -61,6 +58,7 @@ class RunControl(QObject):
         self.unfiltered: StagedMerge | None = None
         self.result: Result | None = None
         self.failures: dict[int, TileFailure] = {}
+        self.again: frozenset[int] = frozenset()
         self._meter = Meter()
         self._cluster = ClusterChoice()
         self._merge = MergeChoice()
@@ -199,7 +197,9 @@ class RunControl(QObject):
 
     def _live_removed(self) -> None:
         if self.is_busy:
-            self.status.emit("The labels layer was removed; the run goes on, and its merge brings them back.")
+            text = "The labels layer was removed; the run goes on, and its merge brings them back."
+            self.status.emit(text)
+            self.warned.emit(text)
 
     def _advance(self, done: int, total: int, failed: int, new: int = 0) -> None:
         if self._meter.report(done, total, failed, new):
@@ -207,7 +207,7 @@ class RunControl(QObject):
 
     def _summarise(self, summary: Summary) -> None:
         assert self.job is not None
-        self.failures = summary.failures
+        self.failures, self.again = summary.failures, summary.again
         complete = summary.n_staged + len(summary.failures) >= self.job.n_tiles
         self._after = "staged" if complete else "paused"
         if self.view is not None:
@@ -331,7 +331,7 @@ class RunControl(QObject):
             self.view.close(keep=self.state == "written")
         self.job = self.view = self.merged = self.unfiltered = self.result = self.decisions = None
         self._verdicts = []
-        self.failures = {}
+        self.failures, self.again = {}, frozenset()
         self._meter = Meter()
         self._set("idle")
 
@@ -389,8 +389,6 @@ class RunControl(QObject):
 
     def _set(self, state: str) -> None:
         if state != self.state:
-            # Looking through all of napari's objects for garbage stops the viewer for a quarter of a second. While tiles
-            # stream, only what came since is looked through.
-            (gc.freeze if state == "staging" else gc.unfreeze)()
+            self.life.spare_viewer(state == "staging")
         self.state = state
         self.changed.emit()

@@ -6,13 +6,14 @@ import gc
 import time
 from dataclasses import dataclass
 
+from ..again import tiles_again
 from ..decisions import Decisions
 from ..job import Job
 from ..progress import Pace
 from ..stage import TileFailure
 from .live import LiveLabels
 
-__all__ = ["Life", "Meter", "Opened", "Progress", "Status", "Summary", "read_job", "summary_of"]
+__all__ = ["Life", "Meter", "Opened", "Progress", "Status", "Stopped", "Summary", "read_job", "summary_of"]
 
 TELL_EVERY = 0.5
 """Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
@@ -55,10 +56,15 @@ class Status:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is staged and what failed, once a run has ended."""
+    """What is staged and what failed, once a run has ended; and which tiles were segmented again since."""
 
     n_staged: int
     failures: dict[int, TileFailure]
+    again: frozenset[int]
+
+
+class Stopped(Exception):
+    """The user stopped a write."""
 
 
 class Meter:
@@ -106,16 +112,23 @@ class Life:
     def end(self) -> None:
         """Let go of the job: its run stops, its threads are no longer heard."""
         self.generation += 1
-        # Whoever leaves in the middle of a run leaves the collector as it was found (see `RunControl`).
-        gc.unfreeze()
+        # Whoever leaves in the middle of a run leaves the collector as it was found.
+        self.spare_viewer(False)
         job, self.job = self.job, None
         if job is not None:
             job.cancel()
 
+    def spare_viewer(self, on: bool) -> None:
+        """While tiles stream, let the collector look only through what came since.
+
+        Looking through all of napari's objects for garbage stops the viewer for a quarter of a second.
+        """
+        (gc.freeze if on else gc.unfreeze)()
+
 
 def summary_of(job: Job) -> Summary:
-    """In a thread: read what is staged and what failed."""
-    return Summary(len(job.staged()), job.failed())
+    """In a thread: read what is staged, what failed and what was segmented again."""
+    return Summary(len(job.staged()), job.failed(), frozenset(tiles_again(job.folder)))
 
 
 def read_job(job: Job) -> Opened:

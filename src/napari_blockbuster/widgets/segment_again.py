@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
-from ..again import SecondTry, tiles_again
+from ..again import SecondTry
 from ..models import Model
 from ..stage import TileFailure
 from ..tiling import Box
@@ -43,8 +43,7 @@ class SegmentAgain(QObject):
 
     def can_go_back(self, tiles: list[int]) -> bool:
         """Whether one of these tiles is from a second try."""
-        job = self._control.job
-        return job is not None and bool(set(tiles) & set(tiles_again(job.folder)))
+        return not self._control.again.isdisjoint(tiles)
 
     def start(self, tiles: list[int], model: Model) -> None:
         """Segment tiles again; what they find is shown in a layer of its own."""
@@ -96,7 +95,7 @@ class SegmentAgain(QObject):
         job = self._control.job
         if job is None:
             return
-        chosen = [index for index in tiles if index in tiles_again(job.folder)]
+        chosen = [index for index in tiles if index in self._control.again]
         self._replace(lambda: SecondTry(job).go_back(chosen), chosen)
 
     def _replace(self, call: Callable[[], None], tiles: list[int]) -> None:
