@@ -133,6 +133,7 @@ class SegmentWidget(QWidget):
         self.control.changed.connect(self._control_changed)
         self.control.progressed.connect(self._progressed)
         self.control.status.connect(self._say)
+        self.control.warned.connect(show_warning)
         self.control.failed.connect(self._run_failed)
         self.control.written.connect(self._written)
         self.control.failed_clicked.connect(self._failed_clicked)
@@ -161,9 +162,9 @@ class SegmentWidget(QWidget):
         if self.image.source is None:
             raise ValueError("choose an image first")
         if self.model.model is None:
-            raise ValueError(f"the model cannot be used: {self.model.note.text().removeprefix('⚠ ')}")
+            raise ValueError(f"the model cannot be used: {self.model.problem}")
         if self.tiles.grid is None:
-            raise ValueError(f"the tiles cannot be used: {self.tiles.note.text().removeprefix('⚠ ')}")
+            raise ValueError(f"the tiles cannot be used: {self.tiles.note.plain}")
         return Plan(
             source=self.image.source,
             model=self.model.model,
@@ -325,8 +326,6 @@ class SegmentWidget(QWidget):
         if link and self.control.state == "staging":
             text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
         self.running.status.say(text)
-        if "was removed" in text:
-            show_warning(text)
 
     def _run_failed(self, message: str) -> None:
         self.running.problem.say(message, problem=True)

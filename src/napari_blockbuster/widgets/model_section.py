@@ -32,6 +32,11 @@ class ModelSection(Section):
         self.choice.currentTextChanged.connect(self._choose)
         self._choose(self.choice.currentText())
 
+    @property
+    def problem(self) -> str:
+        """Why there is no model; "" where there is one."""
+        return "" if self.model is not None else self.note.plain or self.summary.plain
+
     def set_model(self, name: str, values: dict[str, object]) -> None:
         """Choose a model and fill in its settings."""
         self.choice.setCurrentText(name)

@@ -35,10 +35,11 @@ class Section(QGroupBox):
 
 
 class Note(QLabel):
-    """A sentence under a field; hidden while there is nothing to say."""
+    """A sentence under a field; hidden while there is nothing to say. `plain` is the sentence without its mark."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.plain = ""
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.LinksAccessibleByMouse)
         self.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Minimum)
@@ -46,6 +47,7 @@ class Note(QLabel):
 
     def say(self, text: str, problem: bool = False) -> None:
         """Show a text, or nothing; a problem is marked in words and not by colour alone."""
+        self.plain = text
         self.setText(f"⚠ {text}" if problem and text else text)
         dark = self.palette().color(self.backgroundRole()).lightness() < 128
         self.setStyleSheet(f"color: {'#e69f00' if dark else '#9a4b00'}; font-weight: bold;" if problem else "")
