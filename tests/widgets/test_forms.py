@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_blockbuster.models import list_models, model_class
+from napari_blockbuster.models import as_model, list_models, model_class
 from napari_blockbuster.widgets.forms import AxesForm, ModelForm
 
 NAMES = [name for name, info in list_models().items() if info.usable and name != "function"]
@@ -54,11 +54,35 @@ def test_a_wrong_text_is_refused_with_the_name_of_the_setting(qtbot: Any) -> Non
     assert form.model().threshold == 120
 
 
-def test_a_function_without_a_file_is_asked_for_one(qtbot: Any) -> None:
-    form = ModelForm("function")
-    qtbot.addWidget(form)
+@pytest.fixture
+def function_form(qtbot: Any) -> ModelForm:
+    made = ModelForm("function")
+    qtbot.addWidget(made)
+    return made
+
+
+def test_a_function_without_a_file_is_asked_for_one(function_form: ModelForm) -> None:
+    assert function_form.fields["source"].native.text() == ""
+    assert function_form.values() == {}
     with pytest.raises(ValueError, match=r"path/to/file\.py:function"):
-        form.model()
+        function_form.model()
+    function_form.set_values({"source": "nonsense"})
+    with pytest.raises(ValueError, match=r"path/to/file\.py:function"):
+        function_form.model()
+
+
+def test_a_function_is_the_one_that_its_file_holds_now(function_form: ModelForm, write_function: Any) -> None:
+    source = write_function("return tile > 1")
+    function_form.set_values({"source": source})
+    model = function_form.model()
+    assert model == as_model(source)
+    # The settings of a job name a version of the file; the form names the file.
+    function_form.set_values(model.model_dump())
+    write_function("return tile > 2")
+    assert function_form.model() == as_model(source)
+    assert function_form.model() != model
+    function_form.set_values({"options": {"least": 3}})
+    assert function_form.model().options == {"least": 3}
 
 
 def test_axes_form_keeps_its_numbers_and_tells_once(qtbot: Any) -> None:

@@ -15,9 +15,11 @@ from .base import Model, PixelSource, Suggestion, relative_spacing
 __all__ = ["BlobModel", "SpacedModel", "per_axis", "setting"]
 
 
-def setting(default: Any, description: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
-    """A pydantic field with what forms and the command line show beside its name and range."""
-    extra: dict[str, Any] = {"advanced": advanced}
+def setting(
+    default: Any, description: str, *, unit: str = "", advanced: bool = False, derived: bool = False, **limits: Any
+) -> Any:
+    """A pydantic field with what forms and the command line show beside its name and range (see `Model`)."""
+    extra: dict[str, Any] = {"advanced": advanced, "derived": derived}
     if unit:
         extra["unit"] = unit
     return Field(default, description=description, json_schema_extra=extra, **limits)

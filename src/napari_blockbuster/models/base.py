@@ -48,8 +48,9 @@ class Suggestion(NamedTuple):
 class Model(BaseModel):
     """Settings of a segmentation model.
 
-    Subclass it with pydantic fields. A field's ``description`` is its help; ``json_schema_extra`` may hold ``unit``
-    and ``advanced``; ``ge``/``le`` give its range. Forms, the command line and the job folder are made from these.
+    Subclass it with pydantic fields. A field's ``description`` is its help; ``json_schema_extra`` may hold ``unit``,
+    ``advanced`` and ``derived`` (found out from the other settings: no form asks for it); ``ge``/``le`` give its range.
+    Forms, the command line and the job folder are made from these.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

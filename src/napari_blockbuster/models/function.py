@@ -42,10 +42,13 @@ class FunctionModel(Model):
         ..., "Where the function is: 'path/to/file.py:function' or 'package.module:function'.", min_length=3
     )
     kind: Literal["file", "module", "python"] = setting(
-        "file", "A file, an importable module, or a function that was passed in Python.", advanced=True
+        "file", "A file, an importable module, or a function that was passed in Python.", advanced=True, derived=True
     )
     sha256: str = setting(
-        "", "Digest of the file, or of the function's code. Empty: of the source as it is now.", advanced=True
+        "",
+        "Digest of the file, or of the function's code. Empty: of the source as it is now.",
+        advanced=True,
+        derived=True,
     )
     options: dict[str, Any] = setting({}, "Keyword arguments for the function, as JSON.")
 

@@ -32,6 +32,8 @@ class ModelForm(QWidget):
             layout.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
         for key, info in model_class(name).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+            if extra.get("derived"):
+                continue
             self._add(folded if extra.get("advanced") else plain, key, info, str(extra.get("unit", "") or ""))
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
@@ -41,7 +43,7 @@ class ModelForm(QWidget):
             box.addWidget(self._advanced)
 
     def _add(self, layout: QFormLayout, key: str, info: Any, unit: str) -> None:
-        default = info.get_default(call_default_factory=True)
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
         field = _editor(key, info, default, unit)
         field.changed.connect(lambda *_: self.changed.emit())
         self.fields[key], self._defaults[key] = field, default
@@ -52,7 +54,7 @@ class ModelForm(QWidget):
 
     def values(self) -> dict[str, Any]:
         """What differs from the defaults."""
-        found = {key: _value(field) for key, field in self.fields.items()}
+        found = {key: _value(field, self._defaults[key]) for key, field in self.fields.items()}
         return {key: value for key, value in found.items() if value != self._defaults[key]}
 
     def set_values(self, values: dict[str, Any]) -> None:
@@ -69,16 +71,7 @@ class ModelForm(QWidget):
         ValueError
             In one sentence, naming the setting, its value and its range.
         """
-        values = self.values()
-        if self.name == "function":
-            # The file is read now, so that one that changed since is another model.
-            from ..models.function import FunctionModel
-
-            source = str(values.get("source") or "")
-            if ":" not in source and not source.endswith(".py"):
-                raise ValueError("function needs the setting 'source': path/to/file.py:function")
-            return FunctionModel.from_source(source, **(values.get("options") or {}))
-        return get_model(self.name, **values)
+        return get_model(self.name, **self.values())
 
 
 class AxesForm(QWidget):
@@ -164,8 +157,8 @@ def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
             field.native.setKeyboardTracking(False)
     else:
         # "Automatic" is an empty line; lists are typed as they are written.
-        field = LineEdit(value="" if default in (None, "", {}) else _text(default), name=key)
-        field.native.setPlaceholderText("automatic" if default is None else "")
+        field = LineEdit(value="" if _is_empty(default) else _text(default), name=key)
+        field.native.setPlaceholderText("needed" if info.is_required() else "automatic" if default is None else "")
     field.tooltip = tip
     field.native.setAccessibleName(key.replace("_", " "))
     return field
@@ -194,12 +187,17 @@ def _tip(info: Any, unit: str, low: float | None, high: float | None) -> str:
     return " ".join(parts)
 
 
-def _value(field: Widget) -> Any:
+def _is_empty(default: Any) -> bool:
+    """Whether an empty line stands for this default."""
+    return default in (None, "", {})
+
+
+def _value(field: Widget, default: Any) -> Any:
     if not isinstance(field, LineEdit):
         return field.value
     text = field.value.strip()
     if not text:
-        return None
+        return default if _is_empty(default) else None
     try:
         return json.loads(text if text[0] in '[{"' or "," not in text else f"[{text}]")
     except ValueError:
