@@ -13,6 +13,7 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from .memory import keep_freed_memory
 from .spec import JobError
 
 if TYPE_CHECKING:
@@ -171,14 +172,15 @@ def run(
 
 def _run_here(work: Work[R], waiting: TileQueue) -> Generator[R, None, None]:
     attempts: Counter[int] = Counter()
-    # The second time round, if at all, is for items that failed at the very end.
-    while waiting:
-        for item, result in _pass_here(work, waiting):
-            attempts[item] += 1
-            if wants_retry(work, result, attempts[item]):
-                waiting.add([item])
-            else:
-                yield result
+    with keep_freed_memory():
+        # The second time round, if at all, is for items that failed at the very end.
+        while waiting:
+            for item, result in _pass_here(work, waiting):
+                attempts[item] += 1
+                if wants_retry(work, result, attempts[item]):
+                    waiting.add([item])
+                else:
+                    yield result
 
 
 def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:

@@ -186,7 +186,8 @@ def _ids_at_borders(
     for axis in range(separate_axes, labels.ndim):
         for is_edge, place in ((box.start[axis] == 0, 0), (box.stop[axis] == image_shape[axis], -1)):
             if is_edge == of_image:
-                planes.append(np.unique(labels.take(place, axis)))
+                # `take` would copy all of a view first.
+                planes.append(np.unique(labels[(slice(None),) * axis + (place,)]))
     return np.concatenate(planes)
 
 
