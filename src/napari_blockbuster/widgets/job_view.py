@@ -15,7 +15,7 @@ from ..merge import Merge
 from ..stage import TileFailure
 from . import layers
 from .live import LiveLabels
-from .parts import remove_layer
+from .parts import add_helper, remove_layer
 
 __all__ = ["JobView"]
 
@@ -56,6 +56,7 @@ class JobView(QObject):
         self.place = place
         self._closed = False
         self._changed: set[int] = set()
+        self._taken: set[int] = set()
         self._everything_changed = False
         self._map_changed = False
         self._timer = QTimer(self)
@@ -88,10 +89,9 @@ class JobView(QObject):
         index = event.tile.index
         if isinstance(event, TileStaged):
             self._mark(index, "done" if event.record.n_objects else "empty")
-            self._changed.add(index)
         else:
             self._mark(index, "failed")
-            self._changed.add(index)
+        self._changed.add(index)
 
     def _mark(self, index: int, state: str) -> None:
         self.tiles.data[self.job.grid.position(index)] = layers.STATE_NUMBER[state]
@@ -99,7 +99,9 @@ class JobView(QObject):
     def _mark_running(self) -> None:
         # A tile is marked when a worker gets it, and by `landed` when it is done.
         waiting = layers.STATE_NUMBER["waiting"]
-        for index in self.job.taken():
+        taken = self.job.taken()
+        new, self._taken = taken - self._taken, taken
+        for index in new:
             position = self.job.grid.position(index)
             if self.tiles.data[position] == waiting:
                 self.tiles.data[position] = layers.STATE_NUMBER["running"]
@@ -107,6 +109,7 @@ class JobView(QObject):
 
     def stopped(self) -> None:
         """Nothing runs any more: what was running waits again. Shows what landed since the last refresh."""
+        self._taken = set()
         running = self.tiles.data == layers.STATE_NUMBER["running"]
         self.tiles.data[running] = layers.STATE_NUMBER["waiting"]
         self.changed()
@@ -185,10 +188,8 @@ class JobView(QObject):
             if self.seams.visible:
                 layers.replace_points(self.seams, shown)
         elif len(shown["data"]):
-            selected = set(self.viewer.layers.selection)
             self.seams = layers.seams_layer(shown, self.place)
-            self.viewer.add_layer(self.seams)
-            self.viewer.layers.selection = {layer for layer in selected if layer in self.viewer.layers}
+            add_helper(self.viewer, self.seams)
 
     def hide_seams(self) -> None:
         """Take the rings away."""
@@ -237,12 +238,11 @@ class JobView(QObject):
 
     def fly_to(self, index: int) -> None:
         """Show a tile in the middle of the screen."""
-        core = self.job.grid[index].core
-        self.look_at((np.asarray(core.start) + core.stop - 1) / 2)
+        self.look_at(layers.centre_of(self.job.grid[index].core))
 
     def look_at(self, voxel: Any) -> None:
         """Bring a voxel of the image to the middle of the screen."""
-        place = np.asarray(voxel) * self.place["scale"] + self.place["translate"]
+        place = layers.world_at(self.place, voxel)
         dims = self.viewer.dims
         for axis, value in enumerate(place):
             dims.set_point(axis + dims.ndim - len(place), value)
@@ -253,8 +253,7 @@ class JobView(QObject):
 
     def voxel_at(self, world: Any) -> np.ndarray:
         """The voxel of the image at a place in world coordinates (not rounded)."""
-        place = np.asarray(world, float)[-self.job.grid.ndim :]
-        return np.asarray((place - self.place["translate"]) / self.place["scale"])
+        return layers.voxel_at(self.place, world)
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close(self, keep: bool = False) -> None:

@@ -21,11 +21,13 @@ from .live import LiveLabels
 __all__ = [
     "STATES",
     "STATE_NUMBER",
+    "centre_of",
     "failed_layer",
     "grid_lines",
     "image_of",
     "level_shapes",
     "live_layer",
+    "moved",
     "place_of",
     "placing",
     "replace_points",
@@ -37,6 +39,8 @@ __all__ = [
     "tile_map_layer",
     "usual_axes",
     "visible_box",
+    "voxel_at",
+    "world_at",
 ]
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; brightness differs as well.
@@ -138,6 +142,32 @@ def place_of(source: ImageSource) -> dict[str, Any]:
     }
 
 
+def moved(place: dict[str, Any], start: Sequence[int]) -> dict[str, Any]:
+    """The place of a part of an image, from the place of the whole and the part's first voxel."""
+    return place | {"translate": world_at(place, start)}
+
+
+def _in_plane(place: dict[str, Any]) -> dict[str, Any]:
+    """The place of a layer that has only the last two axes, and lies on every plane."""
+    return {name: values[-2:] for name, values in place.items()}
+
+
+def world_at(place: dict[str, Any], voxel: Any) -> np.ndarray:
+    """The place of a voxel of the image in world coordinates."""
+    return np.asarray(place["translate"] + place["scale"] * np.asarray(voxel, float))
+
+
+def voxel_at(place: dict[str, Any], world: Any) -> np.ndarray:
+    """The voxel of the image at a place in world coordinates (not rounded)."""
+    spatial = np.asarray(world, float)[-len(place["scale"]) :]
+    return np.asarray((spatial - place["translate"]) / place["scale"])
+
+
+def centre_of(box: Box) -> np.ndarray:
+    """The middle of a box, in voxels: that of its first voxel is its index."""
+    return (np.asarray(box.start) + box.stop - 1) / 2
+
+
 def shows(among: Iterable[Layer], source: ImageSource) -> bool:
     """Whether one of these layers shows an image already."""
     path = source.local_path
@@ -189,7 +219,7 @@ def tile_map_layer(grid: TileGrid, place: dict[str, Any]) -> Labels:
         colormap=DirectLabelColormap(color_dict=colours),
         scale=place["scale"] * tile,
         # A pixel's centre is its place: the first tile's centre is half a tile from the first voxel's.
-        translate=place["translate"] + place["scale"] * (tile - 1) / 2,
+        translate=world_at(place, (tile - 1) / 2),
         units=place["units"],
         features={"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)},
         opacity=0.35,
@@ -209,10 +239,8 @@ def show_tile(grid: TileGrid, index: int, place: dict[str, Any], layer: Shapes |
         name="Tile and halo",
         edge_color=["#f0e442", "#56b4e9"],
         face_color="transparent",
-        edge_width=max(1.0, min(grid.tile_shape[-2:]) / 100),
-        scale=place["scale"][-2:],
-        translate=place["translate"][-2:],
-        units=place["units"][-2:],
+        edge_width=_line_width(grid),
+        **_in_plane(place),
     )
 
 
@@ -230,12 +258,14 @@ def grid_lines(grid: TileGrid, place: dict[str, Any]) -> Vectors:
         name="Tile grid",
         vector_style="line",
         edge_color="#f0e442",
-        edge_width=max(1.0, min(grid.tile_shape[-2:]) / 100),
+        edge_width=_line_width(grid),
         opacity=0.6,
-        scale=place["scale"][-2:],
-        translate=place["translate"][-2:],
-        units=place["units"][-2:],
+        **_in_plane(place),
     )
+
+
+def _line_width(grid: TileGrid) -> float:
+    return max(1.0, min(grid.tile_shape[-2:]) / 100)
 
 
 def _rectangle(box: Box) -> np.ndarray:
@@ -246,10 +276,8 @@ def _rectangle(box: Box) -> np.ndarray:
 
 def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[str, Any]) -> Points:
     """A cross on each failed tile, with the reason."""
-    cores = [grid[index].core for index in failures]
-    centres = np.array([(np.asarray(core.start) + core.stop - 1) / 2 for core in cores])
     return Points(
-        centres,
+        np.array([centre_of(grid[index].core) for index in failures]),
         name="Failed tiles",
         symbol="cross",
         size=max(grid.tile_shape[-2:]) / 4,

@@ -12,7 +12,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from ..job import Job
 from ..merge import Merge
 from ..tiling import Box, TileGrid
-from .parts import remove_layer
+from . import layers
+from .parts import add_helper, remove_layer
 
 __all__ = ["PairPixels", "PairView", "read_pair"]
 
@@ -99,13 +100,13 @@ class PairView:
 
     def show(self, pixels: PairPixels, place: dict[str, Any]) -> None:
         """Show a pair instead of the one before."""
-        moved = place | {"translate": place["translate"] + place["scale"] * np.asarray(pixels.box.start)}
+        moved = layers.moved(place, pixels.box.start)
         if self._labels is None or self._labels not in self._viewer.layers:
             self._labels = Labels(
                 pixels.labels, name="Pair", colormap=DirectLabelColormap(color_dict=COLOURS), opacity=0.75, **moved
             )
             self._labels.contour = 0
-            self._add(self._labels)
+            add_helper(self._viewer, self._labels)
         else:
             self._labels.data = pixels.labels
             self._labels.translate = moved["translate"]
@@ -113,14 +114,9 @@ class PairView:
             self._seam = Vectors(
                 pixels.seam, name="Seam", vector_style="line", edge_color="#cc79a7", edge_width=0.6, **place
             )
-            self._add(self._seam)
+            add_helper(self._viewer, self._seam)
         else:
             self._seam.data = pixels.seam
-
-    def _add(self, layer: Any) -> None:
-        selected = set(self._viewer.layers.selection)
-        self._viewer.add_layer(layer)
-        self._viewer.layers.selection = selected
 
     def clear(self) -> None:
         """Take the layers away."""

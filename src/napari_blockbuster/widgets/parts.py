@@ -7,9 +7,9 @@ from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QApplication, QFormLayout, QGroupBox, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QApplication, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-__all__ = ["Note", "Section", "button", "bytes_text", "remove_layer", "times"]
+__all__ = ["Note", "Section", "add_helper", "button", "bytes_text", "remove_layer", "row_of", "times"]
 
 
 class Section(QGroupBox):
@@ -52,6 +52,34 @@ class Note(QLabel):
         dark = self.palette().color(self.backgroundRole()).lightness() < 128
         self.setStyleSheet(f"color: {'#e69f00' if dark else '#9a4b00'}; font-weight: bold;" if problem else "")
         self.setVisible(bool(text))
+
+
+def row_of(*fields: QWidget | None, equal: bool = False) -> QWidget:
+    """Fields side by side.
+
+    Parameters
+    ----------
+    *fields : QWidget or None
+        None is a gap that takes what width is left.
+    equal : bool, default False
+        Make all fields equally wide.
+    """
+    holder = QWidget()
+    row = QHBoxLayout(holder)
+    row.setContentsMargins(0, 0, 0, 0)
+    for field in fields:
+        if field is None:
+            row.addStretch()
+        else:
+            row.addWidget(field, int(equal))
+    return holder
+
+
+def add_helper(viewer: Any, layer: Any) -> None:
+    """Add a layer that only helps to see; what the user works on stays selected."""
+    selected = set(viewer.layers.selection)
+    viewer.add_layer(layer)
+    viewer.layers.selection = selected
 
 
 def remove_layer(viewer: Any, layer: Any) -> None:

@@ -8,20 +8,18 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
-    QHBoxLayout,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
     QPushButton,
     QSpinBox,
-    QWidget,
 )
 
 from ..cluster import cpu_count
 from ..progress import duration
 from ..stage import TileFailure
-from .parts import Note, Section, button
+from .parts import Note, Section, button, row_of
 from .run_events import Progress
 from .session import ClusterChoice
 
@@ -72,12 +70,12 @@ class RunSection(Section):
         self.output = QLineEdit()
         self.output.setPlaceholderText("folder of the labels: name.labels.ome.zarr")
         self.output.textChanged.connect(lambda *_: self.changed.emit())
-        holder = QWidget()
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.output, 1)
-        row.addWidget(button("…", "Choose where the labels go.", self._browse))
-        self.row("labels in", holder, "The OME-Zarr of the merged labels. Nothing that exists is overwritten.")
+        browse = button("…", "Choose where the labels go.", self._browse)
+        self.row(
+            "labels in",
+            row_of(self.output, browse),
+            "The OME-Zarr of the merged labels. Nothing that exists is overwritten.",
+        )
         self.output.setAccessibleName("labels in")
         self.output_note = Note()
         self.form.addRow(self.output_note)
@@ -105,11 +103,10 @@ class RunSection(Section):
         )
         self.failed.currentItemChanged.connect(self._look)
         self.failed.itemClicked.connect(lambda item: self._look(item))
-        self.retry = QWidget()
-        row = QHBoxLayout(self.retry)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(button("Try this tile again", "Segment the chosen tile once more.", self._retry_one))
-        row.addWidget(button("Try all again", "Segment all failed tiles once more.", self._retry_all))
+        self.retry = row_of(
+            button("Try this tile again", "Segment the chosen tile once more.", self._retry_one),
+            button("Try all again", "Segment all failed tiles once more.", self._retry_all),
+        )
         self.form.addRow(self.failed)
         self.form.addRow(self.retry)
         self.show_failures({})

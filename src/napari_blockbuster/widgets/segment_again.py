@@ -14,6 +14,7 @@ from ..again import SecondTry
 from ..models import Model
 from ..stage import TileFailure
 from ..tiling import Box
+from . import layers
 from .parts import remove_layer
 from .run_control import HEARTBEAT, RunControl
 from .run_events import Status, summary_of
@@ -77,9 +78,7 @@ class SegmentAgain(QObject):
             self.said.emit(f"tile {first.index} failed with these settings: {first.error}: {first.message}")
             self.tiles = []
         elif view is not None:
-            place = view.place | {
-                "translate": view.place["translate"] + view.place["scale"] * np.asarray(tried.box.start)
-            }
+            place = layers.moved(view.place, tried.box.start)
             self._layer = Labels(tried.labels, name="Segmented again", opacity=0.7, **place)
             self._viewer.add_layer(self._layer)
         self.changed.emit()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Shapes, Vectors
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox
 
 from ..images import ImageSource
 from ..models import Model
@@ -16,7 +16,7 @@ from ..suggest import suggest_tiles
 from ..tiling import TileGrid
 from . import layers
 from .forms import AxesForm
-from .parts import Note, Section, remove_layer, times
+from .parts import Note, Section, add_helper, remove_layer, row_of, times
 
 __all__ = ["TilesSection", "with_neighbour"]
 
@@ -49,13 +49,7 @@ class TilesSection(Section):
         self.outline.setToolTip("Draw the tile in the middle of the view, and what it reads around it.")
         self.lines = QCheckBox("grid")
         self.lines.setToolTip("Draw the borders of all tiles.")
-        shown = QWidget()
-        row = QHBoxLayout(shown)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.outline)
-        row.addWidget(self.lines)
-        row.addStretch()
-        self.row("show", shown)
+        self.row("show", row_of(self.outline, self.lines, None))
         self.note = Note()
         self.form.addRow(self.note)
         self.automatic.toggled.connect(lambda *_: self._suggest())
@@ -154,9 +148,7 @@ class TilesSection(Section):
     def tile_at(self, world: Any) -> int:
         """The tile at a place in world coordinates; the nearest one for a place outside of the image."""
         assert self.grid is not None
-        place = np.asarray(world, float)[-self.grid.ndim :]
-        voxel = (place - self._place["translate"]) / self._place["scale"]
-        return self.grid.tile_at(np.round(voxel)).index
+        return self.grid.tile_at(np.round(layers.voxel_at(self._place, world))).index
 
     def draw_outline(self) -> None:
         """Draw tile and halo of the target on the image, or take them away."""
@@ -167,7 +159,7 @@ class TilesSection(Section):
         known = self._outline if self._outline in self._viewer.layers else None
         self._outline = layers.show_tile(self.grid, target, self._place, known)
         if known is None:
-            self._add(self._outline)
+            add_helper(self._viewer, self._outline)
 
     def _draw_lines(self) -> None:
         self._lines = self._drop(self._lines)
@@ -178,13 +170,7 @@ class TilesSection(Section):
             self.note.say(f"{n_lines:,} lines are too many to draw; choose larger tiles to see the grid", problem=True)
             return
         self._lines = layers.grid_lines(self.grid, self._place)
-        self._add(self._lines)
-
-    def _add(self, layer: Any) -> None:
-        # A helper's layer must not take the selection from what the user works on.
-        selected = set(self._viewer.layers.selection)
-        self._viewer.add_layer(layer)
-        self._viewer.layers.selection = selected
+        add_helper(self._viewer, self._lines)
 
     def _drop(self, layer: Any) -> None:
         remove_layer(self._viewer, layer)
