@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -49,9 +50,6 @@ class SeamInspector(QWidget):
     model : callable
         Gives the model of the form, for tiles that are segmented again.
     """
-
-    clicked_join = Signal(bool)
-    clicked_cut = Signal(bool)
 
     def __init__(self, viewer: Any, control: RunControl, model: Callable[[], Model | None]) -> None:
         super().__init__()
@@ -229,20 +227,13 @@ class SeamInspector(QWidget):
         self.inspecting.merged = merged
         self.pairs.show(merged, decisions)
         self.histogram.show_values(
-            merged.agreement if merged is not None else self.histogram_nothing(),
+            merged.agreement if merged is not None else np.zeros(0),
             merged.min_iou if merged is not None and len(merged.agreement) else None,
         )
         self._restore(chosen, line)
         self._describe()
         if merged is not None:
             self._quiet.start()
-
-    @staticmethod
-    def histogram_nothing() -> Any:
-        """Values of no merge."""
-        import numpy as np
-
-        return np.zeros(0)
 
     def _restore(self, chosen: PairOfLabels | None, line: int) -> None:
         """Choose the pair again that was chosen before the table changed; else the one at its place."""

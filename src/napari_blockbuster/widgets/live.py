@@ -44,7 +44,6 @@ class LiveLabels:
         self._offsets: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._total = 0
-        self._merged: Merge | None = None
         self._table: np.ndarray | None = None
         self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._painted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -107,7 +106,7 @@ class LiveLabels:
         """Show merged ids (None: the numbers of the tiles) without reading a tile again. For a worker thread."""
         table = None if merged is None else self._merged_table(merged)
         with self._lock:
-            self._merged, self._table = merged, table
+            self._table = table
         for kept, shown in self._painted.values():
             np.copyto(shown, kept if table is None else np.take(table, kept, mode="clip"))
 
