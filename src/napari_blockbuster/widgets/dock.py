@@ -275,6 +275,7 @@ class SegmentWidget(QWidget):
             self.running.problem.say(str(error), problem=True)
             return
         self.running.problem.say("")
+        self.previews.cancel()
         self.previews.clear()
         assert self.image.layer is not None
         self.control.start(plan, self.place(), f"{self.image.layer.name} labels")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox
 
 from ..preview import SeamPreview
 from ..progress import duration
-from .parts import Note, Section, button, bytes_text, times
+from .parts import Note, Section, button, bytes_text, row_of, times
 from .previewing import TileFound
 
 __all__ = ["PreviewSection"]
@@ -41,12 +41,7 @@ class PreviewSection(Section):
         )
         self.keep.setEnabled(False)
         for pair in ((self.tile, self.pick), (self.seam, self.keep)):
-            holder = QWidget()
-            row = QHBoxLayout(holder)
-            row.setContentsMargins(0, 0, 0, 0)
-            for each in pair:
-                row.addWidget(each, 1)
-            self.form.addRow(holder)
+            self.form.addRow(row_of(*pair, equal=True))
         self.again = QCheckBox("preview again when a setting changes")
         self.form.addRow(self.again)
         self.status = Note()
@@ -101,6 +96,7 @@ class PreviewSection(Section):
         )
         self.advice.say("Toggle “Seam: before the merge” in the layer list to compare.")
         self.widen.hide()
+        self.keep.setEnabled(False)
 
     def outdate(self) -> None:
         """Take back the advice of a preview whose settings are no longer those of the form."""

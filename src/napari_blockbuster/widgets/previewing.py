@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
+from ..images import ImageSource
 from ..models import Model
 from ..output import job_folder
 from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from ..tiling import Box, TileGrid
+from . import layers
 from .parts import remove_layer
 from .plan import Plan
 from .runner import stream
 from .session import Session
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["PreviewControl", "TileFound"]
 
@@ -56,7 +61,7 @@ class PreviewControl(QObject):
         super().__init__(parent)
         self._viewer, self._session = viewer, session
         self._turn = _Turn()
-        self._prepared: dict[tuple[int, str], Model] = {}
+        self._prepared: tuple[ImageSource | None, dict[str, Model]] = None, {}
         self._shown: list[Labels] = []
         self._kept = 0
         self._last: TileFound | None = None
@@ -69,10 +74,7 @@ class PreviewControl(QObject):
         grid = plan.grid()
 
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
-            yield "Reading the image…"
-            model = self._prepare(plan)
-            yield "Starting workers…"
-            client = self._session.client(plan.cluster)
+            model, client = yield from self._ready(plan)
             yield f"Segmenting {grid[index]}…"
             found = preview_tile(plan.source, model, grid, index, client, stale)
             if found is not None:
@@ -86,10 +88,7 @@ class PreviewControl(QObject):
         grid = plan.grid()
 
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
-            yield "Reading the image…"
-            model = self._prepare(plan)
-            yield "Starting workers…"
-            client = self._session.client(plan.cluster)
+            model, client = yield from self._ready(plan)
             yield "Segmenting both tiles…"
             # Workers elsewhere see the folder of the output, and not this machine's temporary files.
             parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
@@ -128,12 +127,24 @@ class PreviewControl(QObject):
 
         stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail, self)
 
+    def _ready(self, plan: Plan) -> Generator[str, None, tuple[Model, Client]]:
+        """In a thread: the prepared model and the cluster, saying what takes the time."""
+        yield "Reading the image…"
+        model = self._prepare(plan)
+        yield "Starting workers…"
+        return model, self._session.client(plan.cluster)
+
     def _prepare(self, plan: Plan) -> Model:
         """The model with what it measures on the whole image; measured once for an image and settings."""
-        key = (id(plan.source), json.dumps(plan.model.settings(), sort_keys=True))
-        if key not in self._prepared:
-            self._prepared[key] = plan.model.prepare(plan.source)
-        return self._prepared[key]
+        # The image itself is compared and not its id(), which the next image may get once this one is gone.
+        source, known = self._prepared
+        if source is not plan.source:
+            known = {}
+            self._prepared = plan.source, known
+        key = json.dumps(plan.model.settings(), sort_keys=True)
+        if key not in known:
+            known[key] = plan.model.prepare(plan.source)
+        return known[key]
 
     # ------------------------------------------------------------------------------------------------------ showing
     def _show_tile(self, event: TileFound, place: dict[str, Any]) -> None:
@@ -150,6 +161,7 @@ class PreviewControl(QObject):
     def _show_seam(self, found: SeamPreview, place: dict[str, Any]) -> None:
         before = _labels(found.before, found.box, place, "Seam: before the merge", 0.7)
         before.visible = False
+        self._last = None
         self._replace([before, _labels(found.after, found.box, place, "Seam: merged", 0.7)])
         self.seam_found.emit(found)
 
@@ -166,8 +178,8 @@ class PreviewControl(QObject):
             return None
         self._kept += 1
         letter = chr(ord("A") + (self._kept - 1) % 26)
-        for layer in self._shown:
-            layer.name = f"{letter}: {last.settings}" + (" (halo)" if "halo" in layer.name else "")
+        for layer, part in zip(self._shown, (" (halo)", ""), strict=True):
+            layer.name = f"{letter}: {last.settings}{part}"
             layer.visible = False
         self._shown = []
         return last
@@ -191,8 +203,7 @@ class _Turn:
 
 
 def _labels(data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> Labels:
-    translate = place["translate"] + place["scale"] * np.asarray(box.start)
-    return Labels(data, name=name, opacity=opacity, **(place | {"translate": translate}))
+    return Labels(data, name=name, opacity=opacity, **layers.moved(place, box.start))
 
 
 def _brief(model: Model) -> str:
