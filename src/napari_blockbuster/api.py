@@ -29,7 +29,7 @@ def segment(
     *,
     tile_shape: int | Sequence[int] | None = None,
     halo: int | Sequence[int] | None = None,
-    channel: int | str | None = None,
+    channel: int | str | Sequence[int | str] | None = None,
     level: int = 0,
     axes: str | None = None,
     client: Client | None = None,
@@ -60,8 +60,9 @@ def segment(
         In voxels along the spatial axes. Default: chosen from chunks, memory and model.
     halo : int or sequence of int, optional
         Context around each tile, in voxels; at least the size of the largest object. Default: the model's suggestion.
-    channel : int or str, optional
-        Channel to segment; needed where the image has several.
+    channel : int, str or sequence of these, optional
+        Channel to segment, by number or name; needed where the image has several. A sequence, for a model that looks at
+        several at once: ``channel=(0, 2)``.
     level : int, default 0
         Resolution level of a pyramid; 0 is the finest.
     axes : str, optional

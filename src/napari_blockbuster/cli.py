@@ -44,6 +44,7 @@ app = App(
 app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
+Channels = Annotated[tuple[int | str, ...] | None, Parameter(consume_multiple=True)]
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 CREW, DECISION, WRITING = Crew(), Decision(), Writing()
@@ -60,7 +61,7 @@ def segment(
     output: Output = None,
     tile: Voxels = None,
     halo: Voxels = None,
-    channel: int | str | None = None,
+    channel: Channels = None,
     level: int = 0,
     axes: str | None = None,
     crew: Crew = CREW,
@@ -86,7 +87,7 @@ def segment(
     halo
         Context around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
     channel
-        Channel to segment, by number or name; needed where the image has several.
+        Channel by number or name, needed where the image has several; some for a model that looks at several.
     level
         Resolution level of a pyramid; 0 is the finest.
     axes
@@ -101,9 +102,9 @@ def segment(
         image,
         _make_model(model, settings),
         output,
-        tile_shape=_voxels(tile),
-        halo=_voxels(halo),
-        channel=channel,
+        tile_shape=_one_or_all(tile),
+        halo=_one_or_all(halo),
+        channel=_one_or_all(channel),
         level=level,
         axes=axes,
         overwrite=writing.overwrite,
@@ -186,7 +187,7 @@ def info(
     *,
     model: str = "voronoi-otsu",
     settings: Settings = (),
-    channel: int | str | None = None,
+    channel: Channels = None,
     level: int = 0,
     axes: str | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
@@ -231,7 +232,7 @@ def info(
     elif folder is not None:
         rows = describe_job(folder)
     else:
-        rows = describe_image(path, _make_model(model, settings), channel=channel, level=level, axes=axes)
+        rows = describe_image(path, _make_model(model, settings), channel=_one_or_all(channel), level=level, axes=axes)
     if json_:
         print(json.dumps(dict(rows), indent=2))
     else:
@@ -275,7 +276,7 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
-def _voxels(values: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+def _one_or_all(values: tuple[Any, ...] | None) -> Any:
     return values[0] if values is not None and len(values) == 1 else values
 
 

@@ -83,7 +83,7 @@ class Job:
         *,
         tile_shape: int | Sequence[int] | None = None,
         halo: int | Sequence[int] | None = None,
-        channel: int | str | None = None,
+        channel: int | str | Sequence[int | str] | None = None,
         level: int = 0,
         axes: str | None = None,
         overwrite: bool = False,
@@ -120,6 +120,7 @@ class Job:
         """
         source = image if isinstance(image, ImageSource) else open_image(image, channel=channel, level=level, axes=axes)
         asked = as_model(model)
+        preflight.check_channels(source, asked)
         target = outputs.default_output(source) if output is None else Path(output).absolute()
         folder = outputs.job_folder(target)
         preflight.check_output(target, source, overwrite)

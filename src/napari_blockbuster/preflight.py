@@ -20,10 +20,26 @@ from .tiling import TileGrid
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["check_output", "check_space", "check_time_limit", "check_workers"]
+__all__ = ["check_channels", "check_output", "check_space", "check_time_limit", "check_workers"]
 
 MUST_AGREE = ("python", "napari-blockbuster", "numpy")
 """Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+
+
+def check_channels(source: ImageSource, model: Model) -> None:
+    """Refuse several channels for a model that looks at one.
+
+    Raises
+    ------
+    ValueError
+        If the image has more channels than the model takes.
+    """
+    if source.n_channels > model.most_channels:
+        most = "one channel" if model.most_channels == 1 else f"{model.most_channels} channels"
+        raise ValueError(
+            f"{source.n_channels} channels were chosen, but the model {model.family!r} takes {most} at most; "
+            "choose fewer, channel= (--channel)"
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- places

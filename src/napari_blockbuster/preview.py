@@ -16,7 +16,7 @@ from .images import ImageSource
 from .labels import compact
 from .merge import Merge
 from .models import Model
-from .preflight import estimated_bytes
+from .preflight import check_channels, estimated_bytes
 from .tiling import Box, Tile, TileGrid
 from .work import PixelWork, load_once
 
@@ -81,7 +81,7 @@ class _PreviewWork(PixelWork):
         seconds = time.perf_counter() - loaded
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)
-        found = compact(labels, spatial.shape, everything, frames, "the model", self.grid.shape)
+        found = compact(labels, tile.read.shape[frames:], everything, frames, "the model", self.grid.shape)
         # A tile may be a hundred million voxels: it travels and is shown in the smallest type that holds its labels.
         halo = found.labels.astype(np.min_scalar_type(len(found.objects)))
         core = halo[tile.trim].copy()
@@ -143,6 +143,7 @@ def preview_tile(
     Exception
         What the model raised.
     """
+    check_channels(source, model)
     work = _PreviewWork(grid, model, source if source.shippable else None, source)
     results = run(work, TileQueue([index]), client, heartbeat=0.1)
     try:

@@ -267,7 +267,7 @@ def stage_tile(
     store : StageStore
     tile : Tile
     read : callable
-        Returns the pixels of the tile's read box (time axes included).
+        Returns the pixels of the tile's read box (time axes included; channels last, if there are several).
     segmenter : callable
         ``segmenter(pixels) -> labels`` over the spatial axes.
     name : str
@@ -293,11 +293,12 @@ def stage_tile(
         os.stat(store.folder / "tiles")
     began = time.perf_counter()
     pixels = read()
-    spatial = pixels.reshape(pixels.shape[store.grid.separate_axes :])
+    frames = store.grid.separate_axes
+    spatial = pixels.reshape(pixels.shape[frames:])
     called = time.perf_counter()
     labels = segmenter(spatial)
     returned = time.perf_counter()
-    found = compact(labels, spatial.shape, tile, store.grid.separate_axes, name, store.grid.shape)
+    found = compact(labels, tile.read.shape[frames:], tile, frames, name, store.grid.shape)
     bands = _cut_bands(store, tile, found)
     record = TileRecord(
         index=tile.index,

@@ -2,12 +2,14 @@
 
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource
+from .channels import ChannelsSource
 from .opening import open_image, source_from_description
 from .stored import StoredSource
 from .tiff import TiffSource
 
 __all__ = [
     "ArraySource",
+    "ChannelsSource",
     "DaskSource",
     "ImageReadError",
     "ImageSource",

@@ -74,7 +74,7 @@ class Layout:
 
 
 class ImageSource(ABC):
-    """One channel of an image: time (if any) and one to three spatial axes.
+    """A channel of an image, or some of them: time (if any) and one to three spatial axes.
 
     Attributes
     ----------
@@ -134,9 +134,19 @@ class ImageSource(ABC):
     def translation(self) -> tuple[float, ...] | None:
         return self.layout.translation
 
+    @property
+    def n_channels(self) -> int:
+        """Channels that are read; if there are several, pixels have one axis more than the image, the last."""
+        return 1
+
+    @property
+    def shown(self) -> ImageSource:
+        """The one channel of it that people look at."""
+        return self
+
     # ---------------------------------------------------------- pixels
     def read(self, box: Box) -> np.ndarray:
-        """Pixels of a box: its shape, a new contiguous array of `dtype`.
+        """Pixels of a box: its shape (and `n_channels`, if there are several), a new contiguous array of `dtype`.
 
         Raises
         ------
@@ -150,7 +160,8 @@ class ImageSource(ABC):
             pixels = self._read(box)
         except Exception as error:
             raise ImageReadError(f"{self.name}: the pixels at {box} cannot be read ({_first_line(error)})") from error
-        return np.ascontiguousarray(pixels, self.dtype).reshape(box.shape)
+        channels = (self.n_channels,) if self.n_channels > 1 else ()
+        return np.ascontiguousarray(pixels, self.dtype).reshape(box.shape + channels)
 
     def prefetch(self, box: Box) -> _Result:
         """Start reading a box; ``result()`` gives what `read` gives."""
@@ -175,7 +186,7 @@ class ImageSource(ABC):
         Returns
         -------
         list of numpy.ndarray
-            Over the spatial axes; the same blocks at every call.
+            Over the spatial axes (and channels, if there are several); the same blocks at every call.
         """
         if math.prod(self.shape) <= max_voxels:
             boxes = [Box((0,) * self.ndim, self.shape)]
@@ -183,7 +194,8 @@ class ImageSource(ABC):
                 boxes = [_frame(self.shape, t) for t in range(self.shape[0])]
         else:
             boxes = spread_blocks(self.shape, self._sample_chunk(max_voxels), max_voxels)
-        return [self.read(box).reshape(box.shape[self.separate_axes :]) for box in boxes]
+        blocks = (self.read(box) for box in boxes)
+        return [block.reshape(block.shape[self.separate_axes :]) for block in blocks]
 
     def _sample_chunk(self, max_voxels: int) -> tuple[int, ...]:
         # At least 16 blocks: one corner of an image does not speak for it. At least 64 voxels a side: objects must fit.

@@ -12,6 +12,7 @@ import numpy as np
 
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
+from .channels import ChannelsSource
 from .stored import StoredSource, kvstore, new_opening, open_array
 from .tiff import TiffSource, describe_tiff
 
@@ -22,16 +23,21 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".ome", ".lsm", ".svs"
 
 
 def open_image(
-    image: Any, *, channel: int | str | None = None, level: int = 0, axes: str | Sequence[str] | None = None
+    image: Any,
+    *,
+    channel: int | str | Sequence[int | str] | None = None,
+    level: int = 0,
+    axes: str | Sequence[str] | None = None,
 ) -> ImageSource:
-    """Open one channel of an image at one level. No pixel is read.
+    """Open an image at one level: one channel, or those that a model shall see together. No pixel is read.
 
     Parameters
     ----------
     image : path, URL, zarr.Array, dask array or numpy array
         OME-Zarr 0.4 or 0.5, zarr v2 or v3, TIFF; or an array.
-    channel : int or str, optional
+    channel : int, str or sequence of these, optional
         Index along the channel axis, or its name where the image names channels. Needed if there are several.
+        A sequence of them: pixels get one axis more, the last, for models that take several channels.
     level : int, default 0
         Level of a pyramid, 0 the finest.
     axes : str, optional
@@ -46,12 +52,24 @@ def open_image(
     ValueError
         If axes, channel or level are unclear or do not exist; the message says what there is.
     """
+    if channel is not None and not isinstance(channel, (int, np.integer, str)):
+        return _open_channels(image, list(channel), level, axes)
     named = None if axes is None else "".join(axes).lower()
     if isinstance(image, (str, os.PathLike)):
         return _open_path(os.fspath(image), channel, level, named)
     if level:
         raise ValueError(f"level is {level}, but an array has no levels; pass the array of that level")
     return _open_array(image, channel, named)
+
+
+def _open_channels(image: Any, channels: list[int | str], level: int, axes: str | Sequence[str] | None) -> ImageSource:
+    if not channels:
+        raise ValueError("channel is an empty list; give one channel or more, or leave it out")
+    parts = [open_image(image, channel=channel, level=level, axes=axes) for channel in channels]
+    found = [part.layout.channel or 0 for part in parts]
+    if len(set(found)) < len(found):
+        raise ValueError(f"channel is {channels}, which names a channel twice; a model sees each once")
+    return parts[0] if len(parts) == 1 else ChannelsSource(parts, found)
 
 
 def source_from_description(description: dict[str, Any]) -> ImageSource:

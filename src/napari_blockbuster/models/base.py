@@ -34,6 +34,10 @@ class PixelSource(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
 
+    @property
+    def n_channels(self) -> int:
+        """Channels of a tile; if there are several, they are the last axis of tiles and sample blocks."""
+
     def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
         """Full-resolution blocks spread evenly over the image; the whole image where it is small enough."""
 
@@ -59,6 +63,8 @@ class Model(BaseModel):
     """Name in the registry."""
     summary: ClassVar[str]
     """One sentence for lists and menus."""
+    most_channels: ClassVar[int] = 1
+    """Channels that a tile may have (see `PixelSource.n_channels`)."""
 
     def prepare(self, image: PixelSource) -> Self:
         """Fix what all tiles must share (percentiles, thresholds, anisotropy), measured once on the whole image.
@@ -77,7 +83,8 @@ class Model(BaseModel):
         Returns
         -------
         callable
-            ``segmenter(tile) -> labels``: an array of the tile's shape with integers >= 0; the tile is left untouched.
+            ``segmenter(tile) -> labels``: an array of the tile's spatial shape with integers >= 0; the tile is left
+            untouched.
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
 

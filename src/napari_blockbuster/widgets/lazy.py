@@ -89,6 +89,7 @@ def views_of(source: ImageSource) -> list[LazyView]:
     """An image and its coarser levels (where its file has them) for a layer; nothing is read yet."""
     from ..images import open_image
 
+    source = source.shown
     sources = [source]
     described = source.describe()
     path = described.get("path")
