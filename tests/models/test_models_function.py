@@ -237,3 +237,39 @@ def test_options_must_be_json() -> None:
 def test_the_halo_of_an_unknown_function_follows_the_voxels() -> None:
     model = as_model(above)
     assert model.suggest(ArraySource(np.zeros((5, 5, 5)), (2, 0.5, 0.5))).halo == (8, 32, 32)
+
+
+def test_the_digest_does_not_look_into_this_package() -> None:
+    """Installed to be edited, it lies among the user's files; what it keeps in memory is no part of a function."""
+    from napari_blockbuster import work
+
+    def segments(tile: np.ndarray) -> np.ndarray:
+        return work.load_once(as_model("threshold"))(tile)
+
+    load_once = work.load_once
+
+    def closes_over(tile: np.ndarray) -> np.ndarray:
+        return load_once(as_model("threshold"))(tile)
+
+    before = [function_digest(f) for f in (segments, closes_over)]
+    assert before[0] != before[1]
+    work._loaded.append((as_model("threshold"), above))
+    try:
+        assert [function_digest(f) for f in (segments, closes_over)] == before
+    finally:
+        work._loaded.pop()
+
+
+def test_a_function_names_the_packages_that_it_uses(tmp_path: Path) -> None:
+    from scipy import ndimage
+
+    def with_scipy(tile: np.ndarray) -> np.ndarray:
+        return ndimage.label(above(tile))[0]
+
+    assert as_model(above).depends_on() == ("numpy",)
+    assert set(as_model(with_scipy).depends_on()) == {"numpy", "scipy"}
+    (tmp_path / "mine.py").write_text(
+        "import os, skimage.filters\nfrom . import other\ndef find(x):\n    from scipy import ndimage\n    return x\n"
+    )
+    assert as_model(f"{tmp_path}/mine.py:find").depends_on() == ("scikit-image", "scipy")
+    assert as_model("scipy.ndimage:grey_erosion").depends_on() == ("scipy",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -32,6 +32,8 @@ def per_axis(length: float, spacing: Sequence[float]) -> tuple[float, ...]:
 
 class SpacedModel(Model):
     """A model that knows how far apart the voxels are along each axis."""
+
+    packages: ClassVar[tuple[str, ...]] = ("scipy", "scikit-image")
 
     spacing: tuple[float, ...] | None = setting(
         None,

@@ -1,8 +1,9 @@
 """A fingerprint of what a Python function does: its bytecode and the values that it uses.
 
 It tells runs apart, it does not guard secrets. A changed line, default, closure or global changes it, and so does
-another minor version of Python (whose bytecode differs). Installed packages count by name and version, extension
-functions and objects of unknown types by name or type only: a change inside them is not seen.
+another minor version of Python (whose bytecode differs). Installed packages count by name (their versions are compared
+on their own, see `function_packages`), extension functions and objects of unknown types by name or type only: a change
+inside them is not seen.
 """
 
 from __future__ import annotations
@@ -18,18 +19,41 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["function_digest"]
+__all__ = ["function_digest", "function_packages"]
 
+THIS = __name__.partition(".")[0]
 DEPTH = 12
 """How deep containers and called functions are followed."""
 
 
 def function_digest(function: Callable[..., Any]) -> str:
     """Hex sha256 of a callable's code and of the values it uses; the same in every process of one Python version."""
-    return hashlib.sha256(_value(function, DEPTH, set()).encode()).hexdigest()
+    return hashlib.sha256(_value(function, DEPTH, _Walk()).encode()).hexdigest()
 
 
-def _value(value: Any, depth: int, seen: set[int]) -> str:
+def function_packages(function: Callable[..., Any]) -> set[str]:
+    """Import names of the packages that a callable uses, as far as `function_digest` follows it."""
+    walk = _Walk()
+    _value(function, DEPTH, walk)
+    return walk.packages
+
+
+class _Walk:
+    """What was met on the way through a function."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self.packages: set[str] = set()
+
+    def note(self, module_name: str | None) -> str:
+        """The package of a module."""
+        package = (module_name or "").partition(".")[0]
+        if package:
+            self.packages.add(package)
+        return package
+
+
+def _value(value: Any, depth: int, seen: _Walk) -> str:
     if depth == 0:
         return f"<{type(value).__qualname__}>"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes) or value is Ellipsis:
@@ -40,23 +64,24 @@ def _value(value: Any, depth: int, seen: set[int]) -> str:
     return _instance(value, depth - 1, seen)
 
 
-def _once(value: Any, seen: set[int]) -> bool:
+def _once(value: Any, seen: _Walk) -> bool:
     """True the first time; functions that call each other are described once."""
-    first = id(value) not in seen
-    seen.add(id(value))
+    first = id(value) not in seen.ids
+    seen.ids.add(id(value))
     return first
 
 
-def _installed(module_name: str | None) -> str | None:
-    """Name and version of the package that a module belongs to; None for the user's own modules."""
+def _installed(module_name: str | None, seen: _Walk) -> str | None:
+    """Name of the package that a module belongs to; None for the user's own modules."""
     module = sys.modules.get(module_name or "")
     file = getattr(module, "__file__", None)
     if module is None or module_name == "__main__":
         return None
-    if file is not None and not _in_library(file):
-        return None
     package = module.__name__.partition(".")[0]
-    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}"
+    # This package is installed wherever it lies: a checkout that is worked on holds caches and locks, which change.
+    if file is not None and package != THIS and not _in_library(file):
+        return None
+    return seen.note(package)
 
 
 @functools.cache
@@ -66,8 +91,8 @@ def _in_library(file: str) -> bool:
     return any(Path(file).resolve().is_relative_to(root) for root in roots)
 
 
-def _function(function: types.FunctionType, depth: int, seen: set[int]) -> str:
-    if package := _installed(function.__module__):
+def _function(function: types.FunctionType, depth: int, seen: _Walk) -> str:
+    if package := _installed(function.__module__, seen):
         return f"{package}:{function.__module__}.{function.__qualname__}"
     if not _once(function, seen):
         return f"<{function.__qualname__}>"
@@ -87,57 +112,65 @@ def _names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-def _cell(cell: types.CellType, depth: int, seen: set[int]) -> str:
+def _cell(cell: types.CellType, depth: int, seen: _Walk) -> str:
     try:
         return _value(cell.cell_contents, depth, seen)
     except ValueError:  # not filled yet: a function that names itself
         return "<empty>"
 
 
-def _code(code: types.CodeType, depth: int, seen: set[int]) -> str:
+def _code(code: types.CodeType, depth: int, seen: _Walk) -> str:
     # Line numbers and file names stay out: a function moved in its file is the same function.
     consts = _value(code.co_consts, depth, seen)
     return f"code({code.co_code.hex()};{consts};{code.co_names};{code.co_varnames};{code.co_freevars})"
 
 
-def _array(array: np.ndarray, depth: int, seen: set[int]) -> str:
+def _array(array: np.ndarray, depth: int, seen: _Walk) -> str:
     if array.dtype.hasobject:
         return _value(array.tolist(), depth, seen)
     data = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return f"array({array.dtype.str};{array.shape};{data})"
 
 
-def _sequence(values: Any, depth: int, seen: set[int]) -> str:
+def _sequence(values: Any, depth: int, seen: _Walk) -> str:
     return f"{type(values).__qualname__}({','.join(_value(v, depth, seen) for v in values)})"
 
 
-def _set(values: Any, depth: int, seen: set[int]) -> str:
+def _set(values: Any, depth: int, seen: _Walk) -> str:
     # The order of a set differs from process to process.
     return f"{type(values).__qualname__}({','.join(sorted(_value(v, depth, seen) for v in values))})"
 
 
-def _dict(values: Any, depth: int, seen: set[int]) -> str:
+def _dict(values: Any, depth: int, seen: _Walk) -> str:
     items = (f"{_value(k, depth, seen)}:{_value(v, depth, seen)}" for k, v in values.items())
     return f"{type(values).__qualname__}({','.join(sorted(items))})"
 
 
-def _method(method: types.MethodType, depth: int, seen: set[int]) -> str:
+def _method(method: types.MethodType, depth: int, seen: _Walk) -> str:
     return f"method({_value(method.__func__, depth, seen)};{_value(method.__self__, depth, seen)})"
 
 
-def _partial(partial: functools.partial[Any], depth: int, seen: set[int]) -> str:
+def _partial(partial: functools.partial[Any], depth: int, seen: _Walk) -> str:
     parts = (partial.func, partial.args, partial.keywords)
     return f"partial({','.join(_value(p, depth, seen) for p in parts)})"
 
 
-def _named(value: Any, depth: int, seen: set[int]) -> str:
+def _named(value: Any, depth: int, seen: _Walk) -> str:
     name = getattr(value, "__qualname__", value.__name__)
-    package = _installed(value.__name__) if isinstance(value, types.ModuleType) else getattr(value, "__module__", "")
-    return f"{type(value).__name__}:{package}:{name}"
+    if isinstance(value, types.ModuleType):
+        return f"module:{_installed(value.__name__, seen)}:{name}"
+    module = getattr(value, "__module__", "")
+    seen.note(module)
+    return f"{type(value).__name__}:{module}:{name}"
 
 
-def _class(cls: type, depth: int, seen: set[int]) -> str:
-    if package := _installed(cls.__module__):
+def _ufunc(value: np.ufunc, depth: int, seen: _Walk) -> str:
+    seen.note("numpy")
+    return f"ufunc:{value.__name__}"
+
+
+def _class(cls: type, depth: int, seen: _Walk) -> str:
+    if package := _installed(cls.__module__, seen):
         return f"{package}:{cls.__module__}.{cls.__qualname__}"
     if not _once(cls, seen):
         return f"<{cls.__qualname__}>"
@@ -145,9 +178,10 @@ def _class(cls: type, depth: int, seen: set[int]) -> str:
     return f"class:{cls.__module__}.{cls.__qualname__}({_dict(methods, depth, seen)})"
 
 
-def _instance(value: Any, depth: int, seen: set[int]) -> str:
+def _instance(value: Any, depth: int, seen: _Walk) -> str:
     own = type(value)
     name = f"{own.__module__}.{own.__qualname__}"
+    seen.note(own.__module__)
     written_in_python = isinstance(vars(own).get("__call__"), types.FunctionType)
     if not written_in_python or not _once(value, seen):
         return f"<{name}>"
@@ -155,13 +189,13 @@ def _instance(value: Any, depth: int, seen: set[int]) -> str:
     return f"instance({_class(own, depth, seen)};{state})"
 
 
-_DESCRIBE: tuple[tuple[Any, Callable[[Any, int, set[int]], str]], ...] = (
+_DESCRIBE: tuple[tuple[Any, Callable[[Any, int, _Walk], str]], ...] = (
     (types.CodeType, _code),
     (types.FunctionType, _function),
     (types.MethodType, _method),
     (functools.partial, _partial),
     ((types.ModuleType, types.BuiltinFunctionType), _named),
-    (np.ufunc, lambda value, depth, seen: f"ufunc:{value.__name__}"),
+    (np.ufunc, _ufunc),
     (np.ndarray, _array),
     (np.generic, lambda value, depth, seen: f"{value.dtype.str}:{value!r}"),
     ((list, tuple), _sequence),

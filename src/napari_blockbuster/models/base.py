@@ -63,8 +63,14 @@ class Model(BaseModel):
     """Name in the registry."""
     summary: ClassVar[str]
     """One sentence for lists and menus."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions, beside numpy, that the labels depend on: a run does not go on with other versions of them unasked."""
     most_channels: ClassVar[int] = 1
     """Channels that a tile may have (see `PixelSource.n_channels`)."""
+
+    def depends_on(self) -> tuple[str, ...]:
+        """`packages`, or those of these very settings."""
+        return self.packages
 
     def prepare(self, image: PixelSource) -> Self:
         """Fix what all tiles must share (percentiles, thresholds, anisotropy), measured once on the whole image.

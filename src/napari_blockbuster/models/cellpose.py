@@ -35,6 +35,7 @@ class Cellpose(SpacedModel):
 
     family: ClassVar[str] = "cellpose"
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
+    packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
 
     weights: str = setting(
         "cpsam_v2",

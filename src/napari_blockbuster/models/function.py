@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import PrivateAttr, field_validator
 
 from ._classical import per_axis, setting
-from ._digest import function_digest
+from ._digest import function_digest, function_packages
 from .base import Model, PixelSource, Segmenter, Suggestion, relative_spacing
 
 __all__ = ["FunctionModel"]
@@ -144,6 +144,11 @@ class FunctionModel(Model):
         spacing = relative_spacing(image.spacing)
         return Suggestion(None, tuple(max(1, round(n)) for n in per_axis(HALO, spacing)))
 
+    def depends_on(self) -> tuple[str, ...]:
+        """The packages that the function uses; for a file, those that it imports."""
+        names = _imported(self._text or "") if self.kind == "file" else function_packages(self._find())
+        return _distributions(names)
+
     def load(self) -> Segmenter:
         """The function, with its options, given a copy of each tile (it may write into it).
 
@@ -234,6 +239,22 @@ def _check_defined(path: Path, text: str, name: str) -> None:
         listing = ", ".join(functions) or "none"
         what = f"has no function {name!r}" if name else "needs the name of a function, as file.py:function"
         raise ValueError(f"{path} {what}; functions in it: {listing}")
+
+
+def _imported(text: str) -> set[str]:
+    """First names of the modules that a text of Python imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(text)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return {name.partition(".")[0] for name in names}
+
+
+def _distributions(names: set[str]) -> tuple[str, ...]:
+    """The distributions that packages were installed from: none for the standard library and for the user's modules."""
+    from importlib import metadata
+
+    known = metadata.packages_distributions()
+    return tuple(sorted({distribution for name in names for distribution in known.get(name, ())}))
 
 
 def _run(path: Path, text: str) -> types.ModuleType:
