@@ -135,6 +135,11 @@ def test_keys_step_and_decide(inspected: Any, until: Any, qtbot: Any) -> None:
     assert widget.control.decisions.verdict_of(pair) == "cut"
     # The same pair is still chosen, so that one can go on from it.
     assert inspector.current_pair() == pair
+    line, pairs = inspector.table.currentIndex().row(), inspector.pairs
+    assert pairs.data(pairs.index(line, 1)) == "cut"
+    inspector.filter.setCurrentText("my verdicts")
+    assert [pairs.pair_at(k) for k in range(pairs.rowCount())] == [pair]
+    inspector.filter.setCurrentText("all")
     settle(until, widget, lambda: keys["U"](viewer))
     assert widget.control.decisions.verdict_of(pair) is None
     settle(until, widget, lambda: keys["Shift+U"](viewer))

@@ -59,7 +59,7 @@ class Inspecting(QObject):
         view, merged = self._control.view, self.merged
         if view is None or merged is None:
             return
-        row = _row_of(merged, alarm)
+        row = None if alarm.pair is None else merged.row_of(alarm.pair)
         if row is None:
             self._looks += 1
             self._pair.clear()
@@ -155,7 +155,7 @@ class Inspecting(QObject):
         """Why a verdict on two clicked labels cannot be given; "" if it can."""
         merged = self.merged
         assert merged is not None
-        same = merged.table(first[0])[first[1]] == merged.table(second[0])[second[1]]
+        same = merged.object_of(*first) == merged.object_of(*second)
         if first == second or (verdict == "cut" and first[0] == second[0]):
             return (
                 f"Both places are in tile {first[0]}, where the model drew them: a cut follows the seam between two tiles. "
@@ -167,19 +167,7 @@ class Inspecting(QObject):
             return "Both places are the same object already." if same else ""
         if not same:
             return "These are two objects already."
-        seams = merged.seams
-        meets = (seams["low"] == first[0]) & (seams["low_id"] == first[1])
-        meets &= (seams["high"] == second[0]) & (seams["high_id"] == second[1])
-        if not (meets & merged.joined).any():
+        row = merged.row_of((first, second))
+        if row is None or not merged.joined[row]:
             return "These two parts do not meet: they are joined through others. Click the two parts on both sides of a seam."
         return ""
-
-
-def _row_of(merged: Merge, alarm: Alarm) -> int | None:
-    if alarm.pair is None:
-        return None
-    (a, i), (b, k) = alarm.pair
-    seams = merged.seams
-    same = (seams["low"] == a) & (seams["low_id"] == i) & (seams["high"] == b) & (seams["high_id"] == k)
-    found = np.flatnonzero(same)
-    return int(found[0]) if len(found) else None

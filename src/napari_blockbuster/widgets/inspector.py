@@ -239,8 +239,8 @@ class SeamInspector(QWidget):
         """Choose the pair again that was chosen before the table changed; else the one at its place."""
         if chosen is None or not self.pairs.rowCount():
             return
-        rows = (k for k in range(self.pairs.rowCount()) if self.pairs.pair_at(k) == chosen)
-        found = next(rows, None) if self.pairs.rowCount() <= 5000 else None
+        row = None if self.inspecting.merged is None else self.inspecting.merged.row_of(chosen)
+        found = None if row is None else self.pairs.line_of(row)
         selection = self.table.selectionModel()
         selection.blockSignals(True)
         self.table.selectRow(min(line, self.pairs.rowCount() - 1) if found is None else found)
@@ -288,7 +288,7 @@ class SeamInspector(QWidget):
         else:
             (a, i), (b, k) = pair
             verdict = self.control.decisions.verdict_of(pair) if self.control.decisions is not None else None
-            same = merged.table(a)[i] == merged.table(b)[k]
+            same = merged.object_of(a, i) == merged.object_of(b, k)
             self.said.say(
                 f"Label {i} of tile {a} (blue) and label {k} of tile {b} (yellow) are "
                 f"{'<b>one object</b>' if same else '<b>two objects</b>'}"

@@ -23,6 +23,7 @@ TIPS = (
     "The two tiles.",
     "The number of the label in each of the two tiles.",
 )
+VERDICTS = ("", "join", "cut")
 FILTERS = ("doubtful", "all", "joined", "apart", "my verdicts")
 
 
@@ -125,7 +126,7 @@ class PairsModel(QAbstractTableModel):
         if name == "decision":
             return "joined" if value else "apart"
         if name == "verdict":
-            return ("", "join", "cut")[int(value)]
+            return VERDICTS[int(value)]
         if name in ("IoU", "margin"):
             return f"{value:.2f}"
         if name == "contact":
@@ -143,16 +144,27 @@ def doubt_of(merged: Merge) -> np.ndarray:
     return np.asarray(np.where(merged.joined, iou, 1 - iou))
 
 
+def _verdicts(merged: Merge, decisions: Decisions | None) -> np.ndarray:
+    """For each pair of the evidence, the place of its verdict in `VERDICTS`: int8."""
+    seams, given = merged.seams, {} if decisions is None else decisions.verdicts
+    found = np.zeros(len(seams), np.int8)
+    if given:
+        # Thousands of verdicts on 100,000 pairs: labels that are named at all are found first, then pairs of them.
+        numbers = merged.labels_table.numbers
+        low, high = (numbers(seams[side], seams[f"{side}_id"]) for side in ("low", "high"))
+        named = np.array(list(given), np.int64)
+        lows, highs = (numbers(named[:, side, 0], named[:, side, 1]) for side in (0, 1))
+        verdict_of = dict(zip(zip(lows.tolist(), highs.tolist(), strict=True), given.values(), strict=True))
+        for row in np.flatnonzero(np.isin(low, lows) & np.isin(high, highs)):
+            found[row] = VERDICTS.index(verdict_of.get((int(low[row]), int(high[row])), ""))
+    return found
+
+
 def _columns(merged: Merge, decisions: Decisions | None) -> dict[str, np.ndarray]:
     seams = merged.seams
-    verdict = np.zeros(len(seams), np.int8)
-    for number, pairs in ((1, decisions.join), (2, decisions.cut)) if decisions is not None else ():
-        for (a, i), (b, k) in pairs:
-            same = (seams["low"] == a) & (seams["low_id"] == i) & (seams["high"] == b) & (seams["high_id"] == k)
-            verdict[same] = number
     return {
         "decision": merged.joined.astype(np.int8),
-        "verdict": verdict,
+        "verdict": _verdicts(merged, decisions),
         "IoU": np.maximum(band_iou(seams), face_iou(seams)),
         "margin": doubt_of(merged),
         "contact": seams["contact"].sum(axis=1, dtype=np.int64),

@@ -10,6 +10,7 @@ from ..filters import ObjectFilter
 from ..images import ImageSource
 from ..job import Job
 from ..models import Model
+from ..suggest import make_grid
 from ..tiling import TileGrid
 from .session import ClusterChoice
 
@@ -68,14 +69,7 @@ class Plan:
         ValueError
             If tile and halo do not fit together or the image.
         """
-        frames = (1,) * self.source.separate_axes
-        none = (0,) * self.source.separate_axes
-        return TileGrid(
-            self.source.shape,
-            frames + self.tile_shape,
-            none + self.halo,
-            separate_axes=self.source.separate_axes,
-        )
+        return make_grid(self.source, self.tile_shape, self.halo)
 
     def create_job(self) -> Job:
         """See `Job.create`: makes the job, or goes on with the same one."""

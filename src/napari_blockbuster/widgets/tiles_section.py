@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox
 
 from ..images import ImageSource
 from ..models import Model
-from ..suggest import suggest_tiles
+from ..suggest import make_grid, suggest_tiles
 from ..tiling import TileGrid
 from . import layers
 from .forms import AxesForm
@@ -118,14 +118,8 @@ class TilesSection(Section):
         if source is None:
             self.note.say("")
         else:
-            frames = source.separate_axes
             try:
-                self.grid = TileGrid(
-                    source.shape,
-                    (1,) * frames + self.tile.values,
-                    (0,) * frames + self.halo.values,
-                    separate_axes=frames,
-                )
+                self.grid = make_grid(source, self.tile.values, self.halo.values)
             except ValueError as error:
                 self.note.say(str(error), problem=True)
             else:
@@ -204,11 +198,5 @@ def with_neighbour(grid: TileGrid, index: int | None) -> tuple[int, int] | None:
     """A tile and a neighbour across a face; along the last axis that has one."""
     if index is None:
         return None
-    for axis in reversed(range(grid.separate_axes, grid.ndim)):
-        for step in (1, -1):
-            offset = [0] * grid.ndim
-            offset[axis] = step
-            other = grid.neighbour(index, offset)
-            if other is not None:
-                return (min(index, other), max(index, other))
-    return None
+    near = grid.face_neighbours(index)
+    return (min(index, near[0]), max(index, near[0])) if near else None
