@@ -23,6 +23,7 @@ __all__ = [
     "make_local_cluster",
     "memory_limit_bytes",
     "visible_gpus",
+    "worker_limit_bytes",
 ]
 
 IN_PROCESS = (
@@ -212,6 +213,19 @@ def memory_limit_bytes() -> int:
     from distributed.system import MEMORY_LIMIT
 
     return int(MEMORY_LIMIT)
+
+
+def worker_limit_bytes() -> int | None:
+    """Memory beyond which the dask worker that this process is gets ended; None if it is no worker, or has no limit."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except (ValueError, AttributeError):  # No worker; or one without a memory manager.
+        return None
+    return None if limit is None else int(limit)
 
 
 def visible_gpus() -> list[str]:

@@ -23,20 +23,22 @@ from napari_blockbuster.tiling import TileGrid
 class ArraySource:
     """The least that a model may ask of an image (`napari_blockbuster.models.PixelSource`), over an array."""
 
-    def __init__(self, pixels: np.ndarray, spacing: Sequence[float] | None = None, blocks: int = 1) -> None:
-        self.pixels, self._blocks = pixels, blocks
-        self.spacing = tuple(spacing or (1.0,) * pixels.ndim)
+    def __init__(
+        self, pixels: np.ndarray, spacing: Sequence[float] | None = None, blocks: int = 1, n_channels: int = 1
+    ) -> None:
+        self.pixels, self._blocks, self.n_channels = pixels, blocks, n_channels
+        self.spacing = tuple(spacing or (1.0,) * len(self.spatial_shape))
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        return self.pixels.shape
+        return self.pixels.shape[:-1] if self.n_channels > 1 else self.pixels.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.pixels.dtype
 
     def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
-        return np.array_split(self.pixels, self._blocks, axis=-1)
+        return np.array_split(self.pixels, self._blocks, axis=len(self.spatial_shape) - 1)
 
 
 class Annotated(NamedTuple):

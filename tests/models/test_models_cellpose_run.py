@@ -161,7 +161,7 @@ def test_nothing_is_deleted_for_its_size(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(run._cellpose, "eval", lambda x, **how: seen.update(how) or evaluate(x, **how))  # type: ignore[attr-defined]
     run(image.pixels)
     assert (seen["min_size"], seen["max_size_fraction"], seen["flow_threshold"]) == (-1, 1.0, 0.0)
-    assert seen["normalize"]["lowhigh"] == [run._settings.low, run._settings.high]  # type: ignore[attr-defined]
+    assert seen["normalize"]["lowhigh"] == [[run._settings.low, run._settings.high]]  # type: ignore[attr-defined]
 
 
 def test_only_whole_objects_are_judged_by_their_flows() -> None:

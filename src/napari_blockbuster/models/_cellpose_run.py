@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._cellpose_library import choose_device, fast_in_bfloat16, import_cellpose, share_threads
+from ._cellpose_memory import Footprint, measure
 from ._classical import check_rank
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ class CellposeSegmenter:
         models: Any = import_cellpose()
         share_threads()
         self._settings = settings
-        self._batch_size = settings.batch_size
         device = choose_device(settings.device)
         low_precision = settings.precision == "bfloat16" or (settings.precision == "auto" and fast_in_bfloat16(device))
         self._cellpose: Any = models.CellposeModel(
             gpu=device.type != "cpu", device=device, pretrained_model=str(weights), use_bfloat16=low_precision
         )
+        self.footprint = self._measured()
+        self._batch_size = self.footprint.batch(settings.batch_size)
 
     @property
     def device(self) -> Any:
@@ -43,29 +45,34 @@ class CellposeSegmenter:
         return self._cellpose.device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is."""
-        check_rank(tile, self._settings.spacing)
-        volume = tile.ndim == 3 and self._settings.mode == "3d"
+        """Labels of a tile, channels last if there are several; the tile is left as it is."""
+        pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
+        if pixels.shape[-1] != len(self._settings.ranges):
+            raise ValueError(
+                f"the model is prepared for {len(self._settings.ranges)} channels but the tile has shape {tile.shape}"
+            )
+        check_rank(pixels[..., 0], self._settings.spacing)
+        shape = pixels.shape[:-1]
+        volume = len(shape) == 3 and self._settings.mode == "3d"
         run = self._volume if volume else self._planes
         # Cellpose normalises in place, so every attempt begins with a copy of its own.
-        labels = self._within_memory(lambda: run(self._float_copy(tile, volume), tile.shape), tile.shape)
-        return labels.reshape(tile.shape)
+        labels = self._within_memory(lambda: run(self._float_copy(pixels, volume), shape), shape)
+        return labels.reshape(shape)
 
     def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
-        """A copy that may be written into: float32, finite, and not thinner than Cellpose can bear."""
-        low, high = self._settings.low, self._settings.high
-        assert low is not None
-        assert high is not None
-        dark = high if self._settings.invert else low
-        least = [_at_least(self._settings.scale)] * tile.ndim
-        if tile.ndim == 3:
+        """A copy that may be written into: float32, finite, channels last, and not thinner than Cellpose can bear."""
+        extent = tile.shape[:-1]
+        least = [_at_least(self._settings.scale)] * len(extent)
+        if len(extent) == 3:
             least[0] = _at_least(self._settings.scale * self._anisotropy) if volume else 1
-        shape = tuple(max(n, m) for n, m in zip(tile.shape, least, strict=True))
-        pixels = np.full(shape, dark, np.float32)
-        part = pixels[tuple(map(slice, tile.shape))]
-        part[...] = tile
-        if tile.dtype.kind == "f":
-            np.nan_to_num(part, copy=False, nan=dark, posinf=high, neginf=low)
+        pixels = np.empty((*(max(n, m) for n, m in zip(extent, least, strict=True)), tile.shape[-1]), np.float32)
+        for channel, (low, high) in enumerate(self._settings.ranges):
+            dark = high if self._settings.invert else low
+            pixels[..., channel] = dark
+            part = pixels[..., channel][tuple(map(slice, extent))]
+            part[...] = tile[..., channel]
+            if tile.dtype.kind == "f":
+                np.nan_to_num(part, copy=False, nan=dark, posinf=high, neginf=low)
         return pixels
 
     @property
@@ -95,7 +102,7 @@ class CellposeSegmenter:
     def _normalisation(self, volume: bool) -> dict[str, Any]:
         # All of Cellpose's entries, every time: it takes those left out from a dictionary that all models share.
         return {
-            "lowhigh": [self._settings.low, self._settings.high],
+            "lowhigh": [list(pair) for pair in self._settings.ranges],
             "percentile": None,
             "normalize": True,
             "norm3D": volume,
@@ -108,17 +115,22 @@ class CellposeSegmenter:
 
     def _volume(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         labels, _ = self._evaluate(
-            pixels, z_axis=0, do_3D=True, anisotropy=self._anisotropy, flow3D_smooth=self._settings.flow_smoothing
+            pixels,
+            z_axis=0,
+            channel_axis=3,
+            do_3D=True,
+            anisotropy=self._anisotropy,
+            flow3D_smooth=self._settings.flow_smoothing,
         )
-        return labels.reshape(pixels.shape)[tuple(map(slice, shape))]
+        return labels.reshape(pixels.shape[:-1])[tuple(map(slice, shape))]
 
     def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """2D labels plane by plane: with ids of their own, or stitched along z."""
-        stack = pixels.reshape((-1, *pixels.shape[-2:]))
-        labels, flows = self._evaluate(stack[..., None], channel_axis=3)
+        stack = pixels.reshape((-1, *pixels.shape[-3:]))
+        labels, flows = self._evaluate(stack, channel_axis=3)
         cut = (slice(None), *map(slice, shape[-2:]))
-        labels = labels.reshape(stack.shape)[cut].astype(np.uint32)
-        flows = flows.reshape((2, *stack.shape))[(slice(None), *cut)]
+        labels = labels.reshape(stack.shape[:-1])[cut].astype(np.uint32)
+        flows = flows.reshape((2, *stack.shape[:-1]))[(slice(None), *cut)]
         for z in range(len(labels)):
             labels[z] = self._without_unlikely(labels[z], flows[:, z])
         if len(labels) > 1 and self._settings.mode == "stitch":
@@ -159,6 +171,26 @@ class CellposeSegmenter:
         return labels
 
     # -------------------------------------------------------------- memory
+    def _measured(self) -> Footprint:
+        """What the network takes.
+
+        Raises
+        ------
+        MemoryError
+            If it does not fit with a single network tile.
+        """
+        # As `CellposeModel.eval` chooses it.
+        side = 256 if self._cellpose.backbone == "sam_vitl" else 384
+        try:
+            return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error):
+                raise
+            raise MemoryError(
+                f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
+                "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
+            ) from error
+
     def _within_memory(self, run: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
         """Run with smaller and smaller batches while memory runs out; what was found to fit is kept.
 

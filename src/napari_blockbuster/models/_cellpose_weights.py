@@ -17,10 +17,21 @@ from typing import Any
 
 from ._cellpose_library import import_cellpose
 
-__all__ = ["BUILT_IN", "check_weights", "digest", "find_weights", "is_path", "models_folder", "obtain_weights"]
+__all__ = [
+    "BUILT_IN",
+    "check_weights",
+    "digest",
+    "find_weights",
+    "is_path",
+    "models_folder",
+    "obtain_weights",
+    "weights_bytes",
+]
 
 BUILT_IN = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
 """Names that Cellpose 4.2 downloads."""
+FULL_BYTES = 1_230_000_000
+"""Of a built-in network that is not downloaded yet: 305 million float32 numbers."""
 BLOCK = 2**20
 OLD = (
     "Cellpose 4 cannot run the networks of Cellpose 3 and earlier. Train again with Cellpose 4, or run the old weights "
@@ -66,6 +77,15 @@ def find_weights(weights: str) -> Path:
             f"cellpose has no weights {weights!r}{hint}; there are {', '.join(known)}, or give the path of a file"
         )
     return path.absolute()
+
+
+def weights_bytes(weights: str) -> int:
+    """Size of a file of weights, which is what they take in memory in float32; 0 if there is no such file."""
+    try:
+        path = find_weights(weights)
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return FULL_BYTES if weights in BUILT_IN else 0
 
 
 def _own_models(folder: Path) -> list[str]:

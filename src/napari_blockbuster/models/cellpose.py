@@ -36,6 +36,7 @@ class Cellpose(SpacedModel):
     family: ClassVar[str] = "cellpose"
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
+    most_channels: ClassVar[int] = 3
 
     weights: str = setting(
         "cpsam_v2",
@@ -92,6 +93,20 @@ class Cellpose(SpacedModel):
     high: float | None = setting(
         None, "Grey value that becomes 1. Empty: the 99 percentile of the image.", unit="grey value", advanced=True
     )
+    more_lows: tuple[float, ...] | None = setting(
+        None,
+        "Where several channels are segmented together: what becomes 0 in the second and the third. Empty: measured.",
+        unit="grey value",
+        advanced=True,
+        max_length=2,
+    )
+    more_highs: tuple[float, ...] | None = setting(
+        None,
+        "Where several channels are segmented together: what becomes 1 in the second and the third. Empty: measured.",
+        unit="grey value",
+        advanced=True,
+        max_length=2,
+    )
     batch_size: int = setting(
         8,
         "Network tiles (256 x 256) at once; halved by itself where memory runs out.",
@@ -115,6 +130,14 @@ class Cellpose(SpacedModel):
     def _check_range(self) -> Self:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+        if self.more_lows is not None and self.more_highs is not None:
+            if len(self.more_lows) != len(self.more_highs):
+                raise ValueError(
+                    f"more_lows is {self.more_lows} and more_highs is {self.more_highs}; give a number each for every "
+                    "channel after the first"
+                )
+            if any(a >= b for a, b in zip(self.more_lows, self.more_highs, strict=True)):
+                raise ValueError(f"more_highs is {self.more_highs}; each must be above its low of {self.more_lows}")
         return self
 
     def prepare(self, image: PixelSource) -> Self:
@@ -140,10 +163,13 @@ class Cellpose(SpacedModel):
         check_weights(path)
         sha256 = digest(path)
         _check_digest(path, sha256, self.sha256)
-        low, high = self._range(image)
+        ranges = self._ranges(image)
         # Workers may run in another folder.
         weights = str(path) if is_path(self.weights) else self.weights
-        update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": low, "high": high}
+        update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": ranges[0][0], "high": ranges[0][1]}
+        if len(ranges) > 1:
+            lows, highs = zip(*ranges[1:], strict=True)
+            update |= {"more_lows": lows, "more_highs": highs}
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
@@ -191,22 +217,31 @@ class Cellpose(SpacedModel):
         """The diameter in pixels of a plane, which is Cellpose's unit."""
         return self.diameter / (spacing[-1] if spacing else 1.0)
 
-    def _range(self, image: PixelSource) -> tuple[float, float]:
-        if self.low is not None and self.high is not None:
-            return self.low, self.high
-        measured = _percentiles(image.sample_blocks())
-        low = measured[0] if self.low is None else self.low
-        high = measured[1] if self.high is None else self.high
-        if low >= high:
-            # A blank image, or one that lies beyond what the user gave.
-            low, high = (high - 1, high) if self.high is not None else (low, low + 1)
-        return low, high
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """What becomes 0 and 1 in each channel, once prepared."""
+        assert self.low is not None
+        assert self.high is not None
+        return [(self.low, self.high), *zip(self.more_lows or (), self.more_highs or (), strict=True)]
+
+    def _ranges(self, image: PixelSource) -> list[tuple[float, float]]:
+        """What the user gave, and what was measured for the rest, for each channel."""
+        given = [(self.low, self.high)]
+        for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
+            if values is not None and len(values) != image.n_channels - 1:
+                raise ValueError(f"{name} is {values}; the image has {image.n_channels - 1} channels after the first")
+        rest = (None,) * (image.n_channels - 1)
+        given += zip(self.more_lows or rest, self.more_highs or rest, strict=True)
+        if all(low is not None and high is not None for low, high in given):
+            blocks: list[np.ndarray] = []
+        else:
+            shape = (-1, image.n_channels)
+            blocks = [block.reshape(shape) for block in image.sample_blocks()]
+        return [_range([block[:, i] for block in blocks], *asked) for i, asked in enumerate(given)]
 
     def _tile(self, shape: Sequence[int], spacing: Sequence[float], halo: Sequence[int]) -> tuple[int, ...]:
         """The largest tile that fits the memory of a worker, from one to eight network tiles along each side."""
-        from ..cluster import cpu_count, memory_limit_bytes
-
-        budget = memory_limit_bytes() / cpu_count() / 2 / BYTES_PER_VOXEL
+        budget = self._free_bytes() / 2 / BYTES_PER_VOXEL
         scales = self._scales(spacing)
         best: tuple[int, ...] | None = None
         for count in range(1, 9):
@@ -218,6 +253,17 @@ class Cellpose(SpacedModel):
                 break
             best = tile
         return best or tuple(shape)
+
+    def _free_bytes(self) -> float:
+        """What a worker has left beside the weights: of its share of the host's memory, and of its GPU."""
+        from ..cluster import cpu_count, memory_limit_bytes
+        from ._cellpose_memory import free_gpu_bytes
+        from ._cellpose_weights import weights_bytes
+
+        weights = weights_bytes(self.weights)
+        free = memory_limit_bytes() / cpu_count() - weights
+        gpu = free_gpu_bytes() if self.device in ("auto", "cuda") else None
+        return max(0.0, free if gpu is None else min(free, gpu - weights))
 
     def _scales(self, spacing: Sequence[float]) -> list[float]:
         """By what each axis is scaled on its way to the network."""
@@ -234,6 +280,19 @@ class Cellpose(SpacedModel):
         if size * scale <= read:
             return size
         return max(STEP, int(read / scale - 2 * halo) // STEP * STEP)
+
+
+def _range(blocks: Sequence[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
+    if low is not None and high is not None:
+        return low, high
+    measured = _percentiles(blocks)
+    given_high = high is not None
+    low = measured[0] if low is None else low
+    high = measured[1] if high is None else high
+    if low >= high:
+        # A blank image, or one that lies beyond what the user gave.
+        return (high - 1, high) if given_high else (low, low + 1)
+    return low, high
 
 
 def _percentiles(blocks: Sequence[np.ndarray]) -> tuple[float, float]:
