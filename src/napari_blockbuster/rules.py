@@ -4,8 +4,10 @@
     (default) In the band that both tiles segmented, the smaller label lies mostly inside the larger, and their IoU reaches
     `min_iou` (0.25). The larger the bigger of the two is compared with a typical object, the more is asked, up to an IoU of
     0.55 from twice the typical size on: an outsized label is more often two objects fused than one. Half of a fused pair has
-    IoU ½ with the fusion, and so has half of a split object with the whole; only size tells the two apart. Where tiles have no
-    band in common (no halo), the rule ``face`` decides.
+    IoU ½ with the fusion, and so has half of a split object with the whole; only size tells the two apart. No more is asked
+    where most of the smaller one lies beyond its own core, in what the larger one has written: if that is a fusion, it
+    stands already, and joining only brings the rest of the object to it. Where tiles have no band in common (no halo), the
+    rule ``face`` decides.
 ``face``
     The cross-sections of both labels in the two planes at the seam agree: IoU of at least `min_iou` (0.3), and each is the
     other's best partner. For runs without a halo.
@@ -31,7 +33,8 @@ LARGE_IOU = 0.55
 """Asked of outsized pairs: just above what half an object shares with a whole one."""
 LARGE_RATIO = 2.0
 """Outsized: as large as two typical objects."""
-MOSTLY_INSIDE = 0.5
+MOSTLY = 0.5
+"""More than half: of the smaller label's band inside the larger, or of its voxels beyond its own core."""
 
 
 def band_iou(seams: np.ndarray) -> np.ndarray:
@@ -86,24 +89,40 @@ def _overlap_agreement(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
     # A pair is asked for min_iou + (LARGE_IOU - min_iou) * large, where large runs from 0 (typical size) to 1 (twice that);
     # solved for min_iou, that is one number per pair.
     iou = band_iou(seams)
-    large = _largeness(seams, labels)
+    large = np.where(_written_already(seams, labels), 0.0, _largeness(seams, labels))
     room = 1.0 - large
     solved = np.divide(iou - LARGE_IOU * large, room, out=np.zeros(len(iou)), where=room > 1e-9)
     score = np.where(iou >= LARGE_IOU, iou, np.maximum(solved, 0.0))
     # Keeps a low threshold from linking neighbours that merely overlap.
-    inside = seams["shared"] >= MOSTLY_INSIDE * np.minimum(seams["low_band"], seams["high_band"])
+    inside = seams["shared"] >= MOSTLY * np.minimum(seams["low_band"], seams["high_band"])
     return np.where(inside, score, 0.0)
 
 
 def _largeness(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
     """0 for a pair of typical size, 1 from twice that on, or where no typical size is known (the careful side)."""
-    sizes = [labels.objects["read"][labels.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high")]
+    low, high = _objects(seams, labels)
     typical_low, typical_high = (labels.typical_size[seams[s]] for s in ("low", "high"))
     known = (typical_low > 0).astype(np.float64) + (typical_high > 0)
     typical = np.divide(typical_low + typical_high, known, out=np.zeros(len(seams)), where=known > 0)
-    larger = np.maximum(*sizes).astype(np.float64)
+    larger = np.maximum(low["read"], high["read"]).astype(np.float64)
     ratio = np.divide(larger, typical, out=np.full(len(seams), LARGE_RATIO), where=typical > 0)
     return np.asarray(np.clip((ratio - 1) / (LARGE_RATIO - 1), 0, 1))
+
+
+def _written_already(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
+    """Whether most of the smaller label lies beyond its core, and the larger one has written enough to hold that."""
+    low, high = _objects(seams, labels)
+    low_is_larger = low["read"] >= high["read"]
+    smaller, larger = np.where(low_is_larger, high, low), np.where(low_is_larger, low, high)
+    half = MOSTLY * smaller["read"]
+    # Of a label that its read box cuts, nobody knows how much lies beyond.
+    return np.asarray((smaller["core"] < half) & (larger["core"] >= half) & ~smaller["cut"])
+
+
+def _objects(seams: np.ndarray, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `LabelTable.objects` of both labels of each pair."""
+    low, high = (labels.objects[labels.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high"))
+    return low, high
 
 
 def _iou(shared: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
