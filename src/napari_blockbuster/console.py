@@ -171,6 +171,10 @@ class Decision:
         Leave out objects of more voxels than this.
     drop_border
         Leave out objects that the edge of the image cuts.
+    fill_holes
+        Fill the holes of each object: background with this one object all around it. Sizes count with them.
+    max_hole_size
+        With --fill-holes: leave holes of more voxels than this.
     """
 
     rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
@@ -179,12 +183,14 @@ class Decision:
     min_size: int | None = None
     max_size: int | None = None
     drop_border: bool = False
+    fill_holes: bool = False
+    max_hole_size: int | None = None
 
     def filter(self) -> ObjectFilter:
         """Which merged objects are kept."""
         from .filters import ObjectFilter
 
-        return ObjectFilter(self.min_size, self.max_size, self.drop_border)
+        return ObjectFilter(self.min_size, self.max_size, self.drop_border, self.fill_holes, self.max_hole_size)
 
     def check(self) -> None:
         """Refuse what no merge takes: before the first tile, not after the last."""
@@ -206,6 +212,8 @@ class Decision:
             min_size=self.min_size,
             max_size=self.max_size,
             drop_border=self.drop_border,
+            fill_holes=self.fill_holes,
+            max_hole_size=self.max_hole_size,
         )
 
 
@@ -250,6 +258,7 @@ class Outcome:
     seconds: dict[str, float]
     n_labels: int = 0
     n_removed: int = 0
+    n_holes: int | None = None
     by_hand: tuple[str, ...] = ()
 
     @property
@@ -271,6 +280,8 @@ class Outcome:
             rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
         if self.n_removed:
             rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
+        if self.n_holes is not None:
+            rows.append(("holes", f"{self.n_holes} filled"))
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
@@ -355,7 +366,8 @@ def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _
     )
     watch.lap("writing")
     watch.stop()
-    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, tuple(verdicts.lines()))
+    n_holes = None if merged.filled is None else merged.filled.n_holes
+    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, tuple(verdicts.lines()))
 
 
 class _Watch:

@@ -23,6 +23,7 @@ from .merge import Merge, PairOfLabels, merge
 from .models import Model, as_model
 from .objects import LabelTable, LabelTableCache
 from .records import TileFailure
+from .region_pass import RegionCache
 from .repair import complete_evidence, damage_named
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
@@ -63,6 +64,7 @@ class Job:
         self._queue: TileQueue | None = None
         self._evidence: tuple[frozenset[int], np.ndarray] | None = None
         self._labels = LabelTableCache(self.store)
+        self._regions = RegionCache(self.store)
 
     # ------------------------------------------------------------- its result
     def wrote_output(self) -> bool:
@@ -253,7 +255,9 @@ class Job:
                 self._queue = None
 
     def cancel(self) -> None:
-        """Stop staging after the tiles that run now. Thread-safe; what is staged stays; `stage` goes on from there."""
+        """Stop staging, or looking for holes, after the tiles that run now. Thread-safe; what is done stays, and the same
+        call goes on from there.
+        """
         self._cancelled.set()
 
     def prefer(self, tiles: Iterable[int]) -> None:
@@ -284,6 +288,7 @@ class Job:
     def forget(self, tiles: set[int]) -> None:
         """Drop what is kept in memory of tiles that were un-staged."""
         self._labels.forget(tiles)
+        self._regions.forget()
         self._evidence = None
 
     # --------------------------------------------------------------- merging
@@ -316,7 +321,7 @@ class Job:
         filter: ObjectFilter | None = None,
         client: Client | None = None,
     ) -> outputs.StagedMerge:
-        """Decide which labels are one object, among the tiles staged so far. No voxel is read.
+        """Decide which labels are one object, among the tiles staged so far. No voxel is read, but to fill holes.
 
         Parameters
         ----------
@@ -325,9 +330,9 @@ class Job:
         sequential_labels : bool, default True
             Number the objects 1..n.
         filter : ObjectFilter, optional
-            Which merged objects are kept. Default: all.
+            Which merged objects are kept, and whether their holes are filled. Default: all, as they are.
         client : distributed.Client, optional
-            Compares pairs of tiles that are still without evidence.
+            Compares pairs of tiles that are still without evidence, and looks for holes.
 
         Returns
         -------
@@ -345,7 +350,29 @@ class Job:
             sequential=sequential_labels,
         )
         staged = outputs.StagedMerge.of(merged, self.store)
-        return staged if filter is None else filter.apply(staged)
+        return staged if filter is None else self.filtered(staged, filter, client)
+
+    def filtered(
+        self, merged: outputs.StagedMerge, filter: ObjectFilter, client: Client | None = None
+    ) -> outputs.StagedMerge:
+        """What a filter leaves of a merge; `merged` stays as it is.
+
+        The first time that holes are filled, every staged tile is read once, on the cluster if there is one. What is found
+        is kept beside the stage and in memory: after that, no merge of these tiles reads a voxel. `cancel` stops it.
+
+        Raises
+        ------
+        JobError
+            If tiles were staged since, a tile is damaged, or it was cancelled.
+        """
+        if not filter.fill_holes:
+            return filter.apply(merged)
+        self._cancelled.clear()
+        return filter.apply(merged, self._regions.regions(frozenset(self.staged()), client, self._cancelled))
+
+    def knows_holes(self) -> bool:
+        """Whether holes can be filled without reading a tile."""
+        return self._regions.holds(frozenset(self.staged()))
 
     # --------------------------------------------------------------- writing
     def write(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .filters import ObjectFilter
+from .holes import Filled
 from .objects import LabelTable
 from .rules import DEFAULT_MIN_IOU, RULES, agreement, decide
 
@@ -46,6 +47,8 @@ class Merge:
         What was kept of the merged objects; `new_ids` is 0 for the rest.
     n_removed : int
         Merged objects that were not kept; `n_objects` does not count them.
+    filled : Filled or None
+        The holes that became part of an object; None where holes are left as they are.
     """
 
     rule: str
@@ -62,6 +65,7 @@ class Merge:
     join: tuple[PairOfLabels, ...] = ()
     filter: ObjectFilter = ObjectFilter()
     n_removed: int = 0
+    filled: Filled | None = None
 
     @property
     def n_merges(self) -> int:
@@ -74,14 +78,21 @@ class Merge:
         )
 
     def table(self, tile: int) -> np.ndarray:
-        """A tile's look-up table: ``table[local id]`` is the merged id, and ``table[0]`` is 0."""
+        """A tile's look-up table: ``table[local id]`` is the merged id, and ``table[0]`` is 0.
+
+        Where something of the tile is filled, the pieces of its background follow after the labels, as in its regions
+        (`napari_blockbuster.regions`).
+        """
         start, stop = self.labels_table.offsets[tile : tile + 2]
-        table = np.zeros(int(stop - start) + 1, self.new_ids.dtype)
-        table[1:] = self.new_ids[start + 1 : stop + 1]
-        return table
+        own = self.new_ids[start + 1 : stop + 1]
+        return np.concatenate([np.zeros(1, own.dtype), own, *([self.filled.table(tile)] if self.filled else [])])
+
+    def fills(self, tile: int) -> bool:
+        """Whether background of a tile became part of an object."""
+        return self.filled is not None and len(self.filled.table(tile)) > 0
 
     def object_of(self, tile: int, label: int) -> int:
-        """The merged id of a label of a tile; 0 for an object that was filtered out."""
+        """The merged id of a label of a tile; 0 for an object that was left out (and is not in a hole of another)."""
         return int(self.new_ids[self.labels_table.offsets[tile] + label])
 
     def row_of(self, pair: PairOfLabels) -> int | None:

@@ -13,6 +13,7 @@ from .images import ImageSource
 from .labels import lookup
 from .merge import Merge
 from .ome_zarr import open_labels
+from .regions import RegionStore
 from .stage import StageStore
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
     table = merged.table(index)
     if len(table) == 1:
         return np.zeros(tile.core.shape, table.dtype)
-    return lookup(table, store.read_labels(tile).result())
+    reading = RegionStore(store).read(tile) if merged.fills(index) else store.read_labels(tile)
+    return lookup(table, reading.result())
 
 
 # -------------------------------------------------------------------------------------------------------------- places

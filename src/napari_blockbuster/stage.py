@@ -40,7 +40,9 @@ __all__ = [
     "StagingTile",
     "TileFailure",
     "TileRecord",
+    "create_array",
     "npy_bytes",
+    "open_array",
     "read_table",
     "stage_tile",
     "write_atomically",
@@ -64,9 +66,9 @@ class StageStore:
         store = cls(folder, grid)
         for name in ("tiles", "failed", "objects", "seams"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        _create_array(folder / "labels", grid.shape, grid.tile_shape, browse_chunk(grid.tile_shape))
+        create_array(folder / "labels", grid.shape, grid.tile_shape, browse_chunk(grid.tile_shape))
         for axis, side in store.band_keys:
-            _create_array(store._band_path(axis, side), store._band_shape(axis), store._band_chunk(axis))
+            create_array(store._band_path(axis, side), store._band_shape(axis), store._band_chunk(axis))
         return store
 
     @property
@@ -83,7 +85,7 @@ class StageStore:
     @property
     def labels(self) -> ts.TensorStore:
         """The labels of all staged tiles, with ids local to each tile."""
-        return _handle(self.folder / "labels", self.grid.shape, self.grid.tile_shape)
+        return open_array(self.folder / "labels", self.grid.shape, self.grid.tile_shape)
 
     def read_labels(self, tile: Tile) -> ts.Future[np.ndarray]:
         """Start reading a staged tile's labels: uint32, shape of the core."""
@@ -115,7 +117,7 @@ class StageStore:
         return tuple(slices)
 
     def _band(self, axis: int, side: str) -> ts.TensorStore:
-        return _handle(self._band_path(axis, side), self._band_shape(axis), self._band_chunk(axis))
+        return open_array(self._band_path(axis, side), self._band_shape(axis), self._band_chunk(axis))
 
     def _band_path(self, axis: int, side: str) -> Path:
         return self.folder / "bands" / str(axis) / side
@@ -216,7 +218,7 @@ class StageStore:
         StoreError
             Naming the first one that is not.
         """
-        _handle.cache_clear()
+        open_array.cache_clear()
         _ = self.labels
         for axis, side in self.band_keys:
             self._band(axis, side)
@@ -331,9 +333,10 @@ _CODECS: list[dict[str, Any]] = [
 ]
 
 
-def _create_array(
+def create_array(
     path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], inner: tuple[int, ...] | None = None
 ) -> None:
+    """Lay out an array of uint32 with one chunk (or one shard of `inner` chunks) for each tile; a no-op if it is there."""
     import tensorstore as ts
 
     codecs = _CODECS
@@ -366,7 +369,7 @@ def _spec(path: Path) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _handle(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ts.TensorStore:
+def open_array(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ts.TensorStore:
     """An array of a stage, opened once per process: shape and chunk tell it from another job's at the same place."""
     import tensorstore as ts
 

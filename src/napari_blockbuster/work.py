@@ -20,6 +20,7 @@ from .merge import Merge
 from .models.base import Model, Segmenter
 from .ome_zarr import LabelsWriter
 from .records import TileFailure, TileRecord
+from .regions import RegionStore
 from .seams import close_seams, compare_missing
 from .spec import JobError
 from .stage import StageStore, StagingTile, stage_tile
@@ -182,18 +183,23 @@ class WriteTileWork:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"merged": None}
 
-    def ship(self, item: int) -> tuple[np.ndarray, Any]:
+    def ship(self, item: int) -> tuple[np.ndarray, bool, Any]:
         assert self.merged is not None
-        return self.merged.table(item), None
+        return self.merged.table(item), self.merged.fills(item), None
 
-    def ahead(self, item: int) -> tuple[np.ndarray, Any]:
-        assert self.merged is not None
-        return self.merged.table(item), self.store.read_labels(self.store.grid[item])
+    def ahead(self, item: int) -> tuple[np.ndarray, bool, Any]:
+        table, with_holes, _ = self.ship(item)
+        return table, with_holes, self._read(item, with_holes)
 
-    def __call__(self, item: int, payload: tuple[np.ndarray, Any]) -> Callable[[], int]:
-        table, reading = payload
+    def _read(self, item: int, with_holes: bool) -> Any:
+        """Start reading what the table is for: labels, or labels and pieces of background."""
         tile = self.store.grid[item]
-        labels = (reading or self.store.read_labels(tile)).result()
+        return RegionStore(self.store).read(tile) if with_holes else self.store.read_labels(tile)
+
+    def __call__(self, item: int, payload: tuple[np.ndarray, bool, Any]) -> Callable[[], int]:
+        table, with_holes, reading = payload
+        tile = self.store.grid[item]
+        labels = (reading or self._read(item, with_holes)).result()
         pending = self.writer.write_tile(tile, lookup(table, labels))
         return functools.partial(_wait, pending, item)
 

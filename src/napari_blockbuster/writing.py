@@ -59,7 +59,7 @@ def write_output(
         with writing_to(target.parent), damage_named(job.folder):
             temporary.parent.mkdir(parents=True, exist_ok=True)
             writer = _make_writer(temporary, target, job, merged, version or _version_around(target))
-            _write_all(job, merged, writer, client, np.flatnonzero(counts).tolist(), progress)
+            _write_all(job, merged, writer, client, _tiles_with_objects(counts, merged), progress)
             writer.finish({"napari-blockbuster": provenance})
             _put_in_place(job, temporary, target, provenance)
     except BaseException as error:
@@ -115,6 +115,15 @@ def _make_writer(temporary: Path, target: Path, job: Job, merged: Merge, version
     )
 
 
+def _tiles_with_objects(counts: np.ndarray, merged: Merge) -> list[int]:
+    """Tiles that hold labels, or part of a hole that is filled; the others are background, which needs no writing."""
+    wanted = counts > 0
+    if merged.filled is not None:
+        wanted[merged.filled.tiles] = True
+    found: list[int] = np.flatnonzero(wanted).tolist()
+    return found
+
+
 def _write_all(
     job: Job,
     merged: Merge,
@@ -167,6 +176,7 @@ def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
             "join": merged.join,
             "filter": merged.filter.settings(),
             "removed": merged.n_removed,
+            **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
         },
         "versions": job.spec.versions,
     }
