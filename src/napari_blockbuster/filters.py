@@ -173,7 +173,9 @@ class ObjectFilter:
 
 def _fitting(regions: Regions | None, n_labels: int) -> Regions:
     if regions is None:
-        raise ValueError("holes are filled by Job.merge(filter=...) or Job.filtered(merged, filter): they read the tiles")
+        raise ValueError(
+            "holes are filled by Job.merge(filter=...) or Job.filtered(merged, filter): they read the tiles"
+        )
     if regions.n_labels != n_labels:
         raise ValueError("tiles were staged since this merge was made; call merge() again")
     return regions
