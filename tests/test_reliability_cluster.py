@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from faults import HALO, TILE, Bench
 from faults import N_TILES as FEW
-from faults import Bench
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
-from napari_blockbuster import Job, make_local_cluster
+from napari_blockbuster import Heartbeat, Job, make_local_cluster
 from napari_blockbuster.cluster import connect
 from napari_blockbuster.execution import ClusterLostError
 from napari_blockbuster.spec import JobError
@@ -121,6 +123,118 @@ def test_a_remote_scheduler_that_is_killed_and_a_driver_that_comes_back(
     assert len(again.staged()) >= len(kept) + 4
     assert again.failed() == {}
     assert chunks_of(finish(Job.open(job.folder, model=model))) == expected
+
+
+def _markers(job: Path) -> int:
+    return len(list(job.glob("stage/tiles/[0-9]*.json")))
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+PATIENT = """
+import os, time, uuid, zlib
+from scipy import ndimage
+
+def find(pixels):
+    tile = zlib.crc32(pixels.tobytes())
+    open(os.path.join({log!r}, f"{{tile}}-{{uuid.uuid4().hex}}"), "w").close()
+    while os.path.exists({hold!r}):
+        time.sleep(0.02)
+    return ndimage.label(pixels > 100)[0]
+"""
+
+
+def test_a_driver_that_is_killed_and_one_that_follows_at_once_run_no_tile_twice(
+    remote: tuple[str, psutil.Process, list[psutil.Process]], peace, tmp_path: Path
+) -> None:
+    """The workers go on with the tiles of the first driver while the second sends the same ones."""
+    bench, hold = Bench.make(tmp_path / "run", peace[0]), tmp_path / "hold"
+    log = bench.folder / "calls"
+    (bench.folder / "model.py").write_text(PATIENT.format(log=str(log), hold=str(hold)))
+    words = [sys.executable, "-m", "napari_blockbuster.cli", *bench.words()]
+    at = words.index("--workers")
+    words[at : at + 2] = ["--scheduler", remote[0]]
+    first = subprocess.Popen(words, start_new_session=True)
+    _wait_for(lambda: _markers(bench.job) >= 1)
+    hold.touch()
+    # A tile that every worker is busy with, and that none may run again.
+    _wait_for(lambda: bench.calls - _markers(bench.job) == 2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(30)
+    kept = _markers(bench.job)
+    second = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: (bench.job / "lock.json").exists() and f'"pid": {second.pid}' in _text(bench.job / "lock.json"))
+    time.sleep(2)
+    assert bench.calls == kept + 2
+    hold.unlink()
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    tiles = Counter(path.name.partition("-")[0] for path in log.iterdir())
+    assert len(tiles) == FEW
+    assert set(tiles.values()) == {1}, "no tile ran twice, those in flight at the kill included"
+    assert bench.result() == peace[1]
+
+
+def test_a_worker_of_another_cluster_waits_for_one_that_lost_its_driver(
+    remote: tuple[str, psutil.Process, list[psutil.Process]], client: Any, peace, tmp_path: Path
+) -> None:
+    """Not even workers of two clusters run one tile twice, or write it at the same time."""
+    bench, hold = Bench.make(tmp_path / "run", peace[0]), tmp_path / "hold"
+    hold.touch()
+    (bench.folder / "model.py").write_text(PATIENT.format(log=str(bench.folder / "calls"), hold=str(hold)))
+    job = Job.create(
+        bench.folder / "image.zarr", f"{bench.folder}/model.py:find", bench.output, tile_shape=TILE, halo=HALO
+    )
+    driver = (
+        "from napari_blockbuster import Job; from napari_blockbuster.cluster import connect; "
+        f"list(Job.open({str(job.folder)!r}).stage(connect({remote[0]!r}, n_workers=2), tiles=[5]))"
+    )
+    first = subprocess.Popen([sys.executable, "-c", driver])
+    _wait_for(lambda: bench.calls == 1)
+    first.kill()
+    first.wait(30)
+    claim = job.store.claim_file(5)
+    assert claim.read_text().startswith("process ")
+    events = job.stage(client, tiles=[5], heartbeat=0.2)
+    busy = 0
+    while busy < 10:
+        assert isinstance(next(events), Heartbeat)
+        busy += any(client.processing().values())
+    assert (bench.calls, _markers(bench.job)) == (1, 0)
+    hold.unlink()
+    landed = [event for event in events if not isinstance(event, Heartbeat)]
+    assert [event.tile.index for event in landed] == [5]
+    assert bench.calls == 1
+    assert job.store.record(5).pid in [p.pid for nanny in remote[2] for p in nanny.children()]
+    assert not claim.exists()
+
+
+def test_a_tile_that_a_lost_worker_holds_for_too_long_fails_naming_it(client: Any, image: Path, tmp_path: Path) -> None:
+    from napari_blockbuster.claim import Claim
+
+    job = Job.create(image, Counting(tmp_path / "calls"), tmp_path / "o.ome.zarr", **OPTIONS)
+    claim = Claim.take(job.store.claim_file(3), lambda: False)
+    list(job.stage(client, tiles=[2, 3, 4], tile_timeout=3))
+    claim.release()
+    message = (
+        rf"process {os.getpid()} on .* has been working on this tile for more than 3 s.*end that process, and resume"
+    )
+    assert re.match(message, job.failed()[3].message)
+    assert job.staged() == {2, 4}
+    list(job.stage(client, tiles=[3]))
+    assert 3 in job.staged()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def test_killed_nannies_and_workers_cost_only_what_they_were_doing(

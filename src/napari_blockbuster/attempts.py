@@ -13,8 +13,9 @@ __all__ = ["allowed_attempts", "free_memory", "is_out_of_memory", "segment_in_me
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError", "ResourceExhaustedError", "XlaRuntimeError")
 """Names of the exceptions of torch and cupy, Python and numpy, tensorflow, jax: none of them is imported to ask."""
-SURE = ("LabelsError", "WorkerDiedError")
-"""Failures that another attempt would only repeat: wrong labels, and what has killed several workers already."""
+SURE = ("LabelsError", "WorkerDiedError", "ClaimedError")
+"""Failures that another attempt would only repeat: wrong labels, what has killed several workers already, and a tile that
+a process of another driver holds."""
 
 
 def allowed_attempts(error: str) -> int:

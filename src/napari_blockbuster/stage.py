@@ -139,6 +139,10 @@ class StageStore:
         """Where a process that is ended by a time limit says what it was doing; no record of its own."""
         return self.folder / "failed" / f".{index}.hang"
 
+    def claim_file(self, index: int) -> Path:
+        """What a process locks while it works on a tile (see `napari_blockbuster.claim`); no record of its own."""
+        return self.folder / "failed" / f".{index}.claim"
+
     def forget_hangs(self) -> None:
         """Drop what an earlier run left of hanging tiles: they are tried anew."""
         for note in (self.folder / "failed").glob(".*.hang"):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .attempts import allowed_attempts, segment_in_memory
+from .claim import Claim
 from .images import ImageSource
 from .labels import lookup
 from .merge import Merge
@@ -26,6 +27,7 @@ from .spec import JobError
 from .stage import StageStore, StagingTile, stage_tile
 from .tiling import Neighbour, TileGrid
 from .timelimit import say_if_it_hung, time_limit
+from .trouble import writing_to
 
 __all__ = ["CompareWork", "PixelWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
 
@@ -85,12 +87,21 @@ class StageWork(PixelWork):
         return _never_read if self.store.is_staged(item) else super().ahead(item)
 
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], TileRecord | TileFailure]:
-        with self._in_time(item):
-            tile, read = self.grid[item], self.reader(item, payload)
-            staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
-        if isinstance(staging, TileRecord):
-            return lambda: staging
-        return functools.partial(self._finish, staging)
+        claim = self._claim(item)
+        try:
+            with self._in_time(item):
+                tile, read = self.grid[item], self.reader(item, payload)
+                staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
+        except BaseException:
+            claim.release()
+            raise
+        return functools.partial(self._finish, staging, claim)
+
+    def _claim(self, item: int) -> Claim:
+        """Wait for a process that works on this tile for a driver that is gone."""
+        with writing_to(self.store.folder):
+            is_staged = functools.partial(self.store.is_staged, item)
+            return Claim.take(self.store.claim_file(item), is_staged, self.time_limit)
 
     def _in_time(self, item: int) -> contextlib.AbstractContextManager[None]:
         if self.time_limit is None:
@@ -104,10 +115,15 @@ class StageWork(PixelWork):
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
         return segment_in_memory(load_once(self.model), pixels)
 
-    def _finish(self, staging: StagingTile) -> TileRecord:
-        record = staging.finish()
-        close_seams(self.store, record.index, staging.bands)
-        return record
+    def _finish(self, staging: StagingTile | TileRecord, claim: Claim) -> TileRecord:
+        try:
+            if isinstance(staging, TileRecord):
+                return staging
+            record = staging.finish()
+            close_seams(self.store, record.index, staging.bands)
+            return record
+        finally:
+            claim.release()
 
     def lost(self, item: int, error: BaseException) -> TileFailure:
         """Keep the reason beside the stage; the run goes on, unless it is the disk that failed."""
