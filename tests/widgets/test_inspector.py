@@ -234,3 +234,41 @@ def test_tiles_are_segmented_again_accepted_and_taken_back(
     # The viewer never waits for a disk to know which tiles were segmented again.
     assert readers
     assert threading.main_thread() not in readers
+
+
+def test_a_closed_inspector_leaves_nothing_and_comes_back(
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    viewer, widget = open_dock(pixels, show=True, name="blobs")
+    set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
+    inspector = widget.inspect()
+    inspector.filter.setCurrentText("all")
+    choose(inspector, joined=True)
+    click(qtbot, inspector.join_two)
+    until(lambda: "Pair" in viewer.layers)
+    assert len(viewer.layers["Seams"].data) == inspector.pairs.rowCount()
+
+    inspector.parent().hide()
+    assert not {"Seams", "Pair", "Seam"} & {layer.name for layer in viewer.layers}
+    assert not inspector.join_two.isChecked()
+    # No key gives a verdict on what nobody sees.
+    assert not {"J", "C", "U", "Shift+U"} & {str(key) for key in viewer.keymap}
+    settle(until, widget, lambda: widget.merging.slider.setValue(35))
+    assert "Seams" not in viewer.layers
+
+    click(qtbot, widget.merging.inspect)
+    assert inspector.inspecting.merged is widget.control.unfiltered
+    assert len(viewer.layers["Seams"].data) == inspector.pairs.rowCount()
+    until(lambda: "Pair" in viewer.layers)
+    assert {"J", "C", "U", "Shift+U"} <= {str(key) for key in viewer.keymap}
+
+    # The cross of the dock deletes the dock; the inspector is kept, and put into another.
+    widget.merging.seams.setChecked(True)
+    inspector.parent().destroyOnClose()
+    qtbot.wait(100)
+    assert "Pair" not in viewer.layers
+    assert "Seams" in viewer.layers, "the rings of the dock's own checkbox"
+    assert widget.inspect() is inspector
+    until(lambda: inspector.isVisible() and "Pair" in viewer.layers)

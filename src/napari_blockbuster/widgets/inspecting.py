@@ -25,6 +25,8 @@ class Inspecting(QObject):
     report_found = Signal(object)
     said = Signal(str)
     """Why something could not be done."""
+    picked = Signal()
+    """Two labels were clicked, and the verdict on them is given."""
 
     def __init__(self, viewer: Any, control: RunControl, parent: QObject) -> None:
         super().__init__(parent)
@@ -35,16 +37,16 @@ class Inspecting(QObject):
         self._looks = self._searches = 0
         self._picking: str | None = None
         self._picked: list[tuple[int, int]] = []
-        self._picker: Any = None
         self._clicks = ClickPicker(viewer, self.pick_at)
 
     # ------------------------------------------------------------------------------------------------------ looking
-    def look(self, row: int) -> None:
+    def look(self, row: int, fly: bool = True) -> None:
         """Fly to a pair, and draw its two labels and the seam between them."""
         view, job, merged = self._control.view, self._control.job, self.merged
         if view is None or job is None or merged is None:
             return
-        view.look_at(merged.seams["position"][row])
+        if fly:
+            view.look_at(merged.seams["position"][row])
         self._looks += 1
         number = self._looks
 
@@ -105,14 +107,13 @@ class Inspecting(QObject):
         """Take away what was drawn."""
         self._looks += 1
         self._pair.clear()
-        self.pick(None)
+        if self._control.view is not None:
+            self._control.view.hide_seams()
 
     # ------------------------------------------------------------------------------------------------------ picking
-    def pick(self, verdict: str | None, own: Any = None, other: Any = None) -> None:
+    def pick(self, verdict: str | None) -> None:
         """Take the next two clicks in the viewer as the two labels of a verdict; None stops."""
-        if verdict is not None and other is not None:
-            other.setChecked(False)
-        self._picking, self._picked, self._picker = verdict, [], own
+        self._picking, self._picked = verdict, []
         self._clicks.turn(verdict is not None)
 
     def pick_at(self, world: Any) -> None:
@@ -147,8 +148,7 @@ class Inspecting(QObject):
         if problem:
             self.said.emit(problem)
             return
-        if self._picker is not None:
-            self._picker.setChecked(False)
+        self.picked.emit()
         self._control.decide([(first, second)], verdict)
 
     def _problem(self, verdict: str, first: tuple[int, int], second: tuple[int, int]) -> str:

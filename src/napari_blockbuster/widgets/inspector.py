@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
-    QLabel,
-    QTableView,
+    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QTabWidget,
@@ -32,12 +28,15 @@ from ..models import Model
 from ..seam_report import SeamReport
 from .histogram import Histogram
 from .inspecting import Inspecting
-from .pairs_model import FILTERS, PairsModel
+from .pairs_tab import PairsTab
 from .parts import Note, button
 from .run_control import RunControl
 from .segment_again import SegmentAgain
 
-__all__ = ["SeamInspector"]
+__all__ = ["SeamInspector", "release_keys"]
+
+KEYS = ("j", "c", "u", "Shift-u", "n", "Shift-n")
+"""Join, cut, undo, redo, next, previous: the viewer's while the inspector is open."""
 
 
 class SeamInspector(QWidget):
@@ -51,6 +50,9 @@ class SeamInspector(QWidget):
         Gives the model of the form, for tiles that are segmented again.
     """
 
+    opened = Signal(bool)
+    """It was shown, or hidden."""
+
     def __init__(self, viewer: Any, control: RunControl, model: Callable[[], Model | None]) -> None:
         super().__init__()
         self.viewer, self.control, self._model = viewer, control, model
@@ -61,7 +63,7 @@ class SeamInspector(QWidget):
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(700)
         self._quiet.timeout.connect(self.inspecting.look_for_alarms)
-        self.pairs = PairsModel()
+        self._open = True
         self._lay_out()
         self._wire()
         self._update()
@@ -69,7 +71,10 @@ class SeamInspector(QWidget):
     # ------------------------------------------------------------------------------------------------------- layout
     def _lay_out(self) -> None:
         self.tabs = QTabWidget()
-        self.tabs.addTab(self._pairs_tab(), "Pairs")
+        self.list = PairsTab()
+        self.pairs, self.table = self.list.model, self.list.table
+        self.filter, self.band, self.count = self.list.filter, self.list.band, self.list.count
+        self.tabs.addTab(self.list, "Pairs")
         self.alarms = QTableWidget(0, 3)
         self.alarms.setHorizontalHeaderLabels(["kind", "severity", "reason"])
         self.alarms.horizontalHeader().setStretchLastSection(True)
@@ -98,38 +103,6 @@ class SeamInspector(QWidget):
         right.setMinimumWidth(270)
         whole.addWidget(right, 1)
         self.setMinimumHeight(240)
-
-    def _pairs_tab(self) -> QWidget:
-        holder = QWidget()
-        column = QVBoxLayout(holder)
-        column.setContentsMargins(0, 4, 0, 0)
-        row = QHBoxLayout()
-        self.filter = QComboBox()
-        self.filter.addItems(FILTERS)
-        self.filter.setToolTip("Which pairs are listed.")
-        self.band = QDoubleSpinBox()
-        self.band.setRange(0.01, 1.0)
-        self.band.setSingleStep(0.05)
-        self.band.setValue(0.15)
-        self.band.setToolTip("A pair is doubtful if its agreement is as near to the threshold as this.")
-        self.band.setAccessibleName("width of the band of doubtful pairs")
-        self.count = QLabel()
-        for widget in (QLabel("show"), self.filter, QLabel("within"), self.band, self.count):
-            row.addWidget(widget)
-        row.addStretch()
-        column.addLayout(row)
-        self.table = QTableView()
-        self.table.setModel(self.pairs)
-        self.table.setSortingEnabled(True)
-        self.table.sortByColumn(3, Qt.AscendingOrder)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SingleSelection)
-        self.table.verticalHeader().setDefaultSectionSize(22)
-        # Asking each of 100,000 rows for its width would take seconds.
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
-        self.table.horizontalHeader().setStretchLastSection(True)
-        column.addWidget(self.table)
-        return holder
 
     def _verdict_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -188,72 +161,56 @@ class SeamInspector(QWidget):
         self.again.said.connect(self._refused)
         self.again.changed.connect(self._show_again)
         self.control.changed.connect(self._update)
-        self.table.selectionModel().currentRowChanged.connect(lambda *_: self._look())
-        self.pairs.modelReset.connect(self._count)
-        self.filter.currentTextChanged.connect(self._filter)
-        self.band.valueChanged.connect(self._filter)
+        self.list.chosen.connect(self._look)
+        self.list.listed.connect(self._show_rings)
         self.alarms.currentCellChanged.connect(lambda line, *_: self._look_at_alarm(line))
         self.tabs.currentChanged.connect(lambda *_: self._describe())
         self.inspecting.alarms_found.connect(self._show_alarms)
         self.inspecting.report_found.connect(self._show_report)
         self.inspecting.said.connect(self._refused)
-        self.join_two.toggled.connect(
-            lambda on: self.inspecting.pick("join" if on else None, self.join_two, self.cut_two)
+        self.inspecting.picked.connect(self._stop_picking)
+        self.join_two.toggled.connect(lambda on: self._pick(on, "join", self.cut_two))
+        self.cut_two.toggled.connect(lambda on: self._pick(on, "cut", self.join_two))
+
+    def bind_keys(self) -> None:
+        """Take the keys of the viewer; `release_keys` gives them back."""
+        calls = (
+            lambda _: self.decide("join"),
+            lambda _: self.decide("cut"),
+            lambda _: self.control.undo(),
+            lambda _: self.control.redo(),
+            lambda _: self.step(1),
+            lambda _: self.step(-1),
         )
-        self.cut_two.toggled.connect(
-            lambda on: self.inspecting.pick("cut" if on else None, self.cut_two, self.join_two)
-        )
-        for key, call in (
-            ("j", lambda _: self.decide("join")),
-            ("c", lambda _: self.decide("cut")),
-            ("u", lambda _: self.control.undo()),
-            ("Shift-u", lambda _: self.control.redo()),
-            ("n", lambda _: self.step(1)),
-            ("Shift-n", lambda _: self.step(-1)),
-        ):
+        for key, call in zip(KEYS, calls, strict=True):
             self.viewer.bind_key(key, call, overwrite=True)
 
     # ------------------------------------------------------------------------------------------------------ showing
     def _update(self) -> None:
         """Show the merge as it is now, with the line that was chosen."""
+        if not self._open:
+            # Rings, alarms and the table are made for who sees them.
+            return
         merged, decisions = self.control.unfiltered, self.control.decisions
         self.undo.setEnabled(bool(decisions and decisions.can_undo))
         self.redo.setEnabled(bool(decisions and decisions.can_redo))
         self._show_again()
         if merged is self.inspecting.merged:
             return
-        chosen = self.current_pair()
-        line = self.table.currentIndex().row()
         self.inspecting.merged = merged
-        self.pairs.show(merged, decisions)
+        self.list.show_merge(merged, decisions)
         self.histogram.show_values(
             merged.agreement if merged is not None else np.zeros(0),
             merged.min_iou if merged is not None and len(merged.agreement) else None,
         )
-        self._restore(chosen, line)
         self._describe()
         if merged is not None:
             self._quiet.start()
+        else:
+            self._stop_picking()
+            self.inspecting.clear()
 
-    def _restore(self, chosen: PairOfLabels | None, line: int) -> None:
-        """Choose the pair again that was chosen before the table changed; else the one at its place."""
-        if chosen is None or not self.pairs.rowCount():
-            return
-        row = None if self.inspecting.merged is None else self.inspecting.merged.row_of(chosen)
-        found = None if row is None else self.pairs.line_of(row)
-        selection = self.table.selectionModel()
-        selection.blockSignals(True)
-        self.table.selectRow(min(line, self.pairs.rowCount() - 1) if found is None else found)
-        selection.blockSignals(False)
-
-    def _filter(self, *_: Any) -> None:
-        self.band.setEnabled(self.filter.currentText() == "doubtful")
-        self.pairs.filter(self.filter.currentText(), self.band.value())
-
-    def _count(self) -> None:
-        merged = self.control.unfiltered
-        total = 0 if merged is None else len(merged.seams)
-        self.count.setText(f"{self.pairs.rowCount():,} of {total:,} pairs")
+    def _show_rings(self) -> None:
         self.inspecting.show_rings(self.pairs.rows)
 
     def current_pair(self) -> PairOfLabels | None:
@@ -261,13 +218,12 @@ class SeamInspector(QWidget):
         if self.tabs.currentWidget() is self.alarms:
             alarm = self.inspecting.alarm(self.alarms.currentRow())
             return alarm.pair if alarm is not None else None
-        line = self.table.currentIndex().row()
-        return self.pairs.pair_at(line) if 0 <= line < self.pairs.rowCount() else None
+        return self.list.current_pair()
 
     def _look(self) -> None:
-        line = self.table.currentIndex().row()
-        if 0 <= line < self.pairs.rowCount():
-            self.inspecting.look(self.pairs.row_at(line))
+        row = self.list.current_row()
+        if row is not None:
+            self.inspecting.look(row)
         self._describe()
 
     def _look_at_alarm(self, line: int) -> None:
@@ -318,6 +274,17 @@ class SeamInspector(QWidget):
         if pair is not None:
             self.control.decide([pair], verdict)
 
+    def _pick(self, on: bool, verdict: str, other: QPushButton) -> None:
+        if on:
+            other.setChecked(False)
+            self.inspecting.pick(verdict)
+        elif not other.isChecked():
+            self.inspecting.pick(None)
+
+    def _stop_picking(self) -> None:
+        self.join_two.setChecked(False)
+        self.cut_two.setChecked(False)
+
     def _tiles_of_pair(self) -> list[int]:
         pair = self.current_pair()
         return sorted({tile for tile, _ in pair}) if pair is not None else []
@@ -364,7 +331,30 @@ class SeamInspector(QWidget):
         export_csv(path, merged, self.control.decisions, **where)
         show_info(f"{len(merged.seams):,} pairs saved to {path}")
 
+    def showEvent(self, event: Any) -> None:
+        """Opening the dock again brings its layers back."""
+        super().showEvent(event)
+        # A window that was minimised had hidden nothing by itself.
+        if not event.spontaneous():
+            self._open = True
+            self._update()
+            self._show_rings()
+            row = self.list.current_row()
+            if row is not None:
+                self.inspecting.look(row, fly=False)
+            self.opened.emit(True)
+
     def hideEvent(self, event: Any) -> None:
         """Closing the dock takes its layers away."""
-        self.inspecting.clear()
+        if not event.spontaneous():
+            self._open = False
+            self._stop_picking()
+            self.inspecting.clear()
+            self.opened.emit(False)
         super().hideEvent(event)
+
+
+def release_keys(viewer: Any) -> None:
+    """Give the inspector's keys back to the viewer."""
+    for key in KEYS:
+        viewer.bind_key(key, None)

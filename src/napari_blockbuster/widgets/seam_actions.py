@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..models import Model
-from .inspector import SeamInspector
+from .inspector import SeamInspector, release_keys
 from .merge_section import MergeSection
 from .run_control import RunControl
 
@@ -56,16 +56,31 @@ class SeamActions:
 
     def inspect(self) -> SeamInspector:
         """Open the inspector below the viewer, or bring it back."""
-        if self.inspector is None:
-            self.inspector = SeamInspector(self._viewer, self._control, self._model)
+        inspector = self.inspector
+        if inspector is None:
+            inspector = self.inspector = SeamInspector(self._viewer, self._control, self._model)
+            inspector.opened.connect(self._give_way)
+            inspector.destroyed.connect(self._gone)
+            inspector.bind_keys()
+        if inspector.parent() is None:
+            # New, or taken out of its dock by the dock's ✕, which napari deletes.
             self._dock = self._viewer.window.add_dock_widget(
-                self.inspector, name="Merge inspector", area="bottom", tabify=False
+                inspector, name="Merge inspector", area="bottom", tabify=False
             )
-            self.inspector.destroyed.connect(self._gone)
-        else:
-            self._dock.show()
-        return self.inspector
+        self._dock.show()
+        return inspector
+
+    def _give_way(self, opened: bool) -> None:
+        """Keys and rings are the inspector's while it is open."""
+        if opened and self.inspector is not None:
+            self.inspector.bind_keys()
+            return
+        release_keys(self._viewer)
+        self.bind_keys()
+        if self._section.seams.isChecked():
+            self.show(True)
 
     def _gone(self) -> None:
         self.inspector = None
+        release_keys(self._viewer)
         self.bind_keys()
