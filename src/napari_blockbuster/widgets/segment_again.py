@@ -11,6 +11,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
 from ..again import SecondTry
+from ..job import Job
 from ..models import Model
 from ..stage import TileFailure
 from ..tiling import Box
@@ -24,6 +25,7 @@ __all__ = ["SegmentAgain"]
 
 @dataclass(frozen=True)
 class _Tried:
+    tiles: list[int]
     box: Box
     labels: np.ndarray
     failures: list[TileFailure]
@@ -39,8 +41,15 @@ class SegmentAgain(QObject):
         super().__init__(parent)
         self._viewer, self._control = viewer, control
         self._layer: Labels | None = None
+        self._job: Job | None = None
         self._second: SecondTry | None = None
         self.tiles: list[int] = []
+        control.changed.connect(self._job_changed)
+
+    def _job_changed(self) -> None:
+        # What another job tried is not offered to this one.
+        if self._job is not None and self._control.job is not self._job:
+            self.discard()
 
     def can_go_back(self, tiles: list[int]) -> bool:
         """Whether one of these tiles is from a second try."""
@@ -68,16 +77,15 @@ class SegmentAgain(QObject):
             yield second, _read(second, tiles, failures)
 
         control.launch("staging", produce, self._received)
-        self.tiles = list(tiles)
 
     def _received(self, event: Any) -> None:
-        self._second, tried = event
+        second, tried = event
         view = self._control.view
         if tried.failures:
             first = tried.failures[0]
             self.said.emit(f"tile {first.index} failed with these settings: {first.error}: {first.message}")
-            self.tiles = []
         elif view is not None:
+            self._job, self._second, self.tiles = self._control.job, second, tried.tiles
             place = layers.moved(view.place, tried.box.start)
             self._layer = Labels(tried.labels, name="Segmented again", opacity=0.7, **place)
             self._viewer.add_layer(self._layer)
@@ -117,7 +125,7 @@ class SegmentAgain(QObject):
     def discard(self) -> None:
         """Forget a second try that was not accepted."""
         remove_layer(self._viewer, self._layer)
-        self._layer, self._second, self.tiles = None, None, []
+        self._layer, self._job, self._second, self.tiles = None, None, None, []
         self.changed.emit()
 
 
@@ -137,4 +145,4 @@ def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _
         local = second.store.read_labels(grid[index]).result().astype(np.int32)
         labels[grid[index].core.within(box)] = np.where(local > 0, local + offset, 0)
         offset += second.store.record(index).n_objects
-    return _Tried(box, labels, failures)
+    return _Tried(tiles, box, labels, failures)
