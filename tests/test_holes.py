@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -17,10 +18,13 @@ from helpers import assert_same_objects
 from jobs import chunks_of
 from napari_blockbuster import Job, segment
 from napari_blockbuster.again import SecondTry
+from napari_blockbuster.console import Decision
 from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.models import as_model
+from napari_blockbuster.ome_zarr import open_labels
 from napari_blockbuster.output import StagedMerge
 from napari_blockbuster.spec import JobError
+from test_cli import mistake, numbers, run
 from test_filters import filtered
 
 if TYPE_CHECKING:
@@ -365,6 +369,41 @@ def test_segment_fills(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(result.labels.compute(), ring((40, 40), (19.5, 19.5), 18, -1))
     assert not (tmp_path / "l.ome.zarr.job" / "stage").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+def test_on_the_command_line(tmp_path: Path) -> None:
+    """In segment, merge and resume alike, and in what an interruption advises."""
+    away = np.hypot(*(np.indices((60, 60)) - 29.5))
+    image = (((away > 14) & (away <= 25)) | (away <= 5)).astype(np.uint8) * 200
+    image[29:31, 29:31] = 0
+    tifffile.imwrite(tmp_path / "ring.tif", image)
+    labels, touch = tmp_path / "labels.ome.zarr", ["--rule", "touch"]
+    words = ["--model", "threshold", "--set", "threshold=100", "sigma=0", "--tile", 17, "-o", labels, *touch]
+    report = numbers(
+        run("segment", tmp_path / "ring.tif", *words, "--fill-holes", "--keep-stage", "--workers", 2).stdout
+    )
+    assert report["holes"] == "1 filled"
+    assert report["objects"] == "2"
+
+    def shown() -> np.ndarray:
+        return open_labels(labels).compute() > 0
+
+    np.testing.assert_array_equal(shown(), (image > 0) | (away <= 5))
+    again = ["merge", labels, *touch, "--overwrite"]
+    assert "holes" not in numbers(run(*again).stdout)
+    np.testing.assert_array_equal(shown(), image > 0)
+    report = numbers(run(*again, "--fill-holes", "--min-size", 200).stdout)
+    assert report["left out"].startswith("1 objects")
+    np.testing.assert_array_equal(shown(), away <= 25)
+    assert numbers(run(*again, "--fill-holes", "--max-hole-size", 3).stdout)["holes"] == "0 filled"
+    job = Job.open(labels)
+    job.store.unstage([5])
+    report = numbers(run("resume", labels, *touch, "--fill-holes", "--overwrite", "--workers", 0).stdout)
+    assert (report["tiles"], report["holes"]) == ("16 of 16", "1 filled")
+    assert "add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
+    advice = Decision(fill_holes=True, max_hole_size=4).options()
+    assert advice == ["--fill-holes", "--max-hole-size", "4"]
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

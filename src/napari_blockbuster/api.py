@@ -78,7 +78,7 @@ def segment(
     sequential_labels : bool, default True
         Number the objects 1..n.
     filter : ObjectFilter, optional
-        Which merged objects are kept, by size or place. Default: all.
+        Which merged objects are kept, by size or place, and whether their holes are filled. Default: all, as they are.
     keep_stage : bool, default False
         Keep the staged tiles after a complete run, to merge again with `Job.open`.
     overwrite : bool, default False
@@ -137,9 +137,10 @@ def segment(
             verdicts.cut,
             verdicts.join,
             sequential_labels=sequential_labels,
-            filter=filter,
             client=client,
         )
+        if filter is not None:
+            merged = job.filtered(merged, filter, client, bar.advance_to("holes"))
         return job.write(
             merged,
             client,

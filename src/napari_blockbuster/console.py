@@ -349,9 +349,9 @@ def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _
         decision.connectivity,
         verdicts.cut,
         verdicts.join,
-        filter=decision.filter(),
         client=client,
     )
+    merged = job.filtered(merged, decision.filter(), client, bar.advance_to("holes"))
     watch.lap("merge")
     if not job.staged():
         watch.stop()

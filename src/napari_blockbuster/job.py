@@ -353,26 +353,39 @@ class Job:
         return staged if filter is None else self.filtered(staged, filter, client)
 
     def filtered(
-        self, merged: outputs.StagedMerge, filter: ObjectFilter, client: Client | None = None
+        self,
+        merged: outputs.StagedMerge,
+        filter: ObjectFilter,
+        client: Client | Callable[[], Client] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> outputs.StagedMerge:
         """What a filter leaves of a merge; `merged` stays as it is.
 
         The first time that holes are filled, every staged tile is read once, on the cluster if there is one. What is found
         is kept beside the stage and in memory: after that, no merge of these tiles reads a voxel. `cancel` stops it.
 
+        Parameters
+        ----------
+        merged : StagedMerge
+            From `merge`, without a filter.
+        filter : ObjectFilter
+        client : distributed.Client, or a function that makes one, optional
+            The function is called only if tiles have to be read.
+        progress : callable, optional
+            ``progress(done, total)`` in tiles, each of which is looked at twice.
+
         Raises
         ------
+        ValueError
+            If `merged` has holes filled already, or tiles were staged since it was made.
         JobError
-            If tiles were staged since, a tile is damaged, or it was cancelled.
+            If a tile is damaged, or it was cancelled (`LookingCancelled`).
         """
         if not filter.fill_holes:
             return filter.apply(merged)
         self._cancelled.clear()
-        return filter.apply(merged, self._regions.regions(frozenset(self.staged()), client, self._cancelled))
-
-    def knows_holes(self) -> bool:
-        """Whether holes can be filled without reading a tile."""
-        return self._regions.holds(frozenset(self.staged()))
+        regions = self._regions.regions(frozenset(self.staged()), client, self._cancelled, progress)
+        return filter.apply(merged, regions)
 
     # --------------------------------------------------------------- writing
     def write(

@@ -24,7 +24,13 @@ from .trouble import writing_to
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["RegionCache", "RegionFacesWork", "RegionWork"]
+    Clients = Client | Callable[[], Client] | None
+
+__all__ = ["LookingCancelled", "RegionCache", "RegionFacesWork", "RegionWork"]
+
+
+class LookingCancelled(JobError):
+    """Looking for holes was cancelled."""
 
 
 @dataclass
@@ -114,17 +120,30 @@ class RegionCache:
         """Look at the disk again (tiles were staged again)."""
         self._known = None
 
-    def holds(self, staged: frozenset[int]) -> bool:
-        """Whether the regions of exactly these tiles are in memory."""
-        return self._known is not None and self._known[0] == staged
-
-    def regions(self, staged: frozenset[int], client: Client | None, cancelled: threading.Event) -> Regions:
+    def regions(
+        self,
+        staged: frozenset[int],
+        client: Clients,
+        cancelled: threading.Event,
+        progress: Callable[[int, int], None] | None,
+    ) -> Regions:
         """The regions of the staged tiles; those of tiles that have none yet are found now, which reads their labels.
+
+        Parameters
+        ----------
+        staged : frozenset of int
+        client : distributed.Client or callable, optional
+            Or a function that makes one: called only if tiles have to be read.
+        cancelled : threading.Event
+        progress : callable, optional
+            ``progress(done, total)`` in tiles, each of which is looked at twice.
 
         Raises
         ------
+        LookingCancelled
+            If `cancelled` was set meanwhile.
         JobError
-            If a staged tile is damaged, or `cancelled` was set meanwhile.
+            If a staged tile is damaged.
         StoreError
             If the disk is full, read-only or gone.
         """
@@ -132,7 +151,7 @@ class RegionCache:
             folder = self._store.stage.folder.parent
             with damage_named(folder), writing_to(folder):
                 self._store.create()
-                self._known = staged, _Pass(self._store, staged, client, cancelled).result()
+                self._known = staged, _Pass(self._store, staged, client, cancelled, progress).result()
         return self._known[1]
 
 
@@ -140,32 +159,44 @@ class _Pass:
     """One look at the regions of some tiles; what is missing or stale is made."""
 
     def __init__(
-        self, store: RegionStore, staged: frozenset[int], client: Client | None, cancelled: threading.Event
+        self,
+        store: RegionStore,
+        staged: frozenset[int],
+        client: Clients,
+        cancelled: threading.Event,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self.store, self.grid = store, store.stage.grid
         self.tiles = sorted(staged)
-        self.client, self.cancelled = client, cancelled
+        self.client, self.cancelled, self.progress = client, cancelled, progress
         self.stamps = {index: store.stamp(index) for index in self.tiles}
 
     def result(self) -> Regions:
         found = self._tiles()
-        if missing := [index for index in self.grid.order() if index in self.stamps and index not in found]:
-            self._run(RegionWork(self.store), missing)
+        missing = [index for index in self.grid.order() if index in self.stamps and index not in found]
+        if missing:
+            # Nearly every one of them is looked at once more, for its faces.
+            self._run(RegionWork(self.store), missing, 0, 2 * len(missing))
             found = self._tiles()
         contacts, missing_faces = self._faces()
         if missing_faces:
-            self._run(RegionFacesWork(self.store, missing_faces), list(missing_faces))
+            total = len(missing) + len(missing_faces)
+            self._run(RegionFacesWork(self.store, missing_faces), list(missing_faces), len(missing), total)
             contacts, missing_faces = self._faces()
         if missing_faces or len(found) < len(self.tiles):
             raise JobError("tiles were staged again while holes were looked for; merge again")
         return self._assembled(found, contacts)
 
-    def _run(self, work: Work[int], items: Sequence[int]) -> None:
+    def _run(self, work: Work[int], items: Sequence[int], done: int, total: int) -> None:
+        self.client = self.client() if callable(self.client) else self.client
         results = run(work, TileQueue(items), self.client)
         try:
             for _ in results:
+                done += 1
+                if self.progress is not None:
+                    self.progress(done, total)
                 if self.cancelled.is_set():
-                    raise JobError("looking for holes was cancelled; it goes on from there when they are filled next")
+                    raise LookingCancelled("looking for holes was cancelled; it goes on when they are filled next")
         finally:
             results.close()
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from helpers import assert_same_objects
 from napari_blockbuster import Job
+from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.job import TileStaged
 from napari_blockbuster.widgets import live as live_module
 from napari_blockbuster.widgets.lazy import LazyView, views_of
@@ -59,6 +60,41 @@ def test_levels_are_subsamples_of_the_merged_labels(
             sub = before[tuple(slice(None, None, s) for s in steps)]
             np.testing.assert_array_equal(np.asarray(level), sub)
     assert_same_objects(expected, merged.labels.compute())
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_filled_holes_are_shown_and_taken_back(tmp_path: Path, blobs: np.ndarray) -> None:
+    """Also where whole tiles lie in a hole, and labels come in several parts."""
+    field = ndimage.gaussian_filter(blobs.astype(float), 1.5)
+    pixels = (1000 * ((field > 250) & (field < 700))).astype(np.uint16)
+    pixels[:, 5:75, 5:75] = 1000
+    pixels[4:44, 12:70, 12:70] = 0
+    pixels[20:24, 30:34, 30:34] = 1000
+    job, live = staged_job(tmp_path, pixels, (16, 24, 20))
+    merged = job.merge("touch")
+    filled = job.filtered(merged, ObjectFilter(fill_holes=True))
+    kept = job.filtered(merged, ObjectFilter(min_size=100, fill_holes=True))
+    assert filled.filled is not None
+    assert kept.filled is not None
+    assert kept.filled.n_holes != filled.filled.n_holes
+    whole = np.asarray(live.levels[0]).copy()
+    for wanted in (filled, merged, kept, None, kept, filled):
+        live.merge(wanted)
+        expected = whole if wanted is None else wanted.labels.compute()
+        for level in live.levels:
+            steps = tuple(-(-n // m) for n, m in zip(pixels.shape, level.shape, strict=True))
+            shown = np.asarray(level)
+            if wanted is None:
+                # Tiles that were read anew have numbers of their own.
+                assert_same_objects(shown, expected[tuple(slice(None, None, s) for s in steps)])
+            else:
+                np.testing.assert_array_equal(shown, expected[tuple(slice(None, None, s) for s in steps)])
+        np.testing.assert_array_equal(np.asarray(live.levels[0][17, 20:60]), np.asarray(live.levels[0])[17, 20:60])
+    # A tile that is segmented again is read as labels again, until its holes are looked for.
+    index = int(filled.filled.tiles[0])
+    live.land(job.grid[index], job.store.record(index).n_objects)
+    live.merge(merged)
+    np.testing.assert_array_equal(np.asarray(live.levels[0]), merged.labels.compute())
 
 
 @pytest.mark.usefixtures("small_memory")

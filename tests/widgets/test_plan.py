@@ -37,7 +37,7 @@ def plan_for(image: Path, output: Path, model: object) -> Plan:
         halo=(0, 12, 12),
         output=str(output),
         cluster=ClusterChoice(1),
-        merge=MergeChoice("overlap", 0.4, filter=ObjectFilter(min_size=60, drop_border=True)),
+        merge=MergeChoice("overlap", 0.4, filter=ObjectFilter(60, None, True, True, max_hole_size=9)),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..job import Job
 from ..labels import lookup
 from ..merge import Merge
+from ..regions import RegionStore
 from ..tiling import Box, Tile
 from .lazy import LazyView
 
@@ -43,9 +44,11 @@ class LiveLabels:
         self._lock = threading.RLock()
         self._offsets: dict[int, int] = {}
         self._counts: dict[int, int] = {}
+        self._parents: dict[int, np.ndarray] = {}
+        """Of tiles with filled holes, which are read as regions: the label of each piece, 0 for background."""
         self._total = 0
         self._table: np.ndarray | None = None
-        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._painted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.levels: list[Any] = [self._level(factor) for factor in self._factors()]
 
@@ -85,7 +88,8 @@ class LiveLabels:
         with self._lock:
             known = tile.index in self._counts
             # A tile that was segmented again has other labels: they get numbers of their own.
-            if self._counts.get(tile.index) != n_objects:
+            if self._counts.get(tile.index) != n_objects or tile.index in self._parents:
+                self._parents.pop(tile.index, None)
                 self._offsets[tile.index], self._counts[tile.index] = self._total, n_objects
                 self._total += n_objects
             self._forget(tile.index)
@@ -96,32 +100,64 @@ class LiveLabels:
 
     def _paint(self, tile: Tile, factor: int, local: np.ndarray) -> None:
         box = self._reduced(tile.core, factor)
-        numbers = self._number(tile, local[self._kept(tile, factor)])
+        numbers = _number(local[self._kept(tile, factor)], self._offsets[tile.index])
         kept, shown = self._painted[factor]
         kept[box.slices] = numbers
         table = self._table
         shown[box.slices] = numbers if table is None or numbers.max(initial=0) >= len(table) else table[numbers]
 
     def merge(self, merged: Merge | None) -> None:
-        """Show merged ids (None: the numbers of the tiles) without reading a tile again. For a worker thread."""
-        table = None if merged is None else self._merged_table(merged)
+        """Show merged ids (None: the numbers of the tiles). For a worker thread.
+
+        No tile is read again, except those in which holes are filled for the first time.
+        """
+        fresh = self._number_regions(merged)
         with self._lock:
-            self._table = table
+            # At once, so that no reader sees the new numbers with the old table.
+            for index, (offset, parents) in fresh.items():
+                self._offsets[index], self._parents[index] = offset, parents
+                self._total = offset + self._counts[index] + len(parents)
+                self._forget(index)
+            table = self._table = self._merged_table(merged) if merged is not None or self._parents else None
         for kept, shown in self._painted.values():
             np.copyto(shown, kept if table is None else np.take(table, kept, mode="clip"))
 
-    def _merged_table(self, merged: Merge) -> np.ndarray:
+    def _number_regions(self, merged: Merge | None) -> dict[int, tuple[int, np.ndarray]]:
+        """Number the regions of tiles in which holes are filled, beyond all numbers so far, and keep them for painting."""
+        fresh: dict[int, tuple[int, np.ndarray]] = {}
+        if merged is None or merged.filled is None:
+            return fresh
+        total = self._total
+        for index in merged.filled.tiles.tolist():
+            if index in self._parents or index not in self._offsets:
+                continue
+            tile, parents = self.grid[index], merged.filled.labels_of_pieces(index)
+            fresh[index] = total, parents
+            if self._painted:
+                local = RegionStore(self.job.store).read(tile).result()
+                for factor, (kept, _) in self._painted.items():
+                    kept[self._reduced(tile.core, factor).slices] = _number(local[self._kept(tile, factor)], total)
+            total += self._counts[index] + len(parents)
+        return fresh
+
+    def _merged_table(self, merged: Merge | None) -> np.ndarray:
         with self._lock:
             table = np.zeros(self._total + 1, np.int32)
             for index, offset in self._offsets.items():
-                own = merged.table(index)
-                if len(own) - 1 == self._counts[index]:
-                    table[offset + 1 : offset + len(own)] = own[1:]
-                else:
-                    # Staged after the merge was made: it keeps its numbers, beyond those of merged objects.
-                    n = self._counts[index]
-                    table[offset + 1 : offset + 1 + n] = merged.n_objects + offset + np.arange(1, n + 1)
+                own = self._table_of(index, offset, merged)
+                table[offset + 1 : offset + len(own)] = own[1:]
         return table
+
+    def _table_of(self, index: int, offset: int, merged: Merge | None) -> np.ndarray:
+        """What to show for each label of a tile, and for each piece of one that is read as regions."""
+        n, parents = self._counts[index], self._parents.get(index, np.zeros(0, np.uint32))
+        if merged is not None and merged.labels_table.counts[index] == n:
+            own = merged.table(index)
+        else:
+            # Staged after the merge was made: it keeps its numbers, beyond those of merged objects.
+            own = np.concatenate([[0], (0 if merged is None else merged.n_objects) + offset + np.arange(1, n + 1)])
+        pieces = own[n + 1 :] if len(own) > n + 1 else own[parents]
+        return np.concatenate([own[: n + 1], pieces[: len(parents)]])
 
     # ---------------------------------------------------------------- reading
     def _reduced(self, box: Box, factor: int) -> Box:
@@ -139,25 +175,25 @@ class LiveLabels:
             found.append(slice(first - start, max(stop - start, 0), step) if first < stop else slice(0, 0))
         return tuple(found)
 
-    def _number(self, tile: Tile, local: np.ndarray) -> np.ndarray:
-        """A tile's labels, numbered through all tiles: int32."""
+    def _source(self, index: int) -> tuple[Any, int]:
+        """The array that a tile is read from, and the offset of its numbers."""
         with self._lock:
-            offset = self._offsets[tile.index]
-        numbers = local.astype(np.int32)
-        numbers[local > 0] += np.int32(offset)
-        return numbers
+            store = self.job.store
+            return RegionStore(store).array if index in self._parents else store.labels, self._offsets[index]
 
     def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
         """A tile's labels at a coarse level, numbered through all tiles; kept for the next plane or pan."""
+        array, offset = self._source(tile.index)
+        key = tile.index, factor, offset
         with self._lock:
-            cached = self._tiles.get((tile.index, factor))
+            cached = self._tiles.get(key)
         if cached is None:
-            local = self.job.store.read_labels(tile).result()[self._kept(tile, factor)]
-            cached = self._number(tile, local)
-            self._remember((tile.index, factor), cached)
+            local = array[tile.core.slices].read().result()[self._kept(tile, factor)]
+            cached = _number(local, offset)
+            self._remember(key, cached)
         return cached
 
-    def _remember(self, key: tuple[int, int], numbers: np.ndarray) -> None:
+    def _remember(self, key: tuple[int, int, int], numbers: np.ndarray) -> None:
         with self._lock:
             self._tiles[key] = numbers
             while sum(a.size for a in self._tiles.values()) > CACHED_VOXELS and len(self._tiles) > 1:
@@ -176,7 +212,7 @@ class LiveLabels:
             tuple(min((b - 1) * s + 1, n) for b, s, n in zip(box.stop, steps, self.grid.shape, strict=True)),
         )
         with self._lock:
-            tiles = [i for i in self.grid.tiles_in(full) if self._counts.get(i)]
+            tiles = [i for i in self.grid.tiles_in(full) if self._counts.get(i) or i in self._parents]
         for index in tiles:
             self._read_tile(self.grid[index], box, factor, result)
         return result
@@ -187,10 +223,18 @@ class LiveLabels:
         if not both.size:
             return
         if factor == 1:
-            values = self._number(tile, self.job.store.labels[both.slices].read().result())
+            array, offset = self._source(tile.index)
+            values = _number(array[both.slices].read().result(), offset)
         else:
             values = self._numbered(tile, factor)[both.within(part)]
         table = self._table
         if table is not None and values.max(initial=0) < len(table):
             values = lookup(table, values)
         result[both.within(box)] = values
+
+
+def _number(local: np.ndarray, offset: int) -> np.ndarray:
+    """Labels (or regions) of a tile, numbered through all tiles: int32."""
+    numbers = local.astype(np.int32)
+    numbers[local > 0] += np.int32(offset)
+    return numbers

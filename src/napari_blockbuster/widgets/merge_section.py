@@ -54,6 +54,12 @@ class MergeSection(Section):
         self.drop_border = QCheckBox("leave out objects at the image's edge")
         self.drop_border.setToolTip("They are cut there, and their size says little.")
         self.form.addRow(self.drop_border)
+        self.fill_holes = QCheckBox("fill holes in objects")
+        self.fill_holes.setToolTip(
+            "Background with a single object all around it becomes part of the object, also across tiles. Sizes count with "
+            "holes. The first time, all tiles are read once."
+        )
+        self.form.addRow(self.fill_holes)
         self.counts = Note()
         self.form.addRow(self.counts)
         self._seams()
@@ -74,6 +80,7 @@ class MergeSection(Section):
         self.rule.currentTextChanged.connect(self._rule_changed)
         self.smallest.valueChanged.connect(lambda *_: self._rest.start())
         self.drop_border.toggled.connect(lambda *_: self._rest.start())
+        self.fill_holes.toggled.connect(lambda *_: self._rest.start())
         self.connectivity.currentIndexChanged.connect(lambda *_: self._rest.start())
         self._rule_changed(self.rule.currentText())
         self.show_state("idle", None)
@@ -126,7 +133,11 @@ class MergeSection(Section):
             rule,
             None if value == default or default is None else value,
             self.connectivity.currentIndex() + 1,
-            ObjectFilter(self.smallest.value() or None, None, self.drop_border.isChecked()),
+            ObjectFilter(
+                self.smallest.value() or None,
+                drop_border=self.drop_border.isChecked(),
+                fill_holes=self.fill_holes.isChecked(),
+            ),
         )
 
     def _rule_changed(self, rule: str) -> None:
@@ -160,4 +171,6 @@ class MergeSection(Section):
             f"; {len(merged.seams):,} pairs at seams, {int(merged.joined.sum()):,} joined" if len(merged.seams) else ""
         )
         left_out = f", {merged.n_removed:,} left out" if merged.n_removed else ""
-        self.counts.say(f"<b>{merged.n_objects:,} objects</b> from {merged.n_labels:,} labels{left_out}{doubtful}.")
+        filled = f", {merged.filled.n_holes:,} holes filled" if merged.filled is not None else ""
+        of = f"from {merged.n_labels:,} labels{left_out}{filled}{doubtful}"
+        self.counts.say(f"<b>{merged.n_objects:,} objects</b> {of}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..decisions import Decisions
 from ..job import Heartbeat, Job, TileFailed, TileStaged
 from ..merge import PairOfLabels
 from ..output import Result, StagedMerge
+from ..region_pass import LookingCancelled
 from ..stage import TileFailure
 from .job_view import JobView
 from .live import LiveLabels
@@ -233,6 +235,9 @@ class RunControl(QObject):
             return
         if self.state == "merging":
             self._merge_wanted = choice
+            if not choice.filter.fill_holes:
+                # The merge that is made now may be looking for holes.
+                self.job.cancel()
             return
         job, view, decisions = self.job, self.view, self.decisions
         self._merge_wanted = None
@@ -245,13 +250,23 @@ class RunControl(QObject):
                 give()
             cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
             merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
-            kept = choice.filter.apply(merged)
+            kept = job.filtered(merged, choice.filter, workers, self._step_progress)
             if view is not None:
                 view.live.merge(kept)
             return kept, merged
 
+        def workers() -> Any:
+            # Holes are looked for in processes: in this one, it would be felt.
+            self.status.emit("Looking for holes")
+            return self._session.client(self._cluster)
+
+        def produce() -> Iterator[Any]:
+            # Cancelled, another merge is wanted by now.
+            with contextlib.suppress(LookingCancelled):
+                yield call()
+
         before = self.state
-        self._launch("merging", lambda: iter([call()]), lambda: self._merging_ended(before))
+        self._launch("merging", produce, lambda: self._merging_ended(before))
 
     def decide(self, pairs: Sequence[PairOfLabels], verdict: str | None) -> None:
         """Give a verdict on pairs ("join", "cut"; None leaves them to the rule); kept in the job folder, merged at once."""
@@ -295,13 +310,13 @@ class RunControl(QObject):
 
         def call() -> Result:
             client = self._session.client(self._cluster)
-            return job.write(merged, client, overwrite=overwrite, keep_stage=True, progress=self._writing_progress)
+            return job.write(merged, client, overwrite=overwrite, keep_stage=True, progress=self._step_progress)
 
         self.status.emit("Writing merged labels")
         self._launch("writing", lambda: iter([call()]), lambda: self._set("written" if self.result else before))
 
-    def _writing_progress(self, done: int, total: int) -> None:
-        # In the thread that writes. A signal is delivered in the GUI thread.
+    def _step_progress(self, done: int, total: int) -> None:
+        # In the thread of the step. A signal is delivered in the GUI thread.
         if self._stop_writing:
             raise Stopped
         self.progressed.emit(Progress(done, total))
