@@ -28,9 +28,15 @@ BUILT_IN = {
     "distance-watershed": "napari_blockbuster.models.distance_watershed:DistanceWatershed",
     "threshold": "napari_blockbuster.models.threshold:Threshold",
     "cellpose": "napari_blockbuster.models.cellpose:Cellpose",
+    "stardist": "napari_blockbuster.models.stardist:StarDist",
+    "instanseg": "napari_blockbuster.models.instanseg:InstanSeg",
     "function": "napari_blockbuster.models.function:FunctionModel",
 }
-EXTRAS = {"cellpose": ("cellpose", "torch")}
+EXTRAS = {
+    "cellpose": ("cellpose", "torch"),
+    "stardist": ("stardist", "tensorflow"),
+    "instanseg": ("instanseg", "torch"),
+}
 """Built-in families that need an extra of their own name, and the modules that it brings."""
 
 RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
