@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .cluster import worker_limit_bytes
 from .execution import TileQueue, run
 from .images import ImageSource
 from .labels import compact
 from .merge import Merge
 from .models import Model
+from .peak_memory import PeakMemory
 from .preflight import check_channels, estimated_bytes
 from .tiling import Box, Tile, TileGrid
 from .work import PixelWork, load_once
@@ -42,7 +43,11 @@ class Preview:
     load_seconds, seconds : float
         To build the model (once per worker), and for this tile.
     peak_bytes : int
-        Memory of the worker process after the tile.
+        The most memory that the worker process took during the tile.
+    limit_bytes : int or None
+        What it may take before it is ended; None without a limit.
+    footprint : str
+        What the model says of its own memory, on a GPU for instance; empty if it says nothing.
     """
 
     tile: Tile
@@ -53,6 +58,13 @@ class Preview:
     load_seconds: float
     seconds: float
     peak_bytes: int
+    limit_bytes: int | None = None
+    footprint: str = ""
+
+    @property
+    def tight(self) -> bool:
+        """Whether a worker comes close to its limit: dask pauses it at 80 % and ends it at 95 %."""
+        return self.limit_bytes is not None and self.peak_bytes > 0.7 * self.limit_bytes
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,8 @@ class _PreviewWork(PixelWork):
         loaded = time.perf_counter()
         frames = self.grid.separate_axes
         spatial = pixels.reshape(pixels.shape[frames:])
-        labels = segmenter(spatial)
+        with PeakMemory() as peak:
+            labels = segmenter(spatial)
         seconds = time.perf_counter() - loaded
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)
@@ -88,7 +101,9 @@ class _PreviewWork(PixelWork):
         halo[tile.trim] = 0
         n_objects = int(np.count_nonzero(np.bincount(core.ravel(), minlength=1)[1:]))
         extent = _longest(found.labels, found.objects["cut"], frames)
-        return Preview(tile, core, halo, n_objects, extent, loaded - began, seconds, _memory())
+        said = str(getattr(segmenter, "footprint", ""))
+        memory = (peak.most, worker_limit_bytes(), said)
+        return Preview(tile, core, halo, n_objects, extent, loaded - began, seconds, *memory)
 
     def lost(self, item: int, error: BaseException) -> Preview:
         raise error
@@ -102,12 +117,6 @@ def _longest(labels: np.ndarray, cut: np.ndarray, frames: int) -> tuple[int, ...
     whole = [box for box, is_cut in zip(boxes, cut, strict=False) if box is not None and not is_cut]
     ndim = labels.ndim - frames
     return tuple(max((b[a].stop - b[a].start for b in whole), default=0) for a in range(ndim))
-
-
-def _memory() -> int:
-    import psutil
-
-    return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
 def preview_tile(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import ctypes
 import functools
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ..peak_memory import PeakMemory
 
 __all__ = ["Footprint", "free_gpu_bytes", "measure"]
 
@@ -80,8 +79,11 @@ def measure(net: Any, device: Any, side: int, channels: int) -> Footprint:
     def once() -> None:
         core._forward(net, blank)
 
-    entry = _peak_on_cuda(once, device) if device.type == "cuda" else _peak_in_process(once)
-    return Footprint(int(weights), entry, free_bytes(device))
+    if device.type == "cuda":
+        return Footprint(int(weights), _peak_on_cuda(once, device), free_bytes(device))
+    with PeakMemory() as peak:
+        once()
+    return Footprint(int(weights), peak.rise, free_bytes(device))
 
 
 def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:
@@ -91,37 +93,6 @@ def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     run()
     return int(torch.cuda.max_memory_allocated(device) - before)
-
-
-def _peak_in_process(run: Callable[[], None]) -> int:
-    """By how much the resident memory rose while something ran."""
-    import psutil
-
-    _trim()
-    process = psutil.Process()
-    before = most = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.002):
-            most = max(most, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        run()
-    finally:
-        most = max(most, process.memory_info().rss)
-        done.set()
-        watcher.join()
-    return int(most - before)
-
-
-def _trim() -> None:
-    """Give the system what was freed before, so that using it again shows as a rise (glibc only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def free_bytes(device: Any) -> int:

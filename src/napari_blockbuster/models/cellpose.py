@@ -20,8 +20,8 @@ NETWORK_DIAMETER = 30.0
 PERCENTILES = (1.0, 99.0)
 """What Cellpose maps to 0 and 1."""
 SAMPLES = 2**21
-BYTES_PER_VOXEL = 160
-"""Working memory for each voxel of a read box at the network's scale."""
+VOXEL_BYTES, SCALED_BYTES = 120, 40
+"""Working memory for each voxel of a read box (pixels, flows, their dynamics), and for each at the network's scale."""
 STEP = 16
 """Suggested tiles are multiples of this, so that they stay aligned with the pyramid."""
 
@@ -241,15 +241,15 @@ class Cellpose(SpacedModel):
 
     def _tile(self, shape: Sequence[int], spacing: Sequence[float], halo: Sequence[int]) -> tuple[int, ...]:
         """The largest tile that fits the memory of a worker, from one to eight network tiles along each side."""
-        budget = self._free_bytes() / 2 / BYTES_PER_VOXEL
+        budget = self._free_bytes() / 2
         scales = self._scales(spacing)
         best: tuple[int, ...] | None = None
         for count in range(1, 9):
             axes = list(zip(shape, scales, halo, strict=True))
             # Whatever the memory: a tile is at least as long as its halo.
             tile = tuple(min(n, max(self._core(n, s, h, count), h)) for n, s, h in axes)
-            voxels = math.prod(min(t + 2 * h, n) * s for t, (n, s, h) in zip(tile, axes, strict=True))
-            if best is not None and voxels > budget:
+            voxels = math.prod(min(t + 2 * h, n) for t, (n, _, h) in zip(tile, axes, strict=True))
+            if best is not None and voxels * (VOXEL_BYTES + SCALED_BYTES * math.prod(scales)) > budget:
                 break
             best = tile
         return best or tuple(shape)

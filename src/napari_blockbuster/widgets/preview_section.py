@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox
 
-from ..preview import SeamPreview
+from ..preview import Preview, SeamPreview
 from ..progress import duration
 from .parts import Note, Section, button, bytes_text, row_of, times
 from .previewing import TileFound
@@ -65,9 +65,10 @@ class PreviewSection(Section):
         run = event.estimate
         self.report.say(
             f"<b>{found.n_objects:,} objects</b> in the tile, {duration(found.seconds)}{loading}; "
-            f"the worker used {bytes_text(found.peak_bytes)}.<br>"
+            f"{_memory(found)}<br>"
             f"All {run.n_tiles:,} tiles: about <b>{duration(run.seconds)}</b>, "
-            f"{bytes_text(run.disk_bytes)} of disk at most."
+            f"{bytes_text(run.disk_bytes)} of disk at most.",
+            problem=found.tight,
         )
         halo = grid.halo[frames:]
         short = [e > h for e, h in zip(found.extent, halo, strict=True)]
@@ -118,3 +119,12 @@ class PreviewSection(Section):
     def _widen(self) -> None:
         self.widen.hide()
         self.halo_wanted.emit(self._halo)
+
+
+def _memory(found: Preview) -> str:
+    """What a preview took, and advice where that is nearly too much."""
+    of = "" if found.limit_bytes is None else f" of {bytes_text(found.limit_bytes)}"
+    text = f"the worker used {bytes_text(found.peak_bytes)}{of}."
+    if found.tight:
+        text += " A worker that needs more is ended: choose smaller tiles, a smaller batch or fewer workers."
+    return f"{text}<br>Network: {found.footprint}." if found.footprint else text

@@ -1,0 +1,63 @@
+"""The most memory that this process takes while something runs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from types import TracebackType
+from typing import Self
+
+__all__ = ["PeakMemory"]
+
+INTERVAL = 0.002
+"""Seconds between two looks."""
+
+
+class PeakMemory:
+    """Watches the resident memory of this process, as a context manager.
+
+    Attributes
+    ----------
+    before, most : int
+        Bytes at the beginning, and the most that was seen since. Some milliseconds of a peak may be missed.
+    """
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+        self.before = self.most = 0
+
+    @property
+    def rise(self) -> int:
+        """Bytes beyond those at the beginning."""
+        return self.most - self.before
+
+    def __enter__(self) -> Self:
+        _trim()
+        self.before = self.most = self._now()
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.most = max(self.most, self._now())
+        self._done.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(INTERVAL):
+            self.most = max(self.most, self._now())
+
+    def _now(self) -> int:
+        return int(self._process.memory_info().rss)
+
+
+def _trim() -> None:
+    """Give the system what was freed before, so that using it again shows as a rise (glibc only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
