@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
-from napari.settings import get_plugin_settings
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -20,7 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..output import Result, default_output
+from ..output import Result
+from . import layers
 from .activity import Activity
 from .image_section import ImageSection
 from .inspector import SeamInspector
@@ -34,9 +33,9 @@ from .preview_section import PreviewSection
 from .previewing import PreviewControl
 from .run_control import RunControl
 from .run_events import Progress
-from .run_section import RunSection
+from .run_section import RunSection, free_path, output_for, preferred_cluster
 from .seam_actions import SeamActions
-from .session import ClusterChoice, Session
+from .session import Session
 from .tiles_section import TilesSection, with_neighbour
 
 __all__ = ["SegmentWidget"]
@@ -58,14 +57,16 @@ class SegmentWidget(QWidget):
         self.model = ModelSection()
         self.tiles = TilesSection(napari_viewer)
         self.preview = PreviewSection()
-        self.running = RunSection(_preferred())
+        self.running = RunSection(preferred_cluster())
         self.merging = MergeSection()
         self.previews = PreviewControl(napari_viewer, self.session, self)
         self.control = RunControl(napari_viewer, self.session, self)
         self.seams = SeamActions(napari_viewer, self.control, self.merging, lambda: self.model.model)
         self.opener = JobOpener(self)
         self._activity = Activity()
+        self._ready = False
         self._picker = ClickPicker(napari_viewer, self.preview_tile)
+        self._known = False
         self._lay_out()
         self._wire()
         self._wire_viewer()
@@ -136,7 +137,7 @@ class SegmentWidget(QWidget):
         self.control.warned.connect(show_warning)
         self.control.failed.connect(self._run_failed)
         self.control.written.connect(self._written)
-        self.control.failed_clicked.connect(self._failed_clicked)
+        self.control.failed_clicked.connect(self.running.show_failure)
 
     def _wire_viewer(self) -> None:
         self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
@@ -144,11 +145,35 @@ class SegmentWidget(QWidget):
         life, session = self.control.life, self.session
 
         def leave(*_: Any) -> None:
-            # This widget is gone: only what it left running is touched. Stopping a cluster takes a second, elsewhere.
+            # This widget is gone: only what it left running is touched.
             life.end()
-            threading.Thread(target=session.close, name="blockbuster-close").start()
+            session.close_soon()
 
+        self._leave = leave
         self.destroyed.connect(leave)
+
+    # --------------------------------------------------------------------------------------------- closed and opened
+    def showEvent(self, event: Any) -> None:
+        """Know the viewer's window: it may close while this widget is in no dock, and is not deleted with it."""
+        super().showEvent(event)
+        top: QWidget = self
+        while top.parentWidget() is not None:
+            top = top.parentWidget()
+        if not self._known and top is not self:
+            self._known = True
+            top.destroyed.connect(self._leave)
+            top.destroyed.connect(self.deleteLater)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Taken out of its dock by the dock's cross: what runs goes on, and that is said."""
+        super().changeEvent(event)
+        if event.type() == QEvent.ParentChange and self.parent() is None and self.control.is_busy:
+            show_info("The run goes on. Plugins → Segment large image brings its dock back.")
+
+    def was_closed_in(self, viewer: Any) -> bool:
+        """Whether this widget is in no dock, and was in one of this viewer."""
+        plain = [getattr(each, "__wrapped__", each) for each in (self.viewer, viewer)]
+        return self._known and self.parent() is None and plain[0] is plain[1]
 
     # --------------------------------------------------------------------------------------------------------- form
     def plan(self) -> Plan:
@@ -184,11 +209,9 @@ class SegmentWidget(QWidget):
         source = self.image.source
         self.tiles.set_image(source, self.place() if source is not None else {})
         if source is not None and not self.control.is_busy:
-            try:
-                self.running.output.setText(str(_free(default_output(source))))
-            except ValueError:
-                name = "".join(c if c.isalnum() or c in "-_" else "_" for c in source.name)
-                self.running.output.setText(str(_free(Path.home() / f"{name}.labels.ome.zarr")))
+            job = self.control.job
+            if job is None or job.source is None or not layers.same_image(job.source, source):
+                self.running.output.setText(str(output_for(source)))
         self._plan_changed()
 
     def _model_changed(self) -> None:
@@ -198,14 +221,14 @@ class SegmentWidget(QWidget):
     def _plan_changed(self) -> None:
         try:
             self.plan()
-            ready = True
+            self._ready = True
         except ValueError:
-            ready = False
+            self._ready = False
         for widget in (self.preview.tile, self.preview.seam, self.preview.pick):
-            widget.setEnabled(ready)
+            widget.setEnabled(self._ready)
         self._check_output()
         self.preview.outdate()
-        if ready and self.preview.again.isChecked():
+        if self._ready and self.preview.again.isChecked():
             self.preview_tile()
 
     def _check_output(self) -> None:
@@ -218,9 +241,9 @@ class SegmentWidget(QWidget):
             elif Path(text).exists():
                 problem = f"{Path(text).name} exists already and stays as it is: choose another name."
         self.running.output_note.say(problem, problem=True)
-        ready = bool(not problem and self.preview.tile.isEnabled())
+        startable = self._ready and not problem
         self.running.main.setEnabled(
-            (ready or self.control.job is not None) and self.control.state not in ("pausing", "merging")
+            (startable or self.control.job is not None) and self.control.state not in ("pausing", "merging")
         )
 
     def _use_halo(self, halo: tuple[int, ...]) -> None:
@@ -336,11 +359,7 @@ class SegmentWidget(QWidget):
         gaps = f"; {len(result.missing_tiles)} tiles are missing" if result.missing_tiles else ""
         show_info(f"{result.n_objects:,} objects written to {result.path}{gaps}")
         # What is written stays: another run goes beside it.
-        self.running.output.setText(str(_free(result.path)))
-
-    def _failed_clicked(self, index: int) -> None:
-        """A cross in the viewer was clicked: show the reason in the list."""
-        self.running.show_failure(index)
+        self.running.output.setText(str(free_path(result.path)))
 
     def _fly_to_tile(self, index: int) -> None:
         if self.control.view is not None:
@@ -376,22 +395,3 @@ class SegmentWidget(QWidget):
     def open_job(self, folder: str | Path) -> None:
         """Bring a job back with its image, its layers and its settings."""
         self.opener.open(folder)
-
-
-def _preferred() -> ClusterChoice:
-    """Where tiles run, from napari's preferences; workers 0 means what suits the machine."""
-    try:
-        cluster = get_plugin_settings("napari-blockbuster").cluster
-        return ClusterChoice(int(cluster.workers), bool(cluster.gpu), str(cluster.scheduler))
-    except (KeyError, AttributeError):
-        # Run from a checkout that napari does not know as a plugin.
-        return ClusterChoice(0)
-
-
-def _free(path: Path) -> Path:
-    """A path like this one at which there is no result yet; a job that was begun there is gone on with."""
-    stem, number, found = path.name.removesuffix(".ome.zarr"), 1, path
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{stem}-{number}.ome.zarr")
-    return found

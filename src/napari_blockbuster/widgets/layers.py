@@ -28,14 +28,16 @@ __all__ = [
     "level_shapes",
     "live_layer",
     "moved",
+    "origin_of",
     "place_of",
     "placing",
     "replace_points",
+    "same_image",
     "seam_points",
     "seams_layer",
     "show_result",
     "show_tile",
-    "shows",
+    "showing",
     "tile_map_layer",
     "usual_axes",
     "visible_box",
@@ -52,6 +54,8 @@ STATES = {
     "failed": (0.84, 0.37, 0.0, 0.8),
 }
 JOINED, APART = np.array([0.0, 0.62, 0.45, 1.0]), np.array([0.84, 0.37, 0.0, 1.0])
+ORIGIN = "blockbuster image"
+"""Where a layer's metadata say which file its lazy view is of; napari's own readers say it in `Layer.source`."""
 STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 
 
@@ -94,9 +98,11 @@ def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None
     if "c" in axes and not axes.startswith("c"):
         raise ValueError(f"the channels of {layer.name} lie between other axes: right-click the layer → Split Stack")
     data = layer.data[level] if layer.multiscale else layer.data
-    path = getattr(layer.source, "path", None)
-    if path:
-        found = _same_image(str(path), level, channel, axes, tuple(data.shape))
+    origin = _origin(layer)
+    if origin["path"]:
+        level_of_file = level + (origin.get("level") or 0)
+        channel_of_file = origin.get("channel") if channel is None else channel
+        found = _same_image(str(origin["path"]), level_of_file, channel_of_file, axes, tuple(data.shape))
         if found is not None:
             return found
     return _scaled(open_image(data, axes=axes, channel=channel), layer, level)
@@ -168,16 +174,35 @@ def centre_of(box: Box) -> np.ndarray:
     return (np.asarray(box.start) + box.stop - 1) / 2
 
 
-def shows(among: Iterable[Layer], source: ImageSource) -> bool:
-    """Whether one of these layers shows an image already."""
+def showing(among: Iterable[Layer], source: ImageSource) -> Image | None:
+    """The layer that shows an image already, if there is one."""
     path = source.local_path
-    return any(
-        isinstance(layer, Image)
-        and path is not None
-        and layer.source.path is not None
-        and Path(layer.source.path).absolute() == path.absolute()
-        for layer in among
-    )
+    if path is None:
+        return None
+    images = [layer for layer in among if isinstance(layer, Image)]
+    of_file = [
+        layer
+        for layer in images
+        if (origin := _origin(layer).get("path")) and Path(origin).absolute() == path.absolute()
+    ]
+    # Several layers may show channels of one file.
+    return next((layer for layer in of_file if _origin(layer) == origin_of(source)), of_file[0] if of_file else None)
+
+
+def origin_of(source: ImageSource) -> dict[str, Any]:
+    """Which file, level and channel an image is, for the metadata of a layer that shows it."""
+    described = source.shown.describe()
+    return {name: described.get(name) for name in ("path", "level", "channel")}
+
+
+def _origin(layer: Image) -> dict[str, Any]:
+    own = layer.metadata.get(ORIGIN)
+    return own if isinstance(own, dict) else {"path": getattr(layer.source, "path", None)}
+
+
+def same_image(one: ImageSource, other: ImageSource) -> bool:
+    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
+    return one is other or (one.local_path is not None and one.describe() == other.describe())
 
 
 def live_layer(live: LiveLabels, place: dict[str, Any], name: str) -> Labels:

@@ -9,8 +9,8 @@ import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QFileDialog
 
+from ..images import ImageSource
 from ..job import Job
-from ..output import job_folder
 from . import layers
 from .lazy import views_of
 
@@ -47,8 +47,8 @@ class JobOpener:
                 job = Job.open(folder, image=spare)
             return job
 
-        name = job_folder(Path(folder)).name if not str(folder).endswith(".job") else Path(folder).name
-        dock.control.open(make, self._opened, name.removesuffix(".job"), dock.running.cluster())
+        name = Path(folder).name.removesuffix(".job")
+        dock.control.open(make, self._opened, name, dock.running.cluster())
 
     def _opened(self, job: Job) -> dict[str, Any]:
         """Show the image of a job that was opened, and fill in the form from it."""
@@ -59,15 +59,26 @@ class JobOpener:
             ndim = job.grid.ndim
             return {"scale": np.ones(ndim), "translate": np.zeros(ndim), "units": ("pixel",) * ndim}
         frames = job.grid.separate_axes
-        if job.source is dock.image.source:
-            dock.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
-            return dock.place()
-        place = layers.place_of(job.source)
-        if not layers.shows(dock.viewer.layers, job.source):
-            views = views_of(job.source)
-            dock.viewer.add_image(
-                views if len(views) > 1 else views[0], multiscale=len(views) > 1, name=job.source.name, **place
-            )
-        dock.tiles.set_image(job.source, place)
+        place = self._choose_image(job.source)
         dock.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+        return place
+
+    def _choose_image(self, source: ImageSource) -> dict[str, Any]:
+        """Make the image of a job the one of the form, showing it if nothing does; returns its place."""
+        dock = self._dock
+        if dock.image.source is not None and layers.same_image(source, dock.image.source):
+            return dock.place()
+        place = layers.place_of(source)
+        layer = layers.showing(dock.viewer.layers, source)
+        if layer is None:
+            views = views_of(source)
+            layer = dock.viewer.add_image(
+                views if len(views) > 1 else views[0],
+                multiscale=len(views) > 1,
+                name=source.name,
+                metadata={layers.ORIGIN: layers.origin_of(source)},
+                **place,
+            )
+        dock.image.choice.value = layer
+        dock.tiles.set_image(source, place)
         return place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -17,13 +18,15 @@ from qtpy.QtWidgets import (
 )
 
 from ..cluster import cpu_count
+from ..images import ImageSource
+from ..output import default_output
 from ..progress import duration
 from ..stage import TileFailure
 from .parts import Note, Section, button, row_of
 from .run_events import Progress
 from .session import ClusterChoice
 
-__all__ = ["RunSection"]
+__all__ = ["RunSection", "free_path", "output_for", "preferred_cluster"]
 
 LABELS = {
     "idle": "Run",
@@ -183,3 +186,31 @@ class RunSection(Section):
 
     def _retry_all(self) -> None:
         self.retry_wanted.emit([self.failed.item(i).data(Qt.UserRole) for i in range(self.failed.count())])
+
+
+def preferred_cluster() -> ClusterChoice:
+    """Where tiles run, from napari's preferences; workers 0 means what suits the machine."""
+    try:
+        cluster = get_plugin_settings("napari-blockbuster").cluster
+        return ClusterChoice(int(cluster.workers), bool(cluster.gpu), str(cluster.scheduler))
+    except (KeyError, AttributeError):
+        # Run from a checkout that napari does not know as a plugin.
+        return ClusterChoice(0)
+
+
+def output_for(source: ImageSource) -> Path:
+    """Where the labels of an image go if nobody says otherwise: beside it, or in the home folder for one in memory."""
+    try:
+        return free_path(default_output(source))
+    except ValueError:
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in source.name)
+        return free_path(Path.home() / f"{name}.labels.ome.zarr")
+
+
+def free_path(path: Path) -> Path:
+    """A path like this one at which there is no result yet; a job that was begun there is gone on with."""
+    stem, number, found = path.name.removesuffix(".ome.zarr"), 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{stem}-{number}.ome.zarr")
+    return found

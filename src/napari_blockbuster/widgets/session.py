@@ -74,6 +74,10 @@ class Session:
             self._closed = True
             self._stop()
 
+    def close_soon(self) -> None:
+        """`close` in a thread: stopping a cluster takes a second."""
+        threading.Thread(target=self.close, name="blockbuster-close").start()
+
     def _stop(self) -> None:
         client, cluster = self._client, self._cluster
         self._client = self._cluster = self._choice = None
