@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 from helpers import assert_same_objects
 from napari_blockbuster import segment
@@ -40,7 +41,7 @@ def use_function(widget: Any, source: str) -> None:
 
 
 def test_pick_preview_run_merge_write_equals_headless(
-    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer, widget = open_dock(pixels, name="blobs", scale=(0.5, 0.5))
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
@@ -76,6 +77,18 @@ def test_pick_preview_run_merge_write_equals_headless(
     np.testing.assert_array_equal(np.asarray(first), expected)
     # What was on the screen before anything was written had the same ids already.
     np.testing.assert_array_equal(shown, expected)
+
+    # Without its tiles there is nothing left to merge: the job is let go of, and what was written stays.
+    stage = widget.control.job.store.folder
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.Yes)
+    click(qtbot, widget.merging.delete)
+    until(lambda: widget.control.state == "idle")
+    assert not stage.exists()
+    assert viewer.layers["blobs labels"] is written
+    assert not widget.merging.write.isEnabled()
+    widget.merging.slider.setValue(20)
+    qtbot.wait(100)
+    np.testing.assert_array_equal(np.asarray(first), expected)
 
 
 def test_pause_and_go_on(

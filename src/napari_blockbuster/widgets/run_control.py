@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,21 +11,18 @@ from ..decisions import Decisions
 from ..job import Heartbeat, Job, TileFailed, TileStaged
 from ..merge import PairOfLabels
 from ..output import Result, StagedMerge
-from ..region_pass import LookingCancelled
 from ..stage import TileFailure
+from . import run_steps
 from .job_view import JobView
 from .live import LiveLabels
 from .plan import MergeChoice, Plan
-from .run_events import Life, Meter, Opened, Progress, Status, Stopped, Summary, read_job, summary_of
+from .run_events import Life, Merged, Meter, Opened, Progress, Status, Stopped, Summary
 from .runner import in_thread, stream
 from .session import ClusterChoice, Session
 
 __all__ = ["RunControl"]
 
 Place = Callable[[Job], dict[str, Any]]
-
-HEARTBEAT = 0.1
-"""Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
 
 
 class RunControl(QObject):
@@ -116,14 +112,14 @@ class RunControl(QObject):
 
         def produce() -> Iterator[Any]:
             yield Status("Reading the image…")
-            opened = read_job(make())
+            opened = run_steps.read_job(make())
             if life.generation != generation:
                 return
             life.job = opened.job
             yield opened
             if run:
                 yield from self._stage(opened.job, opened.live, None)
-            yield summary_of(opened.job)
+            yield run_steps.summary_of(opened.job)
 
         self._launch("staging", produce, self._staging_ended)
 
@@ -137,25 +133,13 @@ class RunControl(QObject):
 
         def produce() -> Iterator[Any]:
             yield from self._stage(job, live, tiles)
-            yield summary_of(job)
+            yield run_steps.summary_of(job)
 
         self._meter.begin(0 if tiles is None else len(self.failures.keys() - set(tiles)))
         self._launch("staging", produce, self._staging_ended)
 
     def _stage(self, job: Job, live: LiveLabels, tiles: list[int] | None) -> Iterator[Any]:
-        """In a thread: stage, and read each tile for the live layer as it lands."""
-        if len(job.staged()) == job.n_tiles:
-            return
-        yield Status("Starting workers…")
-        client = self._session.client(self._cluster)
-        yield Status("Segmenting")
-        for event in job.stage(client, tiles=tiles, heartbeat=HEARTBEAT):
-            if isinstance(event, TileStaged):
-                live.land(event.tile, event.record.n_objects)
-            yield event
-            if self.state == "pausing":
-                # Asked for before there was a run to cancel.
-                job.cancel()
+        return run_steps.stage(job, live, tiles, self.client, lambda: self.state == "pausing")
 
     def pause(self) -> None:
         """Stop after the tiles that run now. What is staged stays, and `resume` goes on from there."""
@@ -179,8 +163,8 @@ class RunControl(QObject):
             self._advance(event.done, event.total, self.progress.failed)
         elif isinstance(event, Summary):
             self._summarise(event)
-        elif isinstance(event, tuple):
-            self._merged(*event)
+        elif isinstance(event, Merged):
+            self._show_merge(event)
         elif isinstance(event, Result):
             self._on_written(event)
 
@@ -244,26 +228,10 @@ class RunControl(QObject):
         if view is not None:
             view.show_live()
         verdicts, self._verdicts = self._verdicts, []
+        live, tell = None if view is None else view.live, self._step_progress()
 
-        def call() -> tuple[StagedMerge, StagedMerge]:
-            for give in verdicts:
-                give()
-            cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
-            merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
-            kept = job.filtered(merged, choice.filter, workers, self._step_progress)
-            if view is not None:
-                view.live.merge(kept)
-            return kept, merged
-
-        def workers() -> Any:
-            # Holes are looked for in processes: in this one, it would be felt.
-            self.status.emit("Looking for holes")
-            return self._session.client(self._cluster)
-
-        def produce() -> Iterator[Any]:
-            # Cancelled, another merge is wanted by now.
-            with contextlib.suppress(LookingCancelled):
-                yield call()
+        def produce() -> Iterator[Merged]:
+            return run_steps.merge(job, live, choice, decisions, verdicts, self.client, tell, self.status.emit)
 
         before = self.state
         self._launch("merging", produce, lambda: self._merging_ended(before))
@@ -287,12 +255,12 @@ class RunControl(QObject):
             self._verdicts.append(lambda: change(decisions))
             self.merge(self._merge)
 
-    def _merged(self, merged: StagedMerge, unfiltered: StagedMerge) -> None:
-        self.merged, self.unfiltered = merged, unfiltered
+    def _show_merge(self, event: Merged) -> None:
+        self.merged, self.unfiltered = event.kept, event.unfiltered
         if self.view is not None:
             self.view.changed()
             self.view.refresh()
-        self.status.emit(f"{merged.n_objects:,} objects from {merged.n_labels:,} labels")
+        self.status.emit(f"{self.merged.n_objects:,} objects from {self.merged.n_labels:,} labels")
 
     def _merging_ended(self, before: str) -> None:
         self._set(before)
@@ -305,21 +273,25 @@ class RunControl(QObject):
         job, merged = self.job, self.merged
         if job is None or merged is None or self.is_busy:
             return
-        self._stop_writing = False
-        before = self.state
+        before, tell = self.state, self._step_progress()
 
         def call() -> Result:
-            client = self._session.client(self._cluster)
-            return job.write(merged, client, overwrite=overwrite, keep_stage=True, progress=self._step_progress)
+            return job.write(merged, self.client(), overwrite=overwrite, keep_stage=True, progress=tell)
 
         self.status.emit("Writing merged labels")
         self._launch("writing", lambda: iter([call()]), lambda: self._set("written" if self.result else before))
 
-    def _step_progress(self, done: int, total: int) -> None:
-        # In the thread of the step. A signal is delivered in the GUI thread.
-        if self._stop_writing:
-            raise Stopped
-        self.progressed.emit(Progress(done, total))
+    def _step_progress(self) -> Callable[[int, int], None]:
+        """Tells how far a step of the job that is open now is; stops it when that is wanted or the job is let go of."""
+        life, generation = self.life, self.life.generation
+
+        def tell(done: int, total: int) -> None:
+            # In the thread of the step. A signal is delivered in the GUI thread.
+            if life.generation != generation or self._stop_writing:
+                raise Stopped
+            self.progressed.emit(Progress(done, total))
+
+        return tell
 
     def stop_writing(self) -> None:
         """Give up writing; what was written so far is thrown away, the tiles stay."""
@@ -336,7 +308,13 @@ class RunControl(QObject):
         """Delete the staged tiles of a job that is written; its labels can then not be merged anew."""
         job = self.job
         if job is not None and self.state == "written":
-            in_thread(job.store.delete, lambda _: self.status.emit("Staged tiles deleted"), self._report, owner=self)
+            in_thread(job.store.delete, lambda _: self._stage_deleted(job), self._report, owner=self)
+
+    def _stage_deleted(self, job: Job) -> None:
+        # Nothing more can be done with the job: its written labels stay as an ordinary layer.
+        if self.job is job:
+            self.close_job()
+        self.status.emit("Staged tiles deleted")
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close_job(self) -> None:
@@ -392,7 +370,7 @@ class RunControl(QObject):
         def heard(call: Callable[..., None]) -> Callable[..., None]:
             return lambda *args: call(*args) if life.generation == generation else None
 
-        self._after = state
+        self._after, self._stop_writing = state, False
         self._set(state)
         stream(produce, heard(on_event or self._receive), heard(on_done), heard(self._report), self)
 

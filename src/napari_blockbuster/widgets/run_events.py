@@ -6,14 +6,14 @@ import gc
 import time
 from dataclasses import dataclass
 
-from ..again import tiles_again
 from ..decisions import Decisions
 from ..job import Job
+from ..output import StagedMerge
 from ..progress import Pace
 from ..stage import TileFailure
 from .live import LiveLabels
 
-__all__ = ["Life", "Meter", "Opened", "Progress", "Status", "Stopped", "Summary", "read_job", "summary_of"]
+__all__ = ["Life", "Merged", "Meter", "Opened", "Progress", "Status", "Stopped", "Summary"]
 
 TELL_EVERY = 0.5
 """Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
@@ -61,6 +61,14 @@ class Summary:
     n_staged: int
     failures: dict[int, TileFailure]
     again: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge as it is shown, and before its filter."""
+
+    kept: StagedMerge
+    unfiltered: StagedMerge
 
 
 class Stopped(Exception):
@@ -124,19 +132,3 @@ class Life:
         Looking through all of napari's objects for garbage stops the viewer for a quarter of a second.
         """
         (gc.freeze if on else gc.unfreeze)()
-
-
-def summary_of(job: Job) -> Summary:
-    """In a thread: read what is staged, what failed and what was segmented again."""
-    return Summary(len(job.staged()), job.failed(), frozenset(tiles_again(job.folder)))
-
-
-def read_job(job: Job) -> Opened:
-    """In a thread: read what a job has so far."""
-    live = LiveLabels(job)
-    states = dict.fromkeys(job.failed(), "failed")
-    for index in sorted(job.staged()):
-        record = job.store.record(index)
-        states[index] = "done" if record.n_objects else "empty"
-        live.land(job.grid[index], record.n_objects)
-    return Opened(job, live, Decisions.load(job.folder), states)

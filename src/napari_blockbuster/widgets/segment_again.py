@@ -17,8 +17,9 @@ from ..stage import TileFailure
 from ..tiling import Box
 from . import layers
 from .parts import remove_layer
-from .run_control import HEARTBEAT, RunControl
-from .run_events import Status, summary_of
+from .run_control import RunControl
+from .run_events import Status
+from .run_steps import HEARTBEAT, summary_of
 
 __all__ = ["SegmentAgain"]
 
