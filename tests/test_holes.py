@@ -23,6 +23,7 @@ from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.ome_zarr import open_labels
 from napari_blockbuster.output import StagedMerge
+from napari_blockbuster.regions import RegionStore
 from napari_blockbuster.spec import JobError
 from test_cli import mistake, numbers, run
 from test_filters import filtered
@@ -296,9 +297,9 @@ def test_merging_anew_reads_no_tile_and_touches_no_stage(tmp_path: Path) -> None
     painted = holey((30, 40))
     job = staged(tmp_path, painted, 11)
     before = {path: path.read_bytes() for path in job.store.folder.rglob("*") if path.is_file()}
-    assert not job.knows_holes()
-    filled = job.merge("touch", filter=FILL)
-    assert job.knows_holes()
+    asked: list[int] = []
+    filled = job.filtered(job.merge("touch"), FILL, lambda: asked.append(1))
+    assert asked == [1], "a cluster is asked for once"
     after = {path: path.read_bytes() for path in job.store.folder.rglob("*") if path.is_file()}
     assert {path: data for path, data in after.items() if path in before} == before
     # Found once, they are there for another rule, another size, and a job that is opened anew.
@@ -307,7 +308,8 @@ def test_merging_anew_reads_no_tile_and_touches_no_stage(tmp_path: Path) -> None
     for rule in ("touch", "none"):
         merged = again.merge(rule)
         expected = whole_fill(merged.labels.compute())
-        assert_same_objects(again.filtered(merged, FILL).labels.compute(), expected)
+        found = again.filtered(merged, FILL, lambda: pytest.fail("no tile is read, so that no cluster is needed"))
+        assert_same_objects(found.labels.compute(), expected)
     np.testing.assert_array_equal(again.merge("touch", filter=FILL).labels.compute(), filled.labels.compute())
     assert made == {p: p.stat().st_mtime_ns for p in (job.store.folder / "regions").rglob("*") if p.is_file()}
     # Taken back, it leaves what was there before.
@@ -337,6 +339,27 @@ def test_what_is_damaged_or_lost_is_found_anew(tmp_path: Path, kind: str) -> Non
         data[-3] ^= 1
         path.write_bytes(data)
     np.testing.assert_array_equal(Job.open(job.folder).merge("touch", filter=FILL).labels.compute(), expected)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "voxels"])
+def test_the_check_finds_damaged_voxels(tmp_path: Path, kind: str) -> None:
+    """They have no other copy to be compared with before they are written."""
+    job = staged(tmp_path, holey((30, 40)), 11)
+    merged = job.merge("touch", filter=FILL)
+    expected = merged.labels.compute()
+    assert job.check().sound
+    regions = RegionStore(job.store)
+    if kind == "bytes":
+        path = job.store.folder / "regions" / "arrays" / "regions" / "c" / "1" / "1"
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(JobError, match="--check --repair"):
+            job.write(merged)
+    else:
+        regions.array[11:22, 11:22].write(np.roll(regions.read(job.grid[5]).result(), 1, axis=0)).result()
+    assert job.check().regions == [5]
+    assert job.check(repair=True).repaired
+    assert job.check().sound
+    np.testing.assert_array_equal(job.merge("touch", filter=FILL).labels.compute(), expected)
 
 
 def test_it_stops_when_told_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from .folder import check_stage
 from .labels import OBJECT
 from .lock import holding
+from .regions import RegionStore
 from .repair import drop_damaged_evidence
 from .seams import compare, gather_evidence
 from .stage import StageStore, read_table
@@ -43,6 +44,8 @@ class CheckReport:
         Tiles with a marker that does not hold, and why.
     evidence : list of (int, int)
         Pairs of sound tiles whose evidence is not what their bands say.
+    regions : list of int
+        Tiles whose regions (kept for filling holes) are not what their labels say.
     layout : list of str
         Arrays whose metadata cannot be used.
     strangers : list of int
@@ -54,6 +57,7 @@ class CheckReport:
     n_staged: int = 0
     damaged: dict[int, str] = field(default_factory=dict)
     evidence: list[tuple[int, int]] = field(default_factory=list)
+    regions: list[int] = field(default_factory=list)
     layout: list[str] = field(default_factory=list)
     strangers: list[int] = field(default_factory=list)
     repaired: bool = False
@@ -61,7 +65,7 @@ class CheckReport:
     @property
     def sound(self) -> bool:
         """Whether everything holds."""
-        return not (self.damaged or self.evidence or self.layout or self.strangers)
+        return not (self.damaged or self.evidence or self.regions or self.layout or self.strangers)
 
 
 def check_job(job: Job, *, repair: bool = False) -> CheckReport:
@@ -71,8 +75,8 @@ def check_job(job: Job, *, repair: bool = False) -> CheckReport:
     ----------
     job : Job
     repair : bool, default False
-        Un-stage tiles whose files do not hold, and drop evidence that does not follow from them. Nothing else is
-        touched.
+        Un-stage tiles whose files do not hold, and drop evidence and regions that do not follow from them. Nothing else
+        is touched.
 
     Returns
     -------
@@ -111,7 +115,9 @@ def _check(store: StageStore) -> CheckReport:
         problem = next(_problems(store, store.grid[index]), None)
         if problem:
             report.damaged[index] = problem
-    report.evidence = _wrong_evidence(store, {i for i in known if i not in report.damaged})
+    sound = [index for index in known if index not in report.damaged]
+    report.evidence = _wrong_evidence(store, set(sound))
+    report.regions = [index for index in sound if not RegionStore(store).holds_for(index)]
     return report
 
 
@@ -204,12 +210,15 @@ def _repair(job: Job, report: CheckReport) -> None:
         _write_layout_again(store)
         again = _check(store)
         report.damaged, report.evidence, report.strangers = again.damaged, again.evidence, again.strangers
+        report.regions = again.regions
     for index in report.strangers:
         store.path("tiles", index).unlink(missing_ok=True)
     store.unstage(report.damaged)
     for pair in report.evidence:
         for index in pair:
             store.path("seams", index, "npy").unlink(missing_ok=True)
+    for index in report.regions:
+        RegionStore(store).drop(index)
     job.forget(set(report.damaged))
     report.repaired = True
 

@@ -76,6 +76,8 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     rows += [(f"tile {index}", "no such tile in the grid") for index in report.strangers]
     if report.evidence:
         rows.append(("evidence", f"{len(report.evidence)} damaged; made again from the bands before the next merge"))
+    if report.regions:
+        rows.append(("regions", f"{len(report.regions)} damaged; made again when holes are filled next"))
     if report.sound:
         return [*rows, ("result", "sound: every marker has its labels, bands, objects and count")], True
     if not repair:

@@ -124,6 +124,22 @@ class RegionStore:
             return None
         return TileRegions.unpacked(table)
 
+    def holds_for(self, index: int) -> bool:
+        """Whether a tile's regions, if it has any that are used, are readable and say the same as its labels."""
+        tile = self.stage.grid[index]
+        try:
+            table = self.load(index, self.stamp(index))
+            if table is None:
+                return True
+            labels = np.concatenate([np.arange(table.n_labels + 1, dtype=np.uint32), table.parents])
+            regions = self.read(tile).result()
+            return bool(
+                regions.max(initial=0) < len(labels)
+                and np.array_equal(labels[regions], self.stage.read_labels(tile).result())
+            )
+        except (ValueError, OSError):
+            return False
+
     def drop(self, index: int) -> None:
         """Forget a tile's table before its voxels are written anew."""
         (self.folder / "tiles" / f"{index}.npy").unlink(missing_ok=True)
