@@ -249,6 +249,8 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     click(qtbot, inspector.join_two)
     until(lambda: "Pair" in viewer.layers)
     assert len(viewer.layers["Seams"].data) == inspector.pairs.rowCount()
+    until(lambda: inspector.report.text() != "")
+    assert not inspector.report.isVisible(), "the report is behind the list of pairs"
 
     inspector.parent().hide()
     assert not {"Seams", "Pair", "Seam"} & {layer.name for layer in viewer.layers}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -82,9 +82,7 @@ class SeamInspector(QWidget):
         self.alarms.setEditTriggers(QAbstractItemView.NoEditTriggers)
         self.alarms.setWordWrap(True)
         self.tabs.addTab(self.alarms, "Alarms")
-        self.report = Note()
-        self.report.setAlignment(Qt.AlignTop)
-        self.tabs.addTab(self.report, "Report")
+        self.tabs.addTab(self._report_tab(), "Report")
         side = QVBoxLayout()
         self.histogram = Histogram()
         self.said = Note()
@@ -103,6 +101,15 @@ class SeamInspector(QWidget):
         right.setMinimumWidth(270)
         whole.addWidget(right, 1)
         self.setMinimumHeight(240)
+
+    def _report_tab(self) -> QWidget:
+        # A note shows itself when it has something to say: as a page of its own it would lie over the page in front.
+        page = QWidget()
+        column = QVBoxLayout(page)
+        self.report = Note()
+        column.addWidget(self.report)
+        column.addStretch()
+        return page
 
     def _verdict_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
