@@ -113,8 +113,7 @@ def test_suggested_tiles(width: float | None) -> None:
         assert all(h >= max(2 * diameter, 96 * 0.5 / (width or 0.5)) for h in halo)
         assert all(h % 16 == 0 for h in halo)
         assert all(min(h, n) <= t <= n for t, h, n in zip(tile, halo, pixels.shape, strict=True))
-        assert tile[0] % 16 == 0
-        assert tile[1] == 700
+        assert all(t % 16 == 0 or t == n for t, n in zip(tile, pixels.shape, strict=True))
 
 
 # --------------------------------------------------------------------------------------------------- with the package
@@ -135,7 +134,7 @@ def test_networks_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.Monkey
     assert InstanSeg(weights="instanseg.pt").prepare(ArraySource(np.zeros((64, 64)))).weights == str(WEIGHTS)
     with pytest.raises(ValueError, match=r"no network 'single_chanel_nuclei' \(did you mean 'single_channel_nuclei'\?"):
         weights.obtain_network("single_chanel_nuclei")
-    with pytest.raises(FileNotFoundError, match="there is no InstanSeg network at .*none.pt"):
+    with pytest.raises(FileNotFoundError, match=r"there is no InstanSeg network at .*none\.pt"):
         InstanSeg(weights=str(tmp_path / "none.pt")).prepare(ArraySource(np.zeros((64, 64))))
 
 
@@ -297,7 +296,7 @@ def test_wrong_networks_and_images_are_refused(tmp_path: Path) -> None:
     text.write_text("not a network")
     torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 3)), other)
     for path in (text, other):
-        with pytest.raises(ValueError, match="is not a network that InstanSeg can read .*give its instanseg.pt"):
+        with pytest.raises(ValueError, match=r"is not a network that InstanSeg can read .*give its instanseg\.pt"):
             InstanSeg(weights=str(path)).prepare(source)
 
     class Stained(torch.nn.Module):

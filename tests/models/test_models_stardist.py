@@ -218,8 +218,9 @@ def test_suggested_tiles(
         assert t >= min(h, n)
         assert h >= 2 * model.diameter / s
     if "weights" in settings and spacing != (1, 1, 1) and spacing != (4, 1, 1):
+        divisor = read_network(Path(settings["weights"]) / "config.json").divisor
         # Where the image is not resampled, the network halves all tiles at the same voxels.
-        for n, t, h, d in zip(shape, tile, halo, read_network(Path(settings["weights"]) / "config.json").divisor):
+        for n, t, h, d in zip(shape, tile, halo, divisor, strict=True):
             assert h % d == 0
             assert t % d == 0 or t == n
 

@@ -61,13 +61,14 @@ class InstanSegSegmenter:
         try:
             with torch.no_grad():
                 found = self._evaluate(torch.from_numpy(pixels)[None])
-                labels = found.cpu().numpy().reshape(pixels.shape)
+                labels: np.ndarray = found.cpu().numpy().reshape(pixels.shape)
         except (MemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
             reason = str(error).strip().rpartition("\n")[2]
         else:
-            return labels[tuple(map(slice, tile.shape))].astype(np.int32)
+            whole: np.ndarray = labels[tuple(map(slice, tile.shape))].astype(np.int32)
+            return whole
         # Outside the handler: the error's frames hold what must be freed.
         gc.collect()
         if self._device.type == "cuda":

@@ -132,6 +132,8 @@ def _download(weights: str, folder: Path) -> Path:
         )
     details = pretrained.get_model_details(names[weights], weights)[2]
     try:
+        # Keras takes a folder in /tmp where its own does not exist.
+        _keras_folder().mkdir(parents=True, exist_ok=True)
         return Path(pretrained.get_model_folder(names[weights], weights))
     except Exception as error:  # Keras raises a bare Exception where an address cannot be reached
         raise OSError(

@@ -32,6 +32,7 @@ class InstanSeg(NetworkModel):
 
     family: ClassVar[str] = "instanseg"
     summary: ClassVar[str] = "InstanSeg: nuclei and cells, 2D (needs its weights)"
+    packages: ClassVar[tuple[str, ...]] = ("instanseg-torch", "torch")
     PERCENTILES: ClassVar[tuple[float, float]] = (0.1, 99.9)
 
     weights: str = setting(

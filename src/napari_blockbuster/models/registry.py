@@ -30,12 +30,14 @@ BUILT_IN = {
     "cellpose": "napari_blockbuster.models.cellpose:Cellpose",
     "stardist": "napari_blockbuster.models.stardist:StarDist",
     "instanseg": "napari_blockbuster.models.instanseg:InstanSeg",
+    "bioimageio": "napari_blockbuster.models.bioimageio:BioImageIO",
     "function": "napari_blockbuster.models.function:FunctionModel",
 }
 EXTRAS = {
     "cellpose": ("cellpose", "torch"),
     "stardist": ("stardist", "tensorflow"),
     "instanseg": ("instanseg", "torch"),
+    "bioimageio": ("bioimageio", "torch"),
 }
 """Built-in families that need an extra of their own name, and the modules that it brings."""
 

@@ -30,6 +30,7 @@ class StarDist(NetworkModel):
 
     family: ClassVar[str] = "stardist"
     summary: ClassVar[str] = "StarDist: star-convex nuclei and cells, 2D and 3D (needs its weights)"
+    packages: ClassVar[tuple[str, ...]] = ("stardist", "csbdeep", "tensorflow", "keras")
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.8)
 
     weights: str | None = setting(
@@ -88,7 +89,7 @@ class StarDist(NetworkModel):
         # Workers may run in another folder, and know only the names that StarDist itself registers.
         if is_path(weights):
             weights = str(Path(weights).expanduser().absolute())
-        elif weights not in BUILT_IN:
+        elif weights not in BUILT_IN or find_network(weights) != folder:
             weights = str(folder)
         update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": low, "high": high}
         return self.model_copy(update=update)

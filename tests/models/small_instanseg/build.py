@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import torch  # noqa: E402
-from instanseg.utils.loss.instanseg_loss import InstanSeg_Torchscript, ProbabilityNet  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+from instanseg.utils.loss.instanseg_loss import InstanSeg_Torchscript, ProbabilityNet
+from torch import nn
 
-from small_instanseg import WEIGHTS  # noqa: E402
+from small_instanseg import WEIGHTS
 
 PIXEL_SIZE = 0.5
 UNIT = 4
