@@ -13,6 +13,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage import measure
 
 from helpers import assert_same_objects
 from jobs import chunks_of
@@ -23,7 +24,7 @@ from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.ome_zarr import open_labels
 from napari_blockbuster.output import StagedMerge
-from napari_blockbuster.regions import RegionStore
+from napari_blockbuster.regions import RegionStore, TileRegions, regions_of
 from napari_blockbuster.spec import JobError
 from test_cli import mistake, numbers, run
 from test_filters import filtered
@@ -204,6 +205,35 @@ def test_frames_are_looked_at_apart(tmp_path: Path) -> None:
     expected = movie.copy()
     expected[1, 8:12, 8:12] = 1
     np.testing.assert_array_equal(job.filtered(plain(job), FILL).labels.compute() > 0, expected > 0)
+
+
+# ------------------------------------------------------------------------------------------------------- regions alone
+@pytest.mark.parametrize("shape", [(300_000,), (700, 500), (90, 70, 60), (2, 600, 550)])
+def test_regions_of_a_large_tile(shape: tuple[int, ...]) -> None:
+    """Several slabs, and labels in several parts: the same regions as scikit-image's, and all of their contacts."""
+    rng = np.random.default_rng(5)
+    field = ndimage.gaussian_filter(rng.standard_normal(shape), 2)
+    labels = (np.digitize(field, np.quantile(field, [0.3, 0.6, 0.8, 0.95])) % 4).astype(np.uint32)
+    regions, found = regions_of(labels, 3, 7)
+    expected = measure.label(labels, background=-1, connectivity=1)
+    pairs = np.unique(np.stack([regions.ravel(), expected.ravel()]), axis=1)
+    assert pairs.shape[1] == expected.max() == len(found.sizes) > 100
+    np.testing.assert_array_equal(np.unique(regions), np.arange(1, len(found.sizes) + 1))
+    np.testing.assert_array_equal(np.concatenate([[0, 1, 2, 3], found.parents])[regions], labels)
+    np.testing.assert_array_equal(found.sizes, np.bincount(regions.ravel())[1:])
+    contacts: set[tuple[int, int]] = set()
+    for axis in range(regions.ndim):
+        low, high = (
+            np.take(regions, range(start, stop), axis) for start, stop in ((0, shape[axis] - 1), (1, shape[axis]))
+        )
+        contacts |= set(
+            zip(np.minimum(low, high)[low != high].tolist(), np.maximum(low, high)[low != high].tolist(), strict=True)
+        )
+        for side, place in enumerate((0, -1)):
+            reached = np.flatnonzero(found.faces & (1 << (2 * axis + side))) + 1
+            np.testing.assert_array_equal(reached, np.unique(regions.take(place, axis)))
+    assert set(map(tuple, found.touching.tolist())) == contacts
+    np.testing.assert_array_equal(TileRegions.unpacked(found.packed()).touching, found.touching)
 
 
 # ------------------------------------------------------------------------------------------------------ what is unknown
