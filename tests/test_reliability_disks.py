@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,11 @@ def fill(disk: Path) -> Path:
 
 
 def read_only(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    """Waits for the tile that is being written: a disk is busy while a file on it is open for writing."""
+    until = time.monotonic() + 20
+    while subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False, capture_output=True).returncode:
+        assert time.monotonic() < until, "the disk cannot be made read-only"
+        time.sleep(0.02)
 
 
 def writable(disk: Path) -> None:

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..output import Result
-from . import layers
+from . import layer_images
 from .activity import Activity
 from .image_section import ImageSection
 from .inspector import SeamInspector
@@ -210,7 +210,7 @@ class SegmentWidget(QWidget):
         self.tiles.set_image(source, self.place() if source is not None else {})
         if source is not None and not self.control.is_busy:
             job = self.control.job
-            if job is None or job.source is None or not layers.same_image(job.source, source):
+            if job is None or job.source is None or not layer_images.same_image(job.source, source):
                 self.running.output.setText(str(output_for(source)))
         self._plan_changed()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from magicgui.widgets import ComboBox
@@ -10,12 +11,13 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSpinBox
 
 from ..images import ImageSource
-from . import layers
+from . import layer_images, layers
 from .parts import Note, Section, bytes_text, times
 from .runner import in_thread
 
 __all__ = ["ImageSection"]
 
+NO_IMAGE = "Open an image first: drag it into the viewer, or File → Open Sample → Blockbuster."
 AXES = {1: ["x"], 2: ["yx"], 3: ["zyx", "tyx", "cyx"], 4: ["tzyx", "czyx", "ctyx"], 5: ["ctzyx"]}
 
 
@@ -73,7 +75,7 @@ class ImageSection(Section):
         if self.layer != before:
             self._layer_changed()
         elif self.layer is None:
-            self.note.say("Open an image first: drag it into the viewer, or File → Open Sample → Blockbuster.")
+            self.note.say(NO_IMAGE)
 
     def _layer_changed(self, *_: Any) -> None:
         layer = self.layer
@@ -82,8 +84,8 @@ class ImageSection(Section):
         self.axes.clear()
         self.level.clear()
         if layer is not None:
-            usual = layers.usual_axes(layer)
-            shapes = layers.level_shapes(layer)
+            usual = layer_images.usual_axes(layer)
+            shapes = layer_images.level_shapes(layer)
             self.axes.addItems(list(dict.fromkeys([usual, *AXES.get(len(shapes[0]), [])])))
             self.level.addItems([f"{k}: {times(shape)}" for k, shape in enumerate(shapes)])
         for widget in (self.axes, self.level, self.channel):
@@ -92,7 +94,7 @@ class ImageSection(Section):
 
     def _axes_changed(self) -> None:
         layer, axes = self.layer, self.axes.currentText()
-        channels = layers.level_shapes(layer)[0][axes.index("c")] if layer is not None and "c" in axes else 1
+        channels = layer_images.level_shapes(layer)[0][axes.index("c")] if layer is not None and "c" in axes else 1
         self.channel.blockSignals(True)
         self.channel.setMaximum(max(channels - 1, 0))
         self.channel.blockSignals(False)
@@ -111,7 +113,7 @@ class ImageSection(Section):
         self.source = None
         self.changed.emit()
         if layer is None:
-            self.note.say("Open an image first: drag it into the viewer, or File → Open Sample → Blockbuster.")
+            self.note.say(NO_IMAGE)
             return
         level = max(self.level.currentIndex(), 0)
         channel = self.channel.value() if "c" in axes else None
@@ -120,7 +122,7 @@ class ImageSection(Section):
         def opened(source: ImageSource) -> None:
             if turn == self._turn:
                 self.source = source
-                size = bytes_text(float(source.dtype.itemsize) * _product(source.shape))
+                size = bytes_text(source.dtype.itemsize * math.prod(source.shape))
                 self.note.say(f"{times(source.shape)} {source.dtype}, {size}{_voxel(source)}")
                 self.changed.emit()
 
@@ -128,18 +130,9 @@ class ImageSection(Section):
             if turn == self._turn:
                 self.note.say(str(error), problem=True)
 
-        in_thread(lambda: layers.image_of(layer, axes, level, channel), opened, failed, owner=self)
-
-
-def _product(shape: tuple[int, ...]) -> float:
-    product = 1.0
-    for n in shape:
-        product *= n
-    return product
+        in_thread(lambda: layer_images.image_of(layer, axes, level, channel), opened, failed, owner=self)
 
 
 def _voxel(source: ImageSource) -> str:
-    unit = next((u for u in reversed(source.units) if u), None)
-    if unit is None:
-        return ""
-    return f"; voxels of {times([round(s, 4) for s in source.spacing])} {unit}"
+    unit = layer_images.unit_of(source)
+    return "" if unit is None else f"; voxels of {times([round(s, 4) for s in source.spacing])} {unit}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
+from napari.layers import Labels, Layer, Points, Shapes, Vectors
 from napari.utils.colormaps import DirectLabelColormap
 
-from ..images import ImageSource, open_image
+from ..images import ImageSource
 from ..merge import Merge
 from ..ome_zarr import labels_info
 from ..rules import band_iou, face_iou
@@ -24,22 +23,16 @@ __all__ = [
     "centre_of",
     "failed_layer",
     "grid_lines",
-    "image_of",
-    "level_shapes",
     "live_layer",
     "moved",
-    "origin_of",
     "place_of",
     "placing",
     "replace_points",
-    "same_image",
     "seam_points",
     "seams_layer",
     "show_result",
     "show_tile",
-    "showing",
     "tile_map_layer",
-    "usual_axes",
     "visible_box",
     "voxel_at",
     "world_at",
@@ -54,81 +47,9 @@ STATES = {
     "failed": (0.84, 0.37, 0.0, 0.8),
 }
 JOINED, APART = np.array([0.0, 0.62, 0.45, 1.0]), np.array([0.84, 0.37, 0.0, 1.0])
-ORIGIN = "blockbuster image"
-"""Where a layer's metadata say which file its lazy view is of; napari's own readers say it in `Layer.source`."""
 STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 
 
-# --------------------------------------------------------------------------------------------------- from a layer to an image
-def level_shapes(layer: Image) -> list[tuple[int, ...]]:
-    """Shapes of a layer's resolution levels, the finest first."""
-    return [tuple(level.shape) for level in layer.data] if layer.multiscale else [tuple(layer.data.shape)]
-
-
-def usual_axes(layer: Image) -> str:
-    """Axes of a layer's data: its labels where they name axes, else what napari users mean by so many axes."""
-    ndim = len(level_shapes(layer)[0])
-    names = [str(name).lower() for name in getattr(layer, "axis_labels", ())]
-    if len(names) == ndim and set(names) <= set("tczyx"):
-        return "".join(names)
-    # napari shows sliders for what comes before z: of four axes the first is time.
-    return {1: "x", 2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}.get(ndim, "")
-
-
-def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None) -> ImageSource:
-    """The image that a layer shows, read from its file where there is one: workers can then read it themselves.
-
-    Parameters
-    ----------
-    layer : napari.layers.Image
-    axes : str
-        Of the layer's data, as ``"tzyx"``.
-    level : int
-        Level of a multiscale layer.
-    channel : int, optional
-        Where `axes` has a ``c``.
-
-    Raises
-    ------
-    ValueError
-        If the layer cannot be segmented; the message says what to do.
-    """
-    if layer.rgb:
-        raise ValueError(f"{layer.name} is a colour picture: right-click the layer → Split RGB, and choose one channel")
-    if "c" in axes and not axes.startswith("c"):
-        raise ValueError(f"the channels of {layer.name} lie between other axes: right-click the layer → Split Stack")
-    data = layer.data[level] if layer.multiscale else layer.data
-    origin = _origin(layer)
-    if origin["path"]:
-        level_of_file = level + (origin.get("level") or 0)
-        channel_of_file = origin.get("channel") if channel is None else channel
-        found = _same_image(str(origin["path"]), level_of_file, channel_of_file, axes, tuple(data.shape))
-        if found is not None:
-            return found
-    return _scaled(open_image(data, axes=axes, channel=channel), layer, level)
-
-
-def _same_image(path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]) -> ImageSource | None:
-    try:
-        found = open_image(path, level=level, channel=channel)
-    except (OSError, ValueError):
-        return None
-    spatial = tuple(n for a, n in zip(axes, shape, strict=True) if a != "c")
-    return found if found.shape == spatial and "".join(found.axes) == axes.replace("c", "") else None
-
-
-def _scaled(source: ImageSource, layer: Image, level: int) -> ImageSource:
-    from dataclasses import replace
-
-    factors = layer.downsample_factors[level] if layer.multiscale else np.ones(layer.ndim)
-    scale = tuple(float(s) for s in (layer.scale * factors)[-source.ndim :])
-    units = tuple(None if str(u) == "pixel" else str(u) for u in layer.units[-source.ndim :])
-    source.layout = replace(source.layout, scale=scale, units=units)
-    source.name = layer.name
-    return source
-
-
-# ------------------------------------------------------------------------------------------------------------- layers
 def placing(layer: Layer, ndim: int, level: int = 0) -> dict[str, Any]:
     """Scale and place of one level of a layer, for layers of `ndim` axes that lie on it."""
     factors = layer.downsample_factors[level] if getattr(layer, "multiscale", False) else np.ones(layer.ndim)
@@ -172,37 +93,6 @@ def voxel_at(place: dict[str, Any], world: Any) -> np.ndarray:
 def centre_of(box: Box) -> np.ndarray:
     """The middle of a box, in voxels: that of its first voxel is its index."""
     return (np.asarray(box.start) + box.stop - 1) / 2
-
-
-def showing(among: Iterable[Layer], source: ImageSource) -> Image | None:
-    """The layer that shows an image already, if there is one."""
-    path = source.local_path
-    if path is None:
-        return None
-    images = [layer for layer in among if isinstance(layer, Image)]
-    of_file = [
-        layer
-        for layer in images
-        if (origin := _origin(layer).get("path")) and Path(origin).absolute() == path.absolute()
-    ]
-    # Several layers may show channels of one file.
-    return next((layer for layer in of_file if _origin(layer) == origin_of(source)), of_file[0] if of_file else None)
-
-
-def origin_of(source: ImageSource) -> dict[str, Any]:
-    """Which file, level and channel an image is, for the metadata of a layer that shows it."""
-    described = source.shown.describe()
-    return {name: described.get(name) for name in ("path", "level", "channel")}
-
-
-def _origin(layer: Image) -> dict[str, Any]:
-    own = layer.metadata.get(ORIGIN)
-    return own if isinstance(own, dict) else {"path": getattr(layer.source, "path", None)}
-
-
-def same_image(one: ImageSource, other: ImageSource) -> bool:
-    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
-    return one is other or (one.local_path is not None and one.describe() == other.describe())
 
 
 def live_layer(live: LiveLabels, place: dict[str, Any], name: str) -> Labels:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from ..images import ImageSource
 from ..job import Job
-from . import layers
+from . import layer_images, layers
 from .lazy import views_of
 
 if TYPE_CHECKING:
@@ -66,17 +66,17 @@ class JobOpener:
     def _choose_image(self, source: ImageSource) -> dict[str, Any]:
         """Make the image of a job the one of the form, showing it if nothing does; returns its place."""
         dock = self._dock
-        if dock.image.source is not None and layers.same_image(source, dock.image.source):
+        if dock.image.source is not None and layer_images.same_image(source, dock.image.source):
             return dock.place()
         place = layers.place_of(source)
-        layer = layers.showing(dock.viewer.layers, source)
+        layer = layer_images.showing(dock.viewer.layers, source)
         if layer is None:
             views = views_of(source)
             layer = dock.viewer.add_image(
                 views if len(views) > 1 else views[0],
                 multiscale=len(views) > 1,
                 name=source.name,
-                metadata={layers.ORIGIN: layers.origin_of(source)},
+                metadata={layer_images.ORIGIN: layer_images.origin_of(source)},
                 **place,
             )
         dock.image.choice.value = layer

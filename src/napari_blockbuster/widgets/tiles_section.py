@@ -14,7 +14,7 @@ from ..images import ImageSource
 from ..models import Model
 from ..suggest import make_grid, suggest_tiles
 from ..tiling import TileGrid
-from . import layers
+from . import layer_images, layers
 from .forms import AxesForm
 from .parts import Note, Section, add_helper, remove_layer, row_of, times
 
@@ -148,7 +148,8 @@ class TilesSection(Section):
         """Draw tile and halo of the target on the image, or take them away."""
         target = self.target() if self.outline.isChecked() else None
         if self.grid is None or target is None or self.grid.ndim < 2:
-            self._outline = self._drop(self._outline)
+            remove_layer(self._viewer, self._outline)
+            self._outline = None
             return
         known = self._outline if self._outline in self._viewer.layers else None
         self._outline = layers.show_tile(self.grid, target, self._place, known)
@@ -156,7 +157,8 @@ class TilesSection(Section):
             add_helper(self._viewer, self._outline)
 
     def _draw_lines(self) -> None:
-        self._lines = self._drop(self._lines)
+        remove_layer(self._viewer, self._lines)
+        self._lines = None
         if not self.lines.isChecked() or self.grid is None or self.grid.ndim < 2:
             return
         n_lines = sum(self.grid.grid_shape[-2:]) + 2
@@ -166,17 +168,9 @@ class TilesSection(Section):
         self._lines = layers.grid_lines(self.grid, self._place)
         add_helper(self._viewer, self._lines)
 
-    def _drop(self, layer: Any) -> None:
-        remove_layer(self._viewer, layer)
-
     def _on_moved(self, event: Any = None) -> None:
         if self.outline.isChecked():
             self._moved.start()
-
-    def close(self) -> bool:
-        """Take away what was drawn."""
-        self._outline, self._lines = self._drop(self._outline), self._drop(self._lines)
-        return bool(super().close())
 
 
 def _in_words(grid: TileGrid, source: ImageSource) -> str:
@@ -187,7 +181,7 @@ def _in_words(grid: TileGrid, source: ImageSource) -> str:
     text = f"{len(grid):,} tile{'s' * (len(grid) != 1)}; each reads {times(read)} voxels"
     if more > 1.005:
         text += f", {more:.2g} times what it writes"
-    unit = next((u for u in reversed(source.units) if u), None)
+    unit = layer_images.unit_of(source)
     if unit is not None and any(grid.halo):
         reach = [h * s for h, s in zip(grid.halo[frames:], source.spacing, strict=True)]
         text += f"; halo of {times([round(r, 1) for r in reach])} {unit}"

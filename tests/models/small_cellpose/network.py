@@ -1,4 +1,9 @@
-"""The network: an encoder and a decoder with skip connections (Ronneberger et al. 2015), in Cellpose's interface."""
+"""The network: dilated convolutions (Yu & Koltun 2016, ICLR) at half the resolution, in Cellpose's interface.
+
+It sees what lies within 50 pixels, less than the halo of two diameters, and moves with the image: nothing is pooled, and
+the one step to half the resolution is blurred first (Zhang 2019, ICML). So tiles differ from the whole no more than Cellpose's
+own tiles and dynamics make them.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +18,26 @@ import_cellpose()
 
 from cellpose.vit import BaseModel  # noqa: E402
 
-WIDTHS = (20, 28, 40, 48)
-"""Channels at a half, a quarter, an eighth and a sixteenth of the resolution."""
+WIDTH = 32
+DILATIONS = (1, 2, 4, 8, 4, 2, 1)
+DIM = 0.05
+"""Brightness, on the scale from 0 to 1, from which the network's second input is logarithmic."""
 
 
-def block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two convolutions, normalised over the batch."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
+class Block(nn.Module):
+    """A residual step: what lies `dilation` away is added to what is there."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(WIDTH, WIDTH, 3, padding=dilation, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm2d(WIDTH)
+        self.mix = nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The features, refined."""
+        y = torch.relu(self.norm(self.wide(x)))
+        return torch.relu(x + self.norm2(self.mix(y)))
 
 
 class SmallNetwork(BaseModel):
@@ -38,18 +49,19 @@ class SmallNetwork(BaseModel):
         super().__init__(dtype=dtype)
         # Cellpose takes weights without this entry for those of version 3.
         self.W2 = nn.Parameter(torch.zeros(1), requires_grad=False)
-        self.down = nn.ModuleList(block(a, b) for a, b in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False))
-        self.up = nn.ModuleList(block(a + b, b) for a, b in zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
-        self.stem = nn.Conv2d(1, WIDTHS[0], 4, stride=2, padding=1)
-        self.out = nn.ConvTranspose2d(WIDTHS[0], 3, 4, stride=2, padding=1)
+        line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("blur", torch.outer(line, line)[None, None])
+        self.stem = nn.Sequential(nn.Conv2d(2, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
+        self.blocks = nn.Sequential(*(Block(dilation) for dilation in DILATIONS))
+        self.out = nn.Conv2d(WIDTH, 3, 3, padding=1)
+        # Twice as fast on CPUs.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """Flows along y and x and the logit of the cell probability, of the first channel."""
-        x, kept = self.stem(images[:, :1]), []
-        for i, down in enumerate(self.down):
-            x = down(nn.functional.max_pool2d(x, 2) if i else x)
-            kept.append(x)
-        for up, skip in zip(self.up, kept[-2::-1], strict=True):
-            x = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = up(torch.cat([x, skip], 1))
-        return self.out(x), torch.zeros((len(x), 256), device=x.device)
+        x = nn.functional.conv2d(images[:, :1], self.blur.to(images.dtype), stride=2, padding=2)
+        # Dim objects count as much as bright ones.
+        x = torch.cat([x, torch.log1p(x.clamp(min=0) / DIM)], 1)
+        x = self.out(self.blocks(self.stem(x.to(memory_format=torch.channels_last))))
+        x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return x, torch.zeros((len(x), 256), device=x.device)
