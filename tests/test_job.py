@@ -293,8 +293,10 @@ def test_wrong_labels_name_the_tile_and_the_function(image_path: Path, tmp_path:
     def halves(pixels: np.ndarray) -> np.ndarray:
         return pixels[::2]
 
-    result = segment(image_path, halves, tmp_path / "o.ome.zarr", tile_shape=64, halo=0, progress=False)
-    message = result.failed_tiles[0]
+    with pytest.raises(TrialError) as error:
+        segment(image_path, halves, tmp_path / "o.ome.zarr", tile_shape=64, halo=0, progress=False)
+    message = Job.open(tmp_path / "o.ome.zarr", model=halves).failed()[0].message
+    assert "returned an array of shape (24, " in str(error.value)
     assert "tile 0 at [0:48, 0:64, 0:64]" in message
     assert "halves" in message
     assert "(24, 64, 64)" in message

@@ -6,9 +6,14 @@ It prints one line of JSON once the workers are up, and stops when its standard 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+LOOK = 1.0
+"""Seconds between two looks at the workers."""
 
 
 async def _serve(plan: dict[str, Any]) -> None:
@@ -35,7 +40,28 @@ async def _serve(plan: dict[str, Any]) -> None:
             "n_workers": plan["n_workers"],
         }
         print(json.dumps(hello), flush=True)
+        reviving = asyncio.create_task(_revive(cluster.workers))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        reviving.cancel()
+
+
+async def _revive(nannies: Mapping[Any, Any]) -> None:
+    """Start workers anew that their nanny has given up.
+
+    A nanny restarts a worker that dies, but not one that dies before the nanny has heard that it is up: a tile that kills
+    its worker at once comes to the next worker in that very moment.
+    """
+    from distributed import Status
+
+    gone: set[Any] = set()
+    while True:
+        await asyncio.sleep(LOOK)
+        now = {name for name, nanny in nannies.items() if nanny.process and nanny.process.status == Status.stopped}
+        # Seen twice: no restart of the nanny's own is under way.
+        for name in gone & now:
+            with contextlib.suppress(Exception):
+                await nannies[name].instantiate()
+        gone = now
 
 
 def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ PATIENCE = 120.0
 """Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
 FETCH = 5.0
 """Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
+STRANDED_TIMES = 2
+"""How often an item may be on a worker when it dies, and no other is left, before it is taken for the cause."""
 CANCELLED_TIMES = 5
 """How often an item that the cluster dropped is sent again."""
 
@@ -46,6 +48,8 @@ class ClusterRun(Generic[R]):
         self._dropped: Counter[int] = Counter()
         self._again: dict[int, str] = {}
         self._stranded: Counter[Any] = Counter()
+        self._strandings: Counter[int] = Counter()
+        self._judged: deque[R] = deque()
 
     def results(self) -> Generator[R | None, None, None]:
         """Results as they land; None for each heartbeat."""
@@ -55,6 +59,8 @@ class ClusterRun(Generic[R]):
             self._client.register_plugin(WorkPlugin(self._name, pickle_work(self._work)), name=self._name)
         try:
             while self._fill():
+                while self._judged:
+                    yield self._judged.popleft()
                 try:
                     future = self._landed.get(timeout=self._heartbeat or 1.0)
                 except queue.Empty:
@@ -83,7 +89,7 @@ class ClusterRun(Generic[R]):
                         continue
                     load[worker] += 1
                     self._send(item, worker)
-        return bool(self._flying or self._waiting or self._suspects or self._again)
+        return bool(self._flying or self._waiting or self._suspects or self._again or self._judged)
 
     def _next(self, worker: str) -> int | None:
         for known, before in self._again.items():
@@ -141,14 +147,19 @@ class ClusterRun(Generic[R]):
             return self._dropped_by_cluster(item)
         error = future.exception(timeout=FETCH)
         if isinstance(error, KilledWorker):
-            if self._alone != item:
-                self._suspects.add(item)
-                return None
-            error = WorkerDiedError(
-                "its worker process died each time it was tried, at last with nothing else running: killed by its "
-                "memory limit (give workers more memory, or make tiles smaller), or crashed by the model; "
-                "the worker's log says which"
-            )
+            return self._killed(item, worker)
+        return self._judge(item, worker, self._work.lost(item, error))
+
+    def _killed(self, item: int, worker: str) -> R | None:
+        """What has killed workers is tried once more with nothing else running, and then it is a failure."""
+        if self._alone != item:
+            self._suspects.add(item)
+            return None
+        error = WorkerDiedError(
+            "its worker process died each time it was tried, at last with nothing else running: killed by its "
+            "memory limit (give workers more memory, or make tiles smaller), or crashed by the model; "
+            "the worker's log says which"
+        )
         return self._judge(item, worker, self._work.lost(item, error))
 
     def _judge(self, item: int, worker: str, result: R) -> R | None:
@@ -220,10 +231,15 @@ class ClusterRun(Generic[R]):
         # Not at the first look: a task may be on its way from one worker to the next.
         given_up = [key for key, looks in self._stranded.items() if looks >= 3]
         for key in given_up:
-            item, _, future = self._flying.pop(key)
+            item, worker, future = self._flying.pop(key)
             with self._scheduler():
                 self._client.cancel([future], force=True)
-            self._waiting.add([item])
+            self._strandings[item] += 1
+            if self._strandings[item] < STRANDED_TIMES and self._alone != item:
+                self._waiting.add([item])
+            elif (result := self._killed(item, worker)) is not None:
+                # dask counts the deaths of a task, and this one is a new task each time.
+                self._judged.append(result)
 
     def _stop(self) -> None:
         futures = [future for _, _, future in self._flying.values()]

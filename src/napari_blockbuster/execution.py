@@ -110,6 +110,12 @@ class TileQueue:
                 self._taken.add(item)
             return item
 
+    def spread(self, n: int) -> list[int]:
+        """At most `n` items that wait, as far from each other and from the next one as the order allows."""
+        with self._lock:
+            left = [item for item in self._order if item in self._waiting]
+            return [left[(k * len(left) - 1) // n] for k in range(1, n + 1)] if len(left) >= n else left
+
     def taken(self) -> set[int]:
         """Items handed out so far."""
         with self._lock:

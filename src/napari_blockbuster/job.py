@@ -15,7 +15,7 @@ from . import folder as folders
 from . import output as outputs
 from . import preflight, writing
 from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
-from .execution import TileQueue, run
+from .execution import run
 from .filters import ObjectFilter
 from .images import ImageSource, open_image
 from .lock import holding
@@ -29,6 +29,7 @@ from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versio
 from .stage import StageStore
 from .suggest import make_grid, suggest_tiles
 from .tiling import DEFAULT_BAND_DEPTH, TileGrid
+from .trial import TrialQueue
 from .trouble import StoreError, writing_to
 from .work import StageWork
 
@@ -61,7 +62,7 @@ class Job:
         self.grid: TileGrid = spec.grid.grid()
         self.store = StageStore(folder / "stage", self.grid)
         self._cancelled = threading.Event()
-        self._queue: TileQueue | None = None
+        self._queue: TrialQueue | None = None
         self._evidence: tuple[frozenset[int], np.ndarray] | None = None
         self._labels = LabelTableCache(self.store)
         self._regions = RegionCache(self.store)
@@ -222,8 +223,9 @@ class Job:
         JobLockedError
             If another process works on this job.
         JobError
-            If the job was opened without its image or its function, if the model cannot be loaded, or if workers
-            have other versions or do not see the job folder.
+            If the job was opened without its image or its function, if the model cannot be loaded, if workers
+            have other versions, too little memory for a tile, or do not see the job folder, or if the first tiles of a
+            job all fail (`napari_blockbuster.trial`).
         StoreError
             If the disk is full, read-only or gone: what is staged is kept, and the run goes on when called again.
         ClusterLostError
@@ -234,19 +236,20 @@ class Job:
         with holding(self.folder / "lock.json", "stage") as lock:
             self._cancelled.clear()
             staged = self.staged()
-            waiting = self._queue = TileQueue(
-                i for i in (self.grid.order() if tiles is None else tiles) if i not in staged
-            )
+            order = self.grid.order() if tiles is None else tiles
+            waiting = self._queue = TrialQueue((i for i in order if i not in staged), proven=bool(staged))
             tally = Tally(self.grid, len(staged))
             try:
                 if waiting:
-                    preflight.check_workers(client, self.folder, model)
+                    memory = preflight.check_workers(client, self.folder, model)
+                    preflight.check_memory(memory, self.grid, source)
                     self.store.forget_hangs()
                 work = StageWork.of(self.store, model, source, tile_timeout)
                 with contextlib.closing(run(work, waiting, client, heartbeat)) as results:
                     for result in results:
                         yield tally.event(result)
                         lock.check()
+                        waiting.look(result, self.grid)
                         if self._cancelled.is_set():
                             return
             except StoreError as error:

@@ -9,21 +9,26 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cluster import memory_limit_bytes
 from .folder import restore_old, wrote
 from .images import ImageSource
 from .models import Model
 from .output import job_folder
 from .shipping import pickle_work
 from .spec import JobError, describe_versions
-from .tiling import TileGrid
+from .tiling import Tile, TileGrid
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["check_channels", "check_output", "check_space", "check_time_limit", "check_workers"]
+__all__ = ["check_channels", "check_memory", "check_output", "check_space", "check_time_limit", "check_workers"]
 
+LABEL_BYTES = 4
+"""Of a label in memory, at least."""
 MUST_AGREE = ("python", "napari-blockbuster", "numpy")
 """Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+SPEAK = ("dask", "distributed")
+"""Must be of one version in the scheduler, the workers and here: their protocol promises nothing across versions."""
 
 
 def check_channels(source: ImageSource, model: Model) -> None:
@@ -113,6 +118,46 @@ def estimated_bytes(grid: TileGrid) -> int:
     return int(math.prod(grid.shape) * 4 / 20 * (2.2 + bands))
 
 
+# -------------------------------------------------------------------------------------------------------------- memory
+def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None:
+    """Refuse tiles that cannot fit into a process, whatever the model: their pixels and two copies of their labels.
+
+    What a model takes beyond that is seen at the first tile (`napari_blockbuster.trial`), or in a preview.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes of the process that has least, as `check_workers` tells.
+    grid : TileGrid
+    source : ImageSource
+
+    Raises
+    ------
+    JobError
+        With the memory that a tile needs and that there is, and how long a tile may be.
+    """
+    voxels = max(math.prod(tile.read.shape) for tile in _corner_and_middle(grid))
+    per_voxel = source.dtype.itemsize * source.n_channels + 2 * LABEL_BYTES
+    if limit is None or voxels * per_voxel <= limit:
+        return
+    spatial = sum(n > 1 for n in grid.tile_shape)
+    side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
+    raise JobError(
+        f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
+        f"{voxels * per_voxel / 1e9:.1f} GB, and a process has {limit / 1e9:.1f} GB; use smaller tiles (with their halo under "
+        f"{side} voxels a side, and well under for most models), or workers with more memory"
+    )
+
+
+def _corner_and_middle(grid: TileGrid) -> list[Tile]:
+    """Tiles of which one has the largest read box."""
+    return [grid[grid.index([min(place, n - 1) for n in grid.grid_shape])] for place in (0, 1)]
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return " x ".join(map(str, extents))
+
+
 # ------------------------------------------------------------------------------------------------------------- workers
 def check_time_limit(seconds: float | None, client: Client | None) -> None:
     """Refuse a time limit that makes no sense, or that nothing could enforce.
@@ -132,8 +177,13 @@ def check_time_limit(seconds: float | None, client: Client | None) -> None:
         )
 
 
-def check_workers(client: Client | None, folder: Path, model: Model) -> None:
+def check_workers(client: Client | None, folder: Path, model: Model) -> int | None:
     """Refuse workers that could not do the work: in this process, of other versions, without the folder or the model.
+
+    Returns
+    -------
+    int or None
+        Memory of the process that has least, in bytes; None if no worker has a limit.
 
     Raises
     ------
@@ -144,10 +194,11 @@ def check_workers(client: Client | None, folder: Path, model: Model) -> None:
     """
     if client is None:
         _load(model, "here")
-        return
+        return memory_limit_bytes()
     from .cluster import check_client
 
     check_client(client)
+    _check_scheduler(client)
     answers = client.run(_look_around, str(folder))
     here = _look_around(str(folder))
     for worker, answer in answers.items():
@@ -161,10 +212,29 @@ def check_workers(client: Client | None, folder: Path, model: Model) -> None:
             task.release()
         if problem:
             raise JobError(_no_model(f"on worker {first}", problem))
+    return min((answer["memory"] for answer in answers.values() if answer["memory"]), default=None)
 
 
-def _look_around(folder: str) -> dict[str, Any]:
-    """Versions, and what this process sees of a job folder."""
+def _check_scheduler(client: Client) -> None:
+    """Refuse a scheduler whose dask is another one than here; workers are compared package by package."""
+    there, here = client.run_on_scheduler(_dask_versions), _dask_versions()
+    for package, mine in here.items():
+        if there[package] != mine:
+            raise JobError(
+                f"the scheduler {client.scheduler.address} has {package} {there[package]}, this process has {mine}; "
+                f"install {package} {mine} where the scheduler runs, or its version here and on the workers"
+            )
+
+
+def _dask_versions() -> dict[str, str]:
+    import dask
+    import distributed
+
+    return {"dask": str(dask.__version__), "distributed": str(distributed.__version__)}
+
+
+def _look_around(folder: str, dask_worker: Any = None) -> dict[str, Any]:
+    """Versions, the worker's memory, and what this process sees of a job folder."""
     path = Path(folder)
     try:
         probe = path / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
@@ -177,11 +247,12 @@ def _look_around(folder: str) -> dict[str, Any]:
         settings = (path / "job.json").read_text()
     except OSError:
         settings = ""
-    return {"versions": describe_versions(), "settings": settings, "trouble": trouble}
+    memory = None if dask_worker is None else dask_worker.memory_manager.memory_limit
+    return {"versions": describe_versions(), "settings": settings, "trouble": trouble, "memory": memory}
 
 
 def _compare(worker: str, there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
-    for package in MUST_AGREE:
+    for package in (*MUST_AGREE, *SPEAK):
         mine, its = here["versions"].get(package), there["versions"].get(package)
         if mine != its:
             raise JobError(
