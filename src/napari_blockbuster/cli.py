@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | merge | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a mistake in the call, told in
 one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. A bug in the program shows its traceback.
@@ -20,6 +20,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from . import __version__
+from .attaching import leave, look_in
 from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
 from .signals import STOPPED, TERMINATED, stopping_cleanly
 from .terminal import one_line
@@ -66,6 +67,7 @@ def segment(
     crew: Crew = CREW,
     decision: Decision = DECISION,
     keep_stage: bool = False,
+    detach: bool = False,
     writing: Writing = WRITING,
 ) -> int:
     """Segment an image. Interrupted, the same call goes on where it was.
@@ -93,8 +95,10 @@ def segment(
         Names of the axes where the image does not say, as tczyx.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
+    detach
+        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
     """
-    plan = Plan(crew, decision, writing, keep_stage)
+    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
     from .job import Job
 
     job = Job.create(
@@ -108,7 +112,7 @@ def segment(
         axes=axes,
         overwrite=writing.overwrite,
     )
-    return report(job, run_job(job, plan).summary(), writing.quiet)
+    return leave(job, plan) if detach else report(job, run_job(job, plan).summary(), writing.quiet)
 
 
 @app.command
@@ -120,6 +124,7 @@ def resume(
     decision: Decision = DECISION,
     retry_failed: bool = False,
     keep_stage: bool = False,
+    detach: bool = False,
     writing: Writing = WRITING,
 ) -> int:
     """Go on with a run that was interrupted; tiles that failed are tried again.
@@ -132,8 +137,10 @@ def resume(
         Complete a result that was written with failed tiles: it is replaced, if it is the one that this job wrote.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
+    detach
+        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
     """
-    plan = Plan(crew, decision, writing, keep_stage)
+    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
     from .job import Job
 
     opened = Job.open(job)
@@ -143,7 +150,31 @@ def resume(
     if not (opened.store.folder / "labels").exists():
         raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
     check_free(opened, writing, opened.wrote_output() and retry_failed)
+    if detach:
+        return leave(opened, plan, replace_own=retry_failed)
     return report(opened, run_job(opened, plan, replace_own=retry_failed).summary(), writing.quiet)
+
+
+@app.command
+def attach(
+    job: Path, /, *, stop: bool = False, quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+) -> int:
+    """Look in on a run that was left with --detach, to its end; Ctrl-C looks away, and the run goes on.
+
+    Ends with the numbers and the exit code of the run; 130 if somebody stopped it.
+
+    Parameters
+    ----------
+    job
+        The job folder, or the output that it stands beside; from any machine that sees it.
+    stop
+        Stop the run after the tiles that run now, and wait for that.
+    quiet
+        No progress.
+    """
+    from .job import Job
+
+    return look_in(Job.open(job), stop, quiet)
 
 
 @app.command

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from .filters import ObjectFilter
-    from .finishing import Finish, Outcome, Summary
+    from .finishing import Finish, Outcome
     from .job import Job
+    from .summary import Summary
 
 __all__ = [
     "Crew",
@@ -77,8 +78,10 @@ class Crew:
     scheduler: str | None = None
     tile_timeout: float | None = None
 
-    def check(self) -> None:
+    def check(self, detach: bool = False) -> None:
         """Refuse options that contradict each other."""
+        if detach and self.scheduler is None:
+            raise UsageError("--detach needs --scheduler: workers of this command's own end when it does")
         if self.scheduler is not None and (self.gpu or self.workers is not None):
             raise UsageError("--scheduler uses the workers of that cluster; leave --workers and --gpu out")
         if self.workers is not None and self.workers < 0:
@@ -240,9 +243,10 @@ class Plan:
     writing: Writing
     keep_stage: bool = False
     stage: bool = True
+    detach: bool = False
 
     def __post_init__(self) -> None:
-        self.crew.check()
+        self.crew.check(self.detach)
         self.decision.check()
 
     def finish(self, replaces: Job | None = None) -> Finish:

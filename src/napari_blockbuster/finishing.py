@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .decisions import Decisions
 from .filters import ObjectFilter
+from .summary import Summary
 from .terminal import options
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .job import Job
     from .output import Result, StagedMerge
 
-__all__ = ["Finish", "Outcome", "Summary", "Watch", "finish"]
+__all__ = ["Finish", "Outcome", "Watch", "finish"]
 
 AdvanceTo = Callable[[str], Callable[[int, int], None]]
 """For the name of a step, what is told how far it is: ``progress(done, total)``."""
@@ -75,20 +76,6 @@ class Finish:
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,
         )
-
-
-class Summary(NamedTuple):
-    """The end of a run in words: for a terminal, also when another process wrote it down."""
-
-    rows: list[tuple[str, str]]
-    n_tiles: int
-    n_missing: int
-    written: bool
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 if tiles are missing from the result."""
-        return 0 if self.written and not self.n_missing else 1
 
 
 @dataclass(frozen=True)
