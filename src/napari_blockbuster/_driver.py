@@ -133,6 +133,7 @@ class Books:
             # On a full disk there may still be room in the file that is there.
             with contextlib.suppress(OSError):
                 self._files.state.write_text(self._state.model_dump_json())
+        self._files.request.unlink(missing_ok=True)
 
 
 def main() -> int:

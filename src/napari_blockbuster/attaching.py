@@ -65,23 +65,28 @@ def look_in(job: Job, stop: bool, quiet: bool) -> int:
     if stop:
         ask_to_stop(job)
     try:
-        state = _follow(job, quiet)
+        return _follow(job, quiet)
     except KeyboardInterrupt:
         raise Interrupted(f"look in again with: {_attach(job)}", "the run goes on") from None
     except DriverStoppedError as stopped:
         print(f"stopped; {stopped}", file=sys.stderr)
         return 0 if stop else STOPPED
-    assert state.summary is not None
-    return report(job, state.summary, quiet)
 
 
-def _follow(job: Job, quiet: bool) -> DriverState:
+def _follow(job: Job, quiet: bool) -> int:
+    from .driver_files import DriverFiles
     from .progress import Progress
 
+    state = DriverFiles(job.folder).load()
+    if state is not None and state.summary is not None:
+        # It had ended before: there is no progress to show.
+        return report(job, state.summary, quiet=True)
     with Progress(enabled=not quiet) as bar:
         ending: list[DriverState] = []
         bar.follow(_tiles(job, bar, ending))
-        return ending[0]
+    summary = ending[0].summary
+    assert summary is not None
+    return report(job, summary, quiet)
 
 
 def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[StageEvent]:

@@ -108,22 +108,20 @@ class _Follower:
 
     def _news(self, state: DriverState) -> Generator[StageEvent | StepProgress, None, None]:
         landed, total = self._landed(), self._job.n_tiles
-        first = len(self._seen or ()) - len(landed)
-        for number, index in enumerate(landed, first + 1):
+        seen = len(self._seen or ())
+        for number, index in enumerate(landed, seen - len(landed) + 1):
             yield self._staged(index, number)
-        done = max(len(self._seen or ()), state.staged)
-        for index in state.failed:
-            if index not in self._told:
-                self._told.add(index)
-                yield TileFailed(self._job.grid[index], self._job.store.failure(index), done, total)
-        news = (state, done)
-        if self._last is None or not landed:
-            yield Heartbeat(done, total)
+        failed = [index for index in state.failed if index not in self._told]
+        self._told.update(failed)
+        for index in failed:
+            yield TileFailed(self._job.grid[index], self._job.store.failure(index), max(seen, state.staged), total)
+        # What landed and was deleted between two looks is counted.
+        if seen < state.staged or not (landed or failed):
+            yield Heartbeat(max(seen, state.staged), total)
+        news = (state, seen)
         if self._last != news:
-            # Of a run that had ended before the first look, the rate of a step would mean nothing.
-            told = state.total > 0 and not (self._last is None and state.end)
             self._last, self._changed = news, time.monotonic()
-            if told:
+            if state.total:
                 yield StepProgress(state.step, state.done, state.total)
 
     def _landed(self) -> list[int]:
