@@ -310,6 +310,8 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
     assert DriverFiles(job.folder).load() is None
     with pytest.raises(JobError, match=r"no detached driver has worked on .*--detach"):
         follow(job)
+    with pytest.raises(ValueError, match="unknown merge rule 'magic'"):
+        job.detach(client, merge="magic")
     (tmp_path / "o.ome.zarr").mkdir()
     with pytest.raises(FileExistsError, match="overwrite=True"):
         job.detach(client)

@@ -110,6 +110,7 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
+    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
     check_time_limit(tile_timeout, client)
     if client is not None:
         from .cluster import check_client
@@ -126,7 +127,6 @@ def segment(
         axes=axes,
         overwrite=overwrite,
     )
-    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, tile_timeout=tile_timeout))
         merged = asked.merged(job, client, bar.advance_to)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .decisions import Decisions
 from .filters import ObjectFilter
+from .merge import check_rule
 from .summary import Summary
 from .terminal import options
 
@@ -29,7 +30,13 @@ AdvanceTo = Callable[[str], Callable[[int, int], None]]
 
 @dataclass(frozen=True)
 class Finish:
-    """What is asked for besides the tiles; see `napari_blockbuster.segment` for each of them."""
+    """What is asked for besides the tiles; see `napari_blockbuster.segment` for each of them.
+
+    Raises
+    ------
+    ValueError
+        For what no merge takes or no writer writes: before the first tile, not after the last.
+    """
 
     merge: str = "overlap"
     min_iou: float | None = None
@@ -39,6 +46,11 @@ class Finish:
     keep_stage: bool = False
     overwrite: bool = False
     ome_zarr_version: str | None = None
+
+    def __post_init__(self) -> None:
+        check_rule(self.merge, self.min_iou, self.connectivity)
+        if self.ome_zarr_version not in (None, "0.4", "0.5"):
+            raise ValueError(f"OME-Zarr version {self.ome_zarr_version!r} cannot be written; choose '0.5' or '0.4'")
 
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
         """Merge what is staged; verdicts that a person gave on an earlier look at the job hold."""

@@ -67,7 +67,8 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
             f"{folder} holds tiles of a different run:\n  {listing}\n"
             "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
         )
-    with holding(folder / "lock.json", "replace"):
+    # A detached driver holds a lock of its own also between two steps.
+    with holding(folder / "lock.json", "replace"), holding(DriverFiles(folder).lock, "replace"):
         # The settings go first: tiles without settings are no job, settings with half the tiles would be one.
         (folder / "job.json").unlink()
         discard(folder / "stage")

@@ -86,7 +86,7 @@ class _Follower:
         self._seen: set[int] | None = None
         self._told: set[int] = set()
         self._last: tuple[DriverState, int] | None = None
-        self._changed = time.monotonic()
+        self._sign_of_life = time.monotonic() - SILENT
 
     def events(self, look: float) -> Events:
         while True:
@@ -95,12 +95,17 @@ class _Follower:
             yield from self._news(state)
             if state.end:
                 return self._ended(state)
-            if self._is_silent() and not self._files.is_alive() and self._state() == state:
-                raise self._gone(state)
+            gone = not self._is_alive()
             time.sleep(look)
+            # Asked twice: it may just have ended, and a disk on a network may have been away.
+            if gone and self._state() == state and not self._files.is_alive():
+                raise self._gone(state)
 
     def _state(self) -> DriverState:
         state = self._files.load()
+        if state is None and self._last is not None:
+            # A disk on a network is away for a moment.
+            state = self._last[0]
         if state is not None:
             return state
         start = command(["resume", str(self._job.folder), "--scheduler", "tcp://...", "--detach"])
@@ -120,7 +125,9 @@ class _Follower:
             yield Heartbeat(max(seen, state.staged), total)
         news = (state, seen)
         if self._last != news:
-            self._last, self._changed = news, time.monotonic()
+            if self._last is not None:
+                self._sign_of_life = time.monotonic()
+            self._last = news
             if state.total:
                 yield StepProgress(state.step, state.done, state.total)
 
@@ -141,11 +148,13 @@ class _Follower:
             # Deleted since, with all tiles of a complete result; or damaged, which `info --check` finds.
             return Heartbeat(done, self._job.n_tiles)
 
-    def _is_silent(self) -> bool:
-        if time.monotonic() - self._changed < SILENT:
-            return False
-        self._changed = time.monotonic()
-        return True
+    def _is_alive(self) -> bool:
+        """Whether the driver gets on, or is there at least; looked up where it has been silent for a while."""
+        now = time.monotonic()
+        if now - self._sign_of_life < SILENT:
+            return True
+        self._sign_of_life = now
+        return self._files.is_alive()
 
     def _ended(self, state: DriverState) -> DriverState:
         if state.end == "failed":
