@@ -21,7 +21,7 @@ import cloudpickle
 
 from .detached import Request
 from .driver_files import DriverFiles, DriverState
-from .events import Heartbeat, StageEvent, TileFailed
+from .events import StageEvent, TileFailed
 from .finishing import Outcome, Watch, finish
 from .job import Job
 from .lock import Lock, holding
@@ -111,7 +111,7 @@ class Books:
                     failed.append(event.tile.index)
                 self.begin()
                 yield event
-                self.note(staged=event.done, **({} if isinstance(event, Heartbeat) else {"failed": tuple(failed)}))
+                self.note(staged=event.done, failed=tuple(failed))
         self.begin()
 
     def step(self, name: str, told: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -133,7 +133,8 @@ class Books:
             # On a full disk there may still be room in the file that is there.
             with contextlib.suppress(OSError):
                 self._files.state.write_text(self._state.model_dump_json())
-        self._files.request.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._files.request.unlink()
 
 
 def main() -> int:
