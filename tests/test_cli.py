@@ -190,6 +190,7 @@ def test_wrong_calls_are_told_in_one_line(image: Path, tmp_path: Path) -> None:
         (["segment", "a.tif", "--workers", "-1"], "--workers"),
         (["segment", "a.tif", "--ome-zarr", "0.3"], "0.5"),
         (["resume", "nothing-here"], "job"),
+        (["attach", "nothing-here"], "job"),
         (["merge", "nothing-here"], "job"),
         (["info", "nothing-here"], "nothing-here"),
         (["models", "magic"], "voronoi-otsu"),
@@ -357,7 +358,7 @@ def test_help_is_quick_and_loads_no_engine() -> None:
 def test_every_command_has_help() -> None:
     from napari_blockbuster.cli import main
 
-    for name in ("segment", "resume", "merge", "info", "models", "demo"):
+    for name in ("segment", "resume", "attach", "merge", "info", "models", "demo"):
         assert main([name, "--help"]) == 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from clusters import remote_cluster
 from faults import HALO, TILE, Bench
 from faults import N_TILES as FEW
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
@@ -39,38 +40,8 @@ class Slow(Counting):
 @pytest.fixture
 def remote(tmp_path: Path) -> Iterator[tuple[str, psutil.Process, list[psutil.Process]]]:
     """A scheduler and two nannies as a user starts them: address, scheduler, nannies."""
-    address = tmp_path / "scheduler.json"
-    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    # The model lives in a folder that is no package.
-    options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    dask = [sys.executable, "-m", "dask"]
-    files = ["--scheduler-file", str(address)]
-    scheduler = subprocess.Popen([*dask, "scheduler", "--port", "0", "--no-dashboard", *files], **options)
-    worker = [*dask, "worker", *files, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
-    nannies = [subprocess.Popen(worker, **options) for _ in range(2)]
-    deadline = time.monotonic() + 60
-    while not address.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    import json
-
-    found = [psutil.Process(process.pid) for process in nannies]
-    yield json.loads(address.read_text())["address"], psutil.Process(scheduler.pid), found
-    for process in (*nannies, scheduler):
-        _kill_family(process.pid)
-        process.wait(30)
-
-
-def _kill_family(pid: int) -> None:
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    with remote_cluster(tmp_path) as cluster:
+        yield cluster
 
 
 # ----------------------------------------------------------------------------------------- the scheduler and its own

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .decisions import Decisions
 from .filters import ObjectFilter
+from .finishing import Finish
 from .job import Job
 from .models import Model
 from .output import Result
@@ -110,6 +110,7 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
+    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
     check_time_limit(tile_timeout, client)
     if client is not None:
         from .cluster import check_client
@@ -128,24 +129,5 @@ def segment(
     )
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, tile_timeout=tile_timeout))
-        # Verdicts that a person gave on an earlier look at this job hold.
-        verdicts = Decisions.load(job.folder)
-        merged = job.merge(
-            merge,
-            min_iou,
-            connectivity,
-            verdicts.cut,
-            verdicts.join,
-            sequential_labels=sequential_labels,
-            client=client,
-        )
-        if filter is not None:
-            merged = job.filtered(merged, filter, client, bar.advance_to("holes"))
-        return job.write(
-            merged,
-            client,
-            overwrite=overwrite,
-            keep_stage=keep_stage,
-            ome_zarr_version=ome_zarr_version,
-            progress=bar.advance_to("writing"),
-        )
+        merged = asked.merged(job, client, bar.advance_to)
+        return asked.written(job, merged, client, bar.advance_to)

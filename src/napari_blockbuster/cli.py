@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | merge | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a mistake in the call, told in
 one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. A bug in the program shows its traceback.
@@ -11,26 +11,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
 
 from . import __version__
+from .attaching import leave, look_in
 from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
+from .signals import STOPPED, TERMINATED, stopping_cleanly
+from .terminal import one_line
 
 if TYPE_CHECKING:
     from .models import Model
 
 __all__ = ["app", "main"]
 
-DONE, FAILED_TILES, MISTAKE, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED_TILES, MISTAKE = 0, 1, 2
 
 app = App(
     name="napari-blockbuster",
@@ -67,6 +67,7 @@ def segment(
     crew: Crew = CREW,
     decision: Decision = DECISION,
     keep_stage: bool = False,
+    detach: bool = False,
     writing: Writing = WRITING,
 ) -> int:
     """Segment an image. Interrupted, the same call goes on where it was.
@@ -94,8 +95,10 @@ def segment(
         Names of the axes where the image does not say, as tczyx.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
+    detach
+        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
     """
-    plan = Plan(crew, decision, writing, keep_stage)
+    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
     from .job import Job
 
     job = Job.create(
@@ -109,7 +112,7 @@ def segment(
         axes=axes,
         overwrite=writing.overwrite,
     )
-    return report(run_job(job, plan), writing.quiet)
+    return leave(job, plan) if detach else report(job, run_job(job, plan).summary(), writing.quiet)
 
 
 @app.command
@@ -121,6 +124,7 @@ def resume(
     decision: Decision = DECISION,
     retry_failed: bool = False,
     keep_stage: bool = False,
+    detach: bool = False,
     writing: Writing = WRITING,
 ) -> int:
     """Go on with a run that was interrupted; tiles that failed are tried again.
@@ -133,8 +137,10 @@ def resume(
         Complete a result that was written with failed tiles: it is replaced, if it is the one that this job wrote.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
+    detach
+        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
     """
-    plan = Plan(crew, decision, writing, keep_stage)
+    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
     from .job import Job
 
     opened = Job.open(job)
@@ -144,7 +150,31 @@ def resume(
     if not (opened.store.folder / "labels").exists():
         raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
     check_free(opened, writing, opened.wrote_output() and retry_failed)
-    return report(run_job(opened, plan, replace_own=retry_failed), writing.quiet)
+    if detach:
+        return leave(opened, plan, replace_own=retry_failed)
+    return report(opened, run_job(opened, plan, replace_own=retry_failed).summary(), writing.quiet)
+
+
+@app.command
+def attach(
+    job: Path, /, *, stop: bool = False, quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+) -> int:
+    """Look in on a run that was left with --detach, to its end; Ctrl-C looks away, and the run goes on.
+
+    Ends with the numbers and the exit code of the run; 130 if somebody stopped it.
+
+    Parameters
+    ----------
+    job
+        The job folder, or the output that it stands beside; from any machine that sees it.
+    stop
+        Stop the run after the tiles that run now, and wait for that.
+    quiet
+        No progress.
+    """
+    from .job import Job
+
+    return look_in(Job.open(job), stop, quiet)
 
 
 @app.command
@@ -177,7 +207,7 @@ def merge(
     if output is not None:
         _redirect(opened, output, writing.overwrite)
     check_free(opened, writing)
-    return report(run_job(opened, plan), writing.quiet)
+    return report(opened, run_job(opened, plan).summary(), writing.quiet)
 
 
 @app.command
@@ -312,10 +342,6 @@ def _redirect(job: Any, output: Path, overwrite: bool) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- main
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the same clean way out as Ctrl-C, with its own exit code."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
@@ -328,72 +354,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     code = DONE
-    with _stopping_cleanly() as terminated:
+    with stopping_cleanly() as terminated:
         try:
             code = int(app(words, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
         except KeyboardInterrupt as stop:
             code = TERMINATED if terminated else STOPPED
-            advice = f"; {stop.advice}" if isinstance(stop, Interrupted) else ""
-            print(f"stopped{advice}", file=sys.stderr)
+            print(f"{stop.what}; {stop.advice}" if isinstance(stop, Interrupted) else "stopped", file=sys.stderr)
         except (cyclopts.CycloptsError, ValueError, OSError, RuntimeError, ImportError) as error:
             if debug:
                 raise
             if isinstance(error, BrokenPipeError):
                 _leave_pipe()
             else:
-                print(f"error: {_one_line(error)}", file=sys.stderr)
+                print(f"error: {one_line(error)}", file=sys.stderr)
             code = MISTAKE
     return code
-
-
-@contextlib.contextmanager
-def _stopping_cleanly() -> Iterator[list[int]]:
-    """Turn SIGTERM into an orderly stop; a second signal ends the process at once. Yields the SIGTERMs received."""
-    received: list[int] = []
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        # The local cluster notices that its driver is gone, and stops by itself.
-        os._exit(TERMINATED if number == signal.SIGTERM else STOPPED)
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for each in numbers:
-            signal.signal(each, leave)
-        if number == signal.SIGTERM:
-            received.append(number)
-            raise _Terminated
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, stop) for number in numbers]
-    except ValueError:
-        # Called from another thread than the first (a test, a service): signals are not ours to handle there.
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _leave_pipe() -> None:
     # `napari-blockbuster info … | head` is no error; Python would complain again when it flushes at exit.
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _one_line(error: BaseException) -> str:
-    """A message a shell user can act on, without line breaks."""
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
-    text = re.sub(r":\s*\n\s*", ": ", text)
-    return re.sub(r"\s*\n\s*", "; ", text)
 
 
 if __name__ == "__main__":

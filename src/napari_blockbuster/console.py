@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,15 +17,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from .filters import ObjectFilter
+    from .finishing import Finish, Outcome
     from .job import Job
-    from .output import Result
-    from .progress import Progress
+    from .summary import Summary
 
 __all__ = [
     "Crew",
     "Decision",
     "Interrupted",
-    "Outcome",
     "Plan",
     "UsageError",
     "Writing",
@@ -49,11 +47,13 @@ class Interrupted(KeyboardInterrupt):
     ----------
     advice : str
         The command that goes on from here.
+    what : str
+        What came of the run.
     """
 
-    def __init__(self, advice: str) -> None:
-        super().__init__(advice)
-        self.advice = advice
+    def __init__(self, advice: str, what: str = "stopped") -> None:
+        super().__init__(advice, what)
+        self.advice, self.what = advice, what
 
 
 @Parameter(name="*")
@@ -78,8 +78,10 @@ class Crew:
     scheduler: str | None = None
     tile_timeout: float | None = None
 
-    def check(self) -> None:
+    def check(self, detach: bool = False) -> None:
         """Refuse options that contradict each other."""
+        if detach and self.scheduler is None:
+            raise UsageError("--detach needs --scheduler: workers of this command's own end when it does")
         if self.scheduler is not None and (self.gpu or self.workers is not None):
             raise UsageError("--scheduler uses the workers of that cluster; leave --workers and --gpu out")
         if self.workers is not None and self.workers < 0:
@@ -201,20 +203,15 @@ class Decision:
         except ValueError as error:
             raise UsageError(str(error)) from None
 
+    def finish(self, **more: Any) -> Finish:
+        """The same for the engine, with what else is asked for."""
+        from .finishing import Finish
+
+        return Finish(self.rule, self.min_iou, self.connectivity, filter=self.filter(), **more)
+
     def options(self) -> list[str]:
         """As typed on the command line."""
-        rule = None if self.rule == "overlap" else self.rule
-        connectivity = None if self.connectivity == 1 else self.connectivity
-        return options(
-            merge=rule,
-            min_iou=self.min_iou,
-            connectivity=connectivity,
-            min_size=self.min_size,
-            max_size=self.max_size,
-            drop_border=self.drop_border,
-            fill_holes=self.fill_holes,
-            max_hole_size=self.max_hole_size,
-        )
+        return self.finish().options()
 
 
 @Parameter(name="*")
@@ -236,57 +233,6 @@ class Writing:
     ome_zarr: Literal["0.5", "0.4"] | None = None
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
 
-    def options(self) -> list[str]:
-        """As typed on the command line."""
-        return options(overwrite=self.overwrite, ome_zarr=self.ome_zarr, quiet=self.quiet)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run and how long its steps took.
-
-    Attributes
-    ----------
-    result : Result or None
-        None if no tile could be segmented: then nothing was written.
-    seconds : dict of str to float
-        Start of the workers, staging, merge, writing, total.
-    """
-
-    job: Job
-    result: Result | None
-    seconds: dict[str, float]
-    n_labels: int = 0
-    n_removed: int = 0
-    n_holes: int | None = None
-    by_hand: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 if tiles are missing from the result."""
-        return 0 if self.result is not None and not self.result.missing_tiles else 1
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The numbers, as (name, text)."""
-        from .progress import duration
-
-        total, result = self.job.n_tiles, self.result
-        done = total - (len(result.missing_tiles) if result is not None else total)
-        steps = ", ".join(f"{step} {duration(s)}" for step, s in self.seconds.items() if step != "total")
-        rows = [("tiles", f"{done} of {total}")]
-        if result is not None:
-            merges = self.n_labels - result.n_objects - self.n_removed
-            rows.append(("objects", f"{result.n_objects}"))
-            rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
-        if self.n_removed:
-            rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
-        if self.n_holes is not None:
-            rows.append(("holes", f"{self.n_holes} filled"))
-        rows += [("by hand", line) for line in self.by_hand]
-        rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
-        rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
-        return rows
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -297,18 +243,25 @@ class Plan:
     writing: Writing
     keep_stage: bool = False
     stage: bool = True
+    detach: bool = False
 
     def __post_init__(self) -> None:
-        self.crew.check()
+        self.crew.check(self.detach)
         self.decision.check()
+
+    def finish(self, replaces: Job | None = None) -> Finish:
+        """What is asked for after the tiles; `replaces`: a job whose own result may be replaced."""
+        overwrite = self.writing.overwrite or (replaces is not None and replaces.wrote_output())
+        version = self.writing.ome_zarr
+        return self.decision.finish(overwrite=overwrite, ome_zarr_version=version, keep_stage=self.keep_stage)
 
     def advice(self, job: Job) -> str:
         """What an interruption left, and the command that goes on from there."""
-        words = [str(job.folder), *self.decision.options(), *self.writing.options()]
+        quiet = options(quiet=self.writing.quiet)
         if not self.stage:
-            return f"no output was replaced; try again with: {command(['merge', *words])}"
-        keep = ["--keep-stage"] if self.keep_stage else []
-        again = command(["resume", *words, *self.crew.options(), *keep])
+            asked = replace(self.finish(), keep_stage=False)
+            return f"no output was replaced; try again with: {command(['merge', str(job.folder), *asked.options(), *quiet])}"
+        again = command(["resume", str(job.folder), *self.finish().options(), *quiet, *self.crew.options()])
         return f"{len(job.staged())} of {job.n_tiles} tiles are kept; go on with: {again}"
 
 
@@ -320,9 +273,10 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
     Interrupted
         On Ctrl-C or SIGTERM; it says how to go on.
     """
+    from .finishing import Watch, finish
     from .progress import Progress
 
-    watch = _Watch()
+    watch = Watch()
     try:
         n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
         with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
@@ -332,74 +286,23 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
                 limit = plan.crew.tile_timeout if client is not None else None
                 bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=limit))
                 watch.lap("tiles")
-            overwrite = plan.writing.overwrite or (replace_own and job.wrote_output())
-            return _finish(job, client, plan, bar, watch, overwrite)
+            return finish(job, plan.finish(job if replace_own else None), client, bar.advance_to, watch)
     except KeyboardInterrupt:
         raise Interrupted(plan.advice(job)) from None
 
 
-def _finish(job: Job, client: Client | None, plan: Plan, bar: Progress, watch: _Watch, overwrite: bool) -> Outcome:
-    from .decisions import Decisions
-
-    decision, writing = plan.decision, plan.writing
-    verdicts = Decisions.load(job.folder)
-    merged = job.merge(
-        decision.rule,
-        decision.min_iou,
-        decision.connectivity,
-        verdicts.cut,
-        verdicts.join,
-        client=client,
-    )
-    merged = job.filtered(merged, decision.filter(), client, bar.advance_to("holes"))
-    watch.lap("merge")
-    if not job.staged():
-        watch.stop()
-        return Outcome(job, None, watch.seconds)
-    result = job.write(
-        merged,
-        client,
-        overwrite=overwrite,
-        keep_stage=plan.keep_stage,
-        ome_zarr_version=writing.ome_zarr,
-        progress=bar.advance_to("writing"),
-    )
-    watch.lap("writing")
-    watch.stop()
-    n_holes = None if merged.filled is None else merged.filled.n_holes
-    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, tuple(verdicts.lines()))
-
-
-class _Watch:
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self._began = self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, step: str) -> None:
-        now = time.perf_counter()
-        if step:
-            self.seconds[step] = now - self._last
-        self._last = now
-
-    def stop(self) -> None:
-        self.seconds["total"] = time.perf_counter() - self._began
-
-
 # -------------------------------------------------------------------------------------------------------------- the end
-def report(outcome: Outcome, quiet: bool = False) -> int:
+def report(job: Job, summary: Summary, quiet: bool = False) -> int:
     """Print the numbers of a run, and the first failures where no progress told them; returns the exit code."""
-    print_rows(outcome.rows())
-    failures = outcome.job.failed() if outcome.exit_code and quiet else {}
+    print_rows(summary.rows)
+    failures = job.failed() if summary.exit_code and quiet else {}
     for index, failure in list(failures.items())[:5]:
         first = failure.message.strip().partition("\n")[0]
         print(f"tile {index} failed: {failure.error}: {first}", file=sys.stderr)
-    if outcome.exit_code:
-        again = ["resume", str(outcome.job.folder), *(["--retry-failed"] if outcome.result is not None else [])]
-        missing = len(outcome.result.missing_tiles) if outcome.result is not None else outcome.job.n_tiles
-        print(f"{missing} of {outcome.job.n_tiles} tiles failed; try again with: {command(again)}", file=sys.stderr)
-    return outcome.exit_code
+    if summary.exit_code:
+        again = command(["resume", str(job.folder), *options(retry_failed=summary.written)])
+        print(f"{summary.n_missing} of {summary.n_tiles} tiles failed; try again with: {again}", file=sys.stderr)
+    return summary.exit_code
 
 
 def check_free(job: Job, writing: Writing, replace_own: bool = False) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .console import Crew, Decision, Outcome, Plan, UsageError, Writing, command, print_rows, report, run_job
+from .console import Crew, Decision, Plan, UsageError, Writing, command, print_rows, report, run_job
 
 if TYPE_CHECKING:
+    from .finishing import Outcome
     from .job import Job
 
 __all__ = ["run_demo", "score"]
@@ -54,7 +55,7 @@ def run_demo(folder: Path, workers: int) -> int:
     model = get_model("voronoi-otsu", diameter=DIAMETER)
     job = Job.create(folder / IMAGE, model, folder / LABELS, tile_shape=TILE)
     outcome = run_job(job, Plan(Crew(workers), Decision(), Writing(), keep_stage=True))
-    code = report(outcome)
+    code = report(job, outcome.summary())
     if outcome.result is not None:
         _look(outcome, pixels, truth, folder)
     return code

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .records import TileFailure, TileRecord
 from .tiling import Tile, TileGrid
 
-__all__ = ["Heartbeat", "StageEvent", "Tally", "TileFailed", "TileStaged"]
+__all__ = ["Heartbeat", "StageEvent", "StepProgress", "Tally", "TileFailed", "TileStaged"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ class TileFailed:
 class Heartbeat:
     """Nothing landed for a while; the run is alive."""
 
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """How far a step after the tiles is: looking for holes, writing. Only who follows a detached driver is told."""
+
+    step: str
     done: int
     total: int
 

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from .driver_files import DRIVER_FILES, DriverFiles
 from .files import discard, write_atomically
 from .images import ImageSource, open_image, source_from_description
 from .lock import holding
@@ -30,6 +31,7 @@ __all__ = [
     "mark_placing",
     "reopen_source",
     "restore_old",
+    "result_token",
     "sweep",
     "with_function",
     "wrote",
@@ -65,11 +67,13 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
             f"{folder} holds tiles of a different run:\n  {listing}\n"
             "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
         )
-    with holding(folder / "lock.json", "replace"):
+    # A detached driver holds a lock of its own also between two steps.
+    with holding(folder / "lock.json", "replace"), holding(DriverFiles(folder).lock, "replace"):
         # The settings go first: tiles without settings are no job, settings with half the tiles would be one.
         (folder / "job.json").unlink()
         discard(folder / "stage")
         (folder / "decisions.json").unlink(missing_ok=True)
+        DriverFiles(folder).forget()
     return None
 
 
@@ -77,7 +81,7 @@ def _is_leftover(path: Path) -> bool:
     """Whether a crash while a job was made or replaced can have left this file."""
     if path.name == "stage":
         return (path / "tiles").is_dir() or not any(path.iterdir())
-    if path.name in ("lock.json", "decisions.json", "result.json"):
+    if path.name in ("lock.json", "decisions.json", "result.json", *DRIVER_FILES):
         return True
     return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
 
@@ -202,6 +206,13 @@ def wrote(folder: Path, target: Path, note: str = PLACING) -> bool:
         token = json.loads((folder / note).read_bytes())["result"]
         return bool(token) and token == _token_of(target)
     return False
+
+
+def result_token(folder: Path) -> str:
+    """The mark of the last result; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / RESULT).read_bytes())["result"])
+    return ""
 
 
 def missing_in_result(folder: Path) -> list[int]:

@@ -55,6 +55,7 @@ def describe_job(folder: Path) -> Rows:
         ("tile", _by(grid.tile_shape[grid.separate_axes :])),
         ("halo", _by(grid.halo[grid.separate_axes :])),
         *_tile_rows(job),
+        *_driver_rows(folder),
         ("disk", size(_bytes_in(folder))),
         *_merge_rows(folder),
         *_seam_rows(job),
@@ -97,6 +98,18 @@ def _tile_rows(job: Job) -> Rows:
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
+
+
+def _driver_rows(folder: Path) -> Rows:
+    """A detached driver that is at work, or that died at it."""
+    from .driver_files import DriverFiles
+
+    files = DriverFiles(folder)
+    state = files.load()
+    if state is None or state.end:
+        return []
+    gone = "" if files.is_alive() else ", gone without a word"
+    return [("driver", f"{state.place}, {state.progress}{gone}")]
 
 
 def _merge_rows(folder: Path) -> Rows:

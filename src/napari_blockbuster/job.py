@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from .check import CheckReport
+    from .driver_files import DriverState
+    from .following import Events
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
 
@@ -273,6 +275,71 @@ class Job:
         """Tiles sent to a worker by the `stage` that runs now, those that landed included. Thread-safe."""
         waiting = self._queue
         return set() if waiting is None else waiting.taken()
+
+    # -------------------------------------------------------------- detached
+    def detach(self, client: Client, *, tile_timeout: float | None = None, **options: Any) -> DriverState:
+        """Leave the run to a process beside the cluster: this one may end, and the run goes on to its result.
+
+        Parameters
+        ----------
+        client : distributed.Client
+            Of a scheduler that outlives this process.
+        tile_timeout : float, optional
+            See `stage`.
+        **options
+            What `napari_blockbuster.segment` takes besides the tiles: ``merge``, ``min_iou``, ``connectivity``,
+            ``sequential_labels``, ``filter``, ``keep_stage``, ``overwrite``, ``ome_zarr_version``.
+
+        Returns
+        -------
+        DriverState
+            The driver (``host``, ``pid``), at work: all that `stage` would refuse has been refused.
+
+        Raises
+        ------
+        JobLockedError
+            If another process works on this job.
+        JobError
+            If the image is in memory, or for any reason that `stage` gives.
+        FileExistsError
+            If the output exists and is not this job's own, without ``overwrite=True``.
+        """
+        from .detached import detach
+        from .finishing import Finish
+
+        return detach(self, *self._ready(), client, Finish(**options), tile_timeout)
+
+    def follow(self) -> Events:
+        """Look in on a detached run, from any machine that sees the job folder, as often as you like.
+
+        Yields
+        ------
+        TileStaged, TileFailed, Heartbeat or StepProgress
+            A tile as it lands (those that landed before are counted in the first `Heartbeat`), a `Heartbeat` at each look without
+            one, about once a second, and how far writing is.
+
+        Raises
+        ------
+        DriverStoppedError, DriverFailedError, DriverGoneError
+            If the run did not come to its end (see `napari_blockbuster.following`).
+        JobError
+            If there never was a detached run.
+        """
+        from .following import follow
+
+        return follow(self)
+
+    def stop_detached(self) -> None:
+        """Ask a detached run to stop; it does so after the tiles that run now, and `follow` tells when.
+
+        Raises
+        ------
+        JobError
+            If none is at work.
+        """
+        from .following import ask_to_stop
+
+        ask_to_stop(self)
 
     def _ready(self) -> tuple[ImageSource, Model]:
         if self.source is None:

@@ -16,7 +16,7 @@ from typing import Any
 from .spec import JobError
 from .trouble import writing_to
 
-__all__ = ["JobLockedError", "Lock", "holding"]
+__all__ = ["JobLockedError", "Lock", "holding", "is_held"]
 
 BEAT = 20.0
 """Seconds between two signs of life of a holder."""
@@ -119,6 +119,16 @@ def holding(path: Path, doing: str) -> Iterator[Lock]:
 
 
 # -------------------------------------------------------------------------------------------------------- other holders
+def is_held(path: Path) -> bool:
+    """Whether the holder of a lock file lives, by the rules that a process goes by which wants the lock."""
+    try:
+        holder = _read(path)
+        return holder is not None and _is_alive(holder, path)
+    except FileNotFoundError:
+        # Given back while it was looked at.
+        return False
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         holder = json.loads(path.read_text())
@@ -179,11 +189,15 @@ def _is_alive(holder: dict[str, Any], path: Path) -> bool:
 def _now_there(folder: Path) -> float:
     """The time by the clock that stamps the folder's files, which on a network is not this machine's."""
     probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
-    probe.touch()
     try:
+        probe.touch()
         return probe.stat().st_mtime
+    except OSError:
+        # A disk that can only be read; or the holder has just swept the folder.
+        return time.time()
     finally:
-        probe.unlink()
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _started(pid: int) -> float | None:

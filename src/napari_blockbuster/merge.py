@@ -12,7 +12,7 @@ from .holes import Filled
 from .objects import LabelTable
 from .rules import DEFAULT_MIN_IOU, RULES, agreement, decide
 
-__all__ = ["Merge", "PairOfLabels", "merge"]
+__all__ = ["Merge", "PairOfLabels", "check_rule", "merge"]
 
 PairOfLabels = tuple[tuple[int, int], tuple[int, int]]
 """Two labels of two tiles: ``((tile, id), (tile, id))``."""
@@ -146,7 +146,7 @@ def merge(
     -----
     Components are found by `scipy.sparse.csgraph.connected_components` over labels, in time linear in labels and pairs.
     """
-    _check(rule, min_iou, connectivity)
+    check_rule(rule, min_iou, connectivity)
     threshold = DEFAULT_MIN_IOU.get(rule, 0.0) if min_iou is None else float(min_iou)
     seams = evidence[evidence["low_id"] > 0]
     cut, join = tuple(_normalised(p) for p in cut), tuple(_normalised(p) for p in join)
@@ -169,7 +169,14 @@ def id_dtype(highest: int) -> type[np.unsignedinteger]:
     return np.uint32 if highest < 2**32 else np.uint64
 
 
-def _check(rule: str, min_iou: float | None, connectivity: int) -> None:
+def check_rule(rule: str, min_iou: float | None, connectivity: int) -> None:
+    """Refuse what no merge takes.
+
+    Raises
+    ------
+    ValueError
+        Saying what it may be.
+    """
     if rule not in RULES:
         raise ValueError(f"unknown merge rule {rule!r}; the rules are {', '.join(RULES)}")
     if min_iou is not None and not 0 <= min_iou <= 1:

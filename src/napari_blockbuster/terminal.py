@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
 import textwrap
 from typing import Any
 
-__all__ = ["command", "options", "print_rows"]
+__all__ = ["command", "one_line", "options", "print_rows"]
 
 
 def command(words: list[str]) -> str:
@@ -49,3 +50,16 @@ def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
                 replace_whitespace=False,
             )
         print(row)
+
+
+def one_line(error: BaseException) -> str:
+    """A message a shell user can act on, without line breaks."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    text = re.sub(r":\s*\n\s*", ": ", text)
+    return re.sub(r"\s*\n\s*", "; ", text)
