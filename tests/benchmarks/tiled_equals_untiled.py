@@ -74,15 +74,10 @@ def models(image: Annotated) -> list[tuple[str, Model, int]]:
         if image.pixels.ndim == 3:
             # A tenth of a sphere of the diameter that was given.
             least = round(math.pi / 60 * image.diameter**3 / math.prod(image.spacing))
-            found.append((f"cellpose, small network, smoothed flows, {least} voxels or more", smoothed(given), least))
+            for name, smoothing in (("", 0), (", `flow_smoothing=2`", 2)):
+                model = SmallCellpose(**given, flow_smoothing=smoothing)
+                found.append((f"cellpose, small network{name}, `min_size={least}`", model, least))
     return found
-
-
-def smoothed(given: dict[str, Any]) -> Model:
-    """Cellpose with its own remedy for objects that fall apart in 3D."""
-    from small_cellpose.family import SmallCellpose
-
-    return SmallCellpose(**given, flow_smoothing=2)
 
 
 def without_specks(labels: np.ndarray, least: int) -> np.ndarray:
