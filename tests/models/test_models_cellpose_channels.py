@@ -65,7 +65,7 @@ def test_the_network_gets_them_in_order(inputs: list[Any]) -> None:
 
 @pytest.mark.parametrize("mode", ["3d", "planes"])
 def test_stacks_of_three_channels(mode: str, inputs: list[Any]) -> None:
-    stack = drawn((12, 64, 64), 20, 0.2, 52)
+    stack = drawn((8, 40, 40), 20, 0.2, 52)
     pixels = np.stack([stack.pixels, stack.pixels[::-1], stack.pixels[:, ::-1]], axis=-1)
     run = SmallCellpose(diameter=20, mode=mode).prepare(ArraySource(pixels, n_channels=3)).load()
     assert run(pixels).shape == stack.pixels.shape

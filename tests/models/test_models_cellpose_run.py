@@ -24,6 +24,9 @@ from napari_blockbuster.models._cellpose_library import choose_device, fast_in_b
 from napari_blockbuster.models._cellpose_run import CellposeSegmenter  # noqa: E402
 from napari_blockbuster.models.cellpose import Cellpose  # noqa: E402
 
+TRUTH = 0.01
+"""How far tiled and untiled may be apart in F1 against the truth."""
+
 
 @pytest.fixture(autouse=True)
 def _no_download(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,27 +194,31 @@ def test_only_whole_objects_are_judged_by_their_flows() -> None:
 
 @pytest.mark.parametrize("mode", ["3d", "stitch", "planes"])
 def test_stacks(mode: str) -> None:
-    image = drawn((20, 96, 96), 20, 0.15, 35, (2.0, 1.0, 1.0))
-    model = prepared(image, mode=mode)
+    image = drawn((12, 64, 64), 20, 0.2, 35, (2.0, 1.0, 1.0))
+    # Without smoothing, Cellpose leaves out a part of the voxels where planes are far apart.
+    model = prepared(image, mode=mode, flow_smoothing=1)
     labels = model.load()(image.pixels)
     assert labels.shape == image.pixels.shape
     if mode == "planes":
         per_plane = [set(ids(plane)) for plane in labels]
         assert sum(map(len, per_plane)) == len(set().union(*per_plane)) > 20
-        middle = labels[10]
-        assert f1(middle, image.truth[10]) >= 0.6
+        assert f1(labels[6], image.truth[6]) >= 0.6
     else:
-        assert f1(labels, image.truth) >= 0.6
+        assert f1(labels, image.truth) >= (0.9 if mode == "3d" else 0.6)
 
 
 def test_tiled_equals_untiled_in_3d() -> None:
-    image = drawn((32, 80, 64), 16, 0.12, 36)
-    model = prepared(image)
+    image = drawn((12, 72, 36), 16, 0.3, 36, (2.0, 1.0, 1.0))
+    model = prepared(image, flow_smoothing=1)
     run = model.load()
     whole = run(image.pixels)
-    parts = tiled(run, image.pixels, (32, 40, 64), (32, 32, 32))
+    halo = model.suggest(ArraySource(image.pixels, image.spacing)).halo
+    assert halo == (16, 32, 32)
+    parts = tiled(run, image.pixels, (12, 36, 36), halo)
+    assert len(ids(whole)) > 8
+    assert f1(whole, image.truth) >= 0.8
     assert f1(parts, whole) >= 0.98
-    assert abs(f1(parts, image.truth) - f1(whole, image.truth)) <= 0.01
+    assert abs(f1(parts, image.truth) - f1(whole, image.truth)) <= TRUTH
 
 
 def test_stitching_begins_anew_after_an_empty_plane() -> None:
@@ -233,12 +240,12 @@ def test_slivers_at_the_end_of_an_image(shape: tuple[int, int]) -> None:
 
 
 def test_thin_stacks_and_missing_pixels() -> None:
-    image = drawn((3, 80, 80), 20, 0.3, 38, (4.0, 1.0, 1.0))
+    image = drawn((3, 40, 40), 20, 0.3, 38, (4.0, 1.0, 1.0))
     pixels = image.pixels.astype(np.float32)
     pixels[:, :5] = np.nan
     pixels[:, -1] = np.inf
     labels = prepared(image._replace(pixels=pixels)).load()(pixels[:1])
-    assert labels.shape == (1, 80, 80)
+    assert labels.shape == (1, 40, 40)
     assert not labels[:, :3].any()
 
 

@@ -1,4 +1,4 @@
-"""A network of half a megabyte that takes CPSAM's place, so that tests run the real Cellpose without a download."""
+"""A network of a quarter of a megabyte that takes CPSAM's place, so that tests run the real Cellpose without a download."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LOADS: list[str] = []
 
 
 class SmallCellpose(Cellpose):
-    """Cellpose with weights of half a megabyte."""
+    """Cellpose with weights of a quarter of a megabyte."""
 
     weights: str = str(WEIGHTS)
 

@@ -18,7 +18,7 @@ import_cellpose()
 
 from cellpose.vit import BaseModel  # noqa: E402
 
-WIDTH = 32
+WIDTH = 40
 DILATIONS = (1, 2, 4, 8, 4, 2, 1)
 DIM = 0.05
 """Brightness, on the scale from 0 to 1, from which the network's second input is logarithmic."""
