@@ -59,6 +59,11 @@ def broken(pixels):
     if not os.path.exists({str(tmp_path / "mended")!r}):
         raise RuntimeError("not today")
     return plain(pixels)
+
+
+def shaky(pixels):
+    # Works once, and then not until it is mended.
+    return broken(pixels) if os.listdir({str(tmp_path / "calls")!r}) else plain(pixels)
 """
     )
     (tmp_path / "calls").mkdir()
@@ -150,16 +155,27 @@ def test_both_versions_of_ome_zarr(image: Path, models: Path, tmp_path: Path, ve
 
 def test_failed_tiles_give_exit_code_1_and_can_be_tried_again(image: Path, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.zarr"
-    words = ["segment", image, "--model", f"{models}:broken", "-o", out, *TILES, "--workers", 0]
+    words = ["segment", image, "--model", f"{models}:shaky", "-o", out, *TILES, "--workers", 0]
     done = run(*words, code=1)
-    assert "0 of 8" in numbers(done.stdout)["tiles"]
-    assert "tile 0 failed: RuntimeError: not today" in done.stderr
+    assert "1 of 8" in numbers(done.stdout)["tiles"]
+    assert "tile 1 failed: RuntimeError: not today" in done.stderr
     advice = done.stderr.strip().splitlines()[-1]
-    assert "8 of 8 tiles failed" in advice
-    assert not out.exists(), "a result without any tile is not written"
+    assert "7 of 8 tiles failed" in advice
     (tmp_path / "mended").touch()
     again = shlex.split(advice.partition("napari-blockbuster ")[2])
     assert numbers(run(*again, "--workers", 0).stdout)["tiles"] == "8 of 8"
+
+
+def test_a_model_that_fails_at_once_ends_the_run_with_one_line(image: Path, models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    words = ["segment", image, "--model", f"{models}:broken", "-o", out, *TILES, "--workers", 0]
+    told = run(*words, code=2).stderr.strip().splitlines()[-1]
+    assert re.search(
+        r"error: the first 3 tiles, .* all failed, .*RuntimeError: not today\); mend that and resume$", told
+    )
+    assert not out.exists(), "a result without any tile is not written"
+    (tmp_path / "mended").touch()
+    assert numbers(run("resume", f"{out}.job", "--workers", 0).stdout)["tiles"] == "8 of 8"
 
 
 # ------------------------------------------------------------------------------------------------------------ mistakes
@@ -305,10 +321,10 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
 
 def test_info_of_a_job(image: Path, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.zarr"
-    run("segment", image, "--model", f"{models}:broken", "-o", out, *TILES, "--workers", 0, code=1)
+    run("segment", image, "--model", f"{models}:broken", "-o", out, *TILES, "--workers", 0, code=2)
     rows = numbers(run("info", f"{out}.job").stdout)
-    assert rows["tiles"] == "8: 0 staged, 8 failed, 0 missing"
-    assert rows["tile 3"] == "RuntimeError: not today"
+    assert rows["tiles"] == "8: 0 staged, 3 failed, 5 missing"
+    assert rows["tile 0"] == "RuntimeError: not today"
     assert rows["merge"] == "not yet"
     assert rows["output"].endswith("(not written yet)")
     (tmp_path / "mended").touch()

@@ -23,6 +23,7 @@ from napari_blockbuster import Job, TileFailed, TileStaged, segment
 from napari_blockbuster.lock import JobLockedError
 from napari_blockbuster.output import job_folder
 from napari_blockbuster.spec import JobError, JobMismatchError
+from napari_blockbuster.trial import TrialError
 
 THRESHOLD = 1200
 

@@ -51,7 +51,9 @@ def test_a_model_that_fails_everywhere_is_found_out_after_three_tiles(workers, i
     with pytest.raises(TrialError) as error:  # noqa: PT012
         for event in job.stage(workers):
             events.append(event)
-    assert "the first 3 tiles, in different places of the image, all failed, so the others were not tried" in str(error.value)
+    assert "the first 3 tiles, in different places of the image, all failed, so the others were not tried" in str(
+        error.value
+    )
     assert "ZeroDivisionError: no photons" in str(error.value)
     assert "mend that and resume" in str(error.value)
     assert model.calls == 2 * 3, "each of the three is tried twice, and no other"
@@ -64,7 +66,9 @@ def test_a_run_that_was_given_up_goes_on_once_the_model_is_mended(workers, image
     path = tmp_path / "mine.py"
     options = {**OPTIONS, "output": tmp_path / "o.ome.zarr"}
     body = "    from scipy import ndimage\n    return ndimage.label(pixels > 100)[0]\n"
-    check = f"    import os\n    if not os.path.exists({str(tmp_path / 'gpu')!r}):\n        raise OSError('no device')\n"
+    check = (
+        f"    import os\n    if not os.path.exists({str(tmp_path / 'gpu')!r}):\n        raise OSError('no device')\n"
+    )
     path.write_text(f"def find(pixels):\n{check}{body}")
     with pytest.raises(TrialError, match="no device"):
         list(Job.create(image, f"{path}:find", **options).stage(workers))
@@ -177,7 +181,17 @@ def old_scheduler(tmp_path: Path) -> Iterator[Any]:
     file = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
     scheduler = subprocess.Popen([sys.executable, "-c", SCHEDULER, str(file)], **quiet)
-    worker = [sys.executable, "-m", "dask", "worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", str(file)]
+    worker = [
+        sys.executable,
+        "-m",
+        "dask",
+        "worker",
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(file),
+    ]
     nanny = subprocess.Popen(worker, **quiet)
     until = time.monotonic() + 60
     while not file.exists():
