@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import shutil
 import uuid
@@ -218,6 +219,7 @@ def check_workers(client: Client | None, folder: Path, model: Model) -> int | No
 def _check_scheduler(client: Client) -> None:
     """Refuse a scheduler whose dask is another one than here; workers are compared package by package."""
     there, here = client.run_on_scheduler(_dask_versions), _dask_versions()
+    assert client.scheduler is not None
     for package, mine in here.items():
         if there[package] != mine:
             raise JobError(
@@ -227,10 +229,7 @@ def _check_scheduler(client: Client) -> None:
 
 
 def _dask_versions() -> dict[str, str]:
-    import dask
-    import distributed
-
-    return {"dask": str(dask.__version__), "distributed": str(distributed.__version__)}
+    return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
 
 
 def _look_around(folder: str, dask_worker: Any = None) -> dict[str, Any]:
