@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Literal, get_origin
 
 from magicgui.widgets import LineEdit, Widget, create_widget
@@ -205,6 +206,10 @@ def _value(field: Widget, default: Any) -> Any:
 
 
 def _set(field: Widget, value: Any) -> None:
+    if isinstance(value, float) and hasattr(field.native, "setDecimals"):
+        # A job that is opened must not change by being shown.
+        digits = -int(Decimal(repr(value)).normalize().as_tuple().exponent)
+        field.native.setDecimals(max(field.native.decimals(), min(digits, 12)))
     field.value = ("" if value is None else _text(value)) if isinstance(field, LineEdit) else value
 
 
