@@ -201,7 +201,8 @@ def disturb(context: ForkServerContext, bench: Bench, chance: random.Random, pea
             os.killpg(process.pid or 0, number)
         except ProcessLookupError:
             # It had not made its group yet, or has just ended.
-            os.kill(process.pid or 0, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number)
     return f"{words[0]} {number.name} after {wait:.3f} s, exit {run_out(process)}"
 
 
