@@ -208,6 +208,13 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     assert not (tmp_path / "lock.json").exists()
 
 
+def test_a_lock_that_a_killed_process_left_empty_is_waited_for_and_taken(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    path.touch()
+    with holding(path, "stage"):
+        assert path.read_text()
+
+
 def test_a_lock_of_another_machine_counts_while_it_shows_signs_of_life(tmp_path: Path) -> None:
     import os
     import time

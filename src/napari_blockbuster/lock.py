@@ -20,6 +20,9 @@ __all__ = ["JobLockedError", "Lock", "holding", "is_held"]
 
 BEAT = 20.0
 """Seconds between two signs of life of a holder."""
+HALF_WRITTEN, LOOK = 5.0, 0.5
+"""Seconds that a lock without content is waited for, and between two looks at it."""
+TRIES = 2 * int(HALF_WRITTEN / LOOK)
 SILENCE = 300.0
 """Seconds without one after which a holder on another machine counts as gone: a batch job that was killed, a machine
 that is off. On this machine the process itself is looked for."""
@@ -53,7 +56,8 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock, also from a holder that is gone."""
-        for _ in range(10):
+        # Longer than a half-written lock is waited for.
+        for _ in range(TRIES):
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
@@ -62,7 +66,8 @@ class Lock:
             try:
                 with os.fdopen(descriptor, "w") as file:
                     json.dump(self._mine, file)
-            except OSError:
+            except BaseException:
+                # A full disk, or a signal in between.
                 self.path.unlink(missing_ok=True)
                 raise
             threading.Thread(target=self._beat, name="blockbuster-lock", daemon=True).start()
@@ -146,8 +151,8 @@ def _refuse_if_alive(path: Path) -> None:
     holder = _read(path)
     if holder is None:
         # Half-written: its process died between two system calls, or is in between them right now.
-        if age < 5:
-            time.sleep(0.5)
+        if age < HALF_WRITTEN:
+            time.sleep(LOOK)
             return
         holder = {}
     if _is_alive(holder, path):
