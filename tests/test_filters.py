@@ -116,3 +116,44 @@ def test_sizes_in_micrometres() -> None:
 def test_impossible_sizes_are_refused(low: int, high: int | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ObjectFilter(low, high)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("rule", ["none", "touch"])
+def test_numbers_stay_or_are_given_anew_as_the_merge_says(rule: str, fill: bool, tmp_path: Path) -> None:
+    """With the rule `none` every label is an object, so that counts do not tell one numbering from the other."""
+    mask = np.zeros((20, 40), np.uint8)
+    mask[0:2, 0:2] = mask[5:12, 2:8] = mask[5:12, 15:25] = mask[5:12, 30:38] = 1
+    keep = ObjectFilter(min_size=10, fill_holes=fill)
+    job = Job.create(mask, components, tmp_path / "labels.ome.zarr", tile_shape=20, halo=0)
+    for _ in job.stage():
+        pass
+    for sequential in (True, False):
+        plain = job.merge(rule, sequential_labels=sequential)
+        merged = job.filtered(plain, keep)
+        assert merged.sequential is plain.sequential is sequential
+        found = merged.labels.compute()
+        if sequential:
+            assert set(np.unique(found)) - {0} == set(range(1, merged.n_objects + 1))
+        else:
+            before = plain.labels.compute()
+            np.testing.assert_array_equal(found, np.where(found > 0, before, 0))
+            assert 1 not in found
+        assert len(np.unique(found)) - 1 == merged.n_objects
+
+
+def test_segment_keeps_numbers_when_it_filters(tmp_path: Path) -> None:
+    mask = np.zeros((20, 40), np.uint8)
+    mask[0:2, 0:2] = mask[5:12, 2:8] = mask[5:12, 25:35] = 1
+    result = segment(
+        mask,
+        components,
+        tmp_path / "labels.ome.zarr",
+        tile_shape=20,
+        halo=0,
+        merge="none",
+        filter=ObjectFilter(min_size=10),
+        sequential_labels=False,
+        progress=False,
+    )
+    assert set(np.unique(result.labels.compute())) == {0, 2, 3}

@@ -104,7 +104,9 @@ class ObjectFilter:
         return {name: value for name, value in asdict(self).items() if value not in (None, False)}
 
     def apply(self, merged: M, regions: Regions | None = None) -> M:
-        """The merge without the objects that are not kept; the others are numbered as before, 1..n where they were.
+        """Return the merge without the objects that are not kept.
+
+        The others are numbered as `Merge.sequential` says: 1..n again, or each keeps its number.
 
         Parameters
         ----------
@@ -135,16 +137,20 @@ class ObjectFilter:
             owner[~keep[owner]] = 0
             owner, more = fill(regions, owner, self.max_hole_size, all_pairs=True)
             hole = np.where(more > 0, more + hole.max(initial=0), hole)
-        return self._renumbered(merged, keep, owner, regions, len(np.unique(hole[hole > 0])))
+        return self._renumbered(merged, keep, owner, regions, hole)
 
     def _renumbered(
-        self, merged: M, keep: np.ndarray, owner: np.ndarray, regions: Regions | None = None, n_holes: int = 0
+        self,
+        merged: M,
+        keep: np.ndarray,
+        owner: np.ndarray,
+        regions: Regions | None = None,
+        hole: np.ndarray | None = None,
     ) -> M:
         """The merge with the object of each region numbered anew."""
         found = np.flatnonzero(keep)
         ids = np.zeros(len(keep), merged.new_ids.dtype)
-        was_sequential = merged.n_objects == len(keep) - 1
-        ids[found] = np.arange(1, len(found) + 1) if was_sequential else found
+        ids[found] = np.arange(1, len(found) + 1) if merged.sequential else found
         new_ids = ids[owner]
         return replace(
             merged,
@@ -152,7 +158,7 @@ class ObjectFilter:
             n_objects=len(found),
             filter=self,
             n_removed=merged.n_objects - len(found),
-            filled=None if regions is None else Filled.of(regions, new_ids, n_holes),
+            filled=None if regions is None or hole is None else Filled.of(regions, new_ids, hole),
         )
 
     def _kept(self, merged: Merge, owner: np.ndarray, sizes: np.ndarray, highest: int) -> np.ndarray:

@@ -67,6 +67,8 @@ class Filled:
         Holes filled; one that spans several tiles counts once.
     is_changed : numpy.ndarray
         bool, for each tile: not every piece of it has the id of its label (0 for background).
+    absorbed : numpy.ndarray
+        bool, for each label: its object was left out, and it fills a hole of another object.
     """
 
     offsets: np.ndarray
@@ -74,14 +76,17 @@ class Filled:
     new_ids: np.ndarray
     n_holes: int
     is_changed: np.ndarray
+    absorbed: np.ndarray
 
     @classmethod
-    def of(cls, regions: Regions, new_ids: np.ndarray, n_holes: int) -> Filled:
-        """From the merged ids of all regions."""
+    def of(cls, regions: Regions, new_ids: np.ndarray, hole: np.ndarray) -> Filled:
+        """From the merged id of each region, and the hole that it is part of (0: none)."""
         labels, pieces = np.split(new_ids, [regions.n_labels])
         changed = np.concatenate([[0], np.cumsum(regions.owners(labels)[regions.n_labels :] != pieces)])
         is_changed = np.diff(changed[regions.offsets]) > 0
-        return cls(regions.offsets, regions.local_parents, pieces, n_holes, is_changed)
+        n_holes = len(np.unique(hole[hole > 0]))
+        absorbed = hole[: regions.n_labels] > 0
+        return cls(regions.offsets, regions.local_parents, pieces, n_holes, is_changed, absorbed)
 
     def table(self, tile: int) -> np.ndarray:
         """Merged ids of a tile's pieces, the first piece first; empty if labels alone say what is where."""

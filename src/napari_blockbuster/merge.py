@@ -49,6 +49,8 @@ class Merge:
         Merged objects that were not kept; `n_objects` does not count them.
     filled : Filled or None
         The holes that became part of an object; None where holes are left as they are.
+    sequential : bool
+        Objects are numbered 1..n. Otherwise an object has the number of its first label among all labels.
     """
 
     rule: str
@@ -66,6 +68,7 @@ class Merge:
     filter: ObjectFilter = ObjectFilter()
     n_removed: int = 0
     filled: Filled | None = None
+    sequential: bool = True
 
     @property
     def n_merges(self) -> int:
@@ -94,6 +97,11 @@ class Merge:
     def object_of(self, tile: int, label: int) -> int:
         """The merged id of a label of a tile; 0 for an object that was left out (and is not in a hole of another)."""
         return int(self.new_ids[self.labels_table.offsets[tile] + label])
+
+    def is_one_object(self, pair: PairOfLabels) -> bool:
+        """Whether two labels are part of the same object; False if a filter left them out."""
+        low, high = (self.object_of(*end) for end in pair)
+        return low == high > 0
 
     def row_of(self, pair: PairOfLabels) -> int | None:
         """The row of `seams` that holds a pair (lower tile first); None if the two do not meet at a seam."""
@@ -161,7 +169,21 @@ def merge(
     n_objects = int(component.max(initial=-1)) + 1
     new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
     new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
-    return Merge(rule, threshold, connectivity, n_objects, n_labels, seams, joined, score, labels, new_ids, cut, join)
+    return Merge(
+        rule,
+        threshold,
+        connectivity,
+        n_objects,
+        n_labels,
+        seams,
+        joined,
+        score,
+        labels,
+        new_ids,
+        cut,
+        join,
+        sequential=sequential,
+    )
 
 
 def id_dtype(highest: int) -> type[np.unsignedinteger]:
