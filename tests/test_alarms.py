@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import tissue
 from napari_blockbuster import Job
 from napari_blockbuster.alarms import Alarm, find_alarms
+from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.output import StagedMerge
 from napari_blockbuster.overmerging import _bridges
 
@@ -302,3 +303,90 @@ def test_labels_that_are_not_numbered_in_sequence_give_the_same_alarms(tmp_path:
     job, merged = run(tmp_path, truth, noisy, 160, 16)
     other = job.merge(sequential_labels=False)
     assert [a.labels for a in alarms_of(job, merged)] == [a.labels for a in alarms_of(job, other)]
+
+
+# ----------------------------------------------------------------------------------------------------- after a filter
+def with_debris(clean: np.ndarray) -> np.ndarray:
+    """Specks of nine pixels in the gaps between cells, more of them than cells."""
+    image = clean.copy()
+    y, x = np.indices(image.shape)
+    specks = 10_000 + (y // 4) * 1000 + x // 4
+    speck = (image == 0) & (y % 4 < 3) & (x % 4 < 3) & (y % 24 >= 20)
+    return np.where(speck, specks, image).astype(np.int32)
+
+
+@pytest.mark.parametrize("rule", ["overlap", "touch", "none"])
+@pytest.mark.parametrize("halo", [0, 16])
+def test_labels_that_a_filter_left_out_are_background(rule: str, halo: int, tmp_path: Path) -> None:
+    """The same alarms as if the model had never drawn them; among them none about the background."""
+    clean = checkers(240, 240)
+    clean[(np.indices(clean.shape)[0] // 24 == 2) & (np.indices(clean.shape)[1] < 160)] = 999
+
+    def told(image: np.ndarray, folder: Path, **options: object) -> list[tuple[object, ...]]:
+        job, merged = run(folder, image.astype(np.int32), lambda x: x, (60, 60), halo, rule=rule, **options)
+        alarms = alarms_of(job, merged)
+        assert {x for alarm in alarms for x in alarm.objects} <= set(range(1, merged.n_objects + 1))
+        return sorted((a.kind, round(a.severity, 6), a.place, a.tiles, len(a.objects), len(a.labels)) for a in alarms)
+
+    expected = told(clean, tmp_path / "clean")
+    assert expected
+    assert told(with_debris(clean), tmp_path / "filtered", filter=ObjectFilter(min_size=12)) == expected
+
+
+def test_a_filter_brings_no_alarm_about_the_background(tmp_path: Path) -> None:
+    """A noisy model on tissue, with the objects at the image's edge and the small ones left out."""
+    truth = tissue.voronoi_tissue((640, 640), 24, 50)
+    job, before = run(tmp_path, truth, noisy, 160, 32)
+    known = {(alarm.kind, alarm.pair) for alarm in alarms_of(job, before)}
+    merged = job.filtered(before, ObjectFilter(min_size=150, drop_border=True))
+    assert merged.n_removed > 60
+    alarms = alarms_of(job, merged)
+    assert alarms
+    for alarm in alarms:
+        assert all(1 <= x <= merged.n_objects for x in alarm.objects)
+        assert merged.object_of(*alarm.labels[0]) or merged.object_of(*alarm.labels[1])
+    # What is left out changes which size is typical, and with it a doubtful alarm or two.
+    assert len({(alarm.kind, alarm.pair) for alarm in alarms} - known) <= 2
+    assert np.mean(judge(truth, merged, alarms)) > 0.45
+
+
+def test_when_everything_is_left_out_there_is_no_alarm(tmp_path: Path) -> None:
+    job, merged = run(tmp_path, checkers(110, 168).astype(np.int32), lambda x: x, (60, 60), 8, rule="none")
+    assert alarms_of(job, merged)
+    assert alarms_of(job, job.filtered(merged, ObjectFilter(min_size=10_000))) == []
+
+
+def test_a_lost_part_may_lie_in_what_a_filter_left_out(tmp_path: Path) -> None:
+    image = checkers(110, 168).astype(np.int32)
+    split = int(image[50, 60])
+
+    def model(pixels: np.ndarray) -> np.ndarray:
+        """The lower tile sees the last three rows of the object only."""
+        rows = np.arange(len(pixels))[:, None]
+        if len(pixels) == 76:
+            return pixels
+        return np.where((pixels == split) & (rows < 21), 0, pixels)
+
+    job, merged = run(tmp_path, image, model, (60, 168), 16)
+    small = ObjectFilter(min_size=int(np.bincount(merged.labels.compute().ravel())[1:].min()) + 1)
+    for kept in (merged, job.filtered(merged, small)):
+        alarms = [alarm for alarm in alarms_of(job, kept) if alarm.kind == "lost part"]
+        assert len(alarms) == 1
+        assert 0 not in alarms[0].objects
+        left_out = alarms[0].pair is not None and not all(kept.object_of(*label) for label in alarms[0].pair)
+        assert ("the filter left it out" in alarms[0].reason) == left_out
+    assert left_out
+
+
+def test_a_speck_in_a_filled_hole_is_no_part_that_was_joined(tmp_path: Path) -> None:
+    """Left out, and then part of the nucleus around it: no tile saw several objects there."""
+    image = checkers(110, 168).astype(np.int32)
+    image[48:68, 48:92] = 997
+    image[49:59, 52:66] = 0
+    image[50:58, 53:65] = 998
+    job, merged = run(tmp_path, image, lambda x: x, (60, 168), 16)
+    filled = job.filtered(merged, ObjectFilter(min_size=100, fill_holes=True))
+    assert filled.n_removed == 1
+    found = filled.labels.compute()
+    assert (found[48:68, 48:92] == found[48, 48]).all()
+    assert alarms_of(job, filled) == []

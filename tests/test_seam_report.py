@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import tissue
+from napari_blockbuster.filters import ObjectFilter
 from napari_blockbuster.seam_report import SeamReport, seam_report
-from test_alarms import noisy, perfect, run
+from test_alarms import checkers, noisy, perfect, run, with_debris
 
 
 def report_of(folder: Path, truth: np.ndarray, model: object, tile: object, halo: int, **rule: object) -> SeamReport:
@@ -113,3 +114,28 @@ def test_frames_of_a_series_are_no_seam(tmp_path: Path) -> None:
     list(job.stage())
     assert not job.failed()
     assert [axis.axis for axis in seam_report(job.merge(), job.store).axes] == [1, 2]
+
+
+@pytest.mark.parametrize("rule", ["overlap", "none"])
+def test_labels_that_a_filter_left_out_are_background(rule: str, tmp_path: Path) -> None:
+    """The same report as if the model had never drawn them."""
+    clean = checkers(480, 480)
+    expected = report_of(tmp_path / "clean", clean.astype(np.int32), perfect, 120, 16, rule=rule)
+    keep = ObjectFilter(min_size=12)
+    found = report_of(tmp_path / "filtered", with_debris(clean), perfect, 120, 16, rule=rule, filter=keep)
+    assert found.lines() == expected.lines()
+    assert found.at_seams == expected.at_seams
+    assert found.beyond_halo == expected.beyond_halo
+    np.testing.assert_array_equal(found.tile_changed, expected.tile_changed)
+    np.testing.assert_array_equal(found.tile_pairs, expected.tile_pairs)
+    for a, b in zip(found.axes, expected.axes, strict=True):
+        expected_values = pytest.approx((b.seam_changed, b.inside_changed, b.extent), nan_ok=True)
+        assert (a.seam_changed, a.inside_changed, a.extent) == expected_values
+
+
+def test_everything_left_out_leaves_no_object_at_a_seam(tmp_path: Path) -> None:
+    report = report_of(
+        tmp_path, checkers(110, 168).astype(np.int32), perfect, 60, 8, filter=ObjectFilter(min_size=10_000)
+    )
+    assert report.verdict == "no object meets a seam"
+    assert report.at_seams == 0

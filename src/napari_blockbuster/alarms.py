@@ -78,6 +78,7 @@ def find_alarms(
     Parameters
     ----------
     merged : Merge
+        Of a filtered merge, what is left out is background: no object, and no part of one.
     grid : TileGrid
     store : StageStore, optional
         With it, bands of the tiles concerned are read to say where a lost part lies; without a halo those of all tiles,
@@ -95,7 +96,7 @@ def find_alarms(
     from .overmerging import over_alarms
     from .undermerging import under_alarms
 
-    if not merged.n_labels:
+    if not merged.n_objects:
         return []
     there = np.zeros(len(grid), bool)
     tiles = store.indices("tiles") if staged is None and store is not None else staged
@@ -107,7 +108,10 @@ def find_alarms(
 
 @dataclass(frozen=True)
 class MergedTable:
-    """Labels and merged objects of a merge as columns; objects are indexed by merged id (row 0 is background)."""
+    """Labels and merged objects of a merge as columns; objects are indexed by merged id.
+
+    Row 0 is background. It has no members and no size, although `ids` is 0 for the labels that a filter left out.
+    """
 
     merged: Merge
     grid: TileGrid
@@ -118,9 +122,15 @@ class MergedTable:
 
     # ---------------------------------------------------------------- labels
     @cached_property
-    def ids(self) -> np.ndarray:
-        """The merged id of each label."""
+    def written(self) -> np.ndarray:
+        """The merged id that each label is written with; 0 if it was left out."""
         return self.merged.new_ids[1:].astype(np.int64)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """The object that each label was joined to; 0 if it was left out, also where it fills a hole of an object."""
+        filled = self.merged.filled
+        return self.written if filled is None else np.where(filled.absorbed, 0, self.written)
 
     @cached_property
     def tiles(self) -> np.ndarray:
@@ -162,12 +172,17 @@ class MergedTable:
     @cached_property
     def members(self) -> np.ndarray:
         """Labels of each object."""
-        return np.bincount(self.ids, minlength=self.n_rows)
+        return self._without_background(np.bincount(self.ids, minlength=self.n_rows))
 
     @cached_property
     def size(self) -> np.ndarray:
-        """Voxels of each object."""
-        return np.bincount(self.ids, weights=self.core, minlength=self.n_rows)
+        """Voxels of each object, without the holes that were filled: tiles saw it without them."""
+        return self._without_background(np.bincount(self.ids, weights=self.core, minlength=self.n_rows))
+
+    @staticmethod
+    def _without_background(column: np.ndarray) -> np.ndarray:
+        column[0] = 0
+        return column
 
     @cached_property
     def pieces(self) -> np.ndarray:
@@ -182,12 +197,15 @@ class MergedTable:
         order = self.pieces[np.argsort(self.read[self.pieces], kind="stable")]
         # Written in ascending order, so that the largest is what stays.
         best[self.ids[order]] = order
+        best[0] = -1
         return best
 
     @cached_property
     def typical(self) -> np.ndarray:
         """Size of a typical object around each object; where a tile does not know it, that of all."""
-        of_tile = self.merged.labels_table.typical_size
+        labels = self.merged.labels_table
+        # Debris that a filter left out must not say what size is typical.
+        of_tile = labels.typical_of(self.ids > 0) if self.merged.n_removed else labels.typical_size
         known = of_tile[of_tile > 0]
         if len(known) < len(of_tile):
             fallback = float(np.median(known if len(known) else self.size[self.members > 0]))
@@ -201,6 +219,12 @@ class MergedTable:
         """For each row of the evidence, its two labels, counted through all tiles from 0."""
         seams, labels = self.merged.seams, self.merged.labels_table
         return labels.numbers(seams["low"], seams["low_id"]), labels.numbers(seams["high"], seams["high_id"])
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """For each row of the evidence, whether both of its labels are written."""
+        low, high = self.ends
+        return np.asarray((self.written[low] > 0) & (self.written[high] > 0))
 
     @cached_property
     def strength(self) -> np.ndarray:

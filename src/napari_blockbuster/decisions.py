@@ -142,7 +142,7 @@ class Decisions:
 
     def without_effect(self, merged: Merge) -> list[PairOfLabels]:
         """Cuts whose two labels are one object all the same, by way of other labels: there is more to cut."""
-        return [p for p in self.cut if p in merged.cut and merged.object_of(*p[0]) == merged.object_of(*p[1])]
+        return [p for p in self.cut if p in merged.cut and merged.is_one_object(p)]
 
     def __repr__(self) -> str:
         return f"Decisions({len(self.cut)} cut, {len(self.join)} joined, {len(self._set_aside)} set aside)"
@@ -353,7 +353,7 @@ def export_csv(
         table.writerow([*row, agreed, by_rule, given.pop(pair, ""), joined, one, ""])
     blank = [""] * (len(evidence) - 4 + 2)
     for pair, verdict in given.items():
-        one = int(merged.object_of(*pair[0]) == merged.object_of(*pair[1]))
+        one = int(merged.is_one_object(pair))
         table.writerow([*pair[0], *pair[1], *blank, verdict, int(pair in merged.join), one, ""])
     if decisions is not None:
         for pair, why in decisions.set_aside.items():
@@ -381,7 +381,7 @@ def _evidence_rows(
         columns += [np.round(place[:, k] * s, 6).tolist() for k, s in enumerate(scale)]
     agreed: list[Any] = np.round(score, 4).tolist() if score is not None else [""] * len(seams)
     low, high = (merged.new_ids[merged.labels_table.numbers(seams[s], seams[f"{s}_id"]) + 1] for s in ("low", "high"))
-    outcomes = (flags.astype(int).tolist() for flags in (by_rule, merged.joined, low == high))
+    outcomes = (flags.astype(int).tolist() for flags in (by_rule, merged.joined, (low == high) & (low > 0)))
     ends = zip(agreed, *outcomes, strict=True)
     for row, end in zip(zip(*columns, strict=True), ends, strict=True):
         yield ((row[0], row[1]), (row[2], row[3])), list(row), end

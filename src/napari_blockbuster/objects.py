@@ -51,6 +51,25 @@ class LabelTable:
         rows: np.ndarray = self.offsets[tiles] + ids.astype(np.int64) - 1
         return rows
 
+    def typical_of(self, kept: np.ndarray) -> np.ndarray:
+        """`typical_size` of some labels only.
+
+        Parameters
+        ----------
+        kept : numpy.ndarray
+            bool, for each label whether it counts.
+        """
+        tiles = np.repeat(np.arange(len(self.counts)), self.counts)
+        rows = np.flatnonzero(kept & ~self.objects["cut"] & (self.objects["read"] > 0))
+        rows = rows[np.lexsort((self.objects["read"][rows], tiles[rows]))]
+        read = self.objects["read"][rows].astype(np.float64)
+        whole = np.bincount(tiles[rows], minlength=len(self.counts))
+        some = whole > 0
+        first = (np.cumsum(whole) - whole)[some]
+        typical = np.zeros(len(self.counts))
+        typical[some] = (read[first + (whole[some] - 1) // 2] + read[first + whole[some] // 2]) / 2
+        return np.where(whole >= ENOUGH, typical, _weighted_median(typical[some], whole[some]))
+
 
 class LabelTableCache:
     """Reads the table of a stage, each tile once however often it is asked for."""

@@ -154,7 +154,13 @@ def _contested(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     low_inside = seams["low_band"] < seams["high_band"]
     outer, inner = np.where(low_inside, ids[1], ids[0]), np.where(low_inside, ids[0], ids[1])
     band = np.where(low_inside, seams["low_band"], seams["high_band"]).astype(np.float64)
-    suspect = (outer != inner) & (seams["shared"] >= INSIDE_SHARE * band) & (table.members[outer] > 1)
+    suspect = (
+        (outer != inner)
+        & (outer > 0)
+        & (inner > 0)
+        & (seams["shared"] >= INSIDE_SHARE * band)
+        & (table.members[outer] > 1)
+    )
     typical = table.typical[outer]
     suspect &= (band >= INSIDE_SIZE * typical) & (table.size[outer] >= CONFLICT_SIZE * typical)
     for row in np.flatnonzero(suspect).tolist():
@@ -179,7 +185,7 @@ def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
     A link without which the object falls apart comes before one that others make up for.
     """
     merged = table.merged
-    rows = np.flatnonzero(merged.joined)
+    rows = np.flatnonzero(merged.joined & (table.ids[table.ends[0]] > 0))
     owner = table.ids[table.ends[0][rows]]
     wanted = np.zeros(table.n_rows, bool)
     doubtful = owner[table.strength[rows] < WEAK]

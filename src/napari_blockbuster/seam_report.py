@@ -267,8 +267,7 @@ def _axis(
         seams = pool.map(lambda f: _at_seam(table, store, axis, int(low[f]), int(high[f])), faces)
         at_seam = _sum(_compare(a, b, floor) for a, b in seams)
     within = _sum(_compare(a, b, floor) for a, b in inside)
-    rows = table.merged.seams[table.merged.seams["axis"] == axis]
-    touching = float(rows["contact"][:, 0].sum())
+    contact = _contacts(table)[table.merged.seams["axis"] == axis]
     same = _same_object(table)[table.merged.seams["axis"] == axis]
     return AxisReport(
         axis,
@@ -279,7 +278,7 @@ def _axis(
         at_seam.ends,
         within.sections,
         within.ends,
-        _ratio(float(rows["contact"][~same, 0].sum()), touching),
+        _ratio(float(contact[~same].sum()), float(contact.sum())),
         _ratio(within.changed, within.touching),
         _extent(table, areas),
     )
@@ -329,12 +328,17 @@ def _sum(counts: Iterable[_Planes]) -> _Planes:
 # --------------------------------------------------------------------------------------------------------- from tables
 def _same_object(table: MergedTable) -> np.ndarray:
     low, high = table.ends
-    return np.asarray(table.ids[low] == table.ids[high])
+    return np.asarray(table.written[low] == table.written[high])
+
+
+def _contacts(table: MergedTable) -> np.ndarray:
+    """Voxels with which the two labels of each row touch; 0 where one of them is background because it was left out."""
+    return table.merged.seams["contact"][:, 0] * table.shown.astype(np.float64)
 
 
 def _per_tile(table: MergedTable, axes: Sequence[AxisReport]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     seams, n = table.merged.seams, len(table.grid)
-    contact = seams["contact"][:, 0].astype(np.float64)
+    contact = _contacts(table)
     by_axis = np.full(table.grid.ndim, np.nan)
     for axis in axes:
         by_axis[axis.axis] = axis.inside_changed
@@ -359,7 +363,8 @@ def _beyond_halo(table: MergedTable) -> tuple[int, int]:
     at_seam |= table.members > 1
     beyond = np.zeros(table.n_rows, bool)
     beyond[table.ids[objects["cut"]]] = True
-    return int(at_seam.sum()), int(beyond.sum())
+    # Labels that were left out are no objects.
+    return int(at_seam[1:].sum()), int(beyond[1:].sum())
 
 
 def _extent(table: MergedTable, areas: np.ndarray) -> float:

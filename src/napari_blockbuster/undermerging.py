@@ -47,16 +47,17 @@ def under_alarms(table: MergedTable, there: np.ndarray, store: StageStore | None
     rows = _free_rows(table)
     lost = _lost_parts(table, there, store, rows, limit)
     named = {alarm.pair for alarm in lost} | set(table.merged.cut)
-    cuts = [alarm for alarm in _straight_cuts(table, rows, limit + len(named)) if alarm.pair not in named]
+    shown = rows[table.shown[rows]]
+    cuts = [alarm for alarm in _straight_cuts(table, shown, limit + len(named)) if alarm.pair not in named]
     if store is not None:
         cuts += _faces_alone(table, there, store)
     return sorted(lost + cuts, key=lambda alarm: -alarm.severity)[:limit]
 
 
 def _free_rows(table: MergedTable) -> np.ndarray:
-    """Rows of the evidence whose labels ended up in two objects."""
+    """Rows of the evidence whose labels ended up in two objects, or in an object and in what a filter left out."""
     low, high = table.ends
-    return np.flatnonzero(table.ids[low] != table.ids[high])
+    return np.flatnonzero(table.written[low] != table.written[high])
 
 
 # --------------------------------------------------------------------------------------------------------- lost parts
@@ -165,9 +166,11 @@ def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen
     place = lost.place
     if pair is not None:
         other = pair[1] if pair[0] == (tile, label) else pair[0]
-        text += f"label {other[1]} of tile {other[0]} lies there (IoU {table.strength[lost.row]:.2f})."
+        text += f"label {other[1]} of tile {other[0]} lies there (IoU {table.strength[lost.row]:.2f})"
+        text += "." if table.shown[lost.row] else ", and the filter left it out."
         place = place or table.place(lost.row)
-        objects += [int(table.ids[e[lost.row]]) for e in table.ends if int(table.ids[e[lost.row]]) != lost.owner]
+        owners = [int(table.ids[end[lost.row]]) for end in table.ends]
+        objects += [owner for owner in owners if owner not in (0, lost.owner)]
         labels = list(dict.fromkeys([*pair, (tile, label)]))
         tiles |= {pair[0][0], pair[1][0]}
     else:
@@ -222,7 +225,7 @@ def _sections(table: MergedTable) -> np.ndarray:
     merged = table.merged
     typical = float(np.median(table.typical[table.members > 0]))
     found = np.full(table.grid.ndim, typical ** ((table.n_space - 1) / table.n_space))
-    rows = merged.seams[merged.joined]
+    rows = merged.seams[merged.joined & table.shown]
     for axis in range(table.grid.separate_axes, table.grid.ndim):
         areas = np.minimum(rows["low_face"], rows["high_face"])[rows["axis"] == axis]
         if (areas > 0).sum() >= ENOUGH:
@@ -298,6 +301,8 @@ def _alone(
     behind = pair.high if tile == pair.low else pair.low
     for label in np.flatnonzero((area >= SECTION * section) & (bare >= ALONE * area)).tolist():
         owner = int(table.ids[offset + label - 1])
+        if not owner:
+            continue
         place = np.argwhere(mine == label).mean(axis=0) + table.grid[tile].core.start
         place[pair.axis] = table.grid[pair.high].core.start[pair.axis] - 0.5
         text = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from qtpy.QtCore import Qt
 from test_dock import click, set_up
 
 from napari_blockbuster import Job
+from napari_blockbuster.alarms import find_alarms
 from napari_blockbuster.decisions import Decisions
 from napari_blockbuster.ome_zarr import open_labels
 
@@ -274,3 +276,36 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     assert "Seams" in viewer.layers, "the rings of the dock's own checkbox"
     assert widget.inspect() is inspector
     until(lambda: inspector.isVisible() and "Pair" in viewer.layers)
+
+
+def test_with_a_filter_alarms_and_report_are_about_the_objects_that_it_keeps(
+    inspected: Any, until: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    _, widget, inspector = inspected
+    control, found = widget.control, []
+    settle(until, widget, lambda: widget.merging.rule.setCurrentText("none"))
+    inspector.inspecting.alarms_found.connect(found.append)
+    settle(until, widget, lambda: widget.merging.drop_border.setChecked(True))
+    until(lambda: bool(found))
+    until(lambda: not inspector._quiet.isActive())
+    merged = control.merged
+    assert merged.n_removed
+    expected = [alarm.reason for alarm in find_alarms(merged, control.job.grid, control.job.store)]
+    assert [alarm.reason for alarm in found[-1]] == expected
+    assert expected
+    assert expected != [
+        alarm.reason for alarm in find_alarms(control.unfiltered, control.job.grid, control.job.store)
+    ], "the filter matters here"
+
+    # Pairs with what is left out stay in the list: joining them may bring an object back.
+    seams = merged.seams
+    low, high = (merged.new_ids[merged.labels_table.numbers(seams[s], seams[f"{s}_id"]) + 1] for s in ("low", "high"))
+    gone = int(np.flatnonzero((low == 0) & (high == 0))[0])
+    inspector.table.selectRow(inspector.pairs.line_of(gone))
+    seam = seams[gone]
+    first, second = (f"label {seam[f'{s}_id']} of tile {seam[s]}" for s in ("low", "high"))
+    assert f"The filter leaves out {first} and {second}." in inspector.said.text()
+    inspector.save_csv(tmp_path / "pairs.csv")
+    with (tmp_path / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["one_object"] for row in rows] == [str(int(same)) for same in (low == high) & (low > 0)]

@@ -80,7 +80,8 @@ class Inspecting(QObject):
 
     def look_for_alarms(self) -> None:
         """Look for what a pair alone cannot show, in a thread; then say what the seams did to the objects."""
-        job, merged = self._control.job, self.merged
+        # Pairs are listed as they were before the filter; alarms are about the objects that it keeps.
+        job, merged = self._control.job, self._control.merged
         if job is None or merged is None:
             return
         self._searches += 1

@@ -251,11 +251,14 @@ class SeamInspector(QWidget):
         else:
             (a, i), (b, k) = pair
             verdict = self.control.decisions.verdict_of(pair) if self.control.decisions is not None else None
-            same = merged.object_of(a, i) == merged.object_of(b, k)
+            same = merged.is_one_object(pair)
+            kept = self.control.merged or merged
+            left_out = " and ".join(f"label {n} of tile {tile}" for tile, n in pair if not kept.object_of(tile, n))
             self.said.say(
                 f"Label {i} of tile {a} (blue) and label {k} of tile {b} (yellow) are "
                 f"{'<b>one object</b>' if same else '<b>two objects</b>'}"
                 f"{f'; you said {verdict}' if verdict else ''}."
+                f"{f' The filter leaves out {left_out}.' if left_out else ''}"
             )
 
     def _refused(self, text: str) -> None:
@@ -329,7 +332,7 @@ class SeamInspector(QWidget):
 
     def save_csv(self, path: str | Path) -> None:
         """Save all pairs with evidence, decisions and verdicts."""
-        job, merged = self.control.job, self.control.unfiltered
+        job, merged = self.control.job, self.control.merged
         if job is None or merged is None:
             show_warning("There is no merge to save yet.")
             return
