@@ -63,10 +63,7 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
         return known
     if differences and not overwrite:
         listing = "\n  ".join(differences)
-        raise JobMismatchError(
-            f"{folder} holds tiles of a different run:\n  {listing}\n"
-            "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
-        )
+        raise JobMismatchError(f"{folder} holds tiles of a different run:\n  {listing}\n{known.remedy(spec)}")
     # A detached driver holds a lock of its own also between two steps.
     with holding(folder / "lock.json", "replace"), holding(DriverFiles(folder).lock, "replace"):
         # The settings go first: tiles without settings are no job, settings with half the tiles would be one.
@@ -134,12 +131,11 @@ def check_unchanged(spec: JobSpec, source: ImageSource) -> None:
     JobMismatchError
         Listing what differs.
     """
-    now = spec.model_copy(update={"identity": source.identity(), "versions": describe_versions()})
+    now = spec.model_copy(update={"identity": source.identity(), "versions": describe_versions(spec.depends_on)})
     if changed := spec.differences(now):
         listing = "\n  ".join(changed)
         raise JobMismatchError(
-            f"the job's tiles were made from something else than what is there now:\n  {listing}\n"
-            "Bring that back, or segment into another output, or with overwrite=True (--overwrite) to discard them"
+            f"the job's tiles were made from something else than what is there now:\n  {listing}\n{spec.remedy(now)}"
         )
 
 

@@ -138,7 +138,8 @@ class Job:
             grid=GridSpec.of(grid),
             model=asked.settings(),
             prepared={},
-            versions=describe_versions(),
+            depends_on=asked.depends_on(),
+            versions=describe_versions(asked.depends_on()),
         )
         existing = folders.known_job(folder, spec, overwrite)
         if existing is not None:

@@ -16,7 +16,7 @@ from .images import ImageSource
 from .models import Model
 from .output import job_folder
 from .shipping import pickle_work
-from .spec import JobError, describe_versions
+from .spec import JobError, describe_versions, packages_of
 from .tiling import Tile, TileGrid
 
 if TYPE_CHECKING:
@@ -247,11 +247,12 @@ def _look_around(folder: str, dask_worker: Any = None) -> dict[str, Any]:
     except OSError:
         settings = ""
     memory = None if dask_worker is None else dask_worker.memory_manager.memory_limit
-    return {"versions": describe_versions(), "settings": settings, "trouble": trouble, "memory": memory}
+    versions = describe_versions(packages_of(settings))
+    return {"versions": versions, "settings": settings, "trouble": trouble, "memory": memory}
 
 
 def _compare(worker: str, there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
-    for package in (*MUST_AGREE, *SPEAK):
+    for package in (*MUST_AGREE, *SPEAK, *packages_of(here["settings"])):
         mine, its = here["versions"].get(package), there["versions"].get(package)
         if mine != its:
             raise JobError(

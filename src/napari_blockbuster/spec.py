@@ -5,8 +5,11 @@ Nothing in it is code, and opening one runs none.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import platform
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from .tiling import TileGrid
 
-__all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions"]
+__all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions", "packages_of"]
 
 FORMAT = 1
 MOST_TILES = 10**8
@@ -32,6 +35,8 @@ PACKAGES = (
     "torch",
 )
 """Packages that a result may depend on."""
+OF_EVERY_JOB = ("napari-blockbuster", "numpy")
+"""Packages whose versions must not be mixed within a job, whatever its model."""
 
 
 class JobError(RuntimeError):
@@ -90,6 +95,8 @@ class JobSpec(BaseModel):
         How to open the image again, and what tells it from another (see `napari_blockbuster.images`).
     model, prepared : dict
         The model's settings as asked for, and with what was measured on the whole image.
+    depends_on : tuple of str
+        Distributions that the model's labels depend on, in addition to numpy (`Model.depends_on`).
     versions : dict
         Python and the packages that the result depends on.
     """
@@ -104,6 +111,7 @@ class JobSpec(BaseModel):
     grid: GridSpec
     model: dict[str, Any]
     prepared: dict[str, Any]
+    depends_on: tuple[str, ...] = ()
     versions: dict[str, str]
 
     @field_validator("output")
@@ -145,12 +153,25 @@ class JobSpec(BaseModel):
             for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
         ]
 
+    def remedy(self, other: JobSpec) -> str:
+        """The sentence that follows a list of differences: how to resume, and how to start again."""
+        start = (
+            "start again: choose another output to keep these tiles, or overwrite=True (--overwrite) to discard them"
+        )
+        mine, theirs = self._fingerprint(), other._fingerprint()
+        versions = _leaves(mine.pop("versions"), theirs.pop("versions"))
+        if _leaves(mine, theirs):
+            return f"Restore what the job was made from to resume it, or {start}"
+        wanted = (f"install {name} {old}" if old else f"uninstall {name}" for name, old, _ in versions)
+        steps = " and ".join(wanted)
+        return f"{steps[:1].upper()}{steps[1:]} to resume the job, or {start}"
+
     def _fingerprint(self) -> dict[str, Any]:
         return {
             "image": self.identity,
             "grid": self.grid.model_dump(mode="json"),
             "model": self.model,
-            "versions": {"napari-blockbuster": self.versions.get("napari-blockbuster")},
+            "versions": {name: self.versions.get(name) for name in (*OF_EVERY_JOB, *self.depends_on)},
         }
 
 
@@ -173,12 +194,39 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
 
 
-def describe_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result may depend on, those that are installed."""
+def describe_versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result may depend on, if they are installed.
+
+    Parameters
+    ----------
+    packages : iterable of str
+        Distributions to look for in addition, such as those that a model depends on.
+    """
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    for package in dict.fromkeys((*PACKAGES, *packages)):
+        if version := _version_of(package, by_module=package not in PACKAGES):
+            versions[package] = version
     return versions
+
+
+def packages_of(settings: str) -> tuple[str, ...]:
+    """The distributions that a job's model depends on, from the text of its ``job.json``; none if it cannot be read."""
+    try:
+        return tuple(str(name) for name in json.loads(settings).get("depends_on", ()))
+    except (ValueError, AttributeError, TypeError):
+        return ()
+
+
+def _version_of(package: str, by_module: bool) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        # The same library under another name: tensorflow-cpu holds the module tensorflow.
+        others = _distributions_by_package().get(package, ()) if by_module else ()
+        return metadata.version(others[0]) if others else None
+
+
+@functools.cache
+def _distributions_by_package() -> Mapping[str, list[str]]:
+    # It asks every distribution, which takes a second.
+    return metadata.packages_distributions()

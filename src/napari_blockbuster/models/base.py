@@ -64,12 +64,13 @@ class Model(BaseModel):
     summary: ClassVar[str]
     """One sentence for lists and menus."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Distributions, beside numpy, that the labels depend on: a run does not go on with other versions of them unasked."""
+    """Distributions, in addition to numpy, that the labels depend on. A job is not resumed with other versions of them, and
+    workers must have the versions of the process that starts the run."""
     most_channels: ClassVar[int] = 1
     """Channels that a tile may have (see `PixelSource.n_channels`)."""
 
     def depends_on(self) -> tuple[str, ...]:
-        """`packages`, or those of these very settings."""
+        """Return the distributions that the labels depend on with these settings. Default: `packages`."""
         return self.packages
 
     def prepare(self, image: PixelSource) -> Self:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -253,8 +254,21 @@ def _distributions(names: set[str]) -> tuple[str, ...]:
     """The distributions that packages were installed from: none for the standard library and for the user's modules."""
     from importlib import metadata
 
-    known = metadata.packages_distributions()
-    return tuple(sorted({distribution for name in names for distribution in known.get(name, ())}))
+    found: set[str] = set()
+    for name in names - sys.stdlib_module_names:
+        try:
+            # Most distributions have the name of their package. Asking all of them takes a second.
+            found.add(metadata.distribution(name).name)
+        except metadata.PackageNotFoundError:
+            found.update(_distributions_by_package().get(name, ()))
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _distributions_by_package() -> Mapping[str, list[str]]:
+    from importlib import metadata
+
+    return metadata.packages_distributions()
 
 
 def _run(path: Path, text: str) -> types.ModuleType:
