@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -70,6 +70,7 @@ class SegmentWidget(QWidget):
         self._lay_out()
         self._wire()
         self._wire_viewer()
+        self._model_changed()
         self._image_changed()
 
     def _lay_out(self) -> None:
@@ -165,15 +166,20 @@ class SegmentWidget(QWidget):
             top.destroyed.connect(self.deleteLater)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Taken out of its dock by the dock's cross: what runs goes on, and that is said."""
+        """Report that a run continues when its dock is closed."""
         super().changeEvent(event)
-        if event.type() == QEvent.ParentChange and self.parent() is None and self.control.is_busy:
-            show_info("The run goes on. Plugins → Segment large image brings its dock back.")
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            # Later: on its way from one dock to another it has no parent either.
+            QTimer.singleShot(0, self._report_closed)
 
-    def was_closed_in(self, viewer: Any) -> bool:
-        """Whether this widget is in no dock, and was in one of this viewer."""
+    def _report_closed(self) -> None:
+        if self.parent() is None and self.control.is_busy:
+            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
+
+    def was_docked_in(self, viewer: Any) -> bool:
+        """Whether this widget is or was in a dock of a viewer."""
         plain = [getattr(each, "__wrapped__", each) for each in (self.viewer, viewer)]
-        return self._known and self.parent() is None and plain[0] is plain[1]
+        return plain[0] is plain[1] and (self._known or self.parent() is not None)
 
     # --------------------------------------------------------------------------------------------------------- form
     def plan(self) -> Plan:
