@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QAction
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from qtpy.QtGui import QAction, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QCheckBox,
+    QDialogButtonBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QSpinBox,
+    QTabWidget,
+    QWidget,
+)
 
-__all__ = ["choose", "entries", "find_action", "find_button", "press", "see_dock", "type_number"]
+__all__ = [
+    "answer_dialogs",
+    "choose",
+    "drop",
+    "entries",
+    "find_action",
+    "find_button",
+    "press",
+    "press_key",
+    "see_dock",
+    "texts",
+    "type_number",
+]
 
 
 def entries(menu: Any) -> dict[str, QAction]:
@@ -21,17 +47,18 @@ def entries(menu: Any) -> dict[str, QAction]:
 
 
 def find_action(viewer: Any, path: str) -> QAction:
-    """The entry of napari's menu bar at ``"Menu > Submenu > Entry"``."""
+    """The entry of napari's menu bar at ``"Menu > Submenu > Entry"``; the start of its text is enough."""
     menu: Any = viewer.window._qt_window.menuBar()
-    *submenus, last = path.split(" > ")
-    for name in submenus:
+    action: Any = None
+    for name in path.split(" > "):
+        assert menu is not None, f"{path}: nothing opens at {name!r}"
         found = entries(menu)
-        assert name in found, f"{path}: no {name!r} in {list(found)}"
-        menu = found[name].menu()
-    found = entries(menu)
-    assert last in found, f"{path}: no {last!r} in {list(found)}"
-    assert found[last].isEnabled(), f"{path} is disabled"
-    return found[last]
+        fitting = [text for text in found if text.startswith(name)]
+        assert len(fitting) == 1, f"{path}: no {name!r}, or several, in {list(found)}"
+        action = found[fitting[0]]
+        menu = action.menu()
+    assert action.isEnabled(), f"{path} is disabled"
+    return action
 
 
 def choose(viewer: Any, path: str) -> None:
@@ -57,7 +84,9 @@ def press(button: QAbstractButton) -> None:
     """Press a button as a mouse does."""
     assert button.isVisible(), f"{button.text()!r} is hidden"
     assert button.isEnabled(), f"{button.text()!r} is disabled"
-    QTest.mouseClick(button, Qt.LeftButton)
+    # A checkbox is as wide as its row, and answers where its box and its text are.
+    where = QPoint(8, button.height() // 2) if isinstance(button, QCheckBox) else button.rect().center()
+    QTest.mouseClick(button, Qt.LeftButton, pos=where)
 
 
 def type_number(spin: QSpinBox, value: int) -> None:
@@ -67,3 +96,62 @@ def type_number(spin: QSpinBox, value: int) -> None:
     QTest.keyClicks(spin, str(value))
     QTest.keyClick(spin, Qt.Key_Return)
     assert spin.value() == value
+
+
+def press_key(viewer: Any, key: Any) -> None:
+    """Press a key over the image."""
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.setFocus()
+    QTest.keyClick(canvas, key)
+
+
+def drop(viewer: Any, path: Path) -> None:
+    """Drop a file or a folder on the viewer."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    event = QDropEvent(QPointF(50, 50), Qt.CopyAction, data, Qt.LeftButton, Qt.NoModifier)
+    viewer.window._qt_viewer.dropEvent(event)
+
+
+@contextmanager
+def answer_dialogs(path: Path, reader: str = "Blockbuster") -> Iterator[list[str]]:
+    """Answer dialogs that come up: type a path into those that ask for one, choose `reader` where napari asks for it.
+
+    Yields the titles of the dialogs.
+    """
+    seen: list[str] = []
+    timer = QTimer()
+
+    def answer() -> None:
+        dialog = QApplication.activeModalWidget()
+        if dialog is None:
+            return
+        assert len(seen) < 5, seen
+        seen.append(dialog.windowTitle())
+        if isinstance(dialog, QFileDialog):
+            dialog.findChild(QLineEdit, "fileNameEdit").setText(str(path))
+        else:
+            find_button(dialog, reader).setChecked(True)
+        box = dialog.findChild(QDialogButtonBox)
+        accepting = (QDialogButtonBox.AcceptRole, QDialogButtonBox.YesRole)
+        press(next(b for b in box.buttons() if box.buttonRole(b) in accepting))
+
+    timer.timeout.connect(answer)
+    timer.start(200)
+    try:
+        yield seen
+    finally:
+        timer.stop()
+
+
+def texts(*within: QWidget) -> list[str]:
+    """What buttons, labels, tabs and menus of buttons say, shown or not."""
+    found = []
+    for widget in within:
+        for button in widget.findChildren(QAbstractButton):
+            found.append(button.text())
+            menu = getattr(button, "menu", lambda: None)()
+            found += [action.text() for action in menu.actions()] if menu is not None else []
+        found += [label.text() for label in widget.findChildren(QLabel)]
+        found += [tabs.tabText(i) for tabs in widget.findChildren(QTabWidget) for i in range(tabs.count())]
+    return found

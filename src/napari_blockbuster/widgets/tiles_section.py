@@ -203,7 +203,9 @@ class TilesSection(Section):
 def _check_size(grid: TileGrid) -> None:
     spatial = grid.tile_shape[grid.separate_axes :]
     if len(grid) > MANY_TILES and math.prod(spatial) < LEAST_SIDE ** len(spatial):
-        raise ValueError(f"{len(grid):,} tiles of {times(spatial)} voxels are too many and too small: choose larger tiles")
+        raise ValueError(
+            f"{len(grid):,} tiles of {times(spatial)} voxels are too many and too small: choose larger tiles"
+        )
 
 
 def _in_words(grid: TileGrid, source: ImageSource) -> str:
