@@ -16,10 +16,14 @@ from front_door import (
     find_action,
     find_button,
     press,
+    press_key,
     see_dock,
+    texts,
     type_number,
 )
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_blockbuster import Job
 from napari_blockbuster.widgets.run_section import LABELS as RUN_LABELS
@@ -268,7 +272,7 @@ def test_running_again_uses_the_layers_again(viewer: Any, until: Any, pixels: np
 TUTORIAL = ROOT / "docs" / "tutorial-napari.md"
 
 
-def test_every_step_of_the_tutorial(viewer: Any, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_of_the_tutorial(viewer: Any, until: Any) -> None:
     # 1. Open an image and the dock
     choose(viewer, "File > Open Sample > Blockbuster > Nuclei in 3D")
     choose(viewer, PLUGIN)
@@ -315,10 +319,10 @@ def test_every_step_of_the_tutorial(viewer: Any, until: Any, monkeypatch: pytest
         press(main)
     control = widget.control
     until(lambda: control.state == "staged" and control.merged is not None, 120)
-    _merge_inspect_write(viewer, until, widget, monkeypatch)
+    _merge_inspect_write(viewer, until, widget)
 
 
-def _merge_inspect_write(viewer: Any, until: Any, widget: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     control = widget.control
 
     def rest() -> None:
