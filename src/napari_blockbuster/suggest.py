@@ -84,7 +84,9 @@ def make_grid(
     )
     n_tiles = math.prod(grid.grid_shape)
     if n_tiles > MOST_TILES:
-        raise ValueError(f"{n_tiles:,} tiles are more than {MOST_TILES:,}: choose larger tiles than {tuple(tile_shape)}")
+        raise ValueError(
+            f"{n_tiles:,} tiles are more than {MOST_TILES:,}: choose larger tiles than {tuple(tile_shape)}"
+        )
     return grid
 
 

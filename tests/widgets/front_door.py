@@ -24,6 +24,8 @@ from qtpy.QtWidgets import (
 )
 
 __all__ = [
+    "PLUGIN",
+    "SAMPLES",
     "answer_dialogs",
     "choose",
     "drop",
@@ -36,6 +38,10 @@ __all__ = [
     "texts",
     "type_number",
 ]
+
+
+SAMPLES = "File > Open Sample > Blockbuster"
+PLUGIN = "Plugins > Segment large image (Blockbuster)"
 
 
 def entries(menu: Any) -> dict[str, QAction]:

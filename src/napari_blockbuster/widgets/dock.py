@@ -66,7 +66,7 @@ class SegmentWidget(QWidget):
         self._activity = Activity()
         self._ready = False
         self._picker = ClickPicker(napari_viewer, self.preview_tile)
-        self._known = False
+        self.was_docked = False
         self._lay_out()
         self._wire()
         self._wire_viewer()
@@ -160,8 +160,8 @@ class SegmentWidget(QWidget):
         top: QWidget = self
         while top.parentWidget() is not None:
             top = top.parentWidget()
-        if not self._known and top is not self:
-            self._known = True
+        if not self.was_docked and top is not self:
+            self.was_docked = True
             top.destroyed.connect(self._leave)
             top.destroyed.connect(self.deleteLater)
 
@@ -175,11 +175,6 @@ class SegmentWidget(QWidget):
     def _report_closed(self) -> None:
         if self.parent() is None and self.control.is_busy:
             show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
-
-    def was_docked_in(self, viewer: Any) -> bool:
-        """Whether this widget is or was in a dock of a viewer."""
-        plain = [getattr(each, "__wrapped__", each) for each in (self.viewer, viewer)]
-        return plain[0] is plain[1] and (self._known or self.parent() is not None)
 
     # --------------------------------------------------------------------------------------------------------- form
     def plan(self) -> Plan:

@@ -22,9 +22,15 @@ def find_widget(viewer: Any) -> SegmentWidget | None:
     widget would know nothing of it.
     """
     for widget in QApplication.allWidgets():
-        if isinstance(widget, SegmentWidget) and widget.was_docked_in(viewer):
+        known = isinstance(widget, SegmentWidget) and (widget.was_docked or widget.parent() is not None)
+        if known and _plain(widget.viewer) is _plain(viewer):
             return widget
     return None
+
+
+def _plain(viewer: Any) -> Any:
+    """Return the viewer itself where napari hands out a proxy of it."""
+    return getattr(viewer, "__wrapped__", viewer)
 
 
 class SegmentDock(SegmentWidget):
