@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QAbstractButton,
     QApplication,
     QCheckBox,
+    QComboBox,
     QDialogButtonBox,
     QFileDialog,
     QLabel,
@@ -151,7 +152,7 @@ def answer_dialogs(path: Path, reader: str = "Blockbuster") -> Iterator[list[str
 
 
 def texts(*within: QWidget) -> list[str]:
-    """What buttons, labels, tabs and menus of buttons say, shown or not."""
+    """What buttons, labels, lists of choices, tabs and menus of buttons say, shown or not."""
     found = []
     for widget in within:
         for button in widget.findChildren(QAbstractButton):
@@ -159,5 +160,6 @@ def texts(*within: QWidget) -> list[str]:
             menu = getattr(button, "menu", lambda: None)()
             found += [action.text() for action in menu.actions()] if menu is not None else []
         found += [label.text() for label in widget.findChildren(QLabel)]
+        found += [box.itemText(i) for box in widget.findChildren(QComboBox) for i in range(box.count())]
         found += [tabs.tabText(i) for tabs in widget.findChildren(QTabWidget) for i in range(tabs.count())]
     return found

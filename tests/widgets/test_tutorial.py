@@ -95,7 +95,9 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     press(find_button(widget, "Inspect merges…"))
     inspector = widget.inspector
     table = inspector.table
-    until(lambda: inspector.isVisible() and table.model().rowCount() > 0 and table.viewport().height() > 30)
+    until(inspector.isVisible)
+    inspector.filter.setCurrentText("all")
+    until(lambda: table.model().rowCount() > 0 and table.viewport().height() > 30)
     QTest.qWait(300)
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
