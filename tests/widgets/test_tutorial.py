@@ -59,6 +59,8 @@ def test_every_step_of_the_tutorial(viewer: Any, until: Any) -> None:
     main = widget.running.main
     until(lambda: main.text() == "Pause" and main.isEnabled() and widget.control.job is not None)
     assert viewer.layers["Tiles"].visible
+    said: set[str] = set()
+    until(lambda: said.add(widget.running.status.text()) or any(">dask dashboard<" in text for text in said))
     press(main)
     until(lambda: widget.control.state in ("paused", "staged"))
     if widget.control.state == "paused":
@@ -144,7 +146,13 @@ def _names_of_the_tutorial(viewer: Any, widget: Any, inspector: Any) -> None:
     text = re.sub(r"^\* ", "- ", text, flags=re.M)
     named = [re.sub(r"\s+", " ", name) for name in re.findall(r"\*([^*]+)\*", text)]
     assert len(named) > 15
-    shown = [*texts(widget, inspector), *RUN_LABELS.values(), *(layer.name for layer in viewer.layers), "voronoi-otsu"]
+    shown = [
+        "dask dashboard",
+        *texts(widget, inspector),
+        *RUN_LABELS.values(),
+        *(layer.name for layer in viewer.layers),
+        "voronoi-otsu",
+    ]
     for name in named:
         if "→" in name:
             find_action(viewer, name.replace(" → ", " > "))
