@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .cluster import cpu_count, memory_limit_bytes
 from .images import ImageSource
 from .models.base import Model
+from .spec import MOST_TILES
 from .tiling import DEFAULT_BAND_DEPTH, TileGrid
 
 __all__ = ["make_grid", "suggest_tiles"]
@@ -71,16 +72,22 @@ def make_grid(
     Raises
     ------
     ValueError
-        If the numbers do not fit the image or each other.
+        If the numbers do not fit the image or each other, or if there are more tiles than could be listed.
     """
     frames = source.separate_axes
-    return TileGrid(
+    grid = TileGrid(
         source.shape,
         (1,) * frames + tuple(tile_shape),
         (0,) * frames + tuple(halo),
         separate_axes=frames,
         band_depth=band_depth,
     )
+    n_tiles = math.prod(grid.grid_shape)
+    if n_tiles > MOST_TILES:
+        raise ValueError(
+            f"{n_tiles:,} tiles are more than {MOST_TILES:,}: choose larger tiles than {tuple(tile_shape)}"
+        )
+    return grid
 
 
 def _each(value: int | Sequence[int], ndim: int, what: str) -> tuple[int, ...]:

@@ -52,6 +52,17 @@ def until(qtbot: Any) -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture
+def viewer(make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A napari on the screen as it is after its installation, whose home folder is empty."""
+    from napari import settings
+
+    monkeypatch.setattr(settings, "_CFG_PATH", str(tmp_path / "napari" / "settings.yaml"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
 def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, Any]]:
     """Open a viewer with the plugin's dock, from the menu's command."""
 

@@ -1,4 +1,4 @@
-"""What the menus call."""
+"""Commands of the menus."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_job", "open_job", "show_segment_widget"]
 
-WIDGET = ("napari-blockbuster", "Segment large image")
-
 
 def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
     """Open the dock widget, or bring the open one to the front; returns it."""
-    _, widget = napari_viewer.window.add_plugin_dock_widget(*WIDGET)
+    from .docking import NAME, SegmentDock, find_widget
+
+    widget = find_widget(napari_viewer)
+    if widget is None or widget.parent() is None:
+        widget = SegmentDock(napari_viewer)
+        napari_viewer.window.add_dock_widget(widget, name=NAME)
+    dock = widget.parent()
+    dock.show()
+    dock.raise_()
     return widget
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -66,10 +66,11 @@ class SegmentWidget(QWidget):
         self._activity = Activity()
         self._ready = False
         self._picker = ClickPicker(napari_viewer, self.preview_tile)
-        self._known = False
+        self.was_docked = False
         self._lay_out()
         self._wire()
         self._wire_viewer()
+        self._model_changed()
         self._image_changed()
 
     def _lay_out(self) -> None:
@@ -159,21 +160,21 @@ class SegmentWidget(QWidget):
         top: QWidget = self
         while top.parentWidget() is not None:
             top = top.parentWidget()
-        if not self._known and top is not self:
-            self._known = True
+        if not self.was_docked and top is not self:
+            self.was_docked = True
             top.destroyed.connect(self._leave)
             top.destroyed.connect(self.deleteLater)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Taken out of its dock by the dock's cross: what runs goes on, and that is said."""
+        """Report that a run continues when its dock is closed."""
         super().changeEvent(event)
-        if event.type() == QEvent.ParentChange and self.parent() is None and self.control.is_busy:
-            show_info("The run goes on. Plugins → Segment large image brings its dock back.")
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            # Later: on its way from one dock to another it has no parent either.
+            QTimer.singleShot(0, self._report_closed)
 
-    def was_closed_in(self, viewer: Any) -> bool:
-        """Whether this widget is in no dock, and was in one of this viewer."""
-        plain = [getattr(each, "__wrapped__", each) for each in (self.viewer, viewer)]
-        return self._known and self.parent() is None and plain[0] is plain[1]
+    def _report_closed(self) -> None:
+        if self.parent() is None and self.control.is_busy:
+            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
 
     # --------------------------------------------------------------------------------------------------------- form
     def plan(self) -> Plan:

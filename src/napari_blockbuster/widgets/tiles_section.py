@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ from .parts import Note, Section, add_helper, remove_layer, row_of, times
 __all__ = ["TilesSection", "with_neighbour"]
 
 MOST_LINES = 2000
+UNSET_TILE, UNSET_HALO = 0, -1
+"""Shown as a question mark: nobody has typed or suggested a number yet."""
+LEAST_SIDE, MANY_TILES = 16, 10_000
+"""Tiles of fewer voxels than a cube of this side are a mistake where there are many of them."""
 
 
 class TilesSection(Section):
@@ -41,8 +46,10 @@ class TilesSection(Section):
         self.automatic.setToolTip("Tile from the image's chunks and the memory at hand, halo from the model.")
         self.automatic.setChecked(True)
         self.form.addRow(self.automatic)
-        self.tile = AxesForm("tile", "How much of the image each tile writes.", 1)
-        self.halo = AxesForm("halo", "Context around each tile: at least as far as the largest object reaches.", 0)
+        self.tile = AxesForm("tile", "How much of the image each tile writes.", UNSET_TILE)
+        self.halo = AxesForm(
+            "halo", "Context around each tile: at least as far as the largest object reaches.", UNSET_HALO
+        )
         self.row("tile", self.tile)
         self.row("halo", self.halo)
         self.outline = QCheckBox("outline of a tile")
@@ -69,12 +76,30 @@ class TilesSection(Section):
         """Another image, or none."""
         self._source, self._place = source, place
         if source is not None:
-            axes = source.axes[source.separate_axes :]
-            self.tile.set_axes(axes)
-            self.halo.set_axes(axes)
-            if not self.automatic.isChecked() and not any(self.tile.values):
-                self.automatic.setChecked(True)
+            self._set_axes(source.axes[source.separate_axes :])
         self._suggest()
+
+    def _set_axes(self, axes: Sequence[str]) -> None:
+        if list(self.tile.spins) == list(axes):
+            return
+        for form, unset in ((self.tile, UNSET_TILE), (self.halo, UNSET_HALO)):
+            form.set_axes(axes)
+            for axis, spin in form.spins.items():
+                spin.setSpecialValueText(f"{axis} ?")
+            self._fill(form, (unset,) * len(axes))
+        # Numbers that were typed for other axes say nothing about these.
+        self._tick(True)
+
+    def _tick(self, on: bool) -> None:
+        self.automatic.blockSignals(True)
+        self.automatic.setChecked(on)
+        self.automatic.blockSignals(False)
+
+    @staticmethod
+    def _fill(form: AxesForm, values: Sequence[int]) -> None:
+        form.blockSignals(True)
+        form.set_values(values)
+        form.blockSignals(False)
 
     def set_model(self, model: Model | None) -> None:
         """Another model or other settings; None while they cannot be used."""
@@ -93,37 +118,39 @@ class TilesSection(Section):
             try:
                 tile, halo = suggest_tiles(self._source, self._model)
             except ValueError as error:
-                self.grid = None
-                self.note.say(str(error), problem=True)
-                self.changed.emit()
+                self._show(None, str(error))
                 return
-            for form, values in (
-                (self.tile, tile),
-                (self.halo, tuple(min(h, t) for h, t in zip(halo, tile, strict=True))),
-            ):
-                form.blockSignals(True)
-                form.set_values(values)
-                form.blockSignals(False)
+            self._fill(self.tile, tile)
+            self._fill(self.halo, tuple(min(h, t) for h, t in zip(halo, tile, strict=True)))
         self._update()
 
     def _typed(self) -> None:
-        self.automatic.blockSignals(True)
-        self.automatic.setChecked(False)
-        self.automatic.blockSignals(False)
+        self._tick(False)
         self._update()
 
     def _update(self) -> None:
-        self.grid = None
-        source = self._source
-        if source is None:
-            self.note.say("")
+        if self._source is None:
+            self._show(None, "")
+        elif UNSET_TILE in self.tile.values or UNSET_HALO in self.halo.values:
+            automatic = self.automatic.isChecked()
+            self._show(
+                None,
+                "Tile and halo are chosen once the model can be used."
+                if automatic
+                else f"Type a tile and a halo for each axis, or tick “{self.automatic.text()}”.",
+            )
         else:
             try:
-                self.grid = make_grid(source, self.tile.values, self.halo.values)
+                grid = make_grid(self._source, self.tile.values, self.halo.values)
+                _check_size(grid)
             except ValueError as error:
-                self.note.say(str(error), problem=True)
+                self._show(None, str(error))
             else:
-                self.note.say(_in_words(self.grid, source))
+                self._show(grid, _in_words(grid, self._source))
+
+    def _show(self, grid: TileGrid | None, text: str) -> None:
+        self.grid = grid
+        self.note.say(text, problem=grid is None)
         self.draw_outline()
         self._draw_lines()
         self.changed.emit()
@@ -171,6 +198,14 @@ class TilesSection(Section):
     def _on_moved(self, event: Any = None) -> None:
         if self.outline.isChecked():
             self._moved.start()
+
+
+def _check_size(grid: TileGrid) -> None:
+    spatial = grid.tile_shape[grid.separate_axes :]
+    if len(grid) > MANY_TILES and math.prod(spatial) < LEAST_SIDE ** len(spatial):
+        raise ValueError(
+            f"{len(grid):,} tiles of {times(spatial)} voxels are too many and too small: choose larger tiles"
+        )
 
 
 def _in_words(grid: TileGrid, source: ImageSource) -> str:
