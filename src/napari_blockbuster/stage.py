@@ -29,8 +29,9 @@ import numpy as np
 from .files import discard, npy_bytes, read_table, with_checksum, write_atomically
 from .labels import OBJECT, Compacted, compact
 from .records import TileFailure, TileRecord, read_record
+from .system import refuses_to_replace, syncs, tensorstore_path
 from .tiling import Box, Tile, TileGrid, browse_chunk
-from .trouble import StoreError, writing_to
+from .trouble import StoreError, errno_of, writing_to
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -41,6 +42,7 @@ __all__ = [
     "TileFailure",
     "TileRecord",
     "create_array",
+    "finish_writes",
     "npy_bytes",
     "open_array",
     "read_table",
@@ -234,6 +236,7 @@ class StagingTile:
     def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
         self._objects = npy_bytes(found.objects)
+        self._labels = found.labels
         with writing_to(store.folder):
             self._writes = store.write(tile, found.labels, bands)
 
@@ -252,8 +255,11 @@ class StagingTile:
         record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
         with writing_to(self.store.folder):
             write_atomically(self.store.path("objects", index, "npy"), self._objects)
-            for future in self._writes:
-                future.result()
+            finish_writes(
+                self._writes,
+                self.store.chunk_files(self.tile).values(),
+                lambda: self.store.write(self.tile, self._labels, self.bands),
+            )
             write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
             self.store.path("failed", index).unlink(missing_ok=True)
         return record
@@ -331,6 +337,29 @@ def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
 
 
 # ------------------------------------------------------------------------------------------------------------- arrays
+def finish_writes(writes: list[Any], files: Iterable[Path], write_again: Callable[[], list[Any]]) -> None:
+    """Wait for the writes of chunks, also on a disk that refuses to replace the chunks of an earlier attempt.
+
+    Parameters
+    ----------
+    writes : list of tensorstore.Future
+    files : iterable of Path
+        The chunks that they write. Nobody reads them yet.
+    write_again : callable
+        Starts the same writes.
+    """
+    try:
+        for future in writes:
+            future.result()
+    except (OSError, ValueError, NotImplementedError) as error:
+        if not refuses_to_replace(errno_of(error)):
+            raise
+        for path in files:
+            path.unlink(missing_ok=True)
+        for future in write_again():
+            future.result()
+
+
 _CODECS: list[dict[str, Any]] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
@@ -360,6 +389,7 @@ def create_array(
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
         "codecs": codecs,
     }
+    path.mkdir(parents=True, exist_ok=True)
     ts.open(_spec(path) | {"metadata": metadata}, create=True, open=True).result()
 
 
@@ -367,7 +397,7 @@ def _spec(path: Path) -> dict[str, Any]:
     # Every chunk is stored, also an empty one: "marker there, chunk missing" then always means damage.
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path) + "/"},
+        "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(path / "zarr.json")},
         "store_data_equal_to_fill_value": True,
     }
 
