@@ -27,9 +27,9 @@ def test_an_error_of_the_caller_stays_what_it_is(kind: type[Exception], job: Job
         raise kind("of the caller")
 
     merged = job.merge("touch")
-    with pytest.raises(kind, match="^of the caller$"):
+    with pytest.raises(kind, match=r"^of the caller$"):
         job.write(merged, progress=progress)
-    with pytest.raises(kind, match="^of the caller$"):
+    with pytest.raises(kind, match=r"^of the caller$"):
         job.filtered(merged, ObjectFilter(fill_holes=True), progress=progress)
     assert not list(Path(job.spec.output).parent.glob(".*.part"))
     assert job.write(merged).n_objects == merged.n_objects
@@ -39,7 +39,7 @@ def test_an_error_of_a_cluster_stays_what_it_is(job: Job) -> None:
     def refuse() -> None:
         raise ConnectionError("no cluster today")
 
-    with pytest.raises(ConnectionError, match="^no cluster today$"):
+    with pytest.raises(ConnectionError, match=r"^no cluster today$"):
         job.filtered(job.merge("touch"), ObjectFilter(fill_holes=True), refuse)
 
 

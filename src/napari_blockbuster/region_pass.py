@@ -17,8 +17,8 @@ from .execution import TileQueue, Work, run
 from .holes import Regions
 from .regions import RegionStore, TileRegions, regions_of, touching_across
 from .spec import JobError
-from .stage import StageStore, finish_writes
-from .trouble import damage_named, writing_to
+from .stage import StageStore
+from .trouble import damage_named, finish_writes, writing_to
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -29,9 +29,9 @@ import numpy as np
 from .files import discard, npy_bytes, read_table, with_checksum, write_atomically
 from .labels import OBJECT, Compacted, compact
 from .records import TileFailure, TileRecord, read_record
-from .system import refuses_to_replace, syncs, tensorstore_path
+from .system import syncs, tensorstore_path
 from .tiling import Box, Tile, TileGrid, browse_chunk
-from .trouble import StoreError, errno_of, writing_to
+from .trouble import StoreError, finish_writes, writing_to
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -42,7 +42,6 @@ __all__ = [
     "TileFailure",
     "TileRecord",
     "create_array",
-    "finish_writes",
     "npy_bytes",
     "open_array",
     "read_table",
@@ -337,29 +336,6 @@ def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
 
 
 # ------------------------------------------------------------------------------------------------------------- arrays
-def finish_writes(writes: list[Any], files: Iterable[Path], write_again: Callable[[], list[Any]]) -> None:
-    """Wait for the writes of chunks, also on a disk that refuses to replace the chunks of an earlier attempt.
-
-    Parameters
-    ----------
-    writes : list of tensorstore.Future
-    files : iterable of Path
-        The chunks that they write. Nobody reads them yet.
-    write_again : callable
-        Starts the same writes.
-    """
-    try:
-        for future in writes:
-            future.result()
-    except (OSError, ValueError, NotImplementedError) as error:
-        if not refuses_to_replace(errno_of(error)):
-            raise
-        for path in files:
-            path.unlink(missing_ok=True)
-        for future in write_again():
-            future.result()
-
-
 _CODECS: list[dict[str, Any]] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "zstd", "configuration": {"level": 1, "checksum": True}},

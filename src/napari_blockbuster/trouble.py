@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .spec import JobError
+from .system import refuses_to_replace
 
-__all__ = ["StoreError", "damage_named", "errno_of", "writing_to"]
+__all__ = ["StoreError", "damage_named", "errno_of", "finish_writes", "writing_to"]
 
 _FULL = ("disk full", "free space")
 _QUOTA = ("disk quota used up", "free space or ask for more")
@@ -142,3 +144,26 @@ def writing_to(folder: Path) -> Iterator[None]:
         if errno_of(error) is None:
             raise
         raise StoreError.of(error, folder) from error
+
+
+def finish_writes(writes: list[Any], files: Iterable[Path], write_again: Callable[[], list[Any]]) -> None:
+    """Wait for the writes of chunks, also on a disk that refuses to replace the chunks of an earlier attempt.
+
+    Parameters
+    ----------
+    writes : list of tensorstore.Future
+    files : iterable of Path
+        The chunks that they write. Nobody reads them yet.
+    write_again : callable
+        Starts the same writes.
+    """
+    try:
+        for future in writes:
+            future.result()
+    except (OSError, ValueError, NotImplementedError) as error:
+        if not refuses_to_replace(errno_of(error)):
+            raise
+        for path in files:
+            path.unlink(missing_ok=True)
+        for future in write_again():
+            future.result()

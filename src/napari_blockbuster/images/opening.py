@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
 from .channels import ChannelsSource
+from .metadata import mapping, ome, sequence, text, transforms
 from .stored import StoredSource, kvstore, new_opening, open_array
 from .tiff import TiffSource, describe_tiff
 
@@ -200,7 +200,7 @@ def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | No
 
 def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
     root, attributes = _find_image(path)
-    multiscales = None if attributes is None else _ome(attributes).get("multiscales")
+    multiscales = None if attributes is None else ome(attributes).get("multiscales")
     if multiscales:
         if not isinstance(multiscales, list):
             raise ImageReadError(f"{root}: its multiscales metadata is damaged (not a list)")
@@ -220,7 +220,7 @@ def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | Non
 def _find_image(path: str) -> tuple[str, dict[str, Any] | None]:
     """The image's root, and the attributes of its group (None where the root is an array)."""
     attributes = _group_attributes(path)
-    if attributes is not None and _ome(attributes).get("bioformats2raw.layout") is not None:
+    if attributes is not None and ome(attributes).get("bioformats2raw.layout") is not None:
         # One image for each child; the first is what such a file is made for most of the time.
         first = f"{path.rstrip('/')}/0"
         inner = _group_attributes(first)
@@ -239,7 +239,7 @@ def _group_attributes(path: str) -> dict[str, Any] | None:
     """
     v3 = _read_json(path, "zarr.json")
     if v3 is not None:
-        return _mapping(v3.get("attributes")) if v3.get("node_type") == "group" else None
+        return mapping(v3.get("attributes")) if v3.get("node_type") == "group" else None
     if _read_json(path, ".zarray") is not None:
         return None
     if _read_json(path, ".zgroup") is not None:
@@ -278,7 +278,7 @@ def _stored_names(path: str) -> str | None:
 
 
 def _not_an_image(root: str, attributes: dict[str, Any]) -> str:
-    if "plate" in _ome(attributes):
+    if "plate" in ome(attributes):
         return f"{root} is a plate of many images; pass the path of one field, as {root}/A/1/0"
     arrays = []
     if "://" not in root:
@@ -309,67 +309,21 @@ def _open_ome_zarr(
     array = open_array(f"{root.rstrip('/')}/{paths[level]}", opening)
     _check_dtype(array.dtype, root)
     entries = multiscale.get("axes") or [{"name": n} for n in "tczyx"[-len(array.shape) :]]
-    entries = [{"name": e} if isinstance(e, str) else _mapping(e) for e in _sequence(entries)]
+    entries = [{"name": e} if isinstance(e, str) else mapping(e) for e in sequence(entries)]
     stored = _resolve_axes(axes or _axes_of_names([e.get("name") for e in entries]), array.shape, root)
     if len(entries) != len(stored):
         entries = [{"name": name} for name in stored]
-    scale, translation = _transforms(datasets[level], multiscale, len(stored))
-    shown = _sequence(_mapping(_ome(attributes).get("omero")).get("channels"))
-    names = [str(_mapping(channel).get("label") or "") for channel in shown]
+    scale, translation = transforms(datasets[level], multiscale, len(stored))
+    shown = sequence(mapping(ome(attributes).get("omero")).get("channels"))
+    names = [str(mapping(channel).get("label") or "") for channel in shown]
     layout = Layout(
         stored,
         _pick_channel(stored, array.shape, channel, names, root),
         tuple(s for a, s in zip(stored, scale, strict=True) if a != "c"),
-        tuple(_text(e.get("unit")) for a, e in zip(stored, entries, strict=True) if a != "c"),
+        tuple(text(e.get("unit")) for a, e in zip(stored, entries, strict=True) if a != "c"),
         tuple(s for a, s in zip(stored, translation, strict=True) if a != "c") if any(translation) else None,
     )
     return StoredSource(root, paths[level], layout, level, opening)
-
-
-def _transforms(dataset: dict[str, Any], multiscale: dict[str, Any], ndim: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of a level: its own transformations, then those of the whole pyramid."""
-    scale, translation = [1.0] * ndim, [0.0] * ndim
-    for holder in (dataset, multiscale):
-        for step in map(_mapping, _sequence(holder.get("coordinateTransformations"))):
-            numbers = _sequence(step.get(str(step.get("type"))))
-            if len(numbers) != ndim:
-                continue
-            if step["type"] == "scale":
-                factors = [_number(n, 1.0) or 1.0 for n in numbers]
-                scale = [_number(a * b, 1.0) for a, b in zip(scale, factors, strict=True)]
-                translation = [_number(a * b, 0.0) for a, b in zip(translation, factors, strict=True)]
-            elif step["type"] == "translation":
-                translation = [_number(a + _number(b, 0.0), 0.0) for a, b in zip(translation, numbers, strict=True)]
-    return scale, translation
-
-
-# Metadata of other programs holds null, text and single values where the specification asks for something else. An
-# image can be segmented without them.
-def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that OME-Zarr defines: under one key since version 0.5."""
-    inner = attributes.get("ome")
-    return inner if isinstance(inner, dict) else attributes
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple | str) else []
-
-
-def _text(value: Any) -> str | None:
-    return (value.strip() or None) if isinstance(value, str) else None
-
-
-def _number(value: Any, otherwise: float) -> float:
-    """A finite number; another one instead of anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return otherwise
-    return number if math.isfinite(number) else otherwise
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
