@@ -29,6 +29,7 @@ from .progress import Progress
 from .signals import stopping_cleanly
 from .spec import JobError
 from .terminal import one_line
+from .zarr_metadata import utf8
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -132,7 +133,7 @@ class Books:
         except OSError:
             # On a full disk there may still be room in the file that is there.
             with contextlib.suppress(OSError):
-                self._files.state.write_text(self._state.model_dump_json())
+                self._files.state.write_bytes(self._state.model_dump_json().encode())
         with contextlib.suppress(OSError):
             self._files.request.unlink()
 
@@ -146,7 +147,7 @@ def main() -> int:
             return _drive(request, sys.argv[1], answer)
         except BaseException as error:
             traceback.print_exc()
-            answer.give({"kind": type(error).__name__, "refused": one_line(error)})
+            answer.give({"kind": type(error).__name__, "refused": utf8(one_line(error))})
             return 2
 
 
@@ -171,7 +172,7 @@ def _drive(request: Request, scheduler: str, answer: Answer) -> int:
 def _job(request: Request) -> Job:
     folder = request.folder
     try:
-        there = (folder / "job.json").read_text()
+        there = (folder / "job.json").read_text("utf-8", "surrogateescape")
     except OSError:
         there = ""
     if there != request.settings:
@@ -215,7 +216,7 @@ def _run(job: Job, request: Request, client: Client, books: Books, answer: Answe
         if not answer.given:
             raise
         traceback.print_exc()
-        books.close(end="failed", error=one_line(error), staged=_staged(job))
+        books.close(end="failed", error=utf8(one_line(error)), staged=_staged(job))
         return 2
     summary = outcome.summary()
     result = "" if outcome.result is None else str(outcome.result.provenance["result"])

@@ -11,7 +11,6 @@ The claim is a lock of the operating system (``flock``), which ends with its pro
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import time
@@ -19,17 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .system import has_file_locks, lock_file
 
 __all__ = ["Claim", "ClaimedError"]
 
 LOOK = 0.2
 """Seconds between two looks at a claim that another process holds."""
-HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
 
 class ClaimedError(RuntimeError):
@@ -63,10 +57,10 @@ class Claim:
             If the folder cannot be written.
         """
         until = None if patience is None else time.monotonic() + patience
-        while fcntl is not None and not is_done():
+        while has_file_locks() and not is_done():
             # Unbuffered: a full disk must not be heard of again when the file is closed.
             file = open(path, "ab+", buffering=0)  # noqa: SIM115
-            if (locked := _lock(file)) and _is_at(path, file):
+            if (locked := lock_file(file)) and _is_at(path, file):
                 _sign(file)
                 return cls(path, file)
             if locked is None:
@@ -87,19 +81,6 @@ class Claim:
             with contextlib.suppress(OSError), file:
                 # Removed while it is locked: whoever waits for it sees that it is another file than the one at its path.
                 self._path.unlink()
-
-
-def _lock(file: IO[bytes]) -> bool | None:
-    """Whether the lock could be had; None where the disk has none to give."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in HELD:
-            return False
-        if error.errno in NO_LOCKS:
-            return None
-        raise
-    return True
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:

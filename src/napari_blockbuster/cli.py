@@ -1,7 +1,8 @@
 """The command line: ``napari-blockbuster segment | resume | attach | merge | info | models | demo``.
 
-Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a mistake in the call, told in
-one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. A bug in the program shows its traceback.
+Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a problem that the user can solve,
+described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143 stopped
+by SIGTERM.
 
 The engine is imported inside the commands, so that ``--help`` costs nothing.
 """
@@ -10,20 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import cyclopts
 from cyclopts import App, Parameter
 
 from . import __version__
 from .attaching import leave, look_in
 from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
 from .signals import STOPPED, TERMINATED, stopping_cleanly
-from .terminal import one_line
+from .terminal import flush_output, leave_pipe, take_any_text
+from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
     from .models import Model
@@ -350,6 +351,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Default: those of this process.
     """
+    take_any_text()
+    # Its errors are raised as well, and an error is one line.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -360,21 +364,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as stop:
             code = TERMINATED if terminated else STOPPED
             print(f"{stop.what}; {stop.advice}" if isinstance(stop, Interrupted) else "stopped", file=sys.stderr)
-        except (cyclopts.CycloptsError, ValueError, OSError, RuntimeError, ImportError) as error:
+        except BrokenPipeError:
+            # `napari-blockbuster info … | head` is no error.
+            leave_pipe()
+            code = MISTAKE
+        except Exception as error:
             if debug:
                 raise
-            if isinstance(error, BrokenPipeError):
-                _leave_pipe()
-            else:
-                print(f"error: {one_line(error)}", file=sys.stderr)
-            code = MISTAKE
+            code = MISTAKE if is_expected(error) else UNEXPECTED
+            print(describe(error, words), file=sys.stderr)
+        flush_output()
     return code
-
-
-def _leave_pipe() -> None:
-    # `napari-blockbuster info … | head` is no error; Python would complain again when it flushes at exit.
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

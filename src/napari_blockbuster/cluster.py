@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from .system import machine_id, new_session
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LocalProcessCluster",
     "check_client",
+    "check_is_usable",
     "connect",
     "cpu_count",
     "make_local_cluster",
@@ -167,6 +169,31 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0) -> Clien
     return client
 
 
+def check_is_usable(client: Any) -> None:
+    """Refuse objects that are no client, and clients whose methods return coroutines.
+
+    Raises
+    ------
+    TypeError
+        If it is no client.
+    ValueError
+        If it is asynchronous.
+    """
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise TypeError(
+            f"client is a {type(client).__name__}; pass a distributed.Client, as the one that "
+            "make_local_cluster() returns, or Client('tcp://host:8786')"
+        )
+    if client.asynchronous:
+        raise ValueError(
+            "The client is asynchronous (asynchronous=True, or created inside a coroutine), and a run needs one that waits "
+            "for its results. In a coroutine, run the call in a thread with a client of its own: "
+            f"Client({client.scheduler.address if client.scheduler else 'address'!r}, asynchronous=False)"
+        )
+
+
 def check_client(client: Client) -> None:
     """Refuse a client with a worker that lives in this process.
 
@@ -177,7 +204,10 @@ def check_client(client: Client) -> None:
     ------
     RuntimeError
         With the text that says how to start a process cluster.
+    TypeError, ValueError
+        If it is no client, or an asynchronous one.
     """
+    check_is_usable(client)
     if not client.nthreads():
         return
     here = _where_am_i()
@@ -189,15 +219,7 @@ def check_client(client: Client) -> None:
 def _where_am_i() -> tuple[str, int]:
     import socket
 
-    # The boot id tells containers with the same hostname and pids apart.
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    try:
-        machine = boot.read_text().strip()
-    except OSError:
-        machine = ""
-    with contextlib.suppress(OSError):
-        machine += os.readlink("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {machine}", os.getpid()
+    return f"{socket.gethostname()} {machine_id()}", os.getpid()
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
@@ -282,9 +304,11 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # What models print may be in any encoding.
+        errors="backslashreplace",
         env=environment,
         # Ctrl-C belongs to the driver: it stops the run in good order and then the cluster.
-        start_new_session=True,
+        **new_session(),
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -27,6 +27,7 @@ from .finishing import Finish
 from .lock import JobLockedError
 from .shipping import pickle_work
 from .spec import JobError
+from .system import new_session
 from .terminal import command
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def detach(
     folders.check_stage(job.folder)
     _refuse_second(job.folder)
     preflight.check_workers(client, job.folder, model)
-    settings = (job.folder / "job.json").read_text()
+    settings = (job.folder / "job.json").read_text("utf-8", "surrogateescape")
     request = Request(job.folder, settings, source, model, asked, tile_timeout)
     answer = _ask_a_worker(client, pickle_work(request), job.folder)
     if "refused" in answer:
@@ -155,7 +156,7 @@ def _spawn(folder: str, scheduler: str, log: Path) -> subprocess.Popen[bytes]:
             # What can be imported here can be imported there.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
             # It outlives this worker, its nanny, and a Ctrl-C in the terminal that they were started from.
-            start_new_session=True,
+            **new_session(),
         )
 
 

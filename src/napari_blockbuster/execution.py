@@ -171,8 +171,10 @@ def run(
     """
     if client is None:
         return _run_here(work, waiting)
+    from .cluster import check_is_usable
     from .cluster_run import ClusterRun
 
+    check_is_usable(client)
     return ClusterRun(work, waiting, client, heartbeat).results()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["discard", "npy_bytes", "read_checked", "read_table", "with_checksum", "write_atomically"]
+from .system import name_limit, replace, sync
+
+__all__ = ["beside", "discard", "npy_bytes", "read_checked", "read_table", "with_checksum", "write_atomically"]
+
+SHORT = 100
+"""Bytes that a name may have on every disk."""
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -26,14 +32,13 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     durable : bool, default True
         Also survive a loss of power: the bytes reach the disk before the name does.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, f".{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
+                sync(file)
+        replace(temporary, path)
     except OSError:
         # On a full disk even the torso is in the way.
         temporary.unlink(missing_ok=True)
@@ -42,7 +47,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def discard(path: Path) -> None:
     """Delete a file or folder so that a crash leaves no half of it under its name; a no-op if there is none."""
-    doomed = path.with_name(f".{path.name.strip('.')}.{uuid.uuid4().hex[:8]}.deleted")
+    doomed = beside(path, f".{uuid.uuid4().hex[:8]}.deleted")
     try:
         os.rename(path, doomed)
     except FileNotFoundError:
@@ -51,6 +56,24 @@ def discard(path: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
     else:
         doomed.unlink()
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a hidden file next to another one, named after it, also where that has the longest name possible.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder need not exist.
+    suffix : str
+        ASCII.
+    """
+    name = f".{path.name.strip('.')}{suffix}"
+    length = len(os.fsencode(name))
+    if length > SHORT and length > name_limit(next((p for p in path.parents if p.exists()), path.parent)):
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+        name = f".{digest}{suffix}"
+    return path.with_name(name)
 
 
 # ------------------------------------------------------------------------------------------------------------- records

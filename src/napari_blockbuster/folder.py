@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .driver_files import DRIVER_FILES, DriverFiles
-from .files import discard, write_atomically
+from .files import beside, discard, write_atomically
 from .images import ImageSource, open_image, source_from_description
 from .lock import holding
 from .models import Model, model_from_settings
@@ -92,7 +92,7 @@ def make(folder: Path, spec: JobSpec) -> None:
         sweep(folder)
         lay_out(folder, spec.grid.grid())
         with writing_to(folder):
-            write_atomically(folder / "job.json", spec.model_dump_json(indent=2).encode())
+            write_atomically(folder / "job.json", spec.to_json())
 
 
 def sweep(folder: Path) -> None:
@@ -230,6 +230,6 @@ def _token_of(target: Path) -> str | None:
 
 def restore_old(target: Path) -> None:
     """Put back what a run that replaced it had just moved aside when it was killed."""
-    old = target.with_name(f".{target.name}.old")
+    old = beside(target, ".old")
     if (old.exists() or old.is_symlink()) and not (target.exists() or target.is_symlink()):
         os.rename(old, target)

@@ -24,13 +24,13 @@ from .models import Model, as_model
 from .objects import LabelTable, LabelTableCache
 from .records import TileFailure
 from .region_pass import RegionCache
-from .repair import complete_evidence, damage_named
+from .repair import complete_evidence
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
 from .suggest import make_grid, suggest_tiles
 from .tiling import DEFAULT_BAND_DEPTH, TileGrid
 from .trial import TrialQueue
-from .trouble import StoreError, writing_to
+from .trouble import StoreError, damage_named
 from .work import StageWork
 
 if TYPE_CHECKING:
@@ -365,8 +365,9 @@ class Job:
     # --------------------------------------------------------------- merging
     def labels_table(self) -> LabelTable:
         """The labels of the tiles staged so far: how many in each tile, and how large."""
+        staged = self.staged()
         with damage_named(self.folder):
-            return self._labels.table(self.staged())
+            return self._labels.table(staged)
 
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """The evidence table of the tiles staged so far (see `napari_blockbuster.seams.evidence_dtype`).
@@ -376,8 +377,7 @@ class Job:
         """
         staged = frozenset(self.staged())
         if self._evidence is None or self._evidence[0] != staged:
-            with damage_named(self.folder), writing_to(self.folder):
-                self._evidence = staged, complete_evidence(self.store, staged, client)
+            self._evidence = staged, complete_evidence(self.store, staged, client)
         return self._evidence[1]
 
     def merge(

@@ -173,9 +173,20 @@ def _remove_stale(path: Path, holder: dict[str, Any]) -> None:
     except FileNotFoundError:
         return
     if (_read(aside) or {}).get("token") != holder.get("token"):
-        with contextlib.suppress(OSError):
-            os.link(aside, path)
+        _give_back(aside, path)
     aside.unlink()
+
+
+def _give_back(aside: Path, path: Path) -> None:
+    """Restore the lock of a holder that took it in the meantime, unless there is another one by now."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError:
+        # A disk without hard links.
+        with contextlib.suppress(OSError), open(path, "xb") as file:
+            file.write(aside.read_bytes())
 
 
 def _is_alive(holder: dict[str, Any], path: Path) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
-import platform
 import threading
 from collections.abc import Iterator
+
+from .system import glibc
 
 __all__ = ["keep_freed_memory"]
 
@@ -31,7 +31,7 @@ def keep_freed_memory() -> Iterator[None]:
 
     Not for workers: dask judges them by the memory that they hold, and pauses those that give none back.
     """
-    libc = _glibc()
+    libc = glibc()
     if libc is None:
         yield
         return
@@ -59,8 +59,3 @@ def _leave(libc: ctypes.CDLL) -> None:
             libc.mallopt(_MMAP_THRESHOLD, USUAL)
             libc.mallopt(_TRIM_THRESHOLD, 2 * USUAL)
             libc.malloc_trim(0)
-
-
-@functools.cache
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,16 +43,29 @@ def plan_levels(
     n_levels : int, optional
         Default: until the longest spatial extent is at most 256.
     """
+    scale = _lengths(scale)
     levels = [Level((1,) * len(shape), tuple(shape))]
     while _wants_another(levels, separate_axes, n_levels):
         last = levels[-1]
         size = [s * f for s, f in zip(scale, last.factors, strict=True)]
         finest = min(size[a] for a in range(separate_axes, len(shape)) if last.shape[a] > 1)
         # An axis whose voxels are already longer than those of the others waits for them.
-        halve = [a >= separate_axes and last.shape[a] > 1 and size[a] < 1.5 * finest for a in range(len(shape))]
+        halve = [a >= separate_axes and last.shape[a] > 1 and _is_fine(size[a], finest) for a in range(len(shape))]
         factors = tuple(f * 2 if h else f for f, h in zip(last.factors, halve, strict=True))
         levels.append(Level(factors, tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))))
     return levels
+
+
+def _lengths(scale: Sequence[float]) -> list[float]:
+    """Lengths of a voxel that can be compared: an axis whose scale is zero or not finite counts as one of the finest."""
+    known = [abs(float(s)) for s in scale if math.isfinite(s) and s != 0]
+    finest = min(known, default=1.0)
+    return [abs(float(s)) if math.isfinite(s) and s != 0 else finest for s in scale]
+
+
+def _is_fine(size: float, finest: float) -> bool:
+    """Whether an axis is halved: always for the finest one, so that every step makes a level smaller."""
+    return size <= finest or size < 1.5 * finest
 
 
 def _wants_another(levels: list[Level], separate_axes: int, n_levels: int | None) -> bool:
@@ -79,7 +94,7 @@ def attributes(
     datasets = []
     for number, level in enumerate(levels):
         steps: list[dict[str, Any]] = [
-            {"type": "scale", "scale": [float(s * f) for s, f in zip(scale, level.factors, strict=True)]}
+            {"type": "scale", "scale": [_stated(s, f) for s, f in zip(scale, level.factors, strict=True)]}
         ]
         if translation is not None:
             steps.append({"type": "translation", "translation": [float(t) for t in translation]})
@@ -94,6 +109,13 @@ def attributes(
     if version == "0.5":
         return {"ome": {"version": version, "multiscales": [multiscale], "image-label": label}}
     return {"multiscales": [{"version": version, **multiscale}], "image-label": {"version": version, **label}}
+
+
+def _stated(length: float, factor: int) -> float:
+    """The length of a voxel as JSON holds it: a finite number that is not zero."""
+    known = float(length) if math.isfinite(length) and length != 0 else 1.0
+    largest = sys.float_info.max
+    return max(-largest, min(known * factor, largest))
 
 
 def _axis(name: str, unit: str | None) -> dict[str, str]:

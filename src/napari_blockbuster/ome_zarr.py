@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import itertools
 import os
 import shutil
-import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .files import beside
 from .ngff import Level, attributes, plan_levels
+from .system import exchange as _exchange
+from .system import syncs, tensorstore_path
 from .tiling import Box, Tile, TileGrid, browse_chunk
+from .trouble import StoreError, writing_to
+from .zarr_metadata import plain_text, refresh_consolidated, update_attributes, utf8
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -41,7 +45,7 @@ class Pending:
 
         Raises
         ------
-        OSError
+        StoreError
             If something could not be written.
         """
         for future in self._futures:
@@ -51,12 +55,11 @@ class Pending:
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Whatever tensorstore raises, as an `OSError` that names the labels."""
+    """Turn what tensorstore raises into a `StoreError` that names the labels. Only calls of tensorstore belong in it."""
     try:
         yield
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise OSError(f"labels could not be written to {path} ({first})") from error
+        raise StoreError.of(error, path) from error
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class LabelsWriter:
             For another version.
         FileExistsError
             If the path exists.
+        StoreError
+            If the disk is full, read-only or gone.
         """
         import zarr
 
@@ -143,9 +148,11 @@ class LabelsWriter:
             name=name,
             source_image=source_image,
         )
-        zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=said)
-        for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
-            _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
+        with writing_to(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=plain_text(said))
+            for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
+                _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
         return cls(path, grid, tuple(levels), blocks, version)
 
     # ------------------------------------------------------------- tile by tile
@@ -193,7 +200,9 @@ class LabelsWriter:
             slice(a * s, min((b - 1) * s + 1, n))
             for a, b, s, n in zip(box.start, box.stop, steps, below.shape, strict=True)
         )
-        values = self._array(number - 1)[region].read().result()[tuple(slice(None, None, s) for s in steps)]
+        with _write_errors(self.path):
+            read = self._array(number - 1)[region].read().result()
+        values = read[tuple(slice(None, None, s) for s in steps)]
         if values.any():
             writing = self._array(number)[box.slices].write(np.ascontiguousarray(values))
             Pending(self.path, [writing]).result()
@@ -205,9 +214,8 @@ class LabelsWriter:
     # ------------------------------------------------------------------ the end
     def finish(self, more: dict[str, Any]) -> None:
         """Add attributes (provenance) to the group; call it once all is written."""
-        import zarr
-
-        zarr.open_group(str(self.path), mode="r+").attrs.update(more)
+        with writing_to(self.path.parent):
+            update_attributes(self.path, plain_text(more))
 
 
 # -------------------------------------------------------------------------------------------------------------- levels
@@ -266,9 +274,10 @@ def _create_array(
 def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
     import tensorstore as ts
 
+    metadata = path / ("zarr.json" if version == "0.5" else ".zarray")
     spec = {
         "driver": "zarr3" if version == "0.5" else "zarr",
-        "kvstore": {"driver": "file", "path": f"{path}/"},
+        "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(metadata)},
     }
     return ts.open(spec, open=True).result()
 
@@ -282,7 +291,7 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool) -> None:
     FileExistsError
         If the place is taken and `overwrite` is false.
     """
-    old = final.with_name(f".{final.name}.old")
+    old = beside(final, ".old")
     if os.path.lexists(old) and not os.path.lexists(final):
         # A process was killed between the two renames below: what it moved away is still the result.
         os.rename(old, final)
@@ -307,19 +316,6 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool) -> None:
         _register(final)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step, where the system and the file system can; whether they did."""
-    names = os.fsencode(one), os.fsencode(other)
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        if sys.platform == "linux":
-            here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-            return bool(libc.renameat2(here, names[0], here, names[1], swap) == 0)
-        if sys.platform == "darwin":
-            return bool(libc.renamex_np(*names, 2) == 0)  # RENAME_SWAP
-    return False
-
-
 def _remove(path: Path) -> None:
     """Remove a folder, or a link to one (never what it leads to)."""
     if path.is_dir() and not path.is_symlink():
@@ -337,14 +333,21 @@ def _register(labels: Path) -> None:
         return
     # In the image's own format: whoever reads the image must find the list.
     zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
-    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format)
+    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
     known: dict[str, Any] = dict(group.attrs.asdict())
     holder = known.get("ome", {}) if zarr_format == 3 else known
     names = [*holder.get("labels", [])]
-    if labels.name not in names:
-        names.append(labels.name)
-    listed = {"labels": names}
-    group.attrs.update({"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed)
+    if utf8(labels.name) not in names:
+        names.append(utf8(labels.name))
+        listed = {"labels": names}
+        changed = {"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed
+        update_attributes(labels.parent, changed)
+    if stale := refresh_consolidated(labels):
+        warnings.warn(
+            f"The labels are at {labels}, but the consolidated metadata in {', '.join(map(str, stale))} cannot be updated. "
+            "Programs that read the consolidated metadata do not show them. Consolidate the image's metadata again.",
+            stacklevel=2,
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import threading
 from types import TracebackType
 from typing import Self
+
+from .system import glibc
 
 __all__ = ["PeakMemory"]
 
@@ -59,5 +59,6 @@ class PeakMemory:
 
 def _trim() -> None:
     """Give the system what was freed before, so that using it again shows as a rise (glibc only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc = glibc()
+    if libc is not None:
+        libc.malloc_trim(0)

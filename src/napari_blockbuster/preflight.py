@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -17,12 +18,21 @@ from .models import Model
 from .output import job_folder
 from .shipping import pickle_work
 from .spec import JobError, describe_versions, packages_of
+from .system import name_limit
 from .tiling import Tile, TileGrid
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["check_channels", "check_memory", "check_output", "check_space", "check_time_limit", "check_workers"]
+__all__ = [
+    "check_channels",
+    "check_memory",
+    "check_name",
+    "check_output",
+    "check_space",
+    "check_time_limit",
+    "check_workers",
+]
 
 LABEL_BYTES = 4
 """Of a label in memory, at least."""
@@ -61,6 +71,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
     PermissionError, NotADirectoryError
         If the folder cannot be written.
     """
+    check_name(output)
     try:
         aliased = source.aliases(output)
     except (RuntimeError, OSError) as error:
@@ -80,6 +91,30 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
     if not existing.is_dir():
         raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
     _try_to_write(existing, output)
+
+
+def check_name(output: Path) -> None:
+    """Refuse an output whose name, or that of its job folder, is longer than its disk allows.
+
+    Raises
+    ------
+    ValueError
+    """
+    limit = name_limit(next((p for p in output.parents if _is_there(p)), output.parent))
+    for part in (*output.parts[1:], job_folder(output).name):
+        length = len(os.fsencode(part))
+        if length > limit:
+            raise ValueError(
+                f"a name of the output is too long: {length} bytes with what belongs to it, and the disk allows {limit} "
+                f"({part[:40]}...). Choose a shorter one"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _try_to_write(folder: Path, output: Path) -> None:
@@ -104,7 +139,13 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
         Naming the space that is free and that is needed.
     """
     existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    try:
+        total, _, free = shutil.disk_usage(existing)
+    except OSError:
+        # Some network disks do not say.
+        return
+    if total == 0:
+        return
     needed = estimated_bytes(grid)
     if free < needed:
         raise OSError(
@@ -243,7 +284,7 @@ def _look_around(folder: str, dask_worker: Any = None) -> dict[str, Any]:
     except OSError as error:
         trouble = error.strerror or str(error)
     try:
-        settings = (path / "job.json").read_text()
+        settings = (path / "job.json").read_text("utf-8", "surrogateescape")
     except OSError:
         settings = ""
     memory = None if dask_worker is None else dask_worker.memory_manager.memory_limit

@@ -16,10 +16,9 @@ import numpy as np
 from .execution import TileQueue, Work, run
 from .holes import Regions
 from .regions import RegionStore, TileRegions, regions_of, touching_across
-from .repair import damage_named
 from .spec import JobError
 from .stage import StageStore
-from .trouble import writing_to
+from .trouble import damage_named, finish_writes, writing_to
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,18 +46,25 @@ class RegionWork:
         return None
 
     def __call__(self, item: int, payload: Any) -> Callable[[], int]:
-        stamp, reading = payload or self.ahead(item)
         stage = self.store.stage
         tile = stage.grid[item]
-        n_labels = stage.record(item).n_objects
-        regions, found = regions_of(reading.result(), n_labels, stamp, stage.grid.separate_axes)
+        with damage_named(stage.folder.parent):
+            stamp, reading = payload or self.ahead(item)
+            labels, n_labels = reading.result(), stage.record(item).n_objects
+            regions, found = regions_of(labels, n_labels, stamp, stage.grid.separate_axes)
         # Its voxels of before must not be taken for those that its table describes, wherever this is interrupted.
-        self.store.drop(item)
-        writing = self.store.array[tile.core.slices].write(regions, can_reference_source_data_indefinitely=True)
+        with writing_to(self.store.folder):
+            self.store.drop(item)
+
+        def write() -> list[Any]:
+            target = self.store.array[tile.core.slices]
+            return [target.write(regions, can_reference_source_data_indefinitely=True)]
+
+        writes = write()
 
         def finish() -> int:
             with writing_to(self.store.folder):
-                writing.result()
+                finish_writes(writes, [self.store.chunk_file(item)], write)
             self.store.save(item, found)
             return item
 
@@ -85,15 +91,17 @@ class RegionFacesWork:
         return self.__dict__ | {"neighbours": {}}
 
     def __call__(self, item: int, payload: dict[int, int]) -> Callable[[], int]:
-        stamp = self.store.stamp(item)
-        known = {axis: old for axis, old in self.store.load_faces(item).items() if axis not in payload}
-        planes = [
-            (axis, other, self._plane(item, axis, -1), self._plane(other, axis, 0)) for axis, other in payload.items()
-        ]
-        contacts = {
-            axis: (stamp, self.store.stamp(other), touching_across(own.result(), its.result()))
-            for axis, other, own, its in planes
-        }
+        with damage_named(self.store.stage.folder.parent):
+            stamp = self.store.stamp(item)
+            known = {axis: old for axis, old in self.store.load_faces(item).items() if axis not in payload}
+            planes = [
+                (axis, other, self._plane(item, axis, -1), self._plane(other, axis, 0))
+                for axis, other in payload.items()
+            ]
+            contacts = {
+                axis: (stamp, self.store.stamp(other), touching_across(own.result(), its.result()))
+                for axis, other, own, its in planes
+            }
         self.store.save_faces(item, known | contacts)
         return lambda: item
 
@@ -148,10 +156,9 @@ class RegionCache:
             If the disk is full, read-only or gone.
         """
         if self._known is None or self._known[0] != staged:
-            folder = self._store.stage.folder.parent
-            with damage_named(folder), writing_to(folder):
+            with writing_to(self._store.folder):
                 self._store.create()
-                self._known = staged, _Pass(self._store, staged, client, cancelled, progress).result()
+            self._known = staged, _Pass(self._store, staged, client, cancelled, progress).result()
         return self._known[1]
 
 
@@ -169,7 +176,8 @@ class _Pass:
         self.store, self.grid = store, store.stage.grid
         self.tiles = sorted(staged)
         self.client, self.cancelled, self.progress = client, cancelled, progress
-        self.stamps = {index: store.stamp(index) for index in self.tiles}
+        with damage_named(store.stage.folder.parent):
+            self.stamps = {index: store.stamp(index) for index in self.tiles}
 
     def result(self) -> Regions:
         found = self._tiles()

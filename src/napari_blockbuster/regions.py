@@ -120,7 +120,7 @@ class RegionStore:
     def load(self, index: int, stamp: int) -> TileRegions | None:
         """A tile's table; None if there is none that can be used."""
         table = self._read("tiles", index)
-        if table is None or len(table) < 3 or int(table[0]) != stamp or not self._chunk(index).exists():
+        if table is None or len(table) < 3 or int(table[0]) != stamp or not self.chunk_file(index).exists():
             return None
         return TileRegions.unpacked(table)
 
@@ -162,7 +162,8 @@ class RegionStore:
             at += 4 + 2 * n
         return found
 
-    def _chunk(self, index: int) -> Path:
+    def chunk_file(self, index: int) -> Path:
+        """The file that holds a tile's voxels."""
         return self._path.joinpath("c", *map(str, self.stage.grid.position(index)))
 
     def _write(self, kind: str, index: int, table: np.ndarray) -> None:

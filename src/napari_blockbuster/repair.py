@@ -1,10 +1,7 @@
-"""Evidence that a crash left out or damaged is made again from the bands; other damage is named, with its remedy."""
+"""Recompute evidence that is missing or damaged from the bands."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +9,8 @@ import numpy as np
 from .execution import TileQueue, run
 from .files import read_table
 from .seams import evidence_dtype, gather_evidence, missing_pairs
-from .spec import JobError
 from .stage import StageStore
-from .trouble import errno_of
+from .trouble import damage_named, writing_to
 from .work import CompareWork
 
 if TYPE_CHECKING:
@@ -25,17 +21,24 @@ __all__ = ["complete_evidence", "damage_named", "drop_damaged_evidence"]
 
 def complete_evidence(store: StageStore, staged: frozenset[int], client: Client | None) -> np.ndarray:
     """The evidence of all pairs of staged tiles; what no worker compared, as its run was cut short, is compared now."""
-    try:
-        table = gather_evidence(store, staged)
-    except (ValueError, IndexError):
-        drop_damaged_evidence(store)
-        table = gather_evidence(store, staged)
+    table = _gathered(store, staged)
     pairs = missing_pairs(store, table, set(staged))
     if pairs:
         for _ in run(CompareWork(store, pairs), TileQueue(sorted(pairs)), client):
             pass
-        table = gather_evidence(store, staged)
+        table = _gathered(store, staged)
     return table
+
+
+def _gathered(store: StageStore, staged: frozenset[int]) -> np.ndarray:
+    """The evidence on disk, without what is damaged."""
+    with damage_named(store.folder.parent):
+        try:
+            return gather_evidence(store, staged)
+        except (ValueError, IndexError):
+            with writing_to(store.folder):
+                drop_damaged_evidence(store)
+            return gather_evidence(store, staged)
 
 
 def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]:
@@ -57,31 +60,3 @@ def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]
                 path.unlink()
             dropped.append(index)
     return dropped
-
-
-@contextlib.contextmanager
-def damage_named(folder: Path) -> Iterator[None]:
-    """Say what to do where a staged tile turns out to be damaged.
-
-    Raises
-    ------
-    JobError
-        Instead of what reading the tile raised.
-    """
-    try:
-        yield
-    except JobError:
-        raise
-    except FileNotFoundError as error:
-        raise _damaged(folder, f"{error.filename} is missing") from error
-    except (ValueError, IndexError) as error:
-        if errno_of(error) is not None:
-            raise
-        raise _damaged(folder, (str(error).splitlines() or [""])[0][:300]) from error
-
-
-def _damaged(folder: Path, what: str) -> JobError:
-    return JobError(
-        f"a staged tile of {folder} is damaged ({what}); find and un-stage such tiles with "
-        f"`napari-blockbuster info --check --repair {folder}`, then resume"
-    )

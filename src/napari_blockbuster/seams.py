@@ -14,6 +14,7 @@ import numpy as np
 
 from .stage import StageStore, npy_bytes, read_table, write_atomically
 from .tiling import Neighbour, TileGrid
+from .trouble import damage_named
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "missing_pairs"]
 
@@ -280,4 +281,5 @@ def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> 
 
 def compare_missing(store: StageStore, pairs: Sequence[Neighbour]) -> int:
     """Compare pairs of staged tiles (all with the same low tile) and keep the evidence on disk."""
-    return _write_evidence(store, pairs[0].low, pairs, {})
+    with damage_named(store.folder.parent):
+        return _write_evidence(store, pairs[0].low, pairs, {})

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from .tiling import TileGrid
 
@@ -45,6 +46,16 @@ class JobError(RuntimeError):
 
 class JobMismatchError(JobError):
     """A job folder holds tiles of a different run."""
+
+
+def _check_output(output: Any) -> str:
+    if not isinstance(output, str) or not Path(output).name or "\0" in output:
+        raise ValueError("not the path of a file")
+    return output
+
+
+# Not pydantic's own text, which refuses names that are no UTF-8.
+OutputPath = Annotated[str, PlainValidator(_check_output), PlainSerializer(lambda output: output)]
 
 
 class GridSpec(BaseModel):
@@ -105,7 +116,7 @@ class JobSpec(BaseModel):
 
     format: int = FORMAT
     created: str
-    output: str
+    output: OutputPath
     image: dict[str, Any]
     identity: dict[str, Any]
     grid: GridSpec
@@ -114,12 +125,9 @@ class JobSpec(BaseModel):
     depends_on: tuple[str, ...] = ()
     versions: dict[str, str]
 
-    @field_validator("output")
-    @classmethod
-    def _check_output(cls, output: str) -> str:
-        if not Path(output).name or "\0" in output:
-            raise ValueError("not the path of a file")
-        return output
+    def to_json(self) -> bytes:
+        """The settings as JSON in ASCII, which holds every path that the system allows."""
+        return json.dumps(_portable(self.model_dump()), indent=2).encode()
 
     @classmethod
     def load(cls, path: Path) -> JobSpec:
@@ -131,7 +139,7 @@ class JobSpec(BaseModel):
             If the file is missing, damaged, or of a later format.
         """
         try:
-            spec = cls.model_validate_json(path.read_bytes())
+            spec = cls.model_validate(_native(json.loads(path.read_bytes())))
         except FileNotFoundError:
             raise JobError(f"{path.parent} is not a job folder: it has no {path.name}") from None
         except ValidationError as error:
@@ -140,6 +148,8 @@ class JobSpec(BaseModel):
             raise JobError(
                 f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged"
             ) from None
+        except (ValueError, RecursionError):
+            raise JobError(f"{path} cannot be read as a job (it is not JSON); it was edited or damaged") from None
         if spec.format != FORMAT:
             raise JobError(
                 f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it"
@@ -187,6 +197,29 @@ def _leaves(a: Any, b: Any, name: str = "") -> list[tuple[str, Any, Any]]:
 
 def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _portable(value: Any) -> Any:
+    """Settings whose paths mean the same files whatever the encoding of file names here: UTF-8 with escaped bytes."""
+    return _converted(value, lambda text: os.fsencode(text).decode("utf-8", "surrogateescape"))
+
+
+def _native(value: Any) -> Any:
+    """Settings written by `_portable`, with paths as this process has to name them."""
+    return _converted(value, lambda text: os.fsdecode(text.encode("utf-8", "surrogateescape")))
+
+
+def _converted(value: Any, convert: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _converted(inner, convert) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_converted(inner, convert) for inner in value]
+    if isinstance(value, str) and not value.isascii() and os.name == "posix":
+        try:
+            return convert(value)
+        except UnicodeError:
+            return value
+    return value
 
 
 def _short(value: Any) -> str:

@@ -29,8 +29,9 @@ import numpy as np
 from .files import discard, npy_bytes, read_table, with_checksum, write_atomically
 from .labels import OBJECT, Compacted, compact
 from .records import TileFailure, TileRecord, read_record
+from .system import syncs, tensorstore_path
 from .tiling import Box, Tile, TileGrid, browse_chunk
-from .trouble import StoreError, writing_to
+from .trouble import StoreError, finish_writes, writing_to
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -234,6 +235,7 @@ class StagingTile:
     def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
         self._objects = npy_bytes(found.objects)
+        self._labels = found.labels
         with writing_to(store.folder):
             self._writes = store.write(tile, found.labels, bands)
 
@@ -252,8 +254,11 @@ class StagingTile:
         record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
         with writing_to(self.store.folder):
             write_atomically(self.store.path("objects", index, "npy"), self._objects)
-            for future in self._writes:
-                future.result()
+            finish_writes(
+                self._writes,
+                self.store.chunk_files(self.tile).values(),
+                lambda: self.store.write(self.tile, self._labels, self.bands),
+            )
             write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
             self.store.path("failed", index).unlink(missing_ok=True)
         return record
@@ -360,6 +365,7 @@ def create_array(
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
         "codecs": codecs,
     }
+    path.mkdir(parents=True, exist_ok=True)
     ts.open(_spec(path) | {"metadata": metadata}, create=True, open=True).result()
 
 
@@ -367,7 +373,7 @@ def _spec(path: Path) -> dict[str, Any]:
     # Every chunk is stored, also an empty one: "marker there, chunk missing" then always means damage.
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path) + "/"},
+        "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(path / "zarr.json")},
         "store_data_equal_to_fill_value": True,
     }
 

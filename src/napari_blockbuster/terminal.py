@@ -1,7 +1,11 @@
-"""Words of a command line, quoted for a shell, and rows of text for a terminal."""
+"""Format shell commands and rows of text for a terminal, whatever characters it can show."""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
+import os
 import re
 import shlex
 import shutil
@@ -9,7 +13,63 @@ import sys
 import textwrap
 from typing import Any
 
-__all__ = ["command", "one_line", "options", "print_rows"]
+__all__ = ["command", "flush_output", "leave_pipe", "one_line", "options", "print_rows", "take_any_text"]
+
+SHOWABLE = "napari-blockbuster.showable"
+"""Name of the codec error handler that `take_any_text` installs."""
+SIMPLER = {
+    "µ": "u",
+    "μ": "u",
+    "×": "x",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+    "≥": ">=",
+    "≤": "<=",
+}
+"""ASCII for the characters of this program's own messages."""
+
+
+def take_any_text() -> None:
+    """Let standard output and standard error take every text: a message must not fail for a character it contains.
+
+    Bytes of a file name that are no text in this encoding are written as they are, so that a printed command works.
+    """
+    codecs.register_error(SHOWABLE, _showable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SHOWABLE)
+
+
+def _showable(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if 0xDC80 <= ord(character) <= 0xDCFF:
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return SIMPLER.get(character, ascii(character)[1:-1]), error.start + 1
+
+
+def flush_output() -> None:
+    """Write what is left in the buffer of standard output; say so on standard error where that fails."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        leave_pipe()
+    except (OSError, ValueError) as error:
+        leave_pipe()
+        with contextlib.suppress(OSError):
+            print(f"Standard output cannot be written ({error}).", file=sys.stderr)
+
+
+def leave_pipe() -> None:
+    """Discard further standard output: Python would complain about it again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command(words: list[str]) -> str:
@@ -32,7 +92,8 @@ def options(**values: Any) -> list[str]:
 def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
     """Aligned names and values on standard output; wrapped on a terminal, one row a line for grep."""
     width = max((len(name) for name, _ in rows), default=0) + 2
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    to_terminal = sys.stdout is not None and sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns if to_terminal else 0
     if heading:
         print(heading)
     for name, text in rows:

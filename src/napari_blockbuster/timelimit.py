@@ -28,18 +28,21 @@ def time_limit(seconds: float, note: Path) -> Iterator[None]:
     Whoever gets the work next finds the note (`say_if_it_hung`). The clock is a C thread of its own
     (`faulthandler`), because the code that hangs may hold the GIL. For worker processes only.
     """
-    with open(note, "w") as file:
-        key = id(file)
-        with _lock:
-            _running[key] = (time.monotonic() + seconds, file)
-            _arm()
-        try:
-            yield
-        finally:
+    try:
+        with open(note, "w", encoding="utf-8") as file:
+            key = id(file)
             with _lock:
-                del _running[key]
+                _running[key] = (time.monotonic() + seconds, file)
                 _arm()
-            note.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                with _lock:
+                    del _running[key]
+                    _arm()
+    finally:
+        # Only once it is closed: not every system deletes a file that is open.
+        note.unlink(missing_ok=True)
 
 
 def _arm() -> None:
@@ -59,7 +62,7 @@ def say_if_it_hung(seconds: float, note: Path) -> None:
         With the traceback of the process that was ended.
     """
     try:
-        text = note.read_text(errors="replace")
+        text = note.read_text("utf-8", errors="replace")
         note.unlink()
     except FileNotFoundError:
         return

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .spec import JobError
+from .system import refuses_to_replace
 
-__all__ = ["StoreError", "errno_of", "writing_to"]
+__all__ = ["StoreError", "damage_named", "errno_of", "finish_writes", "writing_to"]
 
 _FULL = ("disk full", "free space")
 _QUOTA = ("disk quota used up", "free space or ask for more")
@@ -89,14 +91,79 @@ def errno_of(error: BaseException | None) -> int | None:
 
 
 @contextlib.contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Turn an error of reading a staged tile into one that says what to do.
+
+    Put it around the reading itself, not around a phase: every other error of this kind is a different problem.
+
+    Parameters
+    ----------
+    folder : Path
+        The job folder.
+
+    Raises
+    ------
+    JobError
+        If the tile is damaged.
+    StoreError
+        If the disk cannot be read.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except FileNotFoundError as error:
+        raise _damaged(folder, f"{error.filename} is missing") from error
+    except OSError as error:
+        raise StoreError.of(error, folder) from error
+    except (ValueError, IndexError, NotImplementedError) as error:
+        if errno_of(error) is not None:
+            raise StoreError.of(error, folder) from error
+        raise _damaged(folder, (str(error).splitlines() or [""])[0][:300]) from error
+
+
+def _damaged(folder: Path, what: str) -> JobError:
+    return JobError(
+        f"a staged tile of {folder} is damaged ({what}); find and un-stage such tiles with "
+        f"`napari-blockbuster info --check --repair {folder}`, then resume"
+    )
+
+
+@contextlib.contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong while a folder is written into a `StoreError`."""
+    """Turn an error of writing a folder into a `StoreError`.
+
+    Put it around the writing itself, not around a phase: a scheduler that is gone is no disk error.
+    """
     try:
         yield
     except OSError as error:
         raise StoreError.of(error, folder) from error
-    except ValueError as error:
-        # tensorstore raises ValueError whatever the system said; any other ValueError is none of the disk's.
+    except (ValueError, NotImplementedError) as error:
+        # tensorstore raises these whatever the system said; any other ValueError is none of the disk's.
         if errno_of(error) is None:
             raise
         raise StoreError.of(error, folder) from error
+
+
+def finish_writes(writes: list[Any], files: Iterable[Path], write_again: Callable[[], list[Any]]) -> None:
+    """Wait for the writes of chunks, also on a disk that refuses to replace the chunks of an earlier attempt.
+
+    Parameters
+    ----------
+    writes : list of tensorstore.Future
+    files : iterable of Path
+        The chunks that they write. Nobody reads them yet.
+    write_again : callable
+        Starts the same writes.
+    """
+    try:
+        for future in writes:
+            future.result()
+    except (OSError, ValueError, NotImplementedError) as error:
+        if not refuses_to_replace(errno_of(error)):
+            raise
+        for path in files:
+            path.unlink(missing_ok=True)
+        for future in write_again():
+            future.result()

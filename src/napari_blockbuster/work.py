@@ -27,7 +27,7 @@ from .spec import JobError
 from .stage import StageStore, StagingTile, stage_tile
 from .tiling import Neighbour, TileGrid
 from .timelimit import say_if_it_hung, time_limit
-from .trouble import writing_to
+from .trouble import damage_named, writing_to
 
 __all__ = ["CompareWork", "PixelWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
 
@@ -215,8 +215,9 @@ class WriteTileWork:
     def __call__(self, item: int, payload: tuple[np.ndarray, bool, Any]) -> Callable[[], int]:
         table, with_holes, reading = payload
         tile = self.store.grid[item]
-        labels = (reading or self._read(item, with_holes)).result()
-        pending = self.writer.write_tile(tile, lookup(table, labels))
+        with damage_named(self.store.folder.parent):
+            merged = lookup(table, (reading or self._read(item, with_holes)).result())
+        pending = self.writer.write_tile(tile, merged)
         return functools.partial(_wait, pending, item)
 
     def lost(self, item: int, error: BaseException) -> int:

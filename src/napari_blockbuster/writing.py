@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -17,11 +18,10 @@ import numpy as np
 from . import folder as folders
 from .again import tiles_again
 from .execution import TileQueue, run
-from .files import write_atomically
+from .files import beside, write_atomically
 from .merge import Merge
 from .ome_zarr import LabelsWriter, put_in_place
 from .output import Result
-from .repair import damage_named
 from .spec import JobError
 from .trouble import StoreError, writing_to
 from .work import WriteBlockWork, WriteTileWork
@@ -53,15 +53,13 @@ def write_output(
     folders.sweep(job.folder)
     token = uuid.uuid4().hex
     # A name of its own: workers keep arrays open by their path, also those of a part that is gone.
-    temporary = target.with_name(f".{target.name}.{token[:8]}.part")
+    temporary = beside(target, f".{token[:8]}.part")
     provenance = {"result": token, **_provenance(job, merged)}
     try:
-        with writing_to(target.parent), damage_named(job.folder):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            writer = _make_writer(temporary, target, job, merged, version or _version_around(target))
-            _write_all(job, merged, writer, client, _tiles_with_objects(counts, merged), progress)
-            writer.finish({"napari-blockbuster": provenance})
-            _put_in_place(job, temporary, target, provenance)
+        writer = _make_writer(temporary, target, job, merged, version or _version_around(target))
+        _write_all(job, merged, writer, client, _tiles_with_objects(counts, merged), progress)
+        writer.finish({"napari-blockbuster": provenance})
+        _put_in_place(job, temporary, target, provenance)
     except BaseException as error:
         # What is half written is of no use, and on a full disk it is in the way.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -78,16 +76,21 @@ def _put_in_place(job: Job, temporary: Path, target: Path, provenance: dict[str,
 
     A run that is killed between the two finds its own result there, and may replace it without being told to.
     """
-    folders.mark_placing(job.folder, provenance["result"])
-    put_in_place(temporary, target, overwrite=True)
-    write_atomically(job.folder / folders.RESULT, json.dumps(provenance, indent=2).encode())
-    (job.folder / folders.PLACING).unlink()
+    with writing_to(job.folder):
+        folders.mark_placing(job.folder, provenance["result"])
+    with writing_to(target.parent):
+        put_in_place(temporary, target, overwrite=True)
+    with writing_to(job.folder):
+        write_atomically(job.folder / folders.RESULT, json.dumps(provenance, indent=2).encode())
+        (job.folder / folders.PLACING).unlink()
 
 
 def _clear_parts(target: Path) -> None:
     """Delete what interrupted writes left: nothing says which of its blocks are complete."""
     if target.parent.is_dir():
-        for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
+        placeholder = "????????.part"
+        start = beside(target, f".{placeholder}").name.removesuffix(placeholder)
+        for part in target.parent.glob(glob.escape(start) + placeholder):
             shutil.rmtree(part, ignore_errors=True)
 
 
@@ -111,8 +114,18 @@ def _make_writer(temporary: Path, target: Path, job: Job, merged: Merge, version
         translation=tuple(image["translation"]) if image.get("translation") else None,
         name=target.name.removesuffix(".ome.zarr"),
         version=version,
-        source_image=os.path.relpath(path, target) if path and os.path.isabs(path) else None,
+        source_image=_path_from(target, path) if path and os.path.isabs(path) else None,
     )
+
+
+def _path_from(target: Path, image: str) -> str | None:
+    """The image's path relative to the labels; None where the metadata of the labels cannot hold it."""
+    with contextlib.suppress(ValueError):
+        # ValueError: on another drive of Windows, or no UTF-8.
+        path = os.path.relpath(image, target)
+        path.encode()
+        return path
+    return None
 
 
 def _tiles_with_objects(counts: np.ndarray, merged: Merge) -> list[int]:

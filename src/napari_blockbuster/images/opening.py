@@ -7,12 +7,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
 
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
 from .channels import ChannelsSource
+from .metadata import mapping, ome, sequence, text, transforms
 from .stored import StoredSource, kvstore, new_opening, open_array
 from .tiff import TiffSource, describe_tiff
 
@@ -158,7 +160,7 @@ def _open_path(path: str, channel: int | str | None, level: int, axes: str | Non
         raise ValueError("the image's path is empty; pass the path of an OME-Zarr, a zarr array or a TIFF file")
     remote = "://" in path and not path.startswith("file://")
     if not remote:
-        local = Path(path.removeprefix("file://")).expanduser().absolute()
+        local = _local_path(path)
         if not local.exists():
             nearest = next(p for p in local.parents if p.exists())
             raise FileNotFoundError(f"there is no image at {local}; the nearest folder that exists is {nearest}")
@@ -168,11 +170,22 @@ def _open_path(path: str, channel: int | str | None, level: int, axes: str | Non
     return _open_zarr(path, channel, level, axes)
 
 
+def _local_path(path: str) -> Path:
+    """The path that a path or a file URL means."""
+    plain = path.removeprefix("file://")
+    local = Path(plain).expanduser().absolute()
+    if plain != path and not local.exists():
+        # file:///C:/a%20b: escaped, as `Path.as_uri` and file managers write it.
+        return Path(url2pathname(plain)).absolute()
+    return local
+
+
 def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
     if path.suffix.lower() not in TIFF_SUFFIXES:
         raise ValueError(f"{path} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF files")
     found = describe_tiff(path)
     _check_level(level, found.shapes, str(path))
+    _check_dtype(found.dtype, str(path))
     shape = found.shapes[level]
     own = found.axes.lower().replace("s", "c")
     stored = _resolve_axes(axes or (own if set(own) <= set("tczyx") and own.count("c") < 2 else None), shape, str(path))
@@ -187,8 +200,10 @@ def _open_tiff(path: Path, channel: int | str | None, level: int, axes: str | No
 
 def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | None) -> ImageSource:
     root, attributes = _find_image(path)
-    multiscales = attributes.get("ome", attributes).get("multiscales") if attributes is not None else None
+    multiscales = None if attributes is None else ome(attributes).get("multiscales")
     if multiscales:
+        if not isinstance(multiscales, list):
+            raise ImageReadError(f"{root}: its multiscales metadata is damaged (not a list)")
         return _open_ome_zarr(root, attributes or {}, multiscales[0], channel, level, axes)
     if attributes is not None:
         raise ValueError(_not_an_image(root, attributes))
@@ -205,7 +220,7 @@ def _open_zarr(path: str, channel: int | str | None, level: int, axes: str | Non
 def _find_image(path: str) -> tuple[str, dict[str, Any] | None]:
     """The image's root, and the attributes of its group (None where the root is an array)."""
     attributes = _group_attributes(path)
-    if attributes is not None and attributes.get("ome", attributes).get("bioformats2raw.layout") is not None:
+    if attributes is not None and ome(attributes).get("bioformats2raw.layout") is not None:
         # One image for each child; the first is what such a file is made for most of the time.
         first = f"{path.rstrip('/')}/0"
         inner = _group_attributes(first)
@@ -224,7 +239,7 @@ def _group_attributes(path: str) -> dict[str, Any] | None:
     """
     v3 = _read_json(path, "zarr.json")
     if v3 is not None:
-        return v3.get("attributes", {}) if v3.get("node_type") == "group" else None
+        return mapping(v3.get("attributes")) if v3.get("node_type") == "group" else None
     if _read_json(path, ".zarray") is not None:
         return None
     if _read_json(path, ".zgroup") is not None:
@@ -263,7 +278,7 @@ def _stored_names(path: str) -> str | None:
 
 
 def _not_an_image(root: str, attributes: dict[str, Any]) -> str:
-    if "plate" in attributes.get("ome", attributes):
+    if "plate" in ome(attributes):
         return f"{root} is a plate of many images; pass the path of one field, as {root}/A/1/0"
     arrays = []
     if "://" not in root:
@@ -294,31 +309,21 @@ def _open_ome_zarr(
     array = open_array(f"{root.rstrip('/')}/{paths[level]}", opening)
     _check_dtype(array.dtype, root)
     entries = multiscale.get("axes") or [{"name": n} for n in "tczyx"[-len(array.shape) :]]
-    entries = [{"name": e} if isinstance(e, str) else e for e in entries]
+    entries = [{"name": e} if isinstance(e, str) else mapping(e) for e in sequence(entries)]
     stored = _resolve_axes(axes or _axes_of_names([e.get("name") for e in entries]), array.shape, root)
-    scale, translation = _transforms(datasets[level], multiscale, len(stored))
-    names = [c.get("label", "") for c in attributes.get("ome", attributes).get("omero", {}).get("channels", [])]
+    if len(entries) != len(stored):
+        entries = [{"name": name} for name in stored]
+    scale, translation = transforms(datasets[level], multiscale, len(stored))
+    shown = sequence(mapping(ome(attributes).get("omero")).get("channels"))
+    names = [str(mapping(channel).get("label") or "") for channel in shown]
     layout = Layout(
         stored,
         _pick_channel(stored, array.shape, channel, names, root),
         tuple(s for a, s in zip(stored, scale, strict=True) if a != "c"),
-        tuple(e.get("unit") for a, e in zip(stored, entries, strict=True) if a != "c"),
+        tuple(text(e.get("unit")) for a, e in zip(stored, entries, strict=True) if a != "c"),
         tuple(s for a, s in zip(stored, translation, strict=True) if a != "c") if any(translation) else None,
     )
     return StoredSource(root, paths[level], layout, level, opening)
-
-
-def _transforms(dataset: dict[str, Any], multiscale: dict[str, Any], ndim: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of a level: its own transformations, then those of the whole pyramid."""
-    scale, translation = [1.0] * ndim, [0.0] * ndim
-    for holder in (dataset, multiscale):
-        for step in holder.get("coordinateTransformations") or []:
-            if step.get("type") == "scale" and len(step.get("scale", [])) == ndim:
-                scale = [a * float(b) for a, b in zip(scale, step["scale"], strict=True)]
-                translation = [a * float(b) for a, b in zip(translation, step["scale"], strict=True)]
-            elif step.get("type") == "translation" and len(step.get("translation", [])) == ndim:
-                translation = [a + float(b) for a, b in zip(translation, step["translation"], strict=True)]
-    return scale, translation
 
 
 # -------------------------------------------------------------------------------------------------------------- checks

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..system import tensorstore_path
 from ..tiling import Box
 from .base import ImageReadError, ImageSource, Layout
 from .chunks import CachedReader, cache_bytes
@@ -125,7 +126,7 @@ def kvstore(location: str) -> dict[str, Any]:
     folder = location.rstrip("/") + "/"
     scheme, separator, rest = folder.partition("://")
     if not separator or scheme == "file":
-        return {"driver": "file", "path": rest if separator else folder}
+        return {"driver": "file", "path": tensorstore_path(Path(rest if separator else folder))}
     if scheme in ("http", "https"):
         return {"driver": "http", "base_url": folder}
     if scheme in ("s3", "gs"):

@@ -123,6 +123,7 @@ class TiffDescription:
     size: dict[str, float]
     unit: dict[str, str]
     channels: list[str]
+    dtype: np.dtype[Any]
 
 
 def describe_tiff(path: Path) -> TiffDescription:
@@ -143,7 +144,8 @@ def describe_tiff(path: Path) -> TiffDescription:
                 size, unit, channels = _ome_says(file.ome_metadata)
             else:
                 (size, unit), channels = _imagej_size(file), []
-            return TiffDescription(series.axes, shapes, size, unit, channels)
+            size = {axis: value for axis, value in size.items() if math.isfinite(value) and value != 0}
+            return TiffDescription(series.axes, shapes, size, unit, channels, np.dtype(series.dtype))
     except Exception as error:
         raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
 
@@ -158,10 +160,10 @@ def _ome_says(xml: str | None) -> tuple[dict[str, float], dict[str, str], list[s
     for axis in "xyz":
         value = pixels.get(f"PhysicalSize{axis.upper()}")
         if value:
-            size[axis] = float(value)
+            size[axis] = _length(value)
             unit[axis] = _unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
     if interval := pixels.get("TimeIncrement"):
-        size["t"], unit["t"] = float(interval), _unit(pixels.get("TimeIncrementUnit", "s"))
+        size["t"], unit["t"] = _length(interval), _unit(pixels.get("TimeIncrementUnit", "s"))
     return size, unit, [channel.get("Name", "") for channel in pixels.findall("./{*}Channel")]
 
 
@@ -176,10 +178,10 @@ def _imagej_size(file: Any) -> tuple[dict[str, float], dict[str, str]]:
             numerator, denominator = tags[tag].value
             size[axis] = denominator / numerator
     if "spacing" in metadata:
-        size["z"] = float(metadata["spacing"])
+        size["z"] = _length(metadata["spacing"])
     unit = dict.fromkeys(size, _unit(str(metadata.get("unit", ""))))
     if metadata.get("finterval"):
-        size["t"], unit["t"] = float(metadata["finterval"]), _unit(str(metadata.get("tunit", "s")))
+        size["t"], unit["t"] = _length(metadata["finterval"]), _unit(str(metadata.get("tunit", "s")))
     return size, unit
 
 
@@ -200,6 +202,15 @@ UNITS = {
 }
 
 
+def _length(value: Any) -> float:
+    """The extent of a voxel; not a number where a file says none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _unit(name: str) -> str:
     """The name that OME-Zarr uses; "" where there is none."""
+    name = name.strip()
     return next((unit for unit, names in UNITS.items() if name in names), name)
