@@ -10,6 +10,7 @@ from ..again import tiles_again
 from ..decisions import Decisions
 from ..job import Job, TileStaged
 from ..region_pass import LookingCancelled
+from .consent import consent
 from .live import LiveLabels
 from .plan import MergeChoice
 from .run_events import Merged, Opened, Status, Summary
@@ -45,6 +46,7 @@ def stage(
     """Stage the tiles that are not staged yet, or only `tiles`, and read each for the live layer as it lands."""
     if len(job.staged()) == job.n_tiles:
         return
+    consent.check(job.model)
     yield Status("Starting workers…")
     workers = client()
     yield Status("Segmenting")
