@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,17 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
         raise ValueError("this image was in memory; pass it again")
     if "://" not in description["path"] and not Path(description["path"]).exists():
         raise FileNotFoundError(f"{description['path']} is not there any more")
-    return open_image(
+    source = open_image(
         description["path"],
         channel=description["channel"],
         level=description["level"],
         axes=description.get("stored_axes"),
     )
+    # The user may have known better than the file.
+    told = {name: description.get(name) or () for name in ("scale", "units", "translation")}
+    known = {name: tuple(values) for name, values in told.items() if len(values) == source.ndim}
+    source.layout = replace(source.layout, **known)
+    return source
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays

@@ -20,6 +20,7 @@ from ..output import job_folder
 from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from ..tiling import Box, TileGrid
 from . import layers
+from .origins import as_shown, is_held
 from .parts import remove_layer
 from .plan import Plan
 from .runner import stream
@@ -76,7 +77,7 @@ class PreviewControl(QObject):
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
             model, client = yield from self._ready(plan)
             yield f"Segmenting {grid[index]}…"
-            found = preview_tile(plan.source, model, grid, index, client, stale)
+            found = preview_tile(as_shown(plan.source), model, grid, index, client, stale)
             if found is not None:
                 n_workers = max(1, len(client.nthreads()))
                 yield TileFound(found, estimate(found, grid, n_workers), grid, _brief(plan.model))
@@ -94,7 +95,9 @@ class PreviewControl(QObject):
             parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
             folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
             try:
-                yield _SeamFound(preview_seam(plan.source, model, grid, tiles, folder, client, **plan.merge.options()))
+                yield _SeamFound(
+                    preview_seam(as_shown(plan.source), model, grid, tiles, folder, client, **plan.merge.options())
+                )
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -141,6 +144,9 @@ class PreviewControl(QObject):
         if source is not plan.source:
             known = {}
             self._prepared = plan.source, known
+        if is_held(plan.source):
+            # Pixels in memory may have been edited since.
+            return plan.model.prepare(as_shown(plan.source))
         key = json.dumps(plan.model.settings(), sort_keys=True)
         if key not in known:
             known[key] = plan.model.prepare(plan.source)
