@@ -272,7 +272,7 @@ class TileGrid:
 
     def tiles_in(self, box: Box) -> list[int]:
         """Indices of the tiles whose cores meet a box, in row-major order."""
-        indices = np.zeros((), np.int64)
+        indices: np.ndarray = np.zeros((), np.int64)
         for span, n in zip(self.spans(box), self.grid_shape, strict=True):
             indices = indices[..., None] * n + np.arange(span.start, span.stop)
         found: list[int] = indices.ravel().tolist()
@@ -287,7 +287,8 @@ class TileGrid:
 
     def nearest(self, box: Box, most: int) -> list[int]:
         """Indices of the tiles whose cores meet a box: those nearest to its middle, in that order, at most `most`."""
-        indices, distances = np.zeros((), np.int64), np.zeros(())
+        indices: np.ndarray = np.zeros((), np.int64)
+        distances: np.ndarray = np.zeros(())
         for span, n, tile, a, b in zip(
             self.spans(box), self.grid_shape, self.tile_shape, box.start, box.stop, strict=True
         ):

@@ -95,9 +95,10 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
         axes=description.get("stored_axes"),
     )
     # The user may have known better than the file.
-    told = {name: description.get(name) or () for name in ("scale", "units", "translation")}
-    known = {name: tuple(values) for name, values in told.items() if len(values) == source.ndim}
-    source.layout = replace(source.layout, **known)
+    for name in ("scale", "units", "translation"):
+        values = tuple(description.get(name) or ())
+        if len(values) == source.ndim:
+            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
     return source
 
 

@@ -76,7 +76,8 @@ def sample_values(blocks: Sequence[np.ndarray]) -> np.ndarray:
     """At most about two million finite values of blocks, as float64."""
     step = max(1, sum(block.size for block in blocks) // SAMPLES)
     values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    return values[np.isfinite(values)]
+    finite: np.ndarray = values[np.isfinite(values)]
+    return finite
 
 
 def output_of(settings: BioImageIO, description: Any) -> str:
