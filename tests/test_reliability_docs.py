@@ -18,7 +18,7 @@ def test_every_row_names_a_test_that_exists() -> None:
     assert all(named), [row for row, name in zip(rows, named, strict=True) if not name]
     known = {
         node.name
-        for path in TESTS.glob("test_*.py")
+        for path in TESTS.rglob("test_*.py")
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef)
     }

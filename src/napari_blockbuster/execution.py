@@ -79,6 +79,7 @@ class TileQueue:
         self._order = list(order)
         self._waiting = set(self._order)
         self._taken: set[int] = set()
+        self._sent: list[int] = []
         self._first: deque[int] = deque()
         self._spans = {"": (0, len(self._order))} if self._order else {}
         self._lock = threading.Lock()
@@ -108,6 +109,7 @@ class TileQueue:
             if item is not None:
                 self._waiting.discard(item)
                 self._taken.add(item)
+                self._sent.append(item)
             return item
 
     def spread(self, n: int) -> list[int]:
@@ -120,6 +122,11 @@ class TileQueue:
         """Items handed out so far."""
         with self._lock:
             return set(self._taken)
+
+    def sent(self, start: int) -> list[int]:
+        """Items in the order in which they were handed out, without the first `start` of them."""
+        with self._lock:
+            return self._sent[start:]
 
     def _take_first(self) -> int | None:
         while self._first:

@@ -277,6 +277,11 @@ class Job:
         waiting = self._queue
         return set() if waiting is None else waiting.taken()
 
+    def sent(self, start: int) -> list[int]:
+        """Tiles in the order in which they were sent to workers, without the first `start`. Thread-safe."""
+        waiting = self._queue
+        return [] if waiting is None else waiting.sent(start)
+
     # -------------------------------------------------------------- detached
     def detach(self, client: Client, *, tile_timeout: float | None = None, **options: Any) -> DriverState:
         """Leave the run to a process beside the cluster: this one may end, and the run goes on to its result.

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 __all__ = ["DEFAULT_BAND_DEPTH", "Box", "Neighbour", "Tile", "TileGrid", "browse_chunk"]
 
 DEFAULT_BAND_DEPTH = 16
@@ -270,11 +272,35 @@ class TileGrid:
 
     def tiles_in(self, box: Box) -> list[int]:
         """Indices of the tiles whose cores meet a box, in row-major order."""
-        spans = [
-            range(max(a // t, 0), min(-(-b // t), n))
+        indices: np.ndarray = np.zeros((), np.int64)
+        for span, n in zip(self.spans(box), self.grid_shape, strict=True):
+            indices = indices[..., None] * n + np.arange(span.start, span.stop)
+        found: list[int] = indices.ravel().tolist()
+        return found
+
+    def spans(self, box: Box) -> list[range]:
+        """Grid positions along each axis of the tiles whose cores meet a box."""
+        return [
+            range(max(a // t, 0), max(min(-(-b // t), n), 0))
             for a, b, t, n in zip(box.start, box.stop, self.tile_shape, self.grid_shape, strict=True)
         ]
-        return [self.index(position) for position in itertools.product(*spans)]
+
+    def nearest(self, box: Box, most: int) -> list[int]:
+        """Indices of the tiles whose cores meet a box: those nearest to its middle, in that order, at most `most`."""
+        indices: np.ndarray = np.zeros((), np.int64)
+        distances: np.ndarray = np.zeros(())
+        for span, n, tile, a, b in zip(
+            self.spans(box), self.grid_shape, self.tile_shape, box.start, box.stop, strict=True
+        ):
+            positions = np.arange(span.start, span.stop)
+            indices = indices[..., None] * n + positions
+            distances = distances[..., None] + (positions - ((a + b) / 2 / tile - 0.5)) ** 2
+        indices, distances = indices.ravel(), distances.ravel()
+        if len(indices) > most:
+            chosen = np.argpartition(distances, most)[:most]
+            indices, distances = indices[chosen], distances[chosen]
+        found: list[int] = indices[np.lexsort((indices, distances))].tolist()
+        return found
 
     # ----------------------------------------------------------- neighbours
     @cached_property

@@ -187,6 +187,7 @@ def test_csv_holds_every_pair_and_verdict(inspected: Any, until: Any, qtbot: Any
     choose(inspector, joined=True)
     settle(until, widget, lambda: click(qtbot, inspector.cut))
     inspector.save_csv(tmp_path / "pairs.csv")
+    until((tmp_path / "pairs.csv").exists)
     rows = (tmp_path / "pairs.csv").read_text().splitlines()
     assert len(rows) == len(widget.control.merged.seams) + 1
     assert sum(",cut," in row for row in rows) == 1

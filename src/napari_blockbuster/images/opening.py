@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -89,12 +90,18 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
         raise ValueError("this image was in memory; pass it again")
     if "://" not in description["path"] and not Path(description["path"]).exists():
         raise FileNotFoundError(f"{description['path']} is not there any more")
-    return open_image(
+    source = open_image(
         description["path"],
         channel=description["channel"],
         level=description["level"],
         axes=description.get("stored_axes"),
     )
+    # The user may have known better than the file.
+    for name in ("scale", "units", "translation"):
+        values = tuple(description.get(name) or ())
+        if len(values) == source.ndim:
+            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
+    return source
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ._apart import apart_in_viewer
 from ._network import round_up
 
 __all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "require"]
@@ -108,6 +109,12 @@ def obtain_package(weights: str) -> Path:
     """
     if not is_address(weights):
         return find_package(weights)
+    path: Path = apart_in_viewer(_download, weights)
+    return path
+
+
+def _download(weights: str) -> Path:
+    """The package of an address or name, downloaded once."""
     library: Any = importlib.import_module("bioimageio.spec")
     settings: Any = importlib.import_module("bioimageio.spec").settings
     folder = Path(settings.cache_path) / "napari-blockbuster"

@@ -16,7 +16,7 @@ from ._classical import check_rank
 if TYPE_CHECKING:
     from .bioimageio import BioImageIO
 
-__all__ = ["BioImageIOSegmenter", "check_package", "measure"]
+__all__ = ["BioImageIOSegmenter", "check_package", "sample_values"]
 
 SAMPLES = 2**21
 
@@ -62,18 +62,22 @@ def measures_of(description: Any) -> list[Any]:
     return sorted({*required.pre, *required.post}, key=str)
 
 
-def measure(description: Any, blocks: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """The measures of a whole image from blocks of it."""
-    step = max(1, sum(block.size for block in blocks) // SAMPLES)
-    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    values = values[np.isfinite(values)]
-    if not len(values):
-        values = np.zeros(1)
+def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
+    """The measures of a whole image from its values."""
+    values = values if len(values) else np.zeros(1)
     how: dict[str, Any] = {"mean": np.mean, "std": np.std, "var": np.var}
     found = []
     for wanted in measures_of(description):
         found.append(np.quantile(values, wanted.q) if wanted.name == "quantile" else how[wanted.name](values))
     return tuple(map(float, found))
+
+
+def sample_values(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """At most about two million finite values of blocks, as float64."""
+    step = max(1, sum(block.size for block in blocks) // SAMPLES)
+    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
+    finite: np.ndarray = values[np.isfinite(values)]
+    return finite
 
 
 def output_of(settings: BioImageIO, description: Any) -> str:
@@ -105,18 +109,25 @@ def output_of(settings: BioImageIO, description: Any) -> str:
     return asked
 
 
-def check_package(settings: BioImageIO, path: Path) -> Any:
-    """The description of a package that can be used with these settings.
+def check_package(settings: BioImageIO, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
+    """Check that a package can be used with these settings, and measure what its preprocessing needs.
+
+    Parameters
+    ----------
+    settings : BioImageIO
+    path : Path
+    values : numpy.ndarray, optional
+        Values of the image; None measures nothing.
 
     Raises
     ------
     ValueError
-        If it cannot.
+        If it cannot be used.
     """
     description = describe(path)
     output_of(settings, description)
     measures_of(description)
-    return description
+    return () if values is None else measure(description, values)
 
 
 class BioImageIOSegmenter:

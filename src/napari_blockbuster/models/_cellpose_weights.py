@@ -25,6 +25,7 @@ __all__ = [
     "is_path",
     "models_folder",
     "obtain_weights",
+    "ready_weights",
     "weights_bytes",
 ]
 
@@ -108,6 +109,20 @@ def obtain_weights(weights: str) -> Path:
     path = find_weights(weights)
     if not path.is_file():
         _download(weights, path)
+    return path
+
+
+def ready_weights(weights: str) -> Path:
+    """Path of weights that this version of Cellpose can load, after a download if need be.
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        See `import_cellpose`, `obtain_weights` and `check_weights`.
+    """
+    import_cellpose()
+    path = obtain_weights(weights)
+    check_weights(path)
     return path
 
 

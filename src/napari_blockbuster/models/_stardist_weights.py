@@ -1,7 +1,7 @@
 """Networks of StarDist: where they are, which they are, and the one download of those that are not there.
 
 A network is a folder with ``config.json``, ``thresholds.json`` and a file of weights. Nothing here but a download
-imports TensorFlow.
+imports TensorFlow, and in a viewer the download runs in another process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from ._apart import apart_in_viewer
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
 
@@ -115,7 +117,10 @@ def obtain_network(weights: str) -> Path:
         If it is a name that StarDist does not know.
     """
     folder = find_network(weights)
-    return folder if (folder / "config.json").is_file() else _download(weights, folder)
+    if (folder / "config.json").is_file():
+        return folder
+    found: Path = apart_in_viewer(_download, weights, folder)
+    return found
 
 
 def _download(weights: str, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
+from ._apart import apart_in_viewer
 from ._bioimageio_package import (
     files_of,
     find_package,
@@ -93,7 +94,7 @@ class BioImageIO(SpacedModel):
         if not self.weights:
             raise ValueError("bioimageio needs the setting 'weights': the path or the address of a package")
         require()
-        from ._bioimageio_run import check_package, measure
+        from ._bioimageio_run import check_package, sample_values
 
         path = obtain_package(self.weights)
         geometry = read_geometry(path)
@@ -104,10 +105,9 @@ class BioImageIO(SpacedModel):
             )
         sha256 = digest(files_of(path))
         check_digest(path, sha256, self.sha256)
-        description = check_package(self, path)
-        statistics = self.statistics
-        if statistics is None:
-            statistics = measure(description, image.sample_blocks())
+        values = sample_values(image.sample_blocks()) if self.statistics is None else None
+        measured = apart_in_viewer(check_package, self, path, values)
+        statistics = measured if self.statistics is None else self.statistics
         # Workers may run in another folder, and never download.
         update = {"spacing": spacing, "weights": str(path), "sha256": sha256, "statistics": statistics}
         return self.model_copy(update=update)

@@ -152,15 +152,13 @@ class Cellpose(SpacedModel):
         ValueError
             If there are no such weights, they are not of Cellpose 4, or the image is not 2D or 3D.
         """
-        from ._cellpose_library import import_cellpose
-        from ._cellpose_weights import check_weights, digest, is_path, obtain_weights
+        from ._apart import apart_in_viewer
+        from ._cellpose_weights import digest, is_path, ready_weights
 
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
-        import_cellpose()
-        path = obtain_weights(self.weights)
-        check_weights(path)
+        path = apart_in_viewer(ready_weights, self.weights)
         sha256 = digest(path)
         _check_digest(path, sha256, self.sha256)
         ranges = self._ranges(image)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
+from ._apart import apart_in_viewer
 from ._classical import per_axis, setting
 from ._instanseg_weights import check_network, find_network, is_path, obtain_network, require
 from ._network import NetworkModel, check_digest, digest, round_up
@@ -101,7 +102,7 @@ class InstanSeg(NetworkModel):
             raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
         require()
         path = obtain_network(self.weights)
-        facts = check_network(path)
+        facts = apart_in_viewer(check_network, path)
         sha256 = digest([path])
         check_digest(path, sha256, self.sha256)
         low, high = self._range(image)

@@ -124,7 +124,7 @@ class SegmentWidget(QWidget):
         self.previews.failed.connect(self.preview.fail)
         self.running.run_wanted.connect(self.run)
         self.running.changed.connect(self._check_output)
-        self.running.retry_wanted.connect(self.control.resume)
+        self.running.retry_wanted.connect(self.opener.resume)
         self.running.tile_wanted.connect(self._fly_to_tile)
         self.merging.changed.connect(self._remerge)
         self.merging.write_wanted.connect(self.write)
@@ -286,7 +286,7 @@ class SegmentWidget(QWidget):
             control.stop_writing()
         elif control.state == "paused":
             self.running.problem.say("")
-            control.resume()
+            self.opener.resume()
         else:
             self._start()
 

@@ -12,6 +12,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from ..models import Model, get_model, model_class
+from .code_button import CodeButton
+from .consent import code_of
 
 __all__ = ["AxesForm", "ModelForm"]
 
@@ -42,6 +44,9 @@ class ModelForm(QWidget):
         if folded.rowCount():
             box.addWidget(_fold(self._advanced))
             box.addWidget(self._advanced)
+        self.code = CodeButton(self)
+        self.code.pressed_for.connect(self.changed)
+        box.addWidget(self.code)
 
     def _add(self, layout: QFormLayout, key: str, info: Any, unit: str) -> None:
         default = None if info.is_required() else info.get_default(call_default_factory=True)
@@ -65,14 +70,21 @@ class ModelForm(QWidget):
                 _set(self.fields[key], value)
 
     def model(self) -> Model:
-        """The model with these settings.
+        """The model with these settings. Nothing of the user's is imported here.
 
         Raises
         ------
         ValueError
-            In one sentence, naming the setting, its value and its range.
+            In one sentence, naming the setting, its value and its range; or that code must be allowed first.
         """
-        return get_model(self.name, **self.values())
+        values = self.values()
+        code = code_of({"model": self.name, **values})
+        if code is not None and code.kind == "module":
+            # The options are checked first; the digest comes with the button.
+            get_model(self.name, **values, kind="module", sha256="0" * 64)
+            return self.code.loaded(code, values.get("options", {}))
+        self.code.refuse_unallowed(code)
+        return get_model(self.name, **values)
 
 
 class AxesForm(QWidget):

@@ -34,6 +34,7 @@ class ImageSection(Section):
         self._viewer = viewer
         self.source: ImageSource | None = None
         self._turn = 0
+        self._watched: Image | None = None
         self.choice = ComboBox(name="image", choices=self._images, nullable=True)
         self.row("image", self.choice.native, "The image layer to segment.")
         self.axes = QComboBox()
@@ -79,6 +80,7 @@ class ImageSection(Section):
 
     def _layer_changed(self, *_: Any) -> None:
         layer = self.layer
+        self._watch(layer)
         for widget in (self.axes, self.level, self.channel):
             widget.blockSignals(True)
         self.axes.clear()
@@ -91,6 +93,15 @@ class ImageSection(Section):
         for widget in (self.axes, self.level, self.channel):
             widget.blockSignals(False)
         self._axes_changed()
+
+    def _watch(self, layer: Image | None) -> None:
+        """Open the image again when other data are put into its layer."""
+        if self._watched is not layer:
+            if self._watched is not None:
+                self._watched.events.data.disconnect(self._layer_changed)
+            if layer is not None:
+                layer.events.data.connect(self._layer_changed)
+            self._watched = layer
 
     def _axes_changed(self) -> None:
         layer, axes = self.layer, self.axes.currentText()

@@ -31,6 +31,7 @@ from .inspecting import Inspecting
 from .pairs_tab import PairsTab
 from .parts import Note, button
 from .run_control import RunControl
+from .runner import in_thread
 from .segment_again import SegmentAgain
 
 __all__ = ["SeamInspector", "release_keys"]
@@ -331,15 +332,24 @@ class SeamInspector(QWidget):
             self.save_csv(chosen)
 
     def save_csv(self, path: str | Path) -> None:
-        """Save all pairs with evidence, decisions and verdicts."""
+        """Save all pairs with evidence, decisions and verdicts, in a thread."""
         job, merged = self.control.job, self.control.merged
         if job is None or merged is None:
             show_warning("There is no merge to save yet.")
             return
         source = job.source
         where = {} if source is None else {"axes": source.axes, "scale": source.scale, "units": source.units}
-        export_csv(path, merged, self.control.decisions, **where)
-        show_info(f"{len(merged.seams):,} pairs saved to {path}")
+        decisions = self.control.decisions
+
+        def saved(_: Any) -> None:
+            show_info(f"{len(merged.seams):,} pairs saved to {path}")
+
+        in_thread(
+            lambda: export_csv(path, merged, decisions, **where),
+            saved,
+            lambda error: self._refused(f"The pairs were not saved: {error}"),
+            owner=self,
+        )
 
     def showEvent(self, event: Any) -> None:
         """Opening the dock again brings its layers back."""

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from ..job import Job, TileFailed, TileStaged
 from ..merge import Merge
 from ..stage import TileFailure
+from ..tiling import Box
 from . import layers
 from .label_layers import fill, put_away
 from .live import LiveLabels
@@ -22,6 +23,8 @@ __all__ = ["JobView"]
 
 LEAST_INTERVAL = 330
 """Milliseconds between two refreshes, at least."""
+MOST_PREFERRED = 4096
+"""Tiles in view that are asked for first: more are not staged before the camera moves again."""
 REST = 5
 """How many times as long as the last refresh the viewer is left in peace."""
 
@@ -57,7 +60,7 @@ class JobView(QObject):
         self.place = place
         self._closed = False
         self._changed: set[int] = set()
-        self._taken: set[int] = set()
+        self._sent = 0
         self._everything_changed = False
         self._map_changed = False
         self._timer = QTimer(self)
@@ -75,8 +78,9 @@ class JobView(QObject):
     # ------------------------------------------------------------------------------------------------------- events
     def start(self, states: dict[int, str]) -> None:
         """Colour the map for tiles that are known already."""
-        for index, state in states.items():
-            self._mark(index, state)
+        indices = np.fromiter(states, np.intp, len(states))
+        numbers = np.fromiter((layers.STATE_NUMBER[state] for state in states.values()), np.uint8, len(states))
+        self.tiles.data[np.unravel_index(indices, self.job.grid.grid_shape)] = numbers
         self.changed()
 
     def changed(self) -> None:
@@ -98,8 +102,8 @@ class JobView(QObject):
     def _mark_running(self) -> None:
         # A tile is marked when a worker gets it, and by `landed` when it is done.
         waiting = layers.STATE_NUMBER["waiting"]
-        taken = self.job.taken()
-        new, self._taken = taken - self._taken, taken
+        new = self.job.sent(self._sent)
+        self._sent += len(new)
         for index in new:
             position = self.job.grid.position(index)
             if self.tiles.data[position] == waiting:
@@ -108,7 +112,7 @@ class JobView(QObject):
 
     def stopped(self) -> None:
         """Nothing runs any more: what was running waits again. Shows what landed since the last refresh."""
-        self._taken = set()
+        self._sent = 0
         running = self.tiles.data == layers.STATE_NUMBER["running"]
         self.tiles.data[running] = layers.STATE_NUMBER["waiting"]
         self.changed()
@@ -128,7 +132,7 @@ class JobView(QObject):
             self._map_changed = False
             self._rest(began)
             return
-        seen = self._everything_changed or not self._changed.isdisjoint(self.tiles_in_view())
+        seen = self._everything_changed or self._in_view(self._changed)
         if self.labels is not None and self.labels.visible and seen:
             _repaint(self.labels)
         self._changed.clear()
@@ -141,19 +145,26 @@ class JobView(QObject):
         self._timer.setInterval(int(max(LEAST_INTERVAL, REST * took)))
 
     def tiles_in_view(self) -> list[int]:
-        """Tiles on the screen; those nearest to its centre first."""
-        if self.labels is None:
-            return []
+        """Tiles on the screen; those nearest to its center first, and at most `MOST_PREFERRED`."""
+        box = self._box_in_view()
+        return [] if box is None else self.job.grid.nearest(box, MOST_PREFERRED)
+
+    def _in_view(self, tiles: set[int]) -> bool:
+        """Whether one of some tiles is on the screen."""
+        box = self._box_in_view()
+        if box is None or not tiles:
+            return False
         grid = self.job.grid
-        dims = self.viewer.dims
-        offset = dims.ndim - grid.ndim
-        displayed = [axis - offset for axis in dims.displayed]
-        box = layers.visible_box(self.labels, grid, dims.point, displayed)
-        found = grid.tiles_in(box)
-        middle = (np.asarray(box.start) + box.stop) / 2 / grid.tile_shape - 0.5
-        positions = np.array(np.unravel_index(found, grid.grid_shape)).T
-        nearest = np.argsort(((positions - middle) ** 2).sum(axis=1), kind="stable")
-        return [found[i] for i in nearest]
+        positions = np.unravel_index(np.fromiter(tiles, np.intp, len(tiles)), grid.grid_shape)
+        inside = [(at >= span.start) & (at < span.stop) for at, span in zip(positions, grid.spans(box), strict=True)]
+        return bool(np.logical_and.reduce(inside).any())
+
+    def _box_in_view(self) -> Box | None:
+        if self.labels is None:
+            return None
+        grid, dims = self.job.grid, self.viewer.dims
+        displayed = [axis - (dims.ndim - grid.ndim) for axis in dims.displayed]
+        return layers.visible_box(self.labels, grid, dims.point, displayed)
 
     def follow_camera(self) -> None:
         """Run what is on the screen next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from ..images import ImageSource, open_image
+from ..images.stored import StoredSource
+from . import origins
+from .lazy import LazyView
 
 __all__ = [
     "ORIGIN",
@@ -43,7 +47,9 @@ def usual_axes(layer: Image) -> str:
 
 
 def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None) -> ImageSource:
-    """The image that a layer shows, read from its file where there is one: workers can then read it themselves.
+    """The image that a layer shows. For a thread: pixels in memory are compared with their file.
+
+    Workers read it themselves if a file is proven to hold the same pixels (`napari_blockbuster.widgets.origins`).
 
     Parameters
     ----------
@@ -65,17 +71,33 @@ def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None
     if "c" in axes and not axes.startswith("c"):
         raise ValueError(f"the channels of {layer.name} lie between other axes: right-click the layer → Split Stack")
     data = layer.data[level] if layer.multiscale else layer.data
-    origin = _origin(layer)
-    if origin["path"]:
-        level_of_file = level + (origin.get("level") or 0)
-        channel_of_file = origin.get("channel") if channel is None else channel
-        found = _same_image(str(origin["path"]), level_of_file, channel_of_file, axes, tuple(data.shape))
-        if found is not None:
-            return found
-    return _scaled(open_image(data, axes=axes, channel=channel), layer, level)
+    return _scaled(_opened(data, layer, axes, level, channel), layer, level)
 
 
-def _same_image(path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]) -> ImageSource | None:
+def _opened(data: Any, layer: Image, axes: str, level: int, channel: int | None) -> ImageSource:
+    """The image that data are: from a file only where the file is proven to hold the same pixels."""
+    if isinstance(data, LazyView) and data.source is not None and data.source.axes == tuple(axes):
+        return copy.copy(data.source)
+    path = _origin(layer)["path"]
+    file = None if path is None else _file(str(path), level, channel, axes, tuple(data.shape))
+    location = origins.zarr_location(data)
+    if location is not None:
+        if isinstance(file, StoredSource) and _same_place(Path(file.location), location):
+            return file
+        return open_image(str(location), axes=axes, channel=channel)
+    memory = open_image(data, axes=axes, channel=channel)
+    if file is None or not isinstance(data, np.ndarray) or not origins.same_pixels(file, memory):
+        return memory
+    origins.hold(file, memory)
+    return file
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _file(path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]) -> ImageSource | None:
+    """The file that a layer was read from, if it has the shape of the layer."""
     try:
         found = open_image(path, level=level, channel=channel)
     except (OSError, ValueError):
@@ -85,11 +107,21 @@ def _same_image(path: str, level: int, channel: int | None, axes: str, shape: tu
 
 
 def _scaled(source: ImageSource, layer: Image, level: int) -> ImageSource:
+    """An image with the scale and place of its layer, where the layer says more than its file."""
     factors = layer.downsample_factors[level] if layer.multiscale else np.ones(layer.ndim)
     scale = tuple(float(s) for s in (layer.scale * factors)[-source.ndim :])
     units = tuple(None if str(u) == "pixel" else str(u) for u in layer.units[-source.ndim :])
-    source.layout = replace(source.layout, scale=scale, units=units)
-    source.name = layer.name
+    translation = tuple(float(t) for t in layer.translate[-source.ndim :])
+    layout = source.layout
+    if not np.allclose(layer.scale, 1) or any(units):
+        layout = replace(layout, units=units if any(units) else layout.units)
+        if not np.allclose(scale, layout.scale):
+            layout = replace(layout, scale=scale)
+    if level == 0 and any(translation) and not np.allclose(translation, layout.translation or 0):
+        layout = replace(layout, translation=translation)
+    source.layout = layout
+    if source.local_path is None:
+        source.name = layer.name
     return source
 
 
@@ -107,10 +139,20 @@ def showing(among: Iterable[Layer], source: ImageSource) -> Image | None:
     of_file = [
         layer
         for layer in images
-        if (origin := _origin(layer).get("path")) and Path(origin).absolute() == path.absolute()
+        if (origin := _origin(layer).get("path"))
+        and Path(origin).absolute() == path.absolute()
+        and _may_show(layer, source)
     ]
     # Several layers may show channels of one file.
     return next((layer for layer in of_file if _origin(layer) == origin_of(source)), of_file[0] if of_file else None)
+
+
+def _may_show(layer: Image, source: ImageSource) -> bool:
+    """Whether a layer may still show its file: other data may have been put into it."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    if isinstance(data, LazyView):
+        return data.source is not None
+    return set(source.shown.shape) <= {1, *data.shape}
 
 
 def origin_of(source: ImageSource) -> dict[str, Any]:

@@ -24,10 +24,19 @@ class LazyView:
     dtype : numpy.dtype
     read : callable
         ``read(box) -> numpy.ndarray`` of the box's shape.
+    source : ImageSource, optional
+        The image that it is a view of. Parts of a view have none.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, read: Callable[[Box], np.ndarray]) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        read: Callable[[Box], np.ndarray],
+        source: ImageSource | None = None,
+    ) -> None:
         self.dtype = np.dtype(dtype)
+        self.source = source
         self._read = read
         self._spans: tuple[range | int, ...] = tuple(range(n) for n in shape)
 
@@ -103,4 +112,4 @@ def views_of(source: ImageSource) -> list[LazyView]:
         if coarser.shape == sources[-1].shape or coarser.ndim != source.ndim:
             break
         sources.append(coarser)
-    return [LazyView(s.shape, s.dtype, s.read) for s in sources]
+    return [LazyView(s.shape, s.dtype, s.read, s) for s in sources]

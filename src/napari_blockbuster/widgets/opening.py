@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QFileDialog
 from ..images import ImageSource
 from ..job import Job
 from . import layer_images, layers
+from .code_button import ask_to_run
+from .consent import consent
 from .lazy import views_of
 
 if TYPE_CHECKING:
@@ -50,10 +52,21 @@ class JobOpener:
         name = Path(folder).name.removesuffix(".job")
         dock.control.open(make, self._opened, name, dock.running.cluster())
 
+    def resume(self, tiles: list[int] | None = None) -> None:
+        """Resume the job that is open; asks first if that runs code which the user has not allowed."""
+        control = self._dock.control
+        code = None if control.job is None else consent.pending(control.job.model)
+        if code is None:
+            control.resume(tiles)
+        else:
+            ask_to_run(self._dock, code, lambda: control.resume(tiles))
+
     def _opened(self, job: Job) -> dict[str, Any]:
         """Show the image of a job that was opened, and fill in the form from it."""
         dock = self._dock
         dock.running.output.setText(job.spec.output)
+        for settings in (job.spec.model, job.spec.prepared):
+            consent.doubt(settings)
         dock.model.set_model(job.spec.model["model"], job.spec.model)
         if job.source is None:
             ndim = job.grid.ndim

@@ -12,6 +12,7 @@ from ..job import Job
 from ..models import Model
 from ..suggest import make_grid
 from ..tiling import TileGrid
+from .origins import confirmed
 from .session import ClusterChoice
 
 __all__ = ["MergeChoice", "Plan"]
@@ -72,8 +73,8 @@ class Plan:
         return make_grid(self.source, self.tile_shape, self.halo)
 
     def create_job(self) -> Job:
-        """See `Job.create`: makes the job, or goes on with the same one."""
-        return Job.create(self.source, self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
+        """See `Job.create`: makes the job, or goes on with the same one. Segments what the layer shows now."""
+        return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
 
     # ------------------------------------------------------------------------------------------ without a viewer
     def script(self) -> str:

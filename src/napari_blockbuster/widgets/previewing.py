@@ -21,6 +21,8 @@ from ..preview import Estimate, Preview, SeamPreview, estimate, preview_seam, pr
 from ..tiling import Box, TileGrid
 from . import layers
 from .label_layers import put_away, show_labels
+from .origins import as_shown, is_held
+from .parts import remove_layer
 from .plan import Plan
 from .runner import stream
 from .session import Session
@@ -79,7 +81,7 @@ class PreviewControl(QObject):
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
             model, client = yield from self._ready(plan)
             yield f"Segmenting {grid[index]}…"
-            found = preview_tile(plan.source, model, grid, index, client, stale)
+            found = preview_tile(as_shown(plan.source), model, grid, index, client, stale)
             if found is not None:
                 n_workers = max(1, len(client.nthreads()))
                 yield TileFound(found, estimate(found, grid, n_workers), grid, _brief(plan.model))
@@ -97,7 +99,9 @@ class PreviewControl(QObject):
             parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
             folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
             try:
-                yield _SeamFound(preview_seam(plan.source, model, grid, tiles, folder, client, **plan.merge.options()))
+                yield _SeamFound(
+                    preview_seam(as_shown(plan.source), model, grid, tiles, folder, client, **plan.merge.options())
+                )
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -144,6 +148,9 @@ class PreviewControl(QObject):
         if source is not plan.source:
             known = {}
             self._prepared = plan.source, known
+        if is_held(plan.source):
+            # Pixels in memory may have been edited since.
+            return plan.model.prepare(as_shown(plan.source))
         key = json.dumps(plan.model.settings(), sort_keys=True)
         if key not in known:
             known[key] = plan.model.prepare(plan.source)

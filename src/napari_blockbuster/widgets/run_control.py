@@ -16,7 +16,7 @@ from . import run_steps
 from .job_view import JobView
 from .live import LiveLabels
 from .plan import MergeChoice, Plan
-from .run_events import Life, Merged, Meter, Opened, Progress, Status, Stopped, Summary
+from .run_events import Life, Merged, Meter, Opened, Progress, Read, Status, Stopped, Summary
 from .runner import in_thread, stream
 from .session import ClusterChoice, Session
 
@@ -117,6 +117,7 @@ class RunControl(QObject):
                 return
             life.job = opened.job
             yield opened
+            yield from run_steps.read_tiles(opened, lambda: life.generation != generation)
             if run:
                 yield from self._stage(opened.job, opened.live, None)
             yield run_steps.summary_of(opened.job)
@@ -155,6 +156,9 @@ class RunControl(QObject):
             self._show(event)
         elif isinstance(event, Status):
             self.status.emit(event.text)
+        elif isinstance(event, Read):
+            if self.view is not None:
+                self.view.start(event.states)
         elif isinstance(event, TileStaged | TileFailed):
             if self.view is not None:
                 self.view.landed(event)

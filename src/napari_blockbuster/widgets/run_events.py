@@ -13,7 +13,7 @@ from ..progress import Pace
 from ..stage import TileFailure
 from .live import LiveLabels
 
-__all__ = ["Life", "Merged", "Meter", "Opened", "Progress", "Status", "Stopped", "Summary"]
+__all__ = ["TELL_EVERY", "Life", "Merged", "Meter", "Opened", "Progress", "Read", "Status", "Stopped", "Summary"]
 
 TELL_EVERY = 0.5
 """Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
@@ -44,6 +44,13 @@ class Opened:
     job: Job
     live: LiveLabels
     decisions: Decisions
+    states: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Read:
+    """States of staged tiles that were read for the live layer since the last such event."""
+
     states: dict[int, str]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,28 +11,44 @@ from ..again import tiles_again
 from ..decisions import Decisions
 from ..job import Job, TileStaged
 from ..region_pass import LookingCancelled
+from .consent import consent
 from .live import LiveLabels
 from .plan import MergeChoice
-from .run_events import Merged, Opened, Status, Summary
+from .run_events import TELL_EVERY, Merged, Opened, Read, Status, Summary
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["HEARTBEAT", "merge", "read_job", "stage", "summary_of"]
+__all__ = ["HEARTBEAT", "merge", "read_job", "read_tiles", "stage", "summary_of"]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
 
 
 def read_job(job: Job) -> Opened:
-    """What a job has so far."""
-    live = LiveLabels(job)
-    states = dict.fromkeys(job.failed(), "failed")
-    for index in sorted(job.staged()):
+    """What a job has so far. No tile is read yet."""
+    states = dict.fromkeys(sorted(job.store.indices("failed")), "failed")
+    states |= dict.fromkeys(sorted(job.staged()), "done")
+    return Opened(job, LiveLabels(job), Decisions.load(job.folder), states)
+
+
+def read_tiles(opened: Opened, closed: Callable[[], bool]) -> Iterator[Any]:
+    """Read the staged tiles of a job for its live layer, which shows them as they are read."""
+    job = opened.job
+    staged = [index for index, state in opened.states.items() if state == "done"]
+    states: dict[int, str] = {}
+    told = time.monotonic()
+    for done, index in enumerate(staged):
+        if closed():
+            return
         record = job.store.record(index)
         states[index] = "done" if record.n_objects else "empty"
-        live.land(job.grid[index], record.n_objects)
-    return Opened(job, live, Decisions.load(job.folder), states)
+        opened.live.land(job.grid[index], record.n_objects)
+        if time.monotonic() - told >= TELL_EVERY:
+            yield Read(states)
+            yield Status(f"Reading staged tiles: {done + 1:,} of {len(staged):,}")
+            states, told = {}, time.monotonic()
+    yield Read(states)
 
 
 def summary_of(job: Job) -> Summary:
@@ -45,6 +62,7 @@ def stage(
     """Stage the tiles that are not staged yet, or only `tiles`, and read each for the live layer as it lands."""
     if len(job.staged()) == job.n_tiles:
         return
+    consent.check(job.model)
     yield Status("Starting workers…")
     workers = client()
     yield Status("Segmenting")

@@ -1,0 +1,138 @@
+"""Run a function of this package in another process, where network libraries and user code are imported.
+
+A viewer's process must not import them: TensorFlow crashes napari on software GL, and each of them blocks the GUI
+thread for seconds while it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["apart", "apart_in_viewer", "in_viewer"]
+
+LONGEST = 3600.0
+"""Seconds that a call may take: weights of gigabytes are downloaded in it."""
+QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
+
+
+def in_viewer() -> bool:
+    """Whether this process has a GUI."""
+    cores = [sys.modules.get(f"{binding}.QtCore") for binding in QT]
+    return any(core is not None and core.QCoreApplication.instance() is not None for core in cores)
+
+
+def apart_in_viewer(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function: in another process if this one has a GUI, else here."""
+    return apart(function, *args) if in_viewer() else function(*args)
+
+
+def apart(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a module-level function of this package in another process.
+
+    Parameters
+    ----------
+    function : callable
+    *args
+        Must pickle, as the result must.
+
+    Raises
+    ------
+    RuntimeError
+        If the process crashes or takes longer than an hour. Otherwise, whatever the function raises.
+    """
+    request = pickle.dumps((function.__module__, function.__qualname__, args))
+    process = subprocess.Popen(
+        # -P: a module in the current folder must not replace an installed one.
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        answer = _exchange(process, request)
+    finally:
+        # Also when this thread is ended: nothing is left behind.
+        process.kill()
+        process.wait()
+    if answer is None:
+        raise RuntimeError(
+            f"the process that ran {function.__name__} crashed (exit code {process.returncode}); its messages are in "
+            "the terminal that napari was started from"
+        )
+    result, error = answer
+    if error is not None:
+        raise error
+    return result
+
+
+def _exchange(process: subprocess.Popen[bytes], request: bytes) -> tuple[Any, Exception | None] | None:
+    """Send the request, and wait for the answer; None if the process ended without one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stop = threading.Timer(LONGEST, process.kill)
+    stop.daemon = True
+    stop.start()
+    try:
+        with contextlib.suppress(OSError):
+            process.stdin.write(len(request).to_bytes(8, "big") + request)
+            # Left open: its end says that this process is gone.
+            process.stdin.flush()
+        answer = process.stdout.read()
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        stop.cancel()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        found: tuple[Any, Exception | None] = pickle.loads(answer)
+    except (pickle.UnpicklingError, EOFError):
+        return None
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- in the other process
+def _main() -> None:
+    # Libraries print; what they print must not get into the answer.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    module, name, args = pickle.loads(sys.stdin.buffer.read(size))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    answers.write(_answer(module, name, args))
+    answers.flush()
+    # Some libraries crash while they are unloaded.
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _answer(module: str, name: str, args: tuple[Any, ...]) -> bytes:
+    try:
+        return pickle.dumps((getattr(importlib.import_module(module), name)(*args), None))
+    except Exception as error:
+        return pickle.dumps((None, _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can be read in a process without the libraries: a built-in one with the same message."""
+    kinds = (FileNotFoundError, ImportError, OSError, ValueError, MemoryError)
+    plain = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    return plain(str(error) or type(error).__name__)
+
+
+if __name__ == "__main__":
+    _main()
