@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -71,7 +72,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
             f"the output {output} is the image itself, or holds or lies in its pixels; choose another output"
         )
     restore_old(output)
-    if output.exists() and not (overwrite or wrote(job_folder(output), output)):
+    if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
         raise FileExistsError(
             f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
         )
@@ -95,8 +96,8 @@ def _try_to_write(folder: Path, output: Path) -> None:
             probe.unlink()
 
 
-def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
-    """Refuse to start where the result plainly cannot fit.
+def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None) -> None:
+    """Refuse to start where the result plainly cannot fit, also once the job folder `replaced` is deleted.
 
     Raises
     ------
@@ -106,6 +107,8 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     needed = estimated_bytes(grid)
+    if free < needed and replaced is not None:
+        free += sum(path.lstat().st_size for path in replaced.rglob("*") if path.is_file())
     if free < needed:
         raise OSError(
             f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "
