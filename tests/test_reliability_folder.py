@@ -19,6 +19,7 @@ import zarr
 from jobs import N_TILES, OPTIONS, chunks_of, components, write_image
 from napari_blockbuster import Job, segment
 from napari_blockbuster.again import SecondTry, tiles_again
+from napari_blockbuster.lock import JobLockedError
 from napari_blockbuster.models import get_model
 from napari_blockbuster.occupant import Occupant
 from napari_blockbuster.output import job_folder
@@ -133,6 +134,26 @@ def test_a_second_try_of_an_earlier_grid_is_in_nobodys_way(image: Path, tmp_path
     assert second.go_back([4]) == [4]
 
 
+def test_of_two_processes_that_start_a_run_at_once_one_is_refused(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one starts, and is done with a tile, while this one prepares its model."""
+    model, out = get_model("threshold", threshold=100), tmp_path / "o.ome.zarr"
+    kind, prepare = type(model), type(model).prepare
+    others: list[Job] = []
+
+    def meanwhile(self: Any, source: Any) -> Any:
+        monkeypatch.setattr(kind, "prepare", prepare)
+        others.append(Job.create(image, get_model("threshold", threshold=100), out, **OPTIONS))
+        next(others[0].stage(tiles=[0]))
+        return prepare(self, source)
+
+    monkeypatch.setattr(kind, "prepare", meanwhile)
+    with pytest.raises(JobLockedError, match="another process has just started this run"):
+        Job.create(image, model, out, **OPTIONS)
+    assert others[0].staged() == {0}
+
+
 # --------------------------------------------------------------------------------------------------- whose output it is
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_appears_at_the_output_while_a_job_writes_is_left_alone(
@@ -216,7 +237,7 @@ def find(pixels):
 
 def test_a_link_to_nowhere_is_somebodys(image: Path, tmp_path: Path) -> None:
     (tmp_path / "o.ome.zarr").symlink_to(tmp_path / "unplugged-disk")
-    with pytest.raises(FileExistsError, match="the output .* exists"):
+    with pytest.raises(FileExistsError, match=r"the output .* exists"):
         Job.create(image, components, tmp_path / "o.ome.zarr", **OPTIONS)
 
 

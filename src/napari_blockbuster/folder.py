@@ -14,7 +14,7 @@ from .acceptances import AGAIN, AGAIN_FILES, NOTES
 from .driver_files import DRIVER_FILES, DriverFiles
 from .files import discard, write_atomically
 from .images import ImageSource, open_image, source_from_description
-from .lock import holding
+from .lock import JobLockedError, holding
 from .models import Model, model_from_settings
 from .output import job_folder
 from .results import PLACING, RESULT, RESULTS, missing_in_result, result_token, wrote
@@ -55,6 +55,19 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
     JobLockedError
         If another process works on the run that would be replaced.
     """
+    known = _same_run(folder, spec, overwrite)
+    if known is not None:
+        # Its layout is completed where the process that made it was killed half-way.
+        lay_out(folder, known.grid.grid())
+    elif (folder / "job.json").exists():
+        # A job in use is refused now, not after the model was prepared. `make` takes the locks again.
+        with _in_use_by_nobody(folder, "replace"):
+            pass
+    return known
+
+
+def _same_run(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
+    """See `known_job`."""
     if not (folder / "job.json").exists():
         if folder.exists() and not all(_is_leftover(path) for path in folder.iterdir()):
             raise JobError(f"{folder} exists and is not a job folder; move it away or choose another output")
@@ -62,8 +75,6 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
     known = JobSpec.load(folder / "job.json")
     differences = known.differences(spec)
     if not differences and (folder / "stage" / "labels").exists():
-        # Its layout is completed where the process that made it was killed half-way.
-        lay_out(folder, known.grid.grid())
         return known
     if differences and not overwrite:
         listing = "\n  ".join(differences)
@@ -71,9 +82,7 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
             f"{folder} holds tiles of a different run:\n  {listing}\n"
             "Choose another output to keep both, or overwrite=True (--overwrite) to discard those tiles"
         )
-    # A job in use is refused now, not after the model was prepared. `make` takes the locks again.
-    with _in_use_by_nobody(folder, "replace"):
-        return None
+    return None
 
 
 @contextlib.contextmanager
@@ -94,14 +103,21 @@ def _is_leftover(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
 
 
-def make(folder: Path, spec: JobSpec) -> None:
+def make(folder: Path, spec: JobSpec, overwrite: bool) -> None:
     """Write a new job. Another job in the folder is deleted only after the new stage is complete.
 
     Every record of the other job goes with it: decisions, results, and tiles that were segmented again.
+
+    Raises
+    ------
+    JobError
+        As `known_job`: another process may have made a job meanwhile.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _in_use_by_nobody(folder, "create"):
+        if _same_run(folder, spec, overwrite) is not None:
+            raise JobLockedError(f"another process has just started this run in {folder}; wait for it or stop it")
         sweep(folder)
         fresh = folder / f".stage.{uuid.uuid4().hex[:8]}.tmp"
         try:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import again, results
+from . import again, preflight, results, writing
 from . import folder as folders
 from . import output as outputs
-from . import preflight, writing
 from .acceptances import Notes
 from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .execution import run
@@ -23,8 +22,8 @@ from .images import ImageSource, open_image
 from .lock import holding
 from .merge import Merge, PairOfLabels, merge
 from .models import Model, as_model
-from .occupant import Occupant
 from .objects import LabelTable, LabelTableCache
+from .occupant import Occupant
 from .records import TileFailure
 from .region_pass import RegionCache
 from .repair import Evidence, complete_evidence, damage_named
@@ -150,7 +149,7 @@ class Job:
         prepared = asked.prepare(source)
         spec = spec.model_copy(update={"prepared": prepared.settings()})
         preflight.check_space(folder.parent, grid, source, replaced=folder)
-        folders.make(folder, spec)
+        folders.make(folder, spec, overwrite)
         return cls(folder, spec, source, prepared)
 
     @classmethod

@@ -25,6 +25,8 @@ HEARTBEAT = 0.1
 
 def read_job(job: Job) -> Opened:
     """What a job has so far."""
+    # Before its tiles are shown: an acceptance that was interrupted replaces some of them.
+    job.settle()
     live = LiveLabels(job)
     states = dict.fromkeys(job.failed(), "failed")
     for index in sorted(job.staged()):
