@@ -119,7 +119,7 @@ def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") 
     os.dup2(devnull, 1)
     os.dup2(os.open(folder / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     if kill_at or count_to:
-        _watch(str(folder / "out"), str(folder / ".out"), kill_at, count_to)
+        watch((str(folder / "out"), str(folder / ".out")), kill_at, count_to)
     from napari_blockbuster.cli import main
 
     code = main(words)
@@ -127,12 +127,13 @@ def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") 
     os._exit(code)
 
 
-def _watch(visible: str, hidden: str, kill_at: int, count_to: str) -> None:
+def watch(prefixes: tuple[str, ...], kill_at: int, count_to: str) -> None:
+    """Kill this process at a file operation on a path that begins like this, or note all of them in a file."""
     seen = 0
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         nonlocal seen
-        if event in FILE_EVENTS and args and str(args[0]).startswith((visible, hidden)):
+        if event in FILE_EVENTS and args and str(args[0]).startswith(prefixes):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

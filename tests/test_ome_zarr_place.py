@@ -14,6 +14,7 @@ import pytest
 import zarr
 
 from napari_blockbuster import ome_zarr
+from napari_blockbuster.occupant import Occupant
 from napari_blockbuster.ome_zarr import LabelsWriter, labels_info, open_labels, put_in_place
 from napari_blockbuster.tiling import TileGrid
 
@@ -83,6 +84,41 @@ def test_overwriting_a_link_spares_what_it_leads_to(tmp_path: Path, exchange: bo
     assert value_of(tmp_path / "o.zarr") == 2
     assert value_of(tmp_path / "theirs.zarr") == 1
     assert not (tmp_path / "o.zarr").is_symlink()
+
+
+def test_only_what_may_be_replaced_is(tmp_path: Path, exchange: bool) -> None:
+    """Another one came in its place, at the last moment or before."""
+    final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.part", 2)
+    seen = Occupant.of(final)
+    final.rename(tmp_path / "away.zarr")
+    labels(final, 3)
+    for allowed in (seen, Occupant()):
+        with pytest.raises(FileExistsError, match=r"o\.zarr"):
+            put_in_place(part, final, overwrite=allowed)
+        assert (value_of(final), value_of(part)) == (3, 2)
+    put_in_place(part, final, overwrite=Occupant.of(final))
+    assert value_of(final) == 2
+    assert value_of(tmp_path / "away.zarr") == 1
+
+
+def test_what_comes_between_the_look_and_the_swap_is_left_alone(
+    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.part", 2)
+    seen, remove = Occupant.of(final), ome_zarr._remove
+
+    def somebody_comes(path: Path) -> None:
+        remove(path)
+        monkeypatch.setattr(ome_zarr, "_remove", remove)
+        final.rename(tmp_path / "away.zarr")
+        labels(final, 3)
+
+    # The last thing that is done between the two.
+    monkeypatch.setattr(ome_zarr, "_remove", somebody_comes)
+    with pytest.raises(FileExistsError, match=r"o\.zarr is not what overwrite=True was meant for"):
+        put_in_place(part, final, overwrite=seen)
+    assert (value_of(final), value_of(part), value_of(tmp_path / "away.zarr")) == (3, 2, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"o.zarr", ".o.part", "away.zarr"}
 
 
 def test_overwriting_a_file(tmp_path: Path, exchange: bool) -> None:

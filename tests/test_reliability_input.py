@@ -188,7 +188,9 @@ def test_an_image_that_changed_is_not_mixed(image: Path, tmp_path: Path) -> None
     next(events)
     events.close()
     zarr.open_array(str(image))[:8] = 77
-    message = r"made from something else than what is there now:\n  image.*\nRestore what the job was made from to resume it"
+    message = (
+        r"made from something else than what is there now:\n  image.*\nRestore what the job was made from to resume it"
+    )
     with pytest.raises(JobMismatchError, match=message):
         next(Job.open(job.folder).stage())
 

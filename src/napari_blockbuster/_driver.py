@@ -219,8 +219,7 @@ def _run(job: Job, request: Request, client: Client, books: Books, answer: Answe
         books.close(end="failed", error=utf8(one_line(error)), staged=_staged(job))
         return 2
     summary = outcome.summary()
-    result = "" if outcome.result is None else str(outcome.result.provenance["result"])
-    books.close(end="done", summary=summary, result=result)
+    books.close(end="done", summary=summary, result=str(outcome.result.provenance["result"]))
     return summary.exit_code
 
 
@@ -233,11 +232,12 @@ def _staged(job: Job) -> int:
 
 def _stage_and_finish(job: Job, request: Request, client: Client, books: Books) -> Outcome:
     watch = Watch()
+    asked = request.asked.begun(job)
     with Progress() as bar:
         bar.follow(books.events(job.stage(client, heartbeat=OFTEN, tile_timeout=request.tile_timeout)))
         watch.lap("tiles")
         books.note(step="merge")
-        return finish(job, request.asked, client, lambda step: books.step(step, bar.advance_to(step)), watch)
+        return finish(job, asked, client, lambda step: books.step(step, bar.advance_to(step)), watch)
 
 
 if __name__ == "__main__":

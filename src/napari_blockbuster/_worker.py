@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from typing import Any
 
 import cloudpickle
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-__all__ = ["WorkPlugin", "do"]
+__all__ = ["WorkPlugin", "do", "finish_work"]
 
 
 class WorkPlugin(WorkerPlugin):
@@ -20,6 +22,8 @@ class WorkPlugin(WorkerPlugin):
         self._blob = blob
         self._work: Any = None
         self._lock = threading.Lock()
+        self._running = 0
+        self._stopped = False
 
     def __getstate__(self) -> tuple[str, bytes]:
         return self.name, self._blob
@@ -34,13 +38,54 @@ class WorkPlugin(WorkerPlugin):
                 self._work = cloudpickle.loads(self._blob)
             return self._work
 
+    def begin(self) -> None:
+        """Count an item that starts; raises `WorkStoppedError` once the run has ended."""
+        with self._lock:
+            if self._stopped:
+                raise WorkStoppedError
+            self._running += 1
+
+    def end(self) -> None:
+        """Count an item that has ended."""
+        with self._lock:
+            self._running -= 1
+
+    def stop(self) -> None:
+        """Start no more items."""
+        with self._lock:
+            self._stopped = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no item is running."""
+        return not self._running
+
+
+class WorkStoppedError(RuntimeError):
+    """A task that reaches a worker after its run has ended."""
+
+
+async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> bool:
+    """Start no more items of a work on this worker, and wait for those that run; whether they ended in time."""
+    plugin = dask_worker.plugins.get(name)
+    if not isinstance(plugin, WorkPlugin):
+        return True
+    plugin.stop()
+    until = time.monotonic() + seconds
+    while not plugin.is_idle and time.monotonic() < until:
+        await asyncio.sleep(0.02)
+    return plugin.is_idle
+
 
 def do(name: str, item: int, payload: Any) -> Any:
     """Do one item of a registered work in this worker; what it raises becomes its result."""
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
     work = plugin.work
+    plugin.begin()
     try:
         return work(item, payload)()
     except Exception as error:
         return work.lost(item, error)
+    finally:
+        plugin.end()

@@ -100,7 +100,9 @@ def segment(
     RuntimeError
         If the client's workers live in this process.
     FileExistsError
-        If the output exists and `overwrite` is false.
+        If the output exists and `overwrite` is false, or if something else appeared in its place during the run.
+    NothingStagedError
+        If every tile failed: no result is written, and the tiles' errors are kept in the job folder.
     ValueError, OSError
         If something cannot be used; the message says what and how to mend it.
 
@@ -127,6 +129,7 @@ def segment(
         axes=axes,
         overwrite=overwrite,
     )
+    asked = asked.begun(job)
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, tile_timeout=tile_timeout))
         merged = asked.merged(job, client, bar.advance_to)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .again import settle
 from .folder import check_stage
 from .labels import OBJECT
 from .lock import holding
@@ -93,6 +94,7 @@ def check_job(job: Job, *, repair: bool = False) -> CheckReport:
     if not repair:
         return _check(job.store)
     with holding(job.folder / "lock.json", "check"):
+        settle(job)
         report = _check(job.store)
         if not report.sound:
             _repair(job, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 import uuid
 from collections import Counter, deque
@@ -26,6 +27,8 @@ FETCH = 5.0
 """Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
 STRANDED_TIMES = 2
 """How often an item may be on a worker when it dies, and no other is left, before it is taken for the cause."""
+ENDING = 30.0
+"""Seconds for which the end of a run waits for items that are running, if they write to a folder that goes."""
 CANCELLED_TIMES = 5
 """How often an item that the cluster dropped is sent again."""
 
@@ -241,6 +244,18 @@ class ClusterRun(Generic[R]):
                 # dask counts the deaths of a task, and this one is a new task each time.
                 self._judged.append(result)
 
+    def _wait_for_running(self) -> None:
+        """Wait until no worker runs an item. In a thread: a worker that does not answer must not keep this process."""
+        from ._worker import finish_work
+
+        def ask() -> None:
+            with contextlib.suppress(Exception):
+                self._client.run(finish_work, self._name, ENDING, on_error="ignore")
+
+        asking = threading.Thread(target=ask, name="blockbuster-ending", daemon=True)
+        asking.start()
+        asking.join(ENDING + FETCH)
+
     def _stop(self) -> None:
         futures = [future for _, _, future in self._flying.values()]
         if self._client.status != "running":
@@ -249,6 +264,8 @@ class ClusterRun(Generic[R]):
         with contextlib.suppress(Exception):
             if futures:
                 self._client.cancel(futures, force=True)
+                if getattr(self._work, "outlives_no_run", False):
+                    self._wait_for_running()
             self._client.unregister_worker_plugin(self._name)
 
 

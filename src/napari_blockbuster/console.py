@@ -277,6 +277,7 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
     from .progress import Progress
 
     watch = Watch()
+    asked = plan.finish(job if replace_own else None).begun(job)
     try:
         n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
         with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
@@ -286,7 +287,7 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
                 limit = plan.crew.tile_timeout if client is not None else None
                 bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=limit))
                 watch.lap("tiles")
-            return finish(job, plan.finish(job if replace_own else None), client, bar.advance_to, watch)
+            return finish(job, asked, client, bar.advance_to, watch)
     except KeyboardInterrupt:
         raise Interrupted(plan.advice(job)) from None
 

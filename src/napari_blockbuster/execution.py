@@ -19,7 +19,16 @@ from .spec import JobError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ClusterLostError", "RetryingWork", "TileQueue", "Work", "WorkerDiedError", "run", "wants_retry"]
+__all__ = [
+    "BoundWork",
+    "ClusterLostError",
+    "RetryingWork",
+    "TileQueue",
+    "Work",
+    "WorkerDiedError",
+    "run",
+    "wants_retry",
+]
 
 R = TypeVar("R", covariant=True)
 
@@ -51,6 +60,12 @@ class RetryingWork(Work[R], Protocol[R]):
 
     def retry(self, result: Any, attempts: int) -> bool:
         """Whether an item with this result, after so many attempts, is tried again."""
+
+
+class BoundWork(Work[R], Protocol[R]):
+    """A work that must not go on in the background once its run has ended: it writes to a folder that is then deleted."""
+
+    outlives_no_run: bool
 
 
 class ClusterLostError(JobError):

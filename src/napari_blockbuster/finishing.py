@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .decisions import Decisions
 from .filters import ObjectFilter
 from .merge import check_rule
+from .occupant import Occupant
 from .summary import Summary
 from .terminal import options
+from .writing import check_any_staged
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,14 +49,27 @@ class Finish:
     keep_stage: bool = False
     overwrite: bool = False
     ome_zarr_version: str | None = None
+    replaces: Occupant | None = None
+    """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
     def __post_init__(self) -> None:
         check_rule(self.merge, self.min_iou, self.connectivity)
         if self.ome_zarr_version not in (None, "0.4", "0.5"):
             raise ValueError(f"OME-Zarr version {self.ome_zarr_version!r} cannot be written; choose '0.5' or '0.4'")
 
+    def begun(self, job: Job) -> Finish:
+        """The same for a run that begins now: only what is at the output's place now may be replaced."""
+        return replace(self, replaces=Occupant.of(Path(job.spec.output))) if self.overwrite else self
+
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
-        """Merge what is staged; verdicts that a person gave on an earlier look at the job hold."""
+        """Merge what is staged; verdicts that a person gave on an earlier look at the job hold.
+
+        Raises
+        ------
+        NothingStagedError
+            If no tile could be segmented: there is no result then.
+        """
+        check_any_staged(job)
         verdicts = Decisions.load(job.folder)
         merged = job.merge(
             self.merge,
@@ -71,7 +87,7 @@ class Finish:
         return job.write(
             merged,
             client,
-            overwrite=self.overwrite,
+            overwrite=self.replaces if self.overwrite and self.replaces is not None else self.overwrite,
             keep_stage=self.keep_stage,
             ome_zarr_version=self.ome_zarr_version,
             progress=advance_to("writing"),
@@ -96,14 +112,13 @@ class Outcome:
 
     Attributes
     ----------
-    result : Result or None
-        None if no tile could be segmented: then nothing was written.
+    result : Result
     seconds : dict of str to float
         Start of the workers, staging, merge, writing, total.
     """
 
     job: Job
-    result: Result | None
+    result: Result
     seconds: dict[str, float]
     n_labels: int = 0
     n_removed: int = 0
@@ -112,38 +127,38 @@ class Outcome:
 
     def summary(self) -> Summary:
         """What is told at the end."""
-        total, result = self.job.n_tiles, self.result
-        return Summary(self.rows(), total, total if result is None else len(result.missing_tiles), result is not None)
+        return Summary(self.rows(), self.job.n_tiles, len(self.result.missing_tiles), written=True)
 
     def rows(self) -> list[tuple[str, str]]:
         """The numbers, as (name, text)."""
         from .progress import duration
 
         total, result = self.job.n_tiles, self.result
-        done = total - (len(result.missing_tiles) if result is not None else total)
+        done = total - len(result.missing_tiles)
         steps = ", ".join(f"{step} {duration(s)}" for step, s in self.seconds.items() if step != "total")
-        rows = [("tiles", f"{done} of {total}")]
-        if result is not None:
-            merges = self.n_labels - result.n_objects - self.n_removed
-            rows.append(("objects", f"{result.n_objects}"))
-            rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
+        merges = self.n_labels - result.n_objects - self.n_removed
+        rows = [("tiles", f"{done} of {total}"), ("objects", f"{result.n_objects}")]
+        rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
         if self.n_removed:
             rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
         if self.n_holes is not None:
             rows.append(("holes", f"{self.n_holes} filled"))
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
-        rows.append(("output", str(result.path) if result is not None else "not written: no tile could be segmented"))
+        rows.append(("output", str(result.path)))
         return rows
 
 
 def finish(job: Job, asked: Finish, client: Client | None, advance_to: AdvanceTo, watch: Watch) -> Outcome:
-    """Merge and write what is staged; nothing is written if no tile could be segmented."""
+    """Merge and write what is staged.
+
+    Raises
+    ------
+    NothingStagedError
+        If no tile could be segmented.
+    """
     merged = asked.merged(job, client, advance_to)
     watch.lap("merge")
-    if not job.staged():
-        watch.stop()
-        return Outcome(job, None, watch.seconds)
     by_hand = tuple(Decisions.load(job.folder).lines())
     result = asked.written(job, merged, client, advance_to)
     watch.lap("writing")

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .acceptances import AGAIN, AGAIN_FILES, NOTES
 from .driver_files import DRIVER_FILES, DriverFiles
 from .files import beside, discard, write_atomically
 from .images import ImageSource, open_image, source_from_description
-from .lock import holding
+from .lock import JobLockedError, holding
 from .models import Model, model_from_settings
 from .output import job_folder
+from .results import PLACING, RESULT, RESULTS, missing_in_result, result_token, wrote
 from .spec import JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
 from .tiling import TileGrid
 from .trouble import writing_to
 
 __all__ = [
-    "PLACING",
-    "RESULT",
     "at_home",
     "check_stage",
     "check_unchanged",
     "known_job",
+    "lay_out",
     "make",
-    "mark_placing",
+    "missing_in_result",
     "reopen_source",
     "restore_old",
     "result_token",
@@ -37,20 +39,35 @@ __all__ = [
     "wrote",
 ]
 
-RESULT = "result.json"
-"""What the last result was made of, and its mark."""
-PLACING = "placing.json"
-"""Named result that is being put in place: it exists from before the rename until the job's books are closed."""
+JOB_FILES = ("decisions.json", NOTES, RESULT, RESULTS, PLACING)
+"""What a job may have besides its settings, stages and locks."""
 
 
 def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
-    """The settings of the job in a folder if it is the same run; None if there is none (any more).
+    """The settings of the job in a folder if it is the same run; None if a new job may be made there.
+
+    Nothing is deleted: a job that may be replaced is there until `make` replaces it.
 
     Raises
     ------
     JobError
         If the folder holds something else, or another run and `overwrite` is false.
+    JobLockedError
+        If another process works on the run that would be replaced.
     """
+    known = _same_run(folder, spec, overwrite)
+    if known is not None:
+        # Its layout is completed where the process that made it was killed half-way.
+        lay_out(folder, known.grid.grid())
+    elif (folder / "job.json").exists():
+        # A job in use is refused now, not after the model was prepared. `make` takes the locks again.
+        with _in_use_by_nobody(folder, "replace"):
+            pass
+    return known
+
+
+def _same_run(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
+    """See `known_job`."""
     if not (folder / "job.json").exists():
         if folder.exists() and not all(_is_leftover(path) for path in folder.iterdir()):
             raise JobError(f"{folder} exists and is not a job folder; move it away or choose another output")
@@ -58,41 +75,63 @@ def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
     known = JobSpec.load(folder / "job.json")
     differences = known.differences(spec)
     if not differences and (folder / "stage" / "labels").exists():
-        # Its layout is completed where the process that made it was killed half-way.
-        lay_out(folder, known.grid.grid())
         return known
     if differences and not overwrite:
         listing = "\n  ".join(differences)
         raise JobMismatchError(f"{folder} holds tiles of a different run:\n  {listing}\n{known.remedy(spec)}")
-    # A detached driver holds a lock of its own also between two steps.
-    with holding(folder / "lock.json", "replace"), holding(DriverFiles(folder).lock, "replace"):
-        # The settings go first: tiles without settings are no job, settings with half the tiles would be one.
-        (folder / "job.json").unlink()
-        discard(folder / "stage")
-        (folder / "decisions.json").unlink(missing_ok=True)
-        DriverFiles(folder).forget()
     return None
+
+
+@contextlib.contextmanager
+def _in_use_by_nobody(folder: Path, doing: str) -> Iterator[None]:
+    # A detached driver holds a lock of its own also between two steps.
+    with holding(folder / "lock.json", doing), holding(DriverFiles(folder).lock, doing):
+        yield
 
 
 def _is_leftover(path: Path) -> bool:
     """Whether a crash while a job was made or replaced can have left this file."""
     if path.name == "stage":
         return (path / "tiles").is_dir() or not any(path.iterdir())
-    if path.name in ("lock.json", "decisions.json", "result.json", *DRIVER_FILES):
+    if path.name == AGAIN:
+        return all(child.name in AGAIN_FILES or child.name.startswith(".") for child in path.iterdir())
+    if path.name in ("lock.json", *JOB_FILES, *DRIVER_FILES):
         return True
     return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
 
 
-def make(folder: Path, spec: JobSpec) -> None:
-    """Write a new job: the stage first, then the settings that make it a job."""
+def make(folder: Path, spec: JobSpec, overwrite: bool) -> None:
+    """Write a new job. Another job in the folder is deleted only after the new stage is complete.
+
+    Every record of the other job goes with it: decisions, results, and tiles that were segmented again.
+
+    Raises
+    ------
+    JobError
+        As `known_job`: another process may have made a job meanwhile.
+    """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with holding(folder / "lock.json", "create"):
-        discard(folder / "stage")
+    with _in_use_by_nobody(folder, "create"):
+        if _same_run(folder, spec, overwrite) is not None:
+            raise JobLockedError(f"another process has just started this run in {folder}; wait for it or stop it")
         sweep(folder)
-        lay_out(folder, spec.grid.grid())
-        with writing_to(folder):
-            write_atomically(folder / "job.json", spec.to_json())
+        fresh = folder / f".stage.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            with writing_to(folder):
+                StageStore.create(fresh, spec.grid.grid())
+                _delete_job(folder)
+                os.rename(fresh, folder / "stage")
+                write_atomically(folder / "job.json", spec.to_json())
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _delete_job(folder: Path) -> None:
+    """Delete a job, except for its locks. Tiles without settings are no job, so the settings go first."""
+    for name in ("job.json", "stage", AGAIN, *JOB_FILES):
+        discard(folder / name)
+    DriverFiles(folder).forget()
 
 
 def sweep(folder: Path) -> None:
@@ -188,44 +227,6 @@ def with_function(spec: JobSpec, asked: Model | None) -> Model | None:
         return model_from_settings(spec.prepared)
     except (OSError, ValueError):
         return asked
-
-
-# -------------------------------------------------------------------------------------------------------- its results
-def mark_placing(folder: Path, token: str) -> None:
-    """Note which result is about to get its name, so that a run killed right after it knows its own work again."""
-    write_atomically(folder / PLACING, json.dumps({"result": token}).encode())
-
-
-def wrote(folder: Path, target: Path, note: str = PLACING) -> bool:
-    """Whether the labels at `target` are what this job says in `note` that it wrote (or is putting in place)."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        token = json.loads((folder / note).read_bytes())["result"]
-        return bool(token) and token == _token_of(target)
-    return False
-
-
-def result_token(folder: Path) -> str:
-    """The mark of the last result; empty if there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((folder / RESULT).read_bytes())["result"])
-    return ""
-
-
-def missing_in_result(folder: Path) -> list[int]:
-    """Tiles that hold background in the last result."""
-    try:
-        tiles: list[int] = json.loads((folder / RESULT).read_bytes())["tiles"]["missing"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return tiles
-
-
-def _token_of(target: Path) -> str | None:
-    for name in ("zarr.json", ".zattrs"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads((target / name).read_bytes())
-            return str(said.get("attributes", said)["napari-blockbuster"]["result"])
-    return None
 
 
 def restore_old(target: Path) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .spec import JobError
+
 if TYPE_CHECKING:
     from .images import ImageSource
     from .job import Job
@@ -35,7 +37,7 @@ def find_job(path: str) -> Path | None:
 
 
 def describe_job(folder: Path) -> Rows:
-    """Settings, tiles, disk and the last merge of a job. Nothing in the job is executed or changed."""
+    """Settings, tiles, disk and the last merge of a job. Nothing in the job is executed, and nothing is written."""
     from .job import Job
 
     job = Job.open(folder)
@@ -57,7 +59,8 @@ def describe_job(folder: Path) -> Rows:
         *_tile_rows(job),
         *_driver_rows(folder),
         ("disk", size(_bytes_in(folder))),
-        *_merge_rows(folder),
+        *_merge_rows(job),
+        *_other_results(job),
         *_seam_rows(job),
         ("created", job.spec.created),
     ]
@@ -103,45 +106,78 @@ def _tile_rows(job: Job) -> Rows:
 def _driver_rows(folder: Path) -> Rows:
     """A detached driver that is at work, or that died at it."""
     from .driver_files import DriverFiles
+    from .lock import is_held
 
     files = DriverFiles(folder)
     state = files.load()
     if state is None or state.end:
         return []
-    gone = "" if files.is_alive() else ", gone without a word"
+    gone = "" if is_held(files.lock, may_write=False) else ", gone without a word"
     return [("driver", f"{state.place}, {state.progress}{gone}")]
 
 
-def _merge_rows(folder: Path) -> Rows:
+def _merge_of_result(job: Job) -> dict[str, Any] | None:
+    """How the last result at the job's own output was merged."""
+    from .results import own_record
+
     try:
-        merge = json.loads((folder / "result.json").read_text())["merge"]
-    except (OSError, ValueError, KeyError):
-        return [("merge", "not yet")]
+        merge = own_record(job.folder)["merge"]
+        return {name: merge[name] for name in ("rule", "min_iou", "connectivity", "objects", "labels")}
+    except (KeyError, TypeError):
+        return None
+
+
+def _rule(merge: dict[str, Any]) -> str:
     options = {
         "overlap": f", min-iou {merge['min_iou']}",
         "face": f", min-iou {merge['min_iou']}",
         "touch": f", connectivity {merge['connectivity']}",
     }
-    return [
-        ("merge", f"{merge['rule']}{options.get(merge['rule'], '')}"),
-        ("objects", f"{merge['objects']} from {merge['labels']} labels in tiles"),
-    ]
+    return f"{merge['rule']}{options.get(merge['rule'], '')}"
+
+
+def _merge_rows(job: Job) -> Rows:
+    merge = _merge_of_result(job)
+    if merge is None:
+        return [("merge", "not yet")]
+    return [("merge", _rule(merge)), ("objects", f"{merge['objects']} from {merge['labels']} labels in tiles")]
+
+
+def _other_results(job: Job) -> Rows:
+    """Results that this job wrote elsewhere and that are still there."""
+    from .results import is_recorded, other_records
+
+    rows = []
+    for record in other_records(job.folder):
+        try:
+            path, text = record["output"], f"{_rule(record['merge'])}, {record['merge']['objects']} objects"
+        except (KeyError, TypeError):
+            continue
+        if is_recorded(job.folder, Path(path)):
+            rows.append((f"result {Path(path).name}", f"{path} ({text})"))
+    return rows
 
 
 def _seam_rows(job: Job) -> Rows:
     """What tiling did to the objects, and what a person decided, while the tiles are there."""
+    from .acceptances import Notes
     from .decisions import Decisions
     from .seam_report import seam_report
 
     if not (job.store.folder / "labels").exists() or len(job.staged()) < 2:
         return []
+    used = _merge_of_result(job) or {}
+    options = {name: used[name] for name in ("rule", "min_iou", "connectivity") if name in used}
     try:
-        used = json.loads((job.folder / "result.json").read_text())["merge"]
-        options = {name: used[name] for name in ("rule", "min_iou", "connectivity")}
-    except (OSError, ValueError, KeyError):
-        options = {}
-    given = Decisions.load(job.folder)
-    merged = job.merge(**options, cut=given.cut, join=given.join)
+        if Notes.load(job.folder).unfinished:
+            return [
+                ("seams", "unknown: tiles were being replaced when a process was killed; the next run finishes that")
+            ]
+        given = Decisions.load(job.folder)
+        merged = job.merge(**options, cut=given.cut, join=given.join)
+    except JobError as error:
+        # The rest is worth knowing all the more.
+        return [("seams", f"cannot be read: {str(error).partition(chr(10))[0]}")]
     names = [str(name) for name in job.spec.image.get("axes") or ()] or None
     *axes, verdict = seam_report(merged, job.store, names=names).lines()
     parts = [line.partition(": ") for line in axes]

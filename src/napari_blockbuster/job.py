@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import again, preflight, results, writing
 from . import folder as folders
 from . import output as outputs
-from . import preflight, writing
+from .acceptances import Notes
 from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .execution import run
 from .filters import ObjectFilter
@@ -22,9 +23,10 @@ from .lock import holding
 from .merge import Merge, PairOfLabels, merge
 from .models import Model, as_model
 from .objects import LabelTable, LabelTableCache
+from .occupant import Occupant
 from .records import TileFailure
 from .region_pass import RegionCache
-from .repair import complete_evidence
+from .repair import Evidence, complete_evidence
 from .spec import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
 from .stage import StageStore
 from .suggest import make_grid, suggest_tiles
@@ -65,18 +67,18 @@ class Job:
         self.store = StageStore(folder / "stage", self.grid)
         self._cancelled = threading.Event()
         self._queue: TrialQueue | None = None
-        self._evidence: tuple[frozenset[int], np.ndarray] | None = None
+        self._evidence: tuple[frozenset[int], Evidence] | None = None
         self._labels = LabelTableCache(self.store)
         self._regions = RegionCache(self.store)
 
     # ------------------------------------------------------------- its result
     def wrote_output(self) -> bool:
-        """Whether the labels at the job's output are the last ones that this job wrote, and not something else."""
-        return folders.wrote(self.folder, Path(self.spec.output), folders.RESULT)
+        """Whether the labels at the job's output are a result that this job wrote, and not something else."""
+        return results.is_recorded(self.folder, Path(self.spec.output))
 
     def is_complete(self) -> bool:
         """Whether the output is this job's own, with every tile in it."""
-        return self.wrote_output() and not folders.missing_in_result(self.folder)
+        return self.wrote_output() and not results.missing_in_result(self.folder, Path(self.spec.output))
 
     # ---------------------------------------------------------------- making
     @classmethod
@@ -110,7 +112,8 @@ class Job:
         channel, level, axes
             See `napari_blockbuster.images.open_image`.
         overwrite : bool, default False
-            Replace an existing output, and a job folder of another run.
+            Replace an existing output, and a job folder of another run. The other run's tiles are deleted once all checks
+            are passed.
         band_depth : int, default 16
             See `TileGrid`.
 
@@ -146,8 +149,8 @@ class Job:
             return cls(folder, existing, source, folders.with_function(existing, asked))
         prepared = asked.prepare(source)
         spec = spec.model_copy(update={"prepared": prepared.settings()})
-        preflight.check_space(folder.parent, grid, source)
-        folders.make(folder, spec)
+        preflight.check_space(folder.parent, grid, source, replaced=folder)
+        folders.make(folder, spec, overwrite)
         return cls(folder, spec, source, prepared)
 
     @classmethod
@@ -238,15 +241,17 @@ class Job:
         preflight.check_time_limit(tile_timeout, client)
         with holding(self.folder / "lock.json", "stage") as lock:
             self._cancelled.clear()
+            again.settle(self)
             staged = self.staged()
-            order = self.grid.order() if tiles is None else tiles
-            waiting = self._queue = TrialQueue((i for i in order if i not in staged), proven=bool(staged))
+            wanted = [i for i in (self.grid.order() if tiles is None else tiles) if i not in staged]
+            waiting = self._queue = TrialQueue(wanted, proven=bool(staged))
             tally = Tally(self.grid, len(staged))
             try:
                 if waiting:
                     memory = preflight.check_workers(client, self.folder, model)
                     preflight.check_memory(memory, self.grid, source)
                     self.store.forget_hangs()
+                    again.drop(self.folder, wanted)
                 work = StageWork.of(self.store, model, source, tile_timeout)
                 with contextlib.closing(run(work, waiting, client, heartbeat)) as results:
                     for result in results:
@@ -361,6 +366,20 @@ class Job:
 
         return check_job(self, repair=repair)
 
+    def settle(self) -> None:
+        """Finish an acceptance of tiles (`napari_blockbuster.again`) that was interrupted; usually there is none.
+
+        Raises
+        ------
+        JobLockedError
+            If another process works on the job.
+        StoreError
+            If the job folder cannot be written.
+        """
+        if Notes.load(self.folder).unfinished:
+            with holding(self.folder / "lock.json", "replace tiles"):
+                again.settle(self)
+
     def forget(self, tiles: set[int]) -> None:
         """Drop what is kept in memory of tiles that were un-staged."""
         self._labels.forget(tiles)
@@ -378,12 +397,20 @@ class Job:
         """The evidence table of the tiles staged so far (see `napari_blockbuster.seams.evidence_dtype`).
 
         It is read once, and again when more tiles are staged. Pairs that no worker compared, because a run was cut
-        short, are compared now.
+        short, are compared now. Nothing is written: the job may be read-only, or another process may work on it.
         """
         staged = frozenset(self.staged())
         if self._evidence is None or self._evidence[0] != staged:
             self._evidence = staged, complete_evidence(self.store, staged, client)
-        return self._evidence[1]
+        return self._evidence[1].table
+
+    def _keep_evidence(self, client: Client | None) -> None:
+        """Write the evidence that is missing on disk, for later merges. Call it with the lock."""
+        self.evidence(client)
+        assert self._evidence is not None
+        staged, known = self._evidence
+        if not known.is_on_disk:
+            self._evidence = staged, complete_evidence(self.store, staged, client, keep=True)
 
     def merge(
         self,
@@ -415,6 +442,7 @@ class Job:
         StagedMerge
         """
         folders.check_stage(self.folder)
+        self.settle()
         merged = merge(
             self.evidence(client),
             self.labels_table(),
@@ -469,7 +497,7 @@ class Job:
         merged: Merge,
         client: Client | None = None,
         *,
-        overwrite: bool = False,
+        overwrite: bool | Occupant = False,
         keep_stage: bool = False,
         ome_zarr_version: str | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -481,8 +509,8 @@ class Job:
         merged : Merge
             From `merge`.
         client : distributed.Client, optional
-        overwrite : bool, default False
-            Replace an existing output.
+        overwrite : bool or Occupant, default False
+            Replace the output that exists when the call is made; an `Occupant` that was seen earlier: only that one.
         keep_stage : bool, default False
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
         ome_zarr_version : {"0.5", "0.4"}, optional
@@ -498,7 +526,9 @@ class Job:
         Raises
         ------
         FileExistsError
-            If the output exists and `overwrite` is false.
+            If the output exists and `overwrite` is false, or if something else appeared in its place meanwhile.
+        NothingStagedError
+            If no tile is staged.
         StoreError
             If the disk is full or read-only: the tiles are kept, and what was there before is still there.
         """
@@ -508,7 +538,12 @@ class Job:
 
             check_client(client)
         with holding(self.folder / "lock.json", "write"):
+            again.settle(self)
+            keep_stage = keep_stage or len(self.staged()) < self.n_tiles
+            if keep_stage:
+                self._keep_evidence(client)
             result = writing.write_output(self, merged, client, overwrite, ome_zarr_version, progress)
-            if not keep_stage and len(self.staged()) == self.n_tiles:
+            if not keep_stage:
                 self.store.delete()
+                again.discard_tries(self)
         return result

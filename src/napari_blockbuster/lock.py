@@ -124,11 +124,14 @@ def holding(path: Path, doing: str) -> Iterator[Lock]:
 
 
 # -------------------------------------------------------------------------------------------------------- other holders
-def is_held(path: Path) -> bool:
-    """Whether the holder of a lock file lives, by the rules that a process goes by which wants the lock."""
+def is_held(path: Path, *, may_write: bool = True) -> bool:
+    """Whether the holder of a lock file lives, by the rules that a process goes by which wants the lock.
+
+    With `may_write` false nothing is written: the age of another machine's lock is then measured by the clock of this one.
+    """
     try:
         holder = _read(path)
-        return holder is not None and _is_alive(holder, path)
+        return holder is not None and _is_alive(holder, path, may_write)
     except FileNotFoundError:
         # Given back while it was looked at.
         return False
@@ -189,17 +192,18 @@ def _give_back(aside: Path, path: Path) -> None:
             file.write(aside.read_bytes())
 
 
-def _is_alive(holder: dict[str, Any], path: Path) -> bool:
+def _is_alive(holder: dict[str, Any], path: Path, may_write: bool = True) -> bool:
     try:
         host, pid = str(holder["host"]), int(holder["pid"])
     except (KeyError, TypeError, ValueError):
         return False
     if host != socket.gethostname():
-        return _now_there(path.parent) - path.stat().st_mtime < SILENCE
-    then, now = holder.get("started"), _started(pid)
+        now = _now_there(path.parent) if may_write else time.time()
+        return now - path.stat().st_mtime < SILENCE
+    then, since = holder.get("started"), _started(pid)
     # A pid alone may belong to another process by now, after a restart above all. The clock may have been set by a
     # second.
-    return now is not None and (not isinstance(then, float) or min(then, now) < 0 or abs(then - now) < 5)
+    return since is not None and (not isinstance(then, float) or min(then, since) < 0 or abs(then - since) < 5)
 
 
 def _now_there(folder: Path) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .files import beside
 from .ngff import Level, attributes, plan_levels
+from .occupant import Occupant
 from .system import exchange as _exchange
 from .system import syncs, tensorstore_path
 from .tiling import Box, Tile, TileGrid, browse_chunk
@@ -283,37 +284,80 @@ def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
 
 
 # -------------------------------------------------------------------------------------------------------- in place
-def put_in_place(temporary: Path, final: Path, overwrite: bool) -> None:
+def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
     """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
+
+    Parameters
+    ----------
+    temporary, final : Path
+    overwrite : bool or Occupant
+        Replace what is at `final`: False nothing, True whatever is there now, an `Occupant` only that.
 
     Raises
     ------
     FileExistsError
-        If the place is taken and `overwrite` is false.
+        If something else is there. It is left as it is.
     """
     old = beside(final, ".old")
     if os.path.lexists(old) and not os.path.lexists(final):
         # A process was killed between the two renames below: what it moved away is still the result.
         os.rename(old, final)
-    if os.path.lexists(final) and not overwrite:
-        raise FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    there = Occupant.of(final)
+    expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
+    if not there.is_nothing and there != expected:
+        raise _taken(final, overwrite)
     _remove(old)
-    if not os.path.lexists(final):
-        os.rename(temporary, final)
+    if there.is_nothing:
+        _rename_to_free(temporary, final, overwrite)
     elif _exchange(temporary, final):
+        if Occupant.of(temporary) != expected:
+            # It came in the instant between the look and the swap.
+            _swap_back(temporary, final)
+            raise _taken(final, overwrite)
         _remove(temporary)
     else:
-        os.rename(final, old)
-        try:
-            os.rename(temporary, final)
-        except OSError:
-            os.rename(old, final)
-            raise
-        # Under its other name an output is whole, whenever this process is killed.
-        os.rename(old, temporary)
-        _remove(temporary)
+        _replace_in_two_steps(temporary, final, old, expected)
     if final.parent.name == "labels":
         _register(final)
+
+
+def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
+    if overwrite is False or overwrite == Occupant():
+        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    return FileExistsError(
+        f"{final} is not what overwrite=True was meant for: it changed meanwhile. It was left as it is"
+    )
+
+
+def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
+    try:
+        os.rename(temporary, final)
+    except OSError as error:
+        if os.path.lexists(final):
+            raise _taken(final, overwrite) from error
+        raise
+
+
+def _swap_back(temporary: Path, final: Path) -> None:
+    """Undo a swap. What is not ours never stays under the temporary name, where it would be deleted."""
+    if not _exchange(temporary, final):
+        os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
+
+
+def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
+    """Replace labels where the file system cannot swap two names."""
+    os.rename(final, old)
+    if Occupant.of(old) != expected:
+        os.rename(old, final)
+        raise _taken(final, expected)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        os.rename(old, final)
+        raise
+    # Under its other name an output is whole, whenever this process is killed.
+    os.rename(old, temporary)
+    _remove(temporary)
 
 
 def _remove(path: Path) -> None:

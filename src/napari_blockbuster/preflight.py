@@ -82,7 +82,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
             f"the output {output} is the image itself, or holds or lies in its pixels; choose another output"
         )
     restore_old(output)
-    if output.exists() and not (overwrite or wrote(job_folder(output), output)):
+    if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
         raise FileExistsError(
             f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
         )
@@ -130,8 +130,8 @@ def _try_to_write(folder: Path, output: Path) -> None:
             probe.unlink()
 
 
-def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
-    """Refuse to start where the result plainly cannot fit.
+def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None) -> None:
+    """Refuse to start where the result plainly cannot fit, also once the job folder `replaced` is deleted.
 
     Raises
     ------
@@ -147,6 +147,8 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource) -> None:
     if total == 0:
         return
     needed = estimated_bytes(grid)
+    if free < needed and replaced is not None:
+        free += sum(path.lstat().st_size for path in replaced.rglob("*") if path.is_file())
     if free < needed:
         raise OSError(
             f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .execution import TileQueue, run
 from .files import read_table
-from .seams import evidence_dtype, gather_evidence, missing_pairs
+from .seams import evidence_dtype, gather_evidence, in_order, missing_pairs
 from .stage import StageStore
 from .trouble import damage_named, writing_to
 from .work import CompareWork
@@ -16,29 +16,48 @@ from .work import CompareWork
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["complete_evidence", "damage_named", "drop_damaged_evidence"]
+__all__ = ["Evidence", "complete_evidence", "drop_damaged_evidence"]
 
 
-def complete_evidence(store: StageStore, staged: frozenset[int], client: Client | None) -> np.ndarray:
-    """The evidence of all pairs of staged tiles; what no worker compared, as its run was cut short, is compared now."""
-    table = _gathered(store, staged)
+class Evidence(NamedTuple):
+    """The evidence between all staged tiles, and whether all of it is on disk."""
+
+    table: np.ndarray
+    is_on_disk: bool
+
+
+def complete_evidence(
+    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: bool = False
+) -> Evidence:
+    """The evidence of all pairs of staged tiles. Pairs without any, as their run was cut short, are compared now.
+
+    Parameters
+    ----------
+    store : StageStore
+    staged : frozenset of int
+    client : distributed.Client or None
+    keep : bool, default False
+        Write what was missing, and delete damaged files: only with the job's lock.
+    """
+    table, damaged = _gathered(store, staged, keep)
     pairs = missing_pairs(store, table, set(staged))
-    if pairs:
-        for _ in run(CompareWork(store, pairs), TileQueue(sorted(pairs)), client):
-            pass
-        table = _gathered(store, staged)
-    return table
+    if not pairs:
+        return Evidence(table, keep or not damaged)
+    compared = [
+        found for found in run(CompareWork(store, pairs, keep), TileQueue(sorted(pairs)), client) if found is not None
+    ]
+    return Evidence(in_order(np.concatenate([table, *compared])), keep)
 
 
-def _gathered(store: StageStore, staged: frozenset[int]) -> np.ndarray:
-    """The evidence on disk, without what is damaged."""
+def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:
+    """The evidence on disk without damaged files, and the tiles whose files are damaged."""
     with damage_named(store.folder.parent):
         try:
-            return gather_evidence(store, staged)
+            return gather_evidence(store, staged), []
         except (ValueError, IndexError):
             with writing_to(store.folder):
-                drop_damaged_evidence(store)
-            return gather_evidence(store, staged)
+                damaged = drop_damaged_evidence(store, keep=not keep)
+            return gather_evidence(store, staged, without=damaged), damaged
 
 
 def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]:

@@ -7,16 +7,16 @@ not the volume of the tiles. Evidence says what is there; `napari_blockbuster.me
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .stage import StageStore, npy_bytes, read_table, write_atomically
 from .tiling import Neighbour, TileGrid
-from .trouble import damage_named
+from .trouble import damage_named, writing_to
 
-__all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "missing_pairs"]
+__all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
 
 BandReader = Callable[[int, int, str], np.ndarray]
 """``read(tile index, axis, side) -> band``"""
@@ -226,15 +226,16 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
         Number of pairs of tiles compared.
     """
     pairs = [pair for pair in store.grid.pairs(index) if store.is_staged(pair.high if pair.low == index else pair.low)]
-    return _write_evidence(store, index, pairs, own or {})
+    if pairs:
+        memory = {(index, *key): band for key, band in (own or {}).items()}
+        _write_evidence(store, index, _compare_all(store, pairs, memory))
+    return len(pairs)
 
 
-def _write_evidence(
-    store: StageStore, index: int, pairs: Sequence[Neighbour], own: dict[tuple[int, str], np.ndarray]
-) -> int:
-    if not pairs:
-        return 0
-    memory = {(index, *key): band for key, band in own.items()}
+def _compare_all(
+    store: StageStore, pairs: Sequence[Neighbour], memory: dict[tuple[int, int, str], np.ndarray]
+) -> np.ndarray:
+    """Evidence of pairs of staged tiles; bands in `memory` are not read again."""
 
     def read(tile: int, axis: int, side: str) -> np.ndarray:
         key = tile, axis, side
@@ -242,22 +243,32 @@ def _write_evidence(
             memory[key] = store.read_band(store.grid[tile], axis, side)
         return memory[key]
 
-    tables = [compare(store.grid, pair, read) for pair in pairs]
+    return np.concatenate([compare(store.grid, pair, read) for pair in pairs])
+
+
+def _write_evidence(store: StageStore, index: int, table: np.ndarray) -> None:
     path = store.path("seams", index, "npy")
     if path.exists():
-        tables.append(read_table(path, evidence_dtype(store.grid.ndim)))
-    write_atomically(path, npy_bytes(np.concatenate(tables)), durable=False)
-    return len(pairs)
+        table = np.concatenate([table, read_table(path, evidence_dtype(store.grid.ndim))])
+    write_atomically(path, npy_bytes(table), durable=False)
 
 
-def gather_evidence(store: StageStore, staged: Iterable[int]) -> np.ndarray:
-    """The evidence on disk between staged tiles, each pair of tiles once, in the order of the grid."""
+def gather_evidence(store: StageStore, staged: Iterable[int], without: Collection[int] = ()) -> np.ndarray:
+    """The evidence on disk between staged tiles, each pair of tiles once, in the order of the grid.
+
+    Files of the tiles in `without` are not read.
+    """
     dtype = evidence_dtype(store.grid.ndim)
-    tables = [read_table(store.path("seams", i, "npy"), dtype) for i in sorted(store.indices("seams"))]
+    indices = sorted(store.indices("seams").difference(without))
+    tables = [read_table(store.path("seams", i, "npy"), dtype) for i in indices]
     table = np.concatenate([np.zeros(0, dtype), *tables])
     is_staged = np.zeros(len(store.grid), bool)
     is_staged[list(staged)] = True
-    table = table[is_staged[table["low"]] & is_staged[table["high"]]]
+    return in_order(table[is_staged[table["low"]] & is_staged[table["high"]]])
+
+
+def in_order(table: np.ndarray) -> np.ndarray:
+    """Evidence with each pair of labels once, in the order of the grid."""
     order = np.lexsort((table["high_id"], table["low_id"], table["high"], table["low"]))
     table = table[order]
     fresh = np.ones(len(table), bool)
@@ -279,7 +290,11 @@ def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> 
     return missing
 
 
-def compare_missing(store: StageStore, pairs: Sequence[Neighbour]) -> int:
-    """Compare pairs of staged tiles (all with the same low tile) and keep the evidence on disk."""
+def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: bool = True) -> np.ndarray:
+    """Compare pairs of staged tiles (all with the same low tile), and keep the evidence on disk if asked to."""
     with damage_named(store.folder.parent):
-        return _write_evidence(store, pairs[0].low, pairs, {})
+        table = _compare_all(store, pairs, {})
+    if keep:
+        with writing_to(store.folder):
+            _write_evidence(store, pairs[0].low, table)
+    return table

@@ -172,6 +172,8 @@ class CompareWork:
 
     store: StageStore
     pairs: dict[int, list[Neighbour]]
+    keep: bool = False
+    """Whether the evidence is written beside the stage."""
 
     def ahead(self, item: int) -> list[Neighbour]:
         return self.pairs[item]
@@ -181,10 +183,10 @@ class CompareWork:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"pairs": {}}
 
-    def __call__(self, item: int, payload: list[Neighbour]) -> Callable[[], int]:
-        return functools.partial(compare_missing, self.store, payload)
+    def __call__(self, item: int, payload: list[Neighbour]) -> Callable[[], np.ndarray]:
+        return functools.partial(compare_missing, self.store, payload, self.keep)
 
-    def lost(self, item: int, error: BaseException) -> int:
+    def lost(self, item: int, error: BaseException) -> np.ndarray:
         raise error
 
 
@@ -195,6 +197,7 @@ class WriteTileWork:
     store: StageStore
     writer: LabelsWriter
     merged: Merge | None
+    outlives_no_run = True
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"merged": None}
@@ -230,6 +233,7 @@ class WriteBlockWork:
 
     writer: LabelsWriter
     blocks: list[Any]
+    outlives_no_run = True
 
     def ahead(self, item: int) -> Any:
         return self.blocks[item]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import folder as folders
-from .again import tiles_again
+from . import results
+from .acceptances import tiles_again
 from .execution import TileQueue, run
-from .files import beside, write_atomically
+from .files import beside
 from .merge import Merge
+from .occupant import Occupant
 from .ome_zarr import LabelsWriter, put_in_place
 from .output import Result
 from .spec import JobError
@@ -31,21 +32,50 @@ if TYPE_CHECKING:
 
     from .job import Job
 
-__all__ = ["write_output"]
+__all__ = ["NothingStagedError", "check_any_staged", "write_output"]
+
+
+class NothingStagedError(JobError):
+    """There is no tile to make a result of; the message says why."""
+
+
+def check_any_staged(job: Job) -> None:
+    """Refuse to make a result of nothing: an empty label image looks like an image without objects.
+
+    Raises
+    ------
+    NothingStagedError
+        With the first failure, if tiles failed. Tiles and failures are kept.
+    """
+    if job.staged():
+        return
+    failed = job.failed()
+    if not failed:
+        raise NothingStagedError(
+            f"no tile of {job.folder} is staged yet, so no result was written. Segment the tiles first"
+        )
+    index, failure = next(iter(failed.items()))
+    reason = (failure.message.strip().splitlines() or [""])[0]
+    count = f"all {job.n_tiles} tiles" if len(failed) == job.n_tiles else f"no tile is staged, {len(failed)} tiles"
+    raise NothingStagedError(
+        f"{count} failed, so no result was written (tile {index}: {failure.error}: {reason}). "
+        f"The reasons are kept in {job.folder}. Fix the problem and resume"
+    )
 
 
 def write_output(
     job: Job,
     merged: Merge,
     client: Client | None,
-    overwrite: bool,
+    overwrite: bool | Occupant,
     version: str | None,
     progress: Callable[[int, int], None] | None,
 ) -> Result:
     """Write merged labels beside their place, then put them there. Called by `Job.write`, which holds the lock."""
     target = Path(job.spec.output)
-    if target.exists() and not (overwrite or folders.wrote(job.folder, target)):
-        raise FileExistsError(f"the output {target} exists; pass overwrite=True (--overwrite) to replace it")
+    folders.restore_old(target)
+    replaced = _replaced(job, target, overwrite)
+    check_any_staged(job)
     counts = job.labels_table().counts
     if not np.array_equal(merged.labels_table.counts, counts):
         raise JobError("tiles were staged since this merge was made; call merge() again before write()")
@@ -59,7 +89,7 @@ def write_output(
         writer = _make_writer(temporary, target, job, merged, version or _version_around(target))
         _write_all(job, merged, writer, client, _tiles_with_objects(counts, merged), progress)
         writer.finish({"napari-blockbuster": provenance})
-        _put_in_place(job, temporary, target, provenance)
+        _put_in_place(job, temporary, target, provenance, replaced)
     except BaseException as error:
         # What is half written is of no use, and on a full disk it is in the way.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -71,18 +101,46 @@ def write_output(
     return Result(target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance)
 
 
-def _put_in_place(job: Job, temporary: Path, target: Path, provenance: dict[str, Any]) -> None:
-    """Give the labels their name, and close the books of the job.
+def _replaced(job: Job, target: Path, overwrite: bool | Occupant) -> Occupant:
+    """What the new result may replace: what is at its place now, if that is allowed.
+
+    Raises
+    ------
+    FileExistsError
+        If it is not.
+    """
+    there = Occupant.of(target)
+    if there.is_nothing or there == overwrite or overwrite is True or results.wrote(job.folder, target):
+        return there
+    if overwrite is False:
+        raise FileExistsError(f"the output {target} exists; pass overwrite=True (--overwrite) to replace it")
+    raise _appeared(job, target)
+
+
+def _put_in_place(job: Job, temporary: Path, target: Path, provenance: dict[str, Any], replaced: Occupant) -> None:
+    """Give the labels their name, and write their record.
 
     A run that is killed between the two finds its own result there, and may replace it without being told to.
     """
     with writing_to(job.folder):
-        folders.mark_placing(job.folder, provenance["result"])
-    with writing_to(target.parent):
-        put_in_place(temporary, target, overwrite=True)
+        results.mark_placing(job.folder, provenance["result"])
+    try:
+        with writing_to(target.parent):
+            put_in_place(temporary, target, replaced)
+    except StoreError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise _appeared(job, target) from error
+        raise
     with writing_to(job.folder):
-        write_atomically(job.folder / folders.RESULT, json.dumps(provenance, indent=2).encode())
-        (job.folder / folders.PLACING).unlink()
+        results.placed(job.folder, target, provenance)
+
+
+def _appeared(job: Job, target: Path) -> FileExistsError:
+    return FileExistsError(
+        f"something else appeared at the output {target} while this job was at work. It was left as it is, and the tiles "
+        f"are kept in {job.folder}. Move it away, replace it with overwrite=True (--overwrite), or write the labels elsewhere "
+        "(merge -o)"
+    )
 
 
 def _clear_parts(target: Path) -> None:
@@ -148,12 +206,14 @@ def _write_all(
     passes = writer.passes()
     done, total = 0, len(tiles) + sum(map(len, passes))
 
-    def advance(results: Any) -> None:
+    def advance(run_of_items: Generator[Any, None, None]) -> None:
         nonlocal done
-        for _ in results:
-            done += 1
-            if progress is not None:
-                progress(done, total)
+        # Closed here, also by an error: what is in flight must end before the folder that it writes to is deleted.
+        with contextlib.closing(run_of_items):
+            for _ in run_of_items:
+                done += 1
+                if progress is not None:
+                    progress(done, total)
 
     wanted = set(tiles)
     order = TileQueue(i for i in job.grid.order() if i in wanted)
@@ -176,7 +236,7 @@ def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
             "staged": len(staged),
             "failed": {str(i): f"{f.error}: {f.message}" for i, f in job.failed().items()},
             "missing": sorted(set(range(job.n_tiles)) - staged),
-            "segmented_again": {str(i): settings for i, settings in tiles_again(job.folder).items()},
+            "segmented_again": {str(i): known for i, known in tiles_again(job.folder).items() if i in staged},
         },
         "merge": {
             "rule": merged.rule,

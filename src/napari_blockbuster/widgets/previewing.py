@@ -22,7 +22,6 @@ from ..tiling import Box, TileGrid
 from . import layers
 from .label_layers import put_away, show_labels
 from .origins import as_shown, is_held
-from .parts import remove_layer
 from .plan import Plan
 from .runner import stream
 from .session import Session

@@ -27,6 +27,8 @@ HEARTBEAT = 0.1
 
 def read_job(job: Job) -> Opened:
     """What a job has so far. No tile is read yet."""
+    # Before its tiles are shown: an acceptance that was interrupted replaces some of them.
+    job.settle()
     states = dict.fromkeys(sorted(job.store.indices("failed")), "failed")
     states |= dict.fromkeys(sorted(job.staged()), "done")
     return Opened(job, LiveLabels(job), Decisions.load(job.folder), states)
