@@ -120,7 +120,7 @@ def cultured(seed: int, light: float = 60, spots: float = 0.7, bits: int = 8) ->
     least = 0.3 * np.pi / 6 * diameter**3 / np.prod(flat)
     truth, emitted = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     fails = 0
-    while truth.max() < 14 and fails < 3000:
+    while truth.max() < 14 and fails < 200:
         where, ellipsoid = _ellipsoid(rng, shape, diameter, flat)
         if ellipsoid.sum() < least or (truth[where][ellipsoid] > 0).any():
             fails += 1
