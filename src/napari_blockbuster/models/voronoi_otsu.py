@@ -15,9 +15,11 @@ from .base import PixelSource, Segmenter
 __all__ = ["VoronoiOtsu"]
 
 OUTLINE_SIGMA = 0.05
+HEIGHT_SIGMA = 0.1
 SEED_SIGMA = 0.25
 SEED_RADIUS = 0.12
-"""Smoothing for the outline, scale of the seeds, and half the window in which a seed is highest, in diameters."""
+"""Smoothing for the outline and for the height of an object, scale of the seeds,
+and half the window in which a seed is highest, in diameters."""
 
 
 class VoronoiOtsu(BlobModel):
@@ -29,7 +31,8 @@ class VoronoiOtsu(BlobModel):
        objects apart that smoothing alone would fuse (Lindeberg 1998, IJCV 30:79).
     4. The foreground is divided among the seeds by a watershed (Meyer 1994, Signal Processing 38:113).
     5. Each object is cut where its brightness has fallen to `outline` of its height over the background (the
-       half-maximum rule), so that bright objects do not keep their glow.
+       half-maximum rule), so that bright objects do not keep their glow. The height is taken at a scale on which a bright
+       spot within an object counts little.
 
     The name and the idea of one-parameter labelling are those of Voronoi-Otsu labelling (Haase et al., clEsperanto).
     """
@@ -100,11 +103,13 @@ def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:
     labels = flood(blobs, seeds, foreground)
     if model.outline == 0:
         return labels
-    heights = np.zeros(int(seeds.max()) + 1, np.float32)
+    peaks_of, heights = np.zeros((2, int(seeds.max()) + 1), np.float32)
     at = seeds > 0
-    np.maximum.at(heights, seeds[at], smoothed[at])
-    levels = model._levels(heights).astype(np.float32)
+    np.maximum.at(peaks_of, seeds[at], smoothed[at])
+    # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
+    np.maximum.at(heights, seeds[at], smooth(values, model._lengths(HEIGHT_SIGMA))[at])
+    levels = model._levels(np.minimum(heights, peaks_of)).astype(np.float32)
     # A seed lies above its own level unless its object is darker than the background: then the threshold decides.
-    np.minimum(levels, np.nextafter(heights, np.float32(0)), out=levels)
+    np.minimum(levels, np.nextafter(peaks_of, np.float32(0)), out=levels)
     labels[smoothed <= levels[labels]] = 0
     return keep_seeded(labels, seeds)
