@@ -254,11 +254,8 @@ class StagingTile:
         record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
         with writing_to(self.store.folder):
             write_atomically(self.store.path("objects", index, "npy"), self._objects)
-            finish_writes(
-                self._writes,
-                self.store.chunk_files(self.tile).values(),
-                lambda: self.store.write(self.tile, self._labels, self.bands),
-            )
+            files = self.store.chunk_files(self.tile).values()
+            finish_writes(self._writes, files, lambda: self.store.write(self.tile, self._labels, self.bands))
             write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
             self.store.path("failed", index).unlink(missing_ok=True)
         return record
