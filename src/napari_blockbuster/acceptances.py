@@ -65,7 +65,7 @@ class Notes:
             return cls()
         except (ValueError, KeyError, TypeError, AttributeError):
             raise JobError(
-                f"{folder / NOTES} cannot be read; delete it to go on without knowing which tiles it named"
+                f"{folder / NOTES} cannot be read. Delete it to continue without knowing which tiles were segmented again"
             ) from None
 
     def save(self, folder: Path) -> None:

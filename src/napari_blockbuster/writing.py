@@ -47,6 +47,7 @@ def check_any_staged(job: Job) -> None:
     NothingStagedError
         With the first failure, if tiles failed. Tiles and failures are kept.
     """
+    folders.check_stage(job.folder)
     if job.staged():
         return
     failed = job.failed()
