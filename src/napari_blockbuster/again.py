@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .job import Job
 
-__all__ = ["SecondTry", "tiles_again", "tiles_around"]
+__all__ = ["SecondTry", "accepted_together", "tiles_again", "tiles_around", "write_notes"]
 
 NOTES = "again.json"
 
@@ -43,6 +43,28 @@ def tiles_again(folder: Path) -> dict[int, dict[str, Any]]:
         raise JobError(
             f"{folder / NOTES} cannot be read; delete it to go on without knowing which tiles it named"
         ) from None
+
+
+def accepted_together(folder: Path) -> list[set[int]]:
+    """The tiles of each acceptance. Acceptances that share a tile count as one: they can only be undone together."""
+    try:
+        groups = [set(map(int, tiles)) for tiles in json.loads((folder / NOTES).read_bytes()).get("together", [])]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+    found: list[set[int]] = []
+    for group in groups:
+        apart = [each for each in found if each.isdisjoint(group)]
+        found = [*apart, group.union(*(each for each in found if not each.isdisjoint(group)))]
+    return found
+
+
+def write_notes(folder: Path, tiles: dict[int, dict[str, Any]], together: Iterable[set[int]]) -> None:
+    """Write which settings the tiles are from that are not the run's, and which tiles were accepted together."""
+    data = {
+        "tiles": {str(index): settings for index, settings in sorted(tiles.items())},
+        "together": [sorted(each) for group in together if len(each := group & tiles.keys()) > 1],
+    }
+    write_atomically(folder / NOTES, json.dumps(data, indent=1).encode())
 
 
 class SecondTry:
@@ -117,22 +139,30 @@ class SecondTry:
                 if index not in known and self._job.store.is_staged(index):
                     _copy(self._job.store, self._before, index)
                 _copy(self.store, self._job.store, index)
-            self._note(known | dict.fromkeys(chosen, settings))
+            together = [*accepted_together(self._job.folder), set(chosen)]
+            write_notes(self._job.folder, known | dict.fromkeys(chosen, settings), together)
         self._job.forget(set(chosen))
 
-    def go_back(self, tiles: Iterable[int]) -> None:
-        """Put the tiles of the run back.
+    def go_back(self, tiles: Iterable[int]) -> list[int]:
+        """Put the tiles of the run back: these, and those that were accepted together with them.
+
+        Returns
+        -------
+        list of int
+            All tiles that were put back.
 
         Raises
         ------
         JobError
             If a tile is still that of the run.
         """
-        chosen = list(tiles)
+        asked = set(tiles)
         known = tiles_again(self._job.folder)
-        for index in chosen:
+        for index in asked:
             if index not in known:
                 raise JobError(f"tile {index} is that of the run already")
+        groups = accepted_together(self._job.folder)
+        chosen = sorted(asked.union(*(group & known.keys() for group in groups if not group.isdisjoint(asked))))
         with holding(self._job.folder / "lock.json", "replace tiles"):
             for index in chosen:
                 if self._before.is_staged(index):
@@ -141,12 +171,9 @@ class SecondTry:
                     # It had failed in the run.
                     self._job.store.unstage([index])
                 known.pop(index)
-            self._note(known)
+            write_notes(self._job.folder, known, groups)
         self._job.forget(set(chosen))
-
-    def _note(self, known: dict[int, dict[str, Any]]) -> None:
-        data = {"tiles": {str(index): settings for index, settings in sorted(known.items())}}
-        write_atomically(self._job.folder / NOTES, json.dumps(data, indent=1).encode())
+        return chosen
 
 
 def tiles_around(grid: TileGrid, index: int) -> list[int]:

@@ -163,7 +163,7 @@ def _provenance(job: Job, merged: Merge) -> dict[str, Any]:
             "staged": len(staged),
             "failed": {str(i): f"{f.error}: {f.message}" for i, f in job.failed().items()},
             "missing": sorted(set(range(job.n_tiles)) - staged),
-            "segmented_again": {str(i): settings for i, settings in tiles_again(job.folder).items()},
+            "segmented_again": {str(i): settings for i, settings in tiles_again(job.folder).items() if i in staged},
         },
         "merge": {
             "rule": merged.rule,
