@@ -69,6 +69,23 @@ def test_a_second_second_try_goes_back_to_the_run(job: Job) -> None:
     np.testing.assert_array_equal(staged(job), before)
 
 
+def test_an_acceptance_is_undone_as_a_whole(job: Job) -> None:
+    before = staged(job)
+    second = SecondTry(job)
+    list(second.stage([0, 4, 7, 8], get_model("threshold", threshold=1200)))
+    second.accept([0, 4])
+    second.accept([8])
+    assert SecondTry(Job.open(job.folder)).go_back([4]) == [0, 4]
+    assert list(tiles_again(job.folder)) == [8]
+    # Acceptances that share a tile are undone together; one that is undone is forgotten.
+    second.accept([4, 7])
+    second.accept([7, 8])
+    assert second.go_back([8]) == [4, 7, 8]
+    np.testing.assert_array_equal(staged(job), before)
+    second.accept([0])
+    assert second.go_back([0]) == [0]
+
+
 def test_verdicts_on_a_replaced_tile_are_set_aside_until_it_is_back(job: Job) -> None:
     merged = job.merge("touch")
     seam = merged.seams[merged.joined][0]

@@ -36,7 +36,8 @@ def read_job(job: Job) -> Opened:
 
 def summary_of(job: Job) -> Summary:
     """What is staged, what failed and what was segmented again."""
-    return Summary(len(job.staged()), job.failed(), frozenset(tiles_again(job.folder)))
+    staged = job.staged()
+    return Summary(len(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged))
 
 
 def stage(
