@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from ..images import ImageSource
 from ..job import Job
+from ..spec import JobMismatchError
 from . import layer_images, layers
 from .lazy import views_of
 
@@ -43,8 +45,9 @@ class JobOpener:
         def make() -> Job:
             job = Job.open(folder)
             if job.source is None and spare is not None:
-                # Its image was in memory: the one in the viewer may be it, and is refused if it is not.
-                job = Job.open(folder, image=spare)
+                # Its image was in memory: the one in the form may be it. If not, the open layers are looked through.
+                with contextlib.suppress(JobMismatchError):
+                    job = Job.open(folder, image=spare)
             return job
 
         name = Path(folder).name.removesuffix(".job")
@@ -53,7 +56,7 @@ class JobOpener:
     def _opened(self, job: Job) -> dict[str, Any]:
         """Show the image of a job that was opened, and fill in the form from it."""
         dock = self._dock
-        dock.running.output.setText(job.spec.output)
+        dock.running.set_output(job.spec.output)
         dock.model.set_model(job.spec.model["model"], job.spec.model)
         if job.source is None:
             ndim = job.grid.ndim
