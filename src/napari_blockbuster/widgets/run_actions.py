@@ -69,9 +69,7 @@ class RunActions:
             return
         box = QMessageBox(self._dock)
         box.setWindowTitle("Blockbuster")
-        box.setText(
-            f"Leave this run? {self._control.progress.done:,} of {job.n_tiles:,} tiles are segmented, in {job.folder}."
-        )
+        box.setText(f"Leave this run? {len(job.staged()):,} of {job.n_tiles:,} tiles are segmented, in {job.folder}.")
         delete = box.addButton("Delete tiles", QMessageBox.DestructiveRole)
         keep = box.addButton("Keep tiles", QMessageBox.AcceptRole)
         box.addButton(QMessageBox.Cancel)

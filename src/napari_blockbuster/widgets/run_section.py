@@ -275,8 +275,19 @@ def free_path(path: Path, beside_jobs: bool = False) -> Path:
     beside_jobs : bool, default False
         Whether a place at which a job was begun counts as taken. If not, that job can be resumed.
     """
-    stem, number, found = path.name.removesuffix(".ome.zarr"), 1, path
-    while found.exists() or (beside_jobs and job_folder(found).exists()):
+    suffix = next((each for each in (".ome.zarr", ".zarr") if path.name.endswith(each)), "")
+    stem, number = path.name.removesuffix(suffix), 1
+
+    def is_taken(name: str) -> bool:
+        place = path.with_name(f"{name}{suffix}")
+        return place.exists() or (beside_jobs and job_folder(place).exists())
+
+    if not is_taken(stem):
+        return path
+    base, dash, last = stem.rpartition("-")
+    if dash and last.isdecimal() and is_taken(base):
+        # This name has a number already, and the next one follows.
+        stem, number = base, int(last)
+    while is_taken(f"{stem}-{number + 1}"):
         number += 1
-        found = path.with_name(f"{stem}-{number}.ome.zarr")
-    return found
+    return path.with_name(f"{stem}-{number + 1}{suffix}")
