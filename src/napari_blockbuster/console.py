@@ -280,6 +280,8 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
     asked = plan.finish(job if replace_own else None).begun(job)
     try:
         n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
+        if plan.stage and n_tiles:
+            job.check_ready()
         with Progress(enabled=not plan.writing.quiet) as bar, plan.crew.at_work(n_tiles) as client:
             watch.lap("workers" if client is not None else "")
             if plan.stage:

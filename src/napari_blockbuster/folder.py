@@ -12,6 +12,7 @@ from typing import Any
 
 from .acceptances import AGAIN, AGAIN_FILES, NOTES
 from .driver_files import DRIVER_FILES, DriverFiles
+from .edited_function import is_same_but_for_code
 from .files import beside, discard, write_atomically
 from .images import ImageSource, open_image, source_from_description
 from .lock import JobLockedError, holding
@@ -31,6 +32,7 @@ __all__ = [
     "lay_out",
     "make",
     "missing_in_result",
+    "missing_model",
     "reopen_source",
     "restore_old",
     "result_token",
@@ -74,6 +76,9 @@ def _same_run(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
         return None
     known = JobSpec.load(folder / "job.json")
     differences = known.differences(spec)
+    if not overwrite and is_same_but_for_code(known.model, spec.model):
+        # Whether an edited function may run on the tiles that are left is checked when they are known.
+        differences = known.differences(spec.model_copy(update={"model": known.model}))
     if not differences and (folder / "stage" / "labels").exists():
         return known
     if differences and not overwrite:
@@ -226,7 +231,34 @@ def with_function(spec: JobSpec, asked: Model | None) -> Model | None:
     try:
         return model_from_settings(spec.prepared)
     except (OSError, ValueError):
-        return asked
+        if asked is not None or not _is_from_file(spec.prepared):
+            return asked
+    try:
+        return _function_now(spec.prepared)
+    except (OSError, ValueError):
+        return None
+
+
+def missing_model(spec: JobSpec) -> str:
+    """Why the model of a job cannot be had, in a sentence."""
+    if spec.prepared.get("model") == "function" and spec.prepared.get("kind") == "python":
+        return "this job's model is a Python function: pass it again, Job.open(folder, model=...)"
+    try:
+        (_function_now if _is_from_file(spec.prepared) else model_from_settings)(spec.prepared)
+    except (OSError, ValueError) as error:
+        return f"The model of this job cannot be used: {error}"
+    return "The model of this job could not be used when the job was opened. Open the job again."
+
+
+def _is_from_file(settings: dict[str, Any]) -> bool:
+    return settings.get("model") == "function" and settings.get("kind") == "file"
+
+
+def _function_now(settings: dict[str, Any]) -> Model:
+    """The function of a file as it is now, whether it was edited or not. Nothing in the file is run."""
+    from .models.function import FunctionModel
+
+    return FunctionModel(**{key: value for key, value in settings.items() if key != "model"}).read_anew()
 
 
 def restore_old(target: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import again, preflight, results, writing
+from . import again, edited_function, preflight, results, writing
 from . import folder as folders
 from . import output as outputs
 from .acceptances import Notes
@@ -146,7 +146,9 @@ class Job:
         )
         existing = folders.known_job(folder, spec, overwrite)
         if existing is not None:
-            return cls(folder, existing, source, folders.with_function(existing, asked))
+            known = cls(folder, existing, source, folders.with_function(existing, asked))
+            edited_function.check(known, asked)
+            return known
         prepared = asked.prepare(source)
         spec = spec.model_copy(update={"prepared": prepared.settings()})
         preflight.check_space(folder.parent, grid, source, replaced=folder)
@@ -177,7 +179,11 @@ class Job:
         spec = folders.at_home(JobSpec.load(path / "job.json"), path)
         source = folders.reopen_source(spec, image)
         asked = as_model(model) if model is not None else None
-        if asked is not None and (changed := spec.differences(spec.model_copy(update={"model": asked.settings()}))):
+        if asked is not None and (
+            changed := edited_function.with_code_of(spec, asked).differences(
+                spec.model_copy(update={"model": asked.settings()})
+            )
+        ):
             raise JobMismatchError(f"this is not the model of {path}: " + "; ".join(changed))
         return cls(path, spec, source, folders.with_function(spec, asked))
 
@@ -243,7 +249,9 @@ class Job:
             self._cancelled.clear()
             again.settle(self)
             staged = self.staged()
-            wanted = [i for i in (self.grid.order() if tiles is None else tiles) if i not in staged]
+            order = self.grid.order() if tiles is None else tiles
+            wanted = [i for i in order if i not in staged]
+            edited_function.settle(self, model, wanted)
             waiting = self._queue = TrialQueue(wanted, proven=bool(staged))
             tally = Tally(self.grid, len(staged))
             try:
@@ -318,6 +326,7 @@ class Job:
         from .detached import detach
         from .finishing import Finish
 
+        self.check_ready()
         return detach(self, *self._ready(), client, Finish(**options), tile_timeout)
 
     def follow(self) -> Events:
@@ -352,12 +361,31 @@ class Job:
 
         ask_to_stop(self)
 
+    def check_ready(self, tiles: Iterable[int] | None = None) -> None:
+        """Refuse what `stage` would refuse, before workers are started for it.
+
+        Parameters
+        ----------
+        tiles : iterable of int, optional
+            See `stage`.
+
+        Raises
+        ------
+        JobError
+            If image or model is missing or is another one.
+        """
+        _, model = self._ready()
+        edited_function.check(self, model, tiles)
+
     def _ready(self) -> tuple[ImageSource, Model]:
         if self.source is None:
             raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
         if self.model is None:
-            raise JobError("this job's model is a Python function: pass it again, Job.open(folder, model=...)")
+            self.model = folders.with_function(self.spec, None)
+        if self.model is None:
+            raise JobError(folders.missing_model(self.spec))
         folders.check_unchanged(self.spec, self.source)
+        self.model = edited_function.read_anew(self.model)
         return self.source, self.model
 
     def check(self, *, repair: bool = False) -> CheckReport:

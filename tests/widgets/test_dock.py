@@ -91,7 +91,7 @@ def test_pick_preview_run_merge_write_equals_headless(
     np.testing.assert_array_equal(np.asarray(first), expected)
 
 
-def test_pause_and_go_on(
+def test_pause_and_resume(
     open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, write_function: Any
 ) -> None:
     calls = tmp_path / "calls"
@@ -108,7 +108,7 @@ def test_pause_and_go_on(
     until(lambda: widget.control.state == "paused", 5)
     done = len(widget.control.job.staged())
     assert 3 <= done < 20
-    assert widget.running.main.text() == "Go on"
+    assert widget.running.main.text() == "Resume"
 
     # Merging what is there is possible at any time, and changes nothing on disk.
     widget.merging.rule.setCurrentText("touch")
@@ -257,10 +257,11 @@ def test_a_wrong_image_for_a_job_is_refused_in_the_form(
     set_up(widget, output, (64, 64), (16, 16), diameter=14)
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
-    viewer.add_image(pixels + 1, name="other")
-    widget.image.choice.value = viewer.layers["other"]
-    until(lambda: widget.image.source is not None and widget.image.source.name == "other")
-    widget.running.output.setText(str(output))
+    viewer.close()
+
+    viewer, widget = open_dock(pixels + 1, name="other")
+    set_up(widget, output, (64, 64), (16, 16), diameter=14)
+    assert "gui.ome.zarr.job holds a run" in widget.running.output_note.text()
     click(qtbot, widget.running.main)
     until(lambda: "different run" in widget.running.problem.text())
     until(lambda: widget.control.state == "idle")

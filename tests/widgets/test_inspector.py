@@ -239,6 +239,33 @@ def test_tiles_are_segmented_again_accepted_and_taken_back(
     assert threading.main_thread() not in readers
 
 
+def test_go_back_undoes_an_acceptance_as_a_whole(inspected: Any, until: Any, qtbot: Any) -> None:
+    viewer, widget, inspector = inspected
+    job = widget.control.job
+    choose(inspector, joined=True)
+    tiles = {tile for tile, _ in inspector.current_pair()}
+    assert len(tiles) == 2
+    before = widget.control.merged.labels.compute()
+    widget.model.settings.set_values({"diameter": 7})
+    click(qtbot, inspector.segment_again)
+    until(lambda: "Segmented again" in viewer.layers and widget.control.state == "staged")
+    settle(until, widget, lambda: click(qtbot, inspector.accept))
+    assert widget.control.again == tiles
+    assert not np.array_equal(widget.control.merged.labels.compute(), before)
+
+    def has_one(line: int) -> bool:
+        return len({tile for tile, _ in inspector.pairs.pair_at(line)} & tiles) == 1
+
+    # The selection moves to a pair of one of the two tiles with another tile.
+    inspector.table.selectRow(next(k for k in range(inspector.pairs.rowCount()) if has_one(k)))
+    settle(until, widget, lambda: click(qtbot, inspector.go_back))
+    assert widget.control.again == frozenset()
+    np.testing.assert_array_equal(widget.control.merged.labels.compute(), before)
+    np.testing.assert_array_equal(np.asarray(viewer.layers["blobs labels"].data), before)
+    assert not inspector.go_back.isEnabled()
+    assert job.check().sound
+
+
 def test_a_closed_inspector_leaves_nothing_and_comes_back(
     open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
 ) -> None:

@@ -55,6 +55,12 @@ class FunctionModel(Model):
 
     _function: Callable[..., Any] | None = PrivateAttr(None)
     _text: str | None = PrivateAttr(None)
+    _has_traveled: bool = PrivateAttr(False)
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        # On another machine, the same path may hold another file.
+        self._has_traveled = True
 
     @field_validator("options")
     @classmethod
@@ -100,14 +106,18 @@ class FunctionModel(Model):
         place, _, name = source.rpartition(":")
         if source.endswith(".py") or place.endswith(".py"):
             place, name = (place, name) if place.endswith(".py") else (source, "")
-            path = Path(place).expanduser().absolute()
-            text = _read(path)
-            _check_defined(path, text, name)
-            model = cls(source=f"{path}:{name}", kind="file", sha256=_sha256(text), options=options)
-            model._text = text
-            return model
+            return cls._of_file(Path(place).expanduser().absolute(), name, options)
         function = _import(place, name)
         return cls(source=source, kind="module", sha256=function_digest(function), options=options)
+
+    @classmethod
+    def _of_file(cls, path: Path, name: str, options: dict[str, Any]) -> Self:
+        """The function of a file as it is now. The file is read and not run."""
+        text = _read(path)
+        _check_defined(path, text, name)
+        model = cls(source=f"{path}:{name}", kind="file", sha256=_sha256(text), options=options)
+        model._text = text
+        return model
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:
@@ -133,6 +143,22 @@ class FunctionModel(Model):
                 )
             model._text = text
         return model
+
+    def read_anew(self) -> Self:
+        """Return the function of the file as it is now; this model if it came from no file of this machine.
+
+        A module is imported once per process: restart Python to run it as it is now.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            See `from_source`.
+        """
+        if self.kind != "file" or self._has_traveled:
+            return self
+        place, _, name = self.source.rpartition(":")
+        found = self._of_file(Path(place), name, self.options)
+        return self if found.sha256 == self.sha256 else found
 
     # --------------------------------------------------------------- running
     @property
@@ -173,7 +199,8 @@ class FunctionModel(Model):
         function = _import(place, name)
         if self.sha256 and function_digest(function) != self.sha256:
             raise ValueError(
-                f"{self.source} is not the function that the settings describe: its code or version differs here"
+                f"{self.source} is not the function that the settings describe: its code or version differs here. "
+                "If it was edited, restart Python (or napari) and start a new run"
             )
         return function
 

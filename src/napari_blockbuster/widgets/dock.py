@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ..models import Model
 from ..output import Result
 from . import layer_images
 from .activity import Activity
@@ -31,6 +32,7 @@ from .picking import ClickPicker
 from .plan import Plan
 from .preview_section import PreviewSection
 from .previewing import PreviewControl
+from .run_actions import RunActions
 from .run_control import RunControl
 from .run_events import Progress
 from .run_section import RunSection, free_path, output_for, preferred_cluster
@@ -61,10 +63,11 @@ class SegmentWidget(QWidget):
         self.merging = MergeSection()
         self.previews = PreviewControl(napari_viewer, self.session, self)
         self.control = RunControl(napari_viewer, self.session, self)
-        self.seams = SeamActions(napari_viewer, self.control, self.merging, lambda: self.model.model)
+        self.seams = SeamActions(napari_viewer, self.control, self.merging, self._model_now)
         self.opener = JobOpener(self)
+        self.actions = RunActions(self)
         self._activity = Activity()
-        self._ready = False
+        self.is_ready = False
         self._picker = ClickPicker(napari_viewer, self.preview_tile)
         self.was_docked = False
         self._lay_out()
@@ -96,7 +99,7 @@ class SegmentWidget(QWidget):
         row = QHBoxLayout(holder)
         row.setContentsMargins(4, 0, 4, 4)
         row.addWidget(
-            button("Open job…", "Bring back a run from its folder (name.job), paused or finished.", self.opener.ask)
+            button("Open job…", "Restore a run from its folder (name.job), paused or finished.", self.opener.ask)
         )
         copy = QPushButton("Copy as script")
         copy.setToolTip("Copy what repeats this run without a viewer, on any machine.")
@@ -122,9 +125,6 @@ class SegmentWidget(QWidget):
         self.previews.tile_found.connect(self.preview.show_tile)
         self.previews.seam_found.connect(self.preview.show_seam)
         self.previews.failed.connect(self.preview.fail)
-        self.running.run_wanted.connect(self.run)
-        self.running.changed.connect(self._check_output)
-        self.running.retry_wanted.connect(self.opener.resume)
         self.running.tile_wanted.connect(self._fly_to_tile)
         self.merging.changed.connect(self._remerge)
         self.merging.write_wanted.connect(self.write)
@@ -134,7 +134,7 @@ class SegmentWidget(QWidget):
         self.merging.delete_wanted.connect(self._delete_stage)
         self.control.changed.connect(self._control_changed)
         self.control.progressed.connect(self._progressed)
-        self.control.status.connect(self._say)
+        self.control.status.connect(self.say)
         self.control.warned.connect(show_warning)
         self.control.failed.connect(self._run_failed)
         self.control.written.connect(self._written)
@@ -177,8 +177,13 @@ class SegmentWidget(QWidget):
             show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
 
     # --------------------------------------------------------------------------------------------------------- form
-    def plan(self) -> Plan:
+    def plan(self, anew: bool = True) -> Plan:
         """What the form says.
+
+        Parameters
+        ----------
+        anew : bool, default True
+            Whether the file of a function is read anew, as is needed for whatever runs it.
 
         Raises
         ------
@@ -187,13 +192,14 @@ class SegmentWidget(QWidget):
         """
         if self.image.source is None:
             raise ValueError("choose an image first")
-        if self.model.model is None:
+        model = self.model.current() if anew else self.model.model
+        if model is None:
             raise ValueError(f"the model cannot be used: {self.model.problem}")
         if self.tiles.grid is None:
             raise ValueError(f"the tiles cannot be used: {self.tiles.note.plain}")
         return Plan(
             source=self.image.source,
-            model=self.model.model,
+            model=model,
             tile_shape=self.tiles.tile.values,
             halo=self.tiles.halo.values,
             output=self.running.output.text().strip(),
@@ -211,8 +217,9 @@ class SegmentWidget(QWidget):
         self.tiles.set_image(source, self.place() if source is not None else {})
         if source is not None and not self.control.is_busy:
             job = self.control.job
-            if job is None or job.source is None or not layer_images.same_image(job.source, source):
-                self.running.output.setText(str(output_for(source)))
+            # A job without its image still says where its labels go.
+            if job is None or (job.source is not None and not layer_images.same_image(job.source, source)):
+                self.running.suggest_output(output_for(source))
         self._plan_changed()
 
     def _model_changed(self) -> None:
@@ -221,31 +228,24 @@ class SegmentWidget(QWidget):
 
     def _plan_changed(self) -> None:
         try:
-            self.plan()
-            self._ready = True
+            self.plan(anew=False)
+            self.is_ready = True
         except ValueError:
-            self._ready = False
+            self.is_ready = False
         for widget in (self.preview.tile, self.preview.seam, self.preview.pick):
-            widget.setEnabled(self._ready)
-        self._check_output()
+            widget.setEnabled(self.is_ready)
+        self.actions.check()
         self.preview.outdate()
-        if self._ready and self.preview.again.isChecked():
+        if self.is_ready and self.preview.again.isChecked():
             self.preview_tile()
 
-    def _check_output(self) -> None:
-        """Say at once, beside the field, what would be refused later."""
-        text = self.running.output.text().strip()
-        problem = ""
-        if self.image.source is not None and not self.control.is_busy and self.control.state in ("idle", "written"):
-            if not text:
-                problem = "Say where the labels go."
-            elif Path(text).exists():
-                problem = f"{Path(text).name} exists already and stays as it is: choose another name."
-        self.running.output_note.say(problem, problem=True)
-        startable = self._ready and not problem
-        self.running.main.setEnabled(
-            (startable or self.control.job is not None) and self.control.state not in ("pausing", "merging")
-        )
+    def _model_now(self) -> Model | None:
+        """The model of the form, its function read anew; None, and the reason below it, if it cannot be used."""
+        try:
+            return self.model.current()
+        except ValueError as error:
+            self.model.note.say(str(error), problem=True)
+            return None
 
     def _use_halo(self, halo: tuple[int, ...]) -> None:
         tile = tuple(max(t, h) for t, h in zip(self.tiles.tile.values, halo, strict=True))
@@ -277,28 +277,8 @@ class SegmentWidget(QWidget):
         self.previews.preview_seam(plan, tiles, self.place())
 
     # ---------------------------------------------------------------------------------------------------------- run
-    def run(self) -> None:
-        """Run, pause, go on, or stop writing: what the main button says."""
-        control = self.control
-        if control.state == "staging":
-            control.pause()
-        elif control.state == "writing":
-            control.stop_writing()
-        elif control.state == "paused":
-            self.running.problem.say("")
-            self.opener.resume()
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        try:
-            plan = self.plan()
-            if not plan.output:
-                raise ValueError("say where the labels go")
-        except ValueError as error:
-            self.running.problem.say(str(error), problem=True)
-            return
-        self.running.problem.say("")
+    def begin(self, plan: Plan) -> None:
+        """Run a plan, in place of the job that is open."""
         self.previews.cancel()
         self.previews.clear()
         assert self.image.layer is not None
@@ -339,14 +319,15 @@ class SegmentWidget(QWidget):
             self._activity.end()
         if control.state == "staged" and self.merging.seams.isChecked():
             self.seams.show(True)
-        self._check_output()
+        self.actions.check()
 
     def _progressed(self, progress: Progress) -> None:
         self.running.show_progress(progress)
         if self.control.state in ("staging", "writing"):
             self._activity.show(progress)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Show what happens now."""
         link = self.session.dashboard_link
         if link and self.control.state == "staging":
             text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
@@ -360,7 +341,7 @@ class SegmentWidget(QWidget):
         gaps = f"; {len(result.missing_tiles)} tiles are missing" if result.missing_tiles else ""
         show_info(f"{result.n_objects:,} objects written to {result.path}{gaps}")
         # What is written stays: another run goes beside it.
-        self.running.output.setText(str(free_path(result.path)))
+        self.running.set_output(free_path(result.path))
 
     def _fly_to_tile(self, index: int) -> None:
         if self.control.view is not None:

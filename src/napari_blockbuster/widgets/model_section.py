@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
+from ..edited_function import read_anew
 from ..models import Model, list_models
 from .forms import ModelForm
 from .parts import Note, Section
@@ -36,6 +37,21 @@ class ModelSection(Section):
     def problem(self) -> str:
         """Why there is no model; "" where there is one."""
         return "" if self.model is not None else self.note.plain or self.summary.plain
+
+    def current(self) -> Model | None:
+        """The model as it is now: the file of a function is read anew.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read any more.
+        """
+        if self.model is not None:
+            try:
+                self.model = read_anew(self.model)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"the model cannot be used: {error}") from None
+        return self.model
 
     def set_model(self, name: str, values: dict[str, object]) -> None:
         """Choose a model and fill in its settings."""

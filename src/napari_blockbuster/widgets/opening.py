@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from ..images import ImageSource
 from ..job import Job
+from ..spec import JobMismatchError
 from . import layer_images, layers
-from .code_button import ask_to_run
 from .consent import consent
 from .lazy import views_of
 
@@ -45,26 +46,18 @@ class JobOpener:
         def make() -> Job:
             job = Job.open(folder)
             if job.source is None and spare is not None:
-                # Its image was in memory: the one in the viewer may be it, and is refused if it is not.
-                job = Job.open(folder, image=spare)
+                # Its image was in memory: the one in the form may be it. If not, the open layers are looked through.
+                with contextlib.suppress(JobMismatchError):
+                    job = Job.open(folder, image=spare)
             return job
 
         name = Path(folder).name.removesuffix(".job")
         dock.control.open(make, self._opened, name, dock.running.cluster())
 
-    def resume(self, tiles: list[int] | None = None) -> None:
-        """Resume the job that is open; asks first if that runs code which the user has not allowed."""
-        control = self._dock.control
-        code = None if control.job is None else consent.pending(control.job.model)
-        if code is None:
-            control.resume(tiles)
-        else:
-            ask_to_run(self._dock, code, lambda: control.resume(tiles))
-
     def _opened(self, job: Job) -> dict[str, Any]:
         """Show the image of a job that was opened, and fill in the form from it."""
         dock = self._dock
-        dock.running.output.setText(job.spec.output)
+        dock.running.set_output(job.spec.output)
         for settings in (job.spec.model, job.spec.prepared):
             consent.doubt(settings)
         dock.model.set_model(job.spec.model["model"], job.spec.model)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..edited_function import is_same_but_for_code
 from ..filters import ObjectFilter
 from ..images import ImageSource
 from ..job import Job
@@ -76,6 +79,19 @@ class Plan:
         """See `Job.create`: makes the job, or goes on with the same one. Segments what the layer shows now."""
         return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
 
+    def changes(self, job: Job) -> list[str]:
+        """Name the choices that differ from a job's. Where its function was edited is for `Job.stage` to judge."""
+        model = json.loads(json.dumps(self.model.settings()))
+        same_model = model == job.spec.model or is_same_but_for_code(job.spec.model, model)
+        found = {
+            "image": job.source is None or _same_pixels(job.source, self.source),
+            "model": same_model or model["model"] == job.spec.model["model"],
+            "model settings": same_model or model["model"] != job.spec.model["model"],
+            "tiles": self.grid() == job.grid,
+            "output": Path(self.output).absolute() == Path(job.spec.output),
+        }
+        return [name for name, same in found.items() if not same]
+
     # ------------------------------------------------------------------------------------------ without a viewer
     def script(self) -> str:
         """Python that repeats this run headless."""
@@ -127,6 +143,14 @@ class Plan:
         else:
             words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
         return shlex.join(words)
+
+
+def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
+    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
+    place = ("scale", "units", "translation")
+    mine, theirs = ({k: v for k, v in each.describe().items() if k not in place} for each in (one, other))
+    held = [getattr(each, "_array", None) for each in (one, other)]
+    return one is other or (mine == theirs and (one.local_path is not None or held[0] is held[1]))
 
 
 def _where(described: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One job's life in a viewer: stage, pause, go on, merge, write, each step in a thread. What it does is `Job`'s."""
+"""One job's life in a viewer: stage, pause, resume, merge, write, each step in a thread. What it does is `Job`'s."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RunControl(QObject):
         return self.state in ("staging", "pausing", "merging", "writing")
 
     def start(self, plan: Plan, place: dict[str, Any], name: str) -> None:
-        """Make the plan's job, or go on with it, and stage its tiles."""
+        """Make the plan's job, or continue it, and stage its tiles."""
         self._open(plan.create_job, lambda _: place, name, plan.cluster, plan.merge, run=True)
 
     def open(self, make: Callable[[], Job], place: Place, name: str, cluster: ClusterChoice) -> None:
@@ -118,9 +118,8 @@ class RunControl(QObject):
             life.job = opened.job
             yield opened
             yield from run_steps.read_tiles(opened, lambda: life.generation != generation)
-            if run:
-                yield from self._stage(opened.job, opened.live, None)
-            yield run_steps.summary_of(opened.job)
+            steps = self._stage(opened.job, opened.live, None) if run else iter(())
+            yield from run_steps.with_summary(opened.job, steps)
 
         self._launch("staging", produce, self._staging_ended)
 
@@ -133,8 +132,7 @@ class RunControl(QObject):
         view.show_live()
 
         def produce() -> Iterator[Any]:
-            yield from self._stage(job, live, tiles)
-            yield run_steps.summary_of(job)
+            yield from run_steps.with_summary(job, self._stage(job, live, tiles))
 
         self._meter.begin(0 if tiles is None else len(self.failures.keys() - set(tiles)))
         self._launch("staging", produce, self._staging_ended)
@@ -210,7 +208,7 @@ class RunControl(QObject):
     def _staging_ended(self) -> None:
         if self.view is not None:
             self.view.stopped()
-        # After an error there was no summary: what is staged is kept, and the run can go on.
+        # After an error there may be no summary. What is staged is kept, and the run can be resumed.
         self._set("idle" if self.job is None else self._after if self._after != "staging" else "paused")
         if self.state == "staged" and self.progress.done:
             self.merge(self._merge)
@@ -308,6 +306,15 @@ class RunControl(QObject):
         self.status.emit(f"{result.n_objects:,} objects in {result.path}")
         self.written.emit(result)
 
+    def discard(self) -> None:
+        """Delete the job that is open, and let go of it; what it wrote stays."""
+        job = self.job
+        if job is None or self.is_busy:
+            return
+        self.close_job()
+        text = f"The tiles in {job.folder.name} are deleted"
+        in_thread(lambda: run_steps.delete_job(job), lambda _: self.status.emit(text), self._report, owner=self)
+
     def delete_stage(self) -> None:
         """Delete the staged tiles of a job that is written; its labels can then not be merged anew."""
         job = self.job
@@ -331,6 +338,10 @@ class RunControl(QObject):
         self.failures, self.again = {}, frozenset()
         self._meter = Meter()
         self._set("idle")
+
+    def use_cluster(self, choice: ClusterChoice) -> None:
+        """Run the next steps elsewhere; one that runs now stays where it is."""
+        self._cluster = choice
 
     def client(self) -> Any:
         """The cluster that tiles run on; started now if need be. For a thread."""
@@ -382,6 +393,9 @@ class RunControl(QObject):
         if isinstance(error, Stopped):
             self.status.emit("Writing stopped; the tiles are kept")
             return
+        if self._after == self.state:
+            # No summary came: the status still says what was being done.
+            self.status.emit("Stopped by an error")
         self.failed.emit(str(error) or type(error).__name__)
 
     def _set(self, state: str) -> None:

@@ -8,6 +8,7 @@ from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QFileDialog,
     QLineEdit,
     QListWidget,
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from ..cluster import cpu_count
 from ..images import ImageSource
-from ..output import default_output
+from ..output import default_output, job_folder
 from ..progress import duration
 from ..stage import TileFailure
 from .parts import Note, Section, button, row_of
@@ -32,7 +33,7 @@ LABELS = {
     "idle": "Run",
     "staging": "Pause",
     "pausing": "Pausing…",
-    "paused": "Go on",
+    "paused": "Resume",
     "staged": "Run",
     "merging": "Run",
     "writing": "Stop writing",
@@ -45,7 +46,12 @@ class RunSection(Section):
     """Fields and buttons of a run. What they ask for is done by `RunControl`."""
 
     run_wanted = Signal()
+    new_wanted = Signal()
+    """Leave the paused run and start another one."""
+    discard_wanted = Signal()
     changed = Signal()
+    """The output is another one."""
+    cluster_changed = Signal()
     retry_wanted = Signal(object)
     """Tiles to try again."""
     tile_wanted = Signal(int)
@@ -58,6 +64,7 @@ class RunSection(Section):
         self.main.setToolTip("Segment all tiles in the background. What is finished stays, whatever happens.")
         self.main.clicked.connect(lambda *_: self.run_wanted.emit())
         self.form.addRow(self.main)
+        self._leaving()
         self.bar = QProgressBar()
         self.bar.setAccessibleName("progress")
         self.bar.hide()
@@ -73,6 +80,8 @@ class RunSection(Section):
         self.output = QLineEdit()
         self.output.setPlaceholderText("folder of the labels: name.labels.ome.zarr")
         self.output.textChanged.connect(lambda *_: self.changed.emit())
+        self.output.textEdited.connect(self._typed)
+        self._is_typed = False
         browse = button("…", "Choose where the labels go.", self._browse)
         self.row(
             "labels in",
@@ -92,10 +101,29 @@ class RunSection(Section):
         self.address = QLineEdit()
         self.address.setPlaceholderText("none: workers on this machine")
         self.row("scheduler", self.address, "Address of a dask cluster that runs already: tcp://host:8786.")
-        self.gpu.toggled.connect(lambda on: self.workers.setEnabled(not on))
-        self.address.textChanged.connect(lambda text: self.workers.setEnabled(not text.strip()))
+        for signal in (self.workers.valueChanged, self.gpu.toggled, self.address.textChanged):
+            signal.connect(lambda *_: self._cluster_changed())
         self.gpu.setChecked(preferred.use_gpu)
         self.address.setText(preferred.address)
+
+    def _leaving(self) -> None:
+        """Ways on for a paused run, besides resuming it."""
+        self.new = button(
+            "New run", "Leave this run as it is, and start another one with the settings above.", self.new_wanted.emit
+        )
+        self.discard = button(
+            "Discard…", "Leave this run. You are asked whether its tiles are deleted.", self.discard_wanted.emit
+        )
+        self.leaving = row_of(self.new, self.discard)
+        self.form.addRow(self.leaving)
+        self.leaving.hide()
+        self.change_note = Note()
+        self.form.addRow(self.change_note)
+        self.layer = QComboBox()
+        self.row(
+            "image of the run", self.layer, "Open layers with the same pixels. The run reads its image from this one."
+        )
+        self.form.setRowVisible(self.layer, False)
 
     def _failed_list(self) -> None:
         self.failed = QListWidget()
@@ -119,12 +147,31 @@ class RunSection(Section):
         """Where tiles run."""
         return ClusterChoice(self.workers.value(), self.gpu.isChecked(), self.address.text().strip())
 
+    def _cluster_changed(self) -> None:
+        self.workers.setEnabled(not self.gpu.isChecked() and not self.address.text().strip())
+        self.cluster_changed.emit()
+
+    def _typed(self, text: str) -> None:
+        # An emptied field asks for a suggestion again.
+        self._is_typed = bool(text.strip())
+
+    def suggest_output(self, path: Path) -> None:
+        """Set where the labels go, unless the user has typed or chosen a place."""
+        if not self._is_typed:
+            self.output.setText(str(path))
+
+    def set_output(self, path: str | Path) -> None:
+        """Set where the labels go. A later suggestion replaces it."""
+        self._is_typed = False
+        self.output.setText(str(path))
+
     def _browse(self) -> None:
         start = self.output.text() or str(Path.home() / "labels.ome.zarr")
         chosen, _ = QFileDialog.getSaveFileName(
             self, "Labels in", start, "OME-Zarr (*.zarr)", options=QFileDialog.DontConfirmOverwrite
         )
         if chosen:
+            self._is_typed = True
             self.output.setText(chosen if chosen.endswith(".zarr") else f"{chosen}.ome.zarr")
 
     # ------------------------------------------------------------------------------------------------------ showing
@@ -133,6 +180,18 @@ class RunSection(Section):
         self.main.setText(LABELS[state])
         self.main.setEnabled(state not in ("pausing", "merging"))
         self.bar.setVisible(state in ("staging", "pausing", "paused", "writing"))
+        self.leaving.setVisible(state == "paused")
+        # Another cluster is used by the next step: the one that works now is not taken away from its run.
+        busy = state in ("staging", "pausing", "merging", "writing")
+        for field in (self.gpu, self.address):
+            field.setEnabled(not busy)
+        self.workers.setEnabled(not busy and not self.gpu.isChecked() and not self.address.text().strip())
+
+    def offer_layers(self, names: list[str]) -> None:
+        """Offer layers that show the image of the run; none hides the field."""
+        self.layer.clear()
+        self.layer.addItems(names)
+        self.form.setRowVisible(self.layer, bool(names))
 
     def show_progress(self, progress: Progress) -> None:
         """Move the bar."""
@@ -207,10 +266,28 @@ def output_for(source: ImageSource) -> Path:
         return free_path(Path.home() / f"{name}.labels.ome.zarr")
 
 
-def free_path(path: Path) -> Path:
-    """A path like this one at which there is no result yet; a job that was begun there is gone on with."""
-    stem, number, found = path.name.removesuffix(".ome.zarr"), 1, path
-    while found.exists():
+def free_path(path: Path, beside_jobs: bool = False) -> Path:
+    """Return a path like this one at which there is no result yet.
+
+    Parameters
+    ----------
+    path : Path
+    beside_jobs : bool, default False
+        Whether a place at which a job was begun counts as taken. If not, that job can be resumed.
+    """
+    suffix = next((each for each in (".ome.zarr", ".zarr") if path.name.endswith(each)), "")
+    stem, number = path.name.removesuffix(suffix), 1
+
+    def is_taken(name: str) -> bool:
+        place = path.with_name(f"{name}{suffix}")
+        return place.exists() or (beside_jobs and job_folder(place).exists())
+
+    if not is_taken(stem):
+        return path
+    base, dash, last = stem.rpartition("-")
+    if dash and last.isdecimal() and is_taken(base):
+        # This name has a number already, and the next one follows.
+        stem, number = base, int(last)
+    while is_taken(f"{stem}-{number + 1}"):
         number += 1
-        found = path.with_name(f"{stem}-{number}.ome.zarr")
-    return found
+    return path.with_name(f"{stem}-{number + 1}{suffix}")

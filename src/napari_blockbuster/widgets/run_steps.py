@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..again import tiles_again
 from ..decisions import Decisions
+from ..driver_files import DriverFiles
+from ..files import discard
+from ..folder import PLACING, RESULT
 from ..job import Job, TileStaged
+from ..lock import holding
 from ..region_pass import LookingCancelled
 from .consent import consent
 from .live import LiveLabels
@@ -19,7 +23,7 @@ from .run_events import TELL_EVERY, Merged, Opened, Read, Status, Summary
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["HEARTBEAT", "merge", "read_job", "read_tiles", "stage", "summary_of"]
+__all__ = ["HEARTBEAT", "delete_job", "merge", "read_job", "read_tiles", "stage", "summary_of", "with_summary"]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
@@ -55,7 +59,40 @@ def read_tiles(opened: Opened, closed: Callable[[], bool]) -> Iterator[Any]:
 
 def summary_of(job: Job) -> Summary:
     """What is staged, what failed and what was segmented again."""
-    return Summary(len(job.staged()), job.failed(), frozenset(tiles_again(job.folder)))
+    staged = job.staged()
+    return Summary(len(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged))
+
+
+def with_summary(job: Job, steps: Iterator[Any]) -> Iterator[Any]:
+    """Run steps, and say at their end, also after an error, what is staged and what failed."""
+    try:
+        yield from steps
+    except Exception:
+        with contextlib.suppress(Exception):
+            yield summary_of(job)
+        raise
+    yield summary_of(job)
+
+
+def delete_job(job: Job) -> None:
+    """Delete a job: its tiles, settings and decisions. Its result, and files of others in its folder, stay.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on it.
+    """
+    folder, driver = job.folder, DriverFiles(job.folder)
+    with holding(folder / "lock.json", "delete"), holding(driver.lock, "delete"):
+        # The settings go first: tiles without settings are no job.
+        (folder / "job.json").unlink(missing_ok=True)
+        for name in ("stage", "again"):
+            discard(folder / name)
+        for name in ("again.json", "decisions.json", RESULT, PLACING):
+            (folder / name).unlink(missing_ok=True)
+        driver.forget()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def stage(
@@ -65,6 +102,9 @@ def stage(
     if len(job.staged()) == job.n_tiles:
         return
     consent.check(job.model)
+    # What would be refused is refused before workers are started for it.
+    yield Status("Checking image and model…")
+    job.check_ready(tiles)
     yield Status("Starting workers…")
     workers = client()
     yield Status("Segmenting")

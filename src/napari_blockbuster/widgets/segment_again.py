@@ -1,4 +1,4 @@
-"""Some tiles of a job segmented again with other settings, compared, accepted or taken back."""
+"""Some tiles of a job segmented again with other settings, compared, accepted or put back."""
 
 from __future__ import annotations
 
@@ -98,25 +98,30 @@ class SegmentAgain(QObject):
         """Put the new tiles in the place of the old ones, and merge anew."""
         second, tiles = self._second, self.tiles
         if second is not None and tiles:
-            self._replace(lambda: second.accept(tiles), tiles)
+
+            def call() -> list[int]:
+                second.accept(tiles)
+                return tiles
+
+            self._replace(call)
 
     def go_back(self, tiles: list[int]) -> None:
-        """Put the tiles of the run back, and merge anew."""
+        """Put the tiles of the run back, with those that were accepted together with them, and merge anew."""
         job = self._control.job
         if job is None:
             return
         chosen = [index for index in tiles if index in self._control.again]
-        self._replace(lambda: SecondTry(job).go_back(chosen), chosen)
+        self._replace(lambda: SecondTry(job).go_back(chosen))
 
-    def _replace(self, call: Callable[[], None], tiles: list[int]) -> None:
+    def _replace(self, call: Callable[[], list[int]]) -> None:
+        """Change tiles in a thread, and show them; `call` returns which."""
         job, view, control = self._control.job, self._control.view, self._control
         assert job is not None
         assert view is not None
         self.discard()
 
         def produce() -> Iterator[Any]:
-            call()
-            for index in tiles:
+            for index in call():
                 if job.store.is_staged(index):
                     view.live.land(job.grid[index], job.store.record(index).n_objects)
             if control.decisions is not None:

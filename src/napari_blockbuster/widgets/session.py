@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["ClusterChoice", "Session"]
 
 
+CONNECT_SECONDS = 10.0
+"""How long a scheduler may take to answer. A viewer's user waits for it."""
 NICENESS = 5
 """Of the workers beside the viewer: what the user does comes first, and all else is theirs."""
 
@@ -56,7 +59,8 @@ class Session:
                 return self._client
             self._stop()
             if choice.address:
-                self._client = connect(choice.address)
+                _knock(choice.address)
+                self._client = connect(choice.address, timeout=CONNECT_SECONDS)
             else:
                 self._client, self._cluster = make_local_cluster(choice.use_gpu, choice.n_workers or None)
                 _step_back(self._cluster.pid)
@@ -85,6 +89,35 @@ class Session:
             client.close(timeout=2)
         if cluster is not None:
             cluster.close()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which no scheduler answers: dask tries again for a minute, and waits for ever for its first word.
+
+    Raises
+    ------
+    ConnectionError
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    try:
+        scheme, place = parse_address(address)
+        host, port = parse_host_port(place)
+    except ValueError:
+        # connect() says what is wrong with it.
+        return
+    if scheme not in ("tcp", "tls") or not port:
+        return
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as there:
+            # A scheduler greets whoever connects; with TLS it waits for a greeting.
+            if scheme == "tcp" and not there.recv(1):
+                raise ConnectionError("the connection was closed")
+    except OSError as error:
+        raise ConnectionError(
+            f"No dask scheduler answers at {address} ({error.strerror or error}). "
+            "Correct the address, or clear it to use workers on this machine."
+        ) from None
 
 
 def _step_back(pid: int) -> None:
