@@ -112,8 +112,8 @@ class Progress:
             if isinstance(event, TileFailed):
                 failures.append(event)
                 self._tell_failure(event, len(failures))
-            news = 0 if isinstance(event, Heartbeat) else 1
-            self._show(step, event.done + len(failures), event.total, len(failures), news)
+            news, waits_for = (0, event.waits_for) if isinstance(event, Heartbeat) else (1, "")
+            self._show(step, event.done + len(failures), event.total, len(failures), news, waits_for)
         return failures
 
     def advance_to(self, step: str) -> Callable[[int, int], None]:
@@ -134,23 +134,24 @@ class Progress:
                 soft_wrap=True,
             )
 
-    def _show(self, step: str, done: int, total: int, failed: int = 0, new: int = 1) -> None:
+    def _show(self, step: str, done: int, total: int, failed: int = 0, new: int = 1, waits_for: str = "") -> None:
         pace = self._paces.setdefault(step, Pace("block"))
         pace.report(done, total, new)
+        text = f"waiting for {waits_for}" if waits_for else _text(pace)
         failures = f"{failed} failed" if failed else ""
         if self._live:
             if step not in self._tasks:
                 self._tasks[step] = self._bar.add_task(step, total=total, text="", failed="")
-            self._bar.update(self._tasks[step], completed=done, total=total, text=_text(pace), failed=failures)
+            self._bar.update(self._tasks[step], completed=done, total=total, text=text, failed=failures)
         elif self._enabled:
-            self._write_line(step, done, total, failures)
+            self._write_line(step, done, total, text, failures)
 
-    def _write_line(self, step: str, done: int, total: int, failures: str) -> None:
+    def _write_line(self, step: str, done: int, total: int, text: str, failures: str) -> None:
         pace = self._paces[step]
         if done < total and pace.seconds - self._said.get(step, 0.0) < QUIET_SECONDS:
             return
         self._said[step] = pace.seconds
-        parts = [f"{step} {done}/{total}", _text(pace), failures]
+        parts = [f"{step} {done}/{total}", text, failures]
         self._console.print(", ".join(p for p in parts if p), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..again import tiles_again
 from ..decisions import Decisions
-from ..job import Job, TileStaged
+from ..job import Heartbeat, Job, TileStaged
 from ..region_pass import LookingCancelled
 from .live import LiveLabels
 from .plan import MergeChoice
@@ -47,8 +47,11 @@ def stage(
         return
     yield Status("Starting workers…")
     workers = client()
-    yield Status("Segmenting")
+    yield (told := Status("Segmenting"))
     for event in job.stage(workers, tiles=tiles, heartbeat=HEARTBEAT):
+        waits_for = event.waits_for if isinstance(event, Heartbeat) else ""
+        if (status := Status(f"Waiting for {waits_for}" if waits_for else "Segmenting")) != told:
+            yield (told := status)
         if isinstance(event, TileStaged):
             live.land(event.tile, event.record.n_objects)
         yield event
