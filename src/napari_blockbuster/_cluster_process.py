@@ -85,6 +85,8 @@ def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
         # A tile that killed two workers is tried once more, alone, by the driver; four deaths tell no more than two.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.memory.target": False,
+        # By default a worker that takes longer than 15 s to come back (a busy machine) is dropped for good.
+        "distributed.deploy.lost-worker-timeout": "1 day",
     }
 
 

@@ -60,7 +60,7 @@ class Survey:
     """Bytes beyond which the worker is ended."""
 
 
-def look_around(folder: str | None) -> Survey:
+def look_around(folder: str | None, dask_worker: Any = None) -> Survey:
     """Versions, memory, and what this process sees of a job folder."""
     settings = trouble = ""
     if folder is not None:
@@ -72,7 +72,8 @@ def look_around(folder: str | None) -> Survey:
         except OSError as error:
             trouble = error.strerror or str(error)
         settings = _settings(path)
-    return Survey(place_of_this_process(), describe_versions(), settings, trouble, worker_limit_bytes())
+    memory = worker_limit_bytes() if dask_worker is None else dask_worker.memory_manager.memory_limit
+    return Survey(place_of_this_process(), describe_versions(), settings, trouble, memory)
 
 
 def _settings(folder: Path) -> str:

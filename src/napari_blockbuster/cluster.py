@@ -24,6 +24,7 @@ __all__ = [
     "make_local_cluster",
     "memory_limit_bytes",
     "place_of_this_process",
+    "scheduler_address",
     "visible_gpus",
     "worker_limit_bytes",
 ]
@@ -144,7 +145,7 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
     Parameters
     ----------
     address : str
-        As ``tcp://host:8786``, or ``tls://host:8786`` for a scheduler that requires certificates.
+        As ``tcp://host:8786``, or ``tls://host:8786`` for a scheduler that requires certificates; or the path of a scheduler file.
     n_workers : int, default 0
         Wait for this many workers.
     timeout : float, default 60
@@ -161,6 +162,7 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
     """
     from distributed import Client
 
+    address = scheduler_address(address)
     try:
         client = Client(address, set_as_default=False, timeout=timeout, security=security)
     except TypeError as error:
@@ -181,6 +183,26 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
         client.close()
         raise
     return client
+
+
+def scheduler_address(given: str) -> str:
+    """The address of a scheduler: as given, or as read from a file of ``dask scheduler --scheduler-file``.
+
+    Raises
+    ------
+    ConnectionError
+        If there is such a file, and it holds no address.
+    """
+    path = Path(given)
+    if "://" in given or not path.is_file():
+        return given
+    try:
+        return str(json.loads(path.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConnectionError(
+            f"{path} is no dask scheduler file ({type(error).__name__}: {error}); write one with: "
+            "dask scheduler --scheduler-file FILE"
+        ) from error
 
 
 def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
