@@ -164,7 +164,7 @@ def test_a_job_at_its_walltime_is_replaced(slurm: Slurm, peace, tmp_path: Path) 
     """One worker, whose job SLURM ends after a minute, in the middle of a tile."""
     site = Site.at(tmp_path / "run", peace[0], slurm, seconds=18)
     recipe = site.recipe().replace("04:00:00", "00:01:00").replace("maximum_jobs=200", "maximum_jobs=1")
-    script = site.start(recipe.replace('"--lifetime", "3h50m", "--lifetime-stagger", "5m"', ""))
+    script = site.start(recipe.replace('"--lifetime", "230m", "--lifetime-stagger", "5m"', ""))
     site.assert_done(script, peace[1])
     jobs = site.calls_by(1)
     assert len(jobs) >= 2
