@@ -18,6 +18,8 @@ PACKAGES = [
     *("libxkbcommon0", "libxkbcommon-x11-0", "libxcb-cursor0", "libxcb-icccm4", "libxcb-image0", "libxcb-keysyms1"),
     *("libxcb-render-util0", "libxcb-shape0", "libxcb-xkb1"),
 ]
+SLURM = ["slurm-wlm", "munge"]
+"""For the tests of the SLURM recipes, which start it themselves and need root for that."""
 SCREEN = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24"]
 
 
@@ -30,13 +32,15 @@ def main(command: list[str]) -> int:
         return subprocess.call(command)
     if missing := missing_packages():
         install(missing)
+    if os.geteuid() == 0 and command[0] == "pytest" and (missing := missing_packages(SLURM)):
+        install(missing)
     if missing_packages() and command[0] == "pytest":
         # Without these libraries Qt cannot be loaded, and what loads it would end the whole run.
         command = [*command, "-p", "no:pytest-qt", "--ignore", "tests/widgets"]
     return subprocess.call([*SCREEN, *command] if shutil.which("xvfb-run") else command)
 
 
-def missing_packages() -> list[str]:
+def missing_packages(wanted: list[str] = PACKAGES) -> list[str]:
     """The packages that dpkg does not list as installed; none where there is no dpkg."""
     if shutil.which("dpkg-query") is None:
         return []
@@ -49,7 +53,7 @@ def missing_packages() -> list[str]:
         if line.startswith("install ok installed")
         for name in line.split()[3:]
     }
-    return [package for package in PACKAGES if package not in names]
+    return [package for package in wanted if package not in names]
 
 
 def install(packages: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import re
@@ -45,7 +46,7 @@ def remote(tmp_path: Path) -> Iterator[tuple[str, psutil.Process, list[psutil.Pr
 
 
 # ----------------------------------------------------------------------------------------- the scheduler and its own
-GONE = r"the dask scheduler is gone .*finished tiles are kept: start a cluster and resume"
+GONE = r"Lost connection to the dask scheduler .*Finished tiles are safe. Start a cluster and resume"
 
 
 def test_a_local_cluster_that_is_killed_ends_the_run_with_a_sentence(image: Path, expected, tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ class Unloadable:
 
 def test_a_model_that_workers_cannot_load_is_refused(client: Any, image: Path, tmp_path: Path) -> None:
     job = Job.create(image, Unloadable(), tmp_path / "o.ome.zarr", **OPTIONS)
-    message = r"model cannot be loaded on worker .*No module named 'a_package_that_is_not_there'"
+    message = r"The model cannot be loaded on worker .*No module named 'a_package_that_is_not_there'"
     with pytest.raises(JobError, match=message):
         next(job.stage(client))
     assert job.failed() == {}
@@ -274,19 +275,20 @@ def test_a_model_that_workers_cannot_load_is_refused(client: Any, image: Path, t
 def test_a_model_that_cannot_be_loaded_here_is_refused(image: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import a_package_that_is_not_there\ndef find(pixels):\n    return pixels\n")
     job = Job.create(image, f"{tmp_path}/mine.py:find", tmp_path / "o.ome.zarr", **OPTIONS)
-    with pytest.raises(JobError, match=r"model cannot be loaded here \(.*no tile was started: mend that and resume"):
+    with pytest.raises(
+        JobError, match=r"model cannot be loaded here \(.*No tile was started. Fix the problem and resume"
+    ):
         next(job.stage())
 
 
 def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
     """A disk of this machine alone: here the workers' view of it is changed by what they read at the same path."""
-    from napari_blockbuster import preflight
+    from napari_blockbuster.admission import Requirements, look_around
 
     job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
-    there = {**preflight._look_around(str(tmp_path / "nowhere"))}
+    there = dataclasses.replace(look_around(str(tmp_path / "nowhere")), place=("node17", 1))
     message = r"does not see the job folder .*; put the output on a disk that all machines share"
-    with pytest.raises(JobError, match=message):
-        preflight._compare("tcp://node17:1", there, preflight._look_around(str(job.folder)), job.folder)
+    assert re.match(message, Requirements.of(job.folder).problem(there))
 
 
 # ------------------------------------------------------------------------------------ drivers with their own cluster

@@ -1,6 +1,7 @@
 """The interpreter that holds a local cluster: ``python -m napari_blockbuster._cluster_process PLAN``.
 
-It prints one line of JSON once the workers are up, and stops when its standard input ends.
+It prints one line of JSON once the workers are up, and stops when its standard input ends. That line holds the private key
+of the cluster: it travels through the pipe only, and never lies in a file that others can read or on a command line.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ LOOK = 1.0
 
 async def _serve(plan: dict[str, Any]) -> None:
     from distributed import Nanny, Scheduler, SpecCluster
+    from distributed.security import Security
 
-    local = {"host": "127.0.0.1"}
+    # Every user of a machine can connect to its loopback ports, and a scheduler runs whatever code it is sent.
+    security = Security.temporary()
+    local = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     workers = {
         i: {
             "cls": Nanny,
@@ -33,11 +37,13 @@ async def _serve(plan: dict[str, Any]) -> None:
         for i in range(plan["n_workers"])
     }
     scheduler = {"cls": Scheduler, "options": {**local, "port": 0, "dashboard_address": "127.0.0.1:0"}}
-    async with SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True) as cluster:
+    async with SpecCluster(workers=workers, scheduler=scheduler, security=security, asynchronous=True) as cluster:
         hello = {
             "address": cluster.scheduler_address,
             "dashboard": cluster.dashboard_link or "",
             "n_workers": plan["n_workers"],
+            "certificate": security.tls_client_cert,
+            "key": security.tls_client_key,
         }
         print(json.dumps(hello), flush=True)
         reviving = asyncio.create_task(_revive(cluster.workers))
@@ -79,6 +85,8 @@ def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
         # A tile that killed two workers is tried once more, alone, by the driver; four deaths tell no more than two.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.memory.target": False,
+        # By default a worker that takes longer than 15 s to come back (a busy machine) is dropped for good.
+        "distributed.deploy.lost-worker-timeout": "1 day",
     }
 
 

@@ -1,4 +1,5 @@
-"""The process of a detached driver: ``python -m napari_blockbuster._driver SCHEDULER``, its request on standard input.
+"""The process of a detached driver: ``python -m napari_blockbuster._driver SCHEDULER``. Its standard input holds two pickles:
+the certificates for the scheduler, and its request.
 
 It answers with one line of JSON: its state once the first tiles are under way, or the error that kept it from that. After
 that it talks to nobody: what it does is in ``driver.json``, what it prints in ``driver.log``.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import socket
 import sys
 import time
@@ -21,7 +23,7 @@ import cloudpickle
 
 from .detached import Request
 from .driver_files import DriverFiles, DriverState
-from .events import StageEvent, TileFailed
+from .events import Heartbeat, StageEvent, TileFailed
 from .finishing import Outcome, Watch, finish
 from .job import Job
 from .lock import Lock, holding
@@ -33,6 +35,7 @@ from .zarr_metadata import utf8
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 __all__ = ["main"]
 
@@ -110,6 +113,9 @@ class Books:
             for event in events:
                 if isinstance(event, TileFailed):
                     failed.append(event.tile.index)
+                if isinstance(event, Heartbeat) and event.waits_for and not self._answer.given:
+                    # The workers are still being checked.
+                    continue
                 self.begin()
                 yield event
                 self.note(staged=event.done, failed=tuple(failed))
@@ -143,15 +149,16 @@ def main() -> int:
     answer = Answer()
     with stopping_cleanly():
         try:
-            request: Request = cloudpickle.loads(sys.stdin.buffer.read())
-            return _drive(request, sys.argv[1], answer)
+            security: Security = pickle.load(sys.stdin.buffer)
+            request: Request = cloudpickle.load(sys.stdin.buffer)
+            return _drive(request, sys.argv[1], security, answer)
         except BaseException as error:
             traceback.print_exc()
             answer.give({"kind": type(error).__name__, "refused": utf8(one_line(error))})
             return 2
 
 
-def _drive(request: Request, scheduler: str, answer: Answer) -> int:
+def _drive(request: Request, scheduler: str, security: Security, answer: Answer) -> int:
     from .cluster import connect
 
     files = DriverFiles(request.folder)
@@ -159,7 +166,7 @@ def _drive(request: Request, scheduler: str, answer: Answer) -> int:
     print(f"---- {began}: process {os.getpid()} on {socket.gethostname()}, cluster {scheduler}", file=sys.stderr)
     job = _job(request)
     with holding(files.lock, "detached run") as lock:
-        client = connect(scheduler, timeout=30)
+        client = connect(scheduler, timeout=30, security=security)
         try:
             state = _first_state(job, request, scheduler)
             return _run(job, request, client, Books(files, lock, state, answer), answer)

@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-__all__ = ["WorkPlugin", "do", "finish_work"]
+if TYPE_CHECKING:
+    from .admission import Requirements
+
+__all__ = ["NotAdmitted", "WorkPlugin", "admit", "do", "finish_work"]
+
+
+class NotAdmitted:
+    """The result of an item that dask moved to a worker that has not passed the checks."""
 
 
 class WorkPlugin(WorkerPlugin):
-    """Carries a work to every worker, also to those that join or restart during the run."""
+    """Carries a work to every worker, also to those that join or restart during the run.
+
+    Attributes
+    ----------
+    admitted : bool
+        Whether this worker has passed the checks.
+    """
 
     def __init__(self, name: str, blob: bytes) -> None:
         self.name = name
+        self.admitted = False
         self._blob = blob
         self._work: Any = None
         self._lock = threading.Lock()
@@ -77,10 +91,34 @@ async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> boo
     return plugin.is_idle
 
 
+def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
+    """Check this worker, and let it take part in a run.
+
+    Returns
+    -------
+    str
+        "" if it may take part; otherwise why not, to be read after "worker W".
+    """
+    from .admission import load_shipped, look_around
+
+    folder = None if requirements.folder is None else str(requirements.folder)
+    problem = requirements.problem(look_around(folder))
+    if problem:
+        return problem
+    if model is not None and (problem := load_shipped(model)):
+        return f"cannot load the model ({problem}). Fix the problem there"
+    plugin = get_worker().plugins[name]
+    assert isinstance(plugin, WorkPlugin)
+    plugin.admitted = True
+    return ""
+
+
 def do(name: str, item: int, payload: Any) -> Any:
     """Do one item of a registered work in this worker; what it raises becomes its result."""
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
+    if not plugin.admitted:
+        return NotAdmitted()
     work = plugin.work
     plugin.begin()
     try:

@@ -131,6 +131,6 @@ def segment(
     )
     asked = asked.begun(job)
     with Progress(enabled=progress) as bar:
-        bar.follow(job.stage(client, tile_timeout=tile_timeout))
+        bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=tile_timeout))
         merged = asked.merged(job, client, bar.advance_to)
         return asked.written(job, merged, client, bar.advance_to)

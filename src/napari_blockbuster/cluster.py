@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,7 @@ from .system import machine_id, new_session
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 __all__ = [
     "LocalProcessCluster",
@@ -24,10 +26,14 @@ __all__ = [
     "cpu_count",
     "make_local_cluster",
     "memory_limit_bytes",
+    "place_of_this_process",
+    "scheduler_address",
     "visible_gpus",
     "worker_limit_bytes",
 ]
 
+START = 300.0
+"""Seconds for the local cluster to start (a disk on a network may be slow to import from)."""
 IN_PROCESS = (
     "Active Dask client uses an in-process worker (processes=False). This breaks the label merge when fn holds the GIL. "
     "Use a process-based cluster instead: "
@@ -50,10 +56,14 @@ class LocalProcessCluster:
         Address of the dask dashboard, or "" where bokeh is not installed.
     n_workers : int
         Worker processes, one thread each.
+    security : distributed.security.Security
+        Temporary certificate and key of this cluster. Other users of the machine do not have them and cannot connect.
+        For a client of your own: ``Client(cluster.scheduler_address, security=cluster.security)``.
     """
 
     def __init__(self, process: subprocess.Popen[str], hello: dict[str, Any]) -> None:
         self._process = process
+        self.security = _security(hello["certificate"], hello["key"])
         self.scheduler_address: str = hello["address"]
         self.dashboard_link: str = hello["dashboard"]
         self.n_workers: int = hello["n_workers"]
@@ -126,23 +136,25 @@ def make_local_cluster(
     }
     cluster = _start(plan)
     try:
-        return connect(cluster.scheduler_address, n_workers=workers), cluster
+        return connect(cluster.scheduler_address, n_workers=workers, security=cluster.security), cluster
     except BaseException:
         cluster.close()
         raise
 
 
-def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0) -> Client:
+def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security: Security | None = None) -> Client:
     """Connect to a scheduler, without making it dask's default client, and check that its workers are processes.
 
     Parameters
     ----------
     address : str
-        As ``tcp://host:8786``.
+        ``tcp://host:8786``, ``tls://host:8786`` if the scheduler requires certificates, or the path of a scheduler file.
     n_workers : int, default 0
         Wait for this many workers.
     timeout : float, default 60
         Seconds.
+    security : distributed.security.Security, optional
+        Certificates. Default: those in dask's configuration (``distributed.comm.tls``).
 
     Raises
     ------
@@ -153,15 +165,22 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0) -> Clien
     """
     from distributed import Client
 
+    address = scheduler_address(address)
     try:
-        client = Client(address, set_as_default=False, timeout=timeout)
+        client = Client(address, set_as_default=False, timeout=timeout, security=security)
+    except TypeError as error:
+        # What dask raises where a tls:// address meets a configuration without certificates.
+        raise ConnectionError(
+            f"the dask scheduler at {address!r} requires TLS certificates, and dask's configuration here has none; "
+            "set distributed.comm.tls.ca-file and distributed.comm.tls.client.cert and key, or pass client= (in Python)"
+        ) from error
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"no dask scheduler answers at {address!r} ({error}); start one with `dask scheduler`, or leave the address out"
         ) from error
     try:
         if n_workers:
-            client.wait_for_workers(n_workers, timeout=timeout)
+            _wait_for_workers(client, n_workers, timeout)
         check_client(client)
     except BaseException:
         client.close()
@@ -194,6 +213,42 @@ def check_is_usable(client: Any) -> None:
         )
 
 
+def scheduler_address(given: str) -> str:
+    """The address of a scheduler: as given, or as read from a file of ``dask scheduler --scheduler-file``.
+
+    Raises
+    ------
+    ConnectionError
+        If there is such a file, and it holds no address.
+    """
+    path = Path(given)
+    if "://" in given or not path.is_file():
+        return given
+    try:
+        return str(json.loads(path.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConnectionError(
+            f"{path} is no dask scheduler file ({type(error).__name__}: {error}); write one with: "
+            "dask scheduler --scheduler-file FILE"
+        ) from error
+
+
+def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
+    try:
+        client.wait_for_workers(n_workers, timeout=timeout)
+    except TimeoutError:
+        raise RuntimeError(
+            f"{len(client.nthreads())} of {n_workers} workers came up within {timeout:.0f} s; "
+            "start more workers, or ask for fewer"
+        ) from None
+
+
+def _security(certificate: str, key: str) -> Security:
+    from distributed.security import Security
+
+    return Security(require_encryption=True, tls_ca_file=certificate, tls_client_cert=certificate, tls_client_key=key)
+
+
 def check_client(client: Client) -> None:
     """Refuse a client with a worker that lives in this process.
 
@@ -207,16 +262,23 @@ def check_client(client: Client) -> None:
     TypeError, ValueError
         If it is no client, or an asynchronous one.
     """
+    from .waits import ask, lost
+
     check_is_usable(client)
-    if not client.nthreads():
-        return
-    here = _where_am_i()
-    places = client.run(_where_am_i)
-    if any(tuple(place) == here for place in places.values()):
+    here = place_of_this_process()
+    try:
+        if not ask(client.nthreads):
+            return
+        # A worker that cannot answer is none of this process; what is wrong with it is found out before the first tile.
+        places = ask(lambda: client.run(place_of_this_process, on_error="return"), "the workers")
+    except (OSError, TimeoutError) as error:
+        raise lost(str(error)) from error
+    if any(isinstance(place, list | tuple) and tuple(place) == here for place in places.values()):
         raise RuntimeError(IN_PROCESS)
 
 
-def _where_am_i() -> tuple[str, int]:
+def place_of_this_process() -> tuple[str, int]:
+    """Machine (or container) and process id: the same for two callers only if they are one process."""
     import socket
 
     return f"{socket.gethostname()} {machine_id()}", os.getpid()
@@ -311,10 +373,15 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
         **new_session(),
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
-            return LocalProcessCluster(process, json.loads(line))
+    too_late = threading.Timer(START, process.kill)
+    too_late.start()
+    try:
+        for line in process.stdout:
+            if line.startswith("{"):
+                threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+                return LocalProcessCluster(process, json.loads(line))
+    finally:
+        too_late.cancel()
     raise RuntimeError(
         f"the local cluster did not start (exit code {process.wait()}); the lines above this error, on stderr, say why"
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
-import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .execution import TILES_PER_WORKER, ClusterLostError, TileQueue, Work, WorkerDiedError, wants_retry
+from . import waits
+from .admission import LOADING, Admission
+from .execution import TILES_PER_WORKER, TileQueue, Work, WorkerDiedError, wants_retry
 from .shipping import pickle_work
+from .spec import JobError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -21,10 +24,8 @@ __all__ = ["ClusterRun"]
 
 R = TypeVar("R")
 
-PATIENCE = 120.0
-"""Seconds without any worker after which a run gives up (a batch system may take a while to replace one)."""
-FETCH = 5.0
-"""Seconds for a result, a few hundred bytes, to come from its worker; one that died takes it along."""
+STOP = 30.0
+"""Seconds for the scheduler to take note of the end of a run."""
 STRANDED_TIMES = 2
 """How often an item may be on a worker when it dies, and no other is left, before it is taken for the cause."""
 ENDING = 30.0
@@ -40,7 +41,11 @@ class ClusterRun(Generic[R]):
         self._work, self._waiting, self._client = work, waiting, client
         self._heartbeat = heartbeat
         self._name = f"blockbuster-{uuid.uuid4().hex[:12]}"
-        self._landed: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        folder, model = getattr(work, "folder", None), getattr(work, "required_model", None)
+        self._admission = Admission(client, self._name, folder, model, self._wake)
+        self._demand = waits.Demand(client)
+        self._worker_timeout = waits.worker_timeout()
+        self._landed: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
         self._flying: dict[Any, tuple[int, str, Future[Any]]] = {}
         self._workers: list[str] = []
         self._looked = 0.0
@@ -59,7 +64,8 @@ class ClusterRun(Generic[R]):
         from ._worker import WorkPlugin
 
         with self._scheduler():
-            self._client.register_plugin(WorkPlugin(self._name, pickle_work(self._work)), name=self._name)
+            plugin = WorkPlugin(self._name, pickle_work(self._work))
+            waits.ask(lambda: self._client.register_plugin(plugin, name=self._name))
         try:
             while self._fill():
                 while self._judged:
@@ -70,7 +76,7 @@ class ClusterRun(Generic[R]):
                     if self._heartbeat:
                         yield None
                     continue
-                result = self._land(future)
+                result = None if future is None else self._land(future)
                 if result is not None:
                     yield result
         finally:
@@ -118,7 +124,8 @@ class ClusterRun(Generic[R]):
                 self._work.ship(item),
                 key=f"{self._name}-{item}-{uuid.uuid4().hex[:6]}",
                 workers=[worker],
-                allow_other_workers=True,
+                # dask may give it to a worker that is idle or lives on, but not again and again to one that was refused.
+                allow_other_workers=not self._admission.refused,
                 pure=False,
             )
         self._flying[future.key] = (item, worker, future)
@@ -140,15 +147,15 @@ class ClusterRun(Generic[R]):
 
         if future.status == "finished":
             try:
-                return self._judge(item, worker, future.result(timeout=FETCH))
+                return self._judge(item, worker, future.result(timeout=waits.FETCH))
             except (CancelledError, TimeoutError):
                 # Its worker died with the result, or the scheduler did.
                 return self._dropped_by_cluster(item)
             except OSError as broken:
-                raise _lost(str(broken)) from broken
+                raise waits.lost(str(broken)) from broken
         if future.status != "error":
             return self._dropped_by_cluster(item)
-        error = future.exception(timeout=FETCH)
+        error = future.exception(timeout=waits.FETCH)
         if isinstance(error, KilledWorker):
             return self._killed(item, worker)
         return self._judge(item, worker, self._work.lost(item, error))
@@ -167,6 +174,11 @@ class ClusterRun(Generic[R]):
 
     def _judge(self, item: int, worker: str, result: R) -> R | None:
         """The result, or None if the item is to be tried again."""
+        from ._worker import NotAdmitted
+
+        if isinstance(result, NotAdmitted):
+            self._waiting.add([item])
+            return None
         self._attempts[item] += 1
         if not wants_retry(self._work, result, self._attempts[item]):
             return result
@@ -177,7 +189,7 @@ class ClusterRun(Generic[R]):
         """A task that ended without a result: someone cancelled it, or the scheduler is gone."""
         self._dropped[item] += 1
         if self._client.status != "running":
-            raise _lost("the connection broke")
+            raise waits.lost("the connection broke")
         if self._dropped[item] >= CANCELLED_TIMES:
             return self._work.lost(item, RuntimeError(f"the cluster dropped the task {CANCELLED_TIMES} times"))
         self._waiting.add([item])
@@ -190,31 +202,49 @@ class ClusterRun(Generic[R]):
         try:
             yield
         except (OSError, TimeoutError) as error:
-            raise _lost(str(error)) from error
+            raise waits.lost(str(error)) from error
         except Exception as error:
             if self._client.status == "running":
                 raise
-            raise _lost(str(error)) from error
+            raise waits.lost(str(error)) from error
 
     def _look_at_workers(self) -> None:
+        """Find out which workers may get tiles."""
         now = time.monotonic()
         if self._workers and now - self._looked < 1.0:
             return
         if self._client.status != "running":
-            raise _lost("the connection broke")
+            raise waits.lost("the connection broke")
         with self._scheduler():
-            self._workers = list(self._client.nthreads())
+            present = sorted(waits.ask(self._client.nthreads))
+            self._workers = self._admission.look(present)
         self._looked = now
         if self._workers:
             self._seen = now
+            self._waiting.waits_for = ""
+            self._demand.drop()
             self._send_stranded_again()
-        elif now - self._seen > PATIENCE:
-            raise ClusterLostError(
-                f"the cluster has had no worker for {PATIENCE:.0f} s; finished tiles are kept: "
-                "bring workers back and resume the job"
-            )
         else:
-            time.sleep(0.1)
+            self._wait_for_workers(present, now)
+
+    def _wait_for_workers(self, present: list[str], now: float) -> None:
+        if asking := self._admission.asking:
+            self._waiting.waits_for = f"worker {asking[0]} to pass its checks"
+            patience = LOADING
+        else:
+            self._waiting.waits_for = waits.waiting_for_worker(self._client)
+            patience = self._worker_timeout
+        if not present:
+            with self._scheduler():
+                self._demand.start()
+        if now - self._seen > patience:
+            refused = "; ".join(self._admission.refused.values())
+            raise JobError(refused) if present and refused else waits.no_worker(self._client, patience)
+
+    def _wake(self, _: object) -> None:
+        """A worker has answered: look at once."""
+        self._looked = 0.0
+        self._landed.put(None)
 
     def _send_stranded_again(self) -> None:
         """Send what the scheduler holds for a worker that is gone, and gives to no other.
@@ -228,7 +258,7 @@ class ClusterRun(Generic[R]):
         }
         if orphans:
             with self._scheduler():
-                running = {key for keys in self._client.processing().values() for key in keys}
+                running = {key for keys in waits.ask(self._client.processing).values() for key in keys}
             orphans = {key: future for key, future in orphans.items() if key not in running}
         self._stranded = Counter({key: self._stranded[key] + 1 for key in orphans})
         # Not at the first look: a task may be on its way from one worker to the next.
@@ -236,7 +266,7 @@ class ClusterRun(Generic[R]):
         for key in given_up:
             item, worker, future = self._flying.pop(key)
             with self._scheduler():
-                self._client.cancel([future], force=True)
+                waits.ask(functools.partial(self._client.cancel, [future], force=True))
             self._strandings[item] += 1
             if self._strandings[item] < STRANDED_TIMES and self._alone != item:
                 self._waiting.add([item])
@@ -245,31 +275,23 @@ class ClusterRun(Generic[R]):
                 self._judged.append(result)
 
     def _wait_for_running(self) -> None:
-        """Wait until no worker runs an item. In a thread: a worker that does not answer must not keep this process."""
+        """Wait until no worker runs an item."""
         from ._worker import finish_work
 
-        def ask() -> None:
-            with contextlib.suppress(Exception):
-                self._client.run(finish_work, self._name, ENDING, on_error="ignore")
-
-        asking = threading.Thread(target=ask, name="blockbuster-ending", daemon=True)
-        asking.start()
-        asking.join(ENDING + FETCH)
+        run = functools.partial(self._client.run, finish_work, self._name, ENDING, on_error="ignore")
+        with contextlib.suppress(Exception):
+            waits.ask(run, "the workers", seconds=ENDING + waits.FETCH)
 
     def _stop(self) -> None:
         futures = [future for _, _, future in self._flying.values()]
+        self._demand.drop()
         if self._client.status != "running":
             return
         # A lost scheduler must not turn the end of a run into another error.
         with contextlib.suppress(Exception):
+            self._admission.close()
             if futures:
-                self._client.cancel(futures, force=True)
+                waits.ask(lambda: self._client.cancel(futures, force=True), seconds=STOP)
                 if getattr(self._work, "outlives_no_run", False):
                     self._wait_for_running()
-            self._client.unregister_worker_plugin(self._name)
-
-
-def _lost(why: str) -> ClusterLostError:
-    return ClusterLostError(
-        f"the dask scheduler is gone ({why[:200]}); finished tiles are kept: start a cluster and resume the job"
-    )
+            waits.ask(lambda: self._client.unregister_worker_plugin(self._name), seconds=STOP)

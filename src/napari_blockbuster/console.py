@@ -68,7 +68,7 @@ class Crew:
     gpu
         One worker per GPU.
     scheduler
-        Address of a dask cluster that runs already, as tcp://host:8786.
+        Address of a running dask scheduler, as tcp://host:8786, or the path of its scheduler file.
     tile_timeout
         Seconds after which a tile counts as hanging; its process is ended, and it is tried once more. Needs processes.
     """
@@ -98,10 +98,11 @@ class Crew:
         """The client of a cluster that is closed at the end, however that comes; None for this process."""
         self.check()
         if self.scheduler is not None:
-            from .cluster import connect
+            from .cluster import connect, scheduler_address
 
-            _knock(self.scheduler)
-            client = connect(self.scheduler, timeout=30)
+            address = scheduler_address(self.scheduler)
+            _knock(address)
+            client = connect(address, timeout=30)
             try:
                 yield client
             finally:

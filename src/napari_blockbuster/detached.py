@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from .shipping import pickle_work
 from .spec import JobError
 from .system import new_session
 from .terminal import command
+from .waits import ask, complete, some_workers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from .models import Model
 
 __all__ = ["Request", "detach", "launch"]
+
+STARTED = 3600.0
+"""Seconds for a driver to start: it checks the workers again, which loads the model."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +103,15 @@ def _refuse_second(folder: Path) -> None:
 
 
 def _ask_a_worker(client: Client, blob: bytes, folder: Path) -> dict[str, Any]:
-    workers = sorted(client.nthreads())
-    if not workers:
-        raise JobError("the cluster has no worker now, and a worker must start the driver: bring one up, and try again")
+    worker = (complete(some_workers(client)) or [""])[0]
+    # Not as a task: it would wait until a worker is done with what it does for others.
+    start = functools.partial(client.run, launch, blob, str(folder), workers=[worker])
     try:
-        # Not as a task: it would wait until a worker is done with what it does for others.
-        answer: dict[str, Any] = client.run(launch, blob, str(folder), workers=workers[:1])[workers[0]]
+        answer: dict[str, Any] = ask(start, f"worker {worker}, which starts the driver", STARTED)[worker]
     except (OSError, KeyError, TimeoutError) as error:
         look_in = command(["attach", str(folder)])
         raise JobError(
-            f"worker {workers[0]} was lost while it started the driver ({type(error).__name__}: {error}); "
+            f"worker {worker} was lost while it started the driver ({type(error).__name__}: {error}); "
             f"see whether it is there with: {look_in}"
         ) from error
     return answer
@@ -122,7 +127,22 @@ async def launch(blob: bytes, folder: str, dask_worker: Any = None) -> dict[str,
         The driver's state, or why it was ``refused`` and the ``kind`` of error that this is.
     """
     # As the workers know it: the client may have come through a tunnel.
+    blob = pickle.dumps(_as_client(dask_worker.security)) + blob
     return await asyncio.to_thread(_start, blob, folder, dask_worker.scheduler.address)
+
+
+def _as_client(worker: Any) -> Any:
+    """The certificates of a worker, for a client beside it."""
+    from distributed.security import Security
+
+    if not worker.tls_ca_file:
+        return worker
+    return Security(
+        require_encryption=worker.require_encryption,
+        tls_ca_file=worker.tls_ca_file,
+        tls_client_cert=worker.tls_client_cert or worker.tls_worker_cert,
+        tls_client_key=worker.tls_client_key or worker.tls_worker_key,
+    )
 
 
 def _start(blob: bytes, folder: str, scheduler: str) -> dict[str, Any]:

@@ -39,7 +39,9 @@ TILES_PER_WORKER = 2
 class Work(Protocol[R]):
     """Something to do for each of many items (tiles, or blocks), in two phases so that input and output overlap.
 
-    A work is sent to each worker once, as one pickle; an item and its payload are sent with each task.
+    A work is sent to each worker once, as one pickle; an item and its payload are sent with each task. A work may have two
+    more attributes, which workers are checked for before they get an item: ``folder``, a folder of the job that they must see
+    and be able to write to, and ``required_model``, a model that they must be able to load.
     """
 
     def ahead(self, item: int) -> Any:
@@ -88,6 +90,11 @@ class TileQueue:
 
     Each worker eats its own stretch of the order; an idle one takes the second half of the longest stretch left.
     Thread-safe: a viewer may call `prefer` while a run takes.
+
+    Attributes
+    ----------
+    waits_for : str
+        What a run on the queue waits for before it can send an item (a worker, say); "" while it gets on.
     """
 
     def __init__(self, order: Iterable[int]) -> None:
@@ -98,6 +105,7 @@ class TileQueue:
         self._first: deque[int] = deque()
         self._spans = {"": (0, len(self._order))} if self._order else {}
         self._lock = threading.Lock()
+        self.waits_for = ""
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from . import again, edited_function, preflight, results, writing
 from . import folder as folders
 from . import output as outputs
 from .acceptances import Notes
-from .events import Heartbeat, StageEvent, Tally, TileFailed, TileStaged
+from .events import Beats, Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .execution import run
 from .filters import ObjectFilter
 from .images import ImageSource, open_image
@@ -218,7 +218,7 @@ class Job:
         tiles : iterable of int, optional
             Only these tiles, in this order.
         heartbeat : float, optional
-            Yield a `Heartbeat` whenever this many seconds pass without a tile (on a cluster).
+            Yield a `Heartbeat` whenever this many seconds pass without a tile (on a cluster). It says what the run waits for.
         tile_timeout : float, optional
             Seconds after which a tile counts as hanging: its worker process is ended and started anew, and the tile
             is tried once more before it fails. On a cluster only: nothing can end a model that runs in this process.
@@ -255,15 +255,18 @@ class Job:
             waiting = self._queue = TrialQueue(wanted, proven=bool(staged))
             tally = Tally(self.grid, len(staged))
             try:
+                beats = Beats(heartbeat)
                 if waiting:
-                    memory = preflight.check_workers(client, self.folder, model)
+                    memory = yield from self._checked(client, model, tally, beats)
+                    if self._cancelled.is_set():
+                        return
                     preflight.check_memory(memory, self.grid, source)
                     self.store.forget_hangs()
-                    again.drop(self.folder, wanted)
                 work = StageWork.of(self.store, model, source, tile_timeout)
-                with contextlib.closing(run(work, waiting, client, heartbeat)) as results:
+                with contextlib.closing(run(work, waiting, client, beats.look)) as results:
                     for result in results:
-                        yield tally.event(result)
+                        if result is not None or beats.due():
+                            yield tally.event(result, waiting.waits_for)
                         lock.check()
                         waiting.look(result, self.grid)
                         if self._cancelled.is_set():
@@ -272,6 +275,21 @@ class Job:
                 raise error.keeping(f"{tally} staged are kept") from error
             finally:
                 self._queue = None
+
+    def _checked(
+        self, client: Client | None, model: Model, tally: Tally, beats: Beats
+    ) -> Generator[StageEvent, None, int | None]:
+        """Check the workers, and wait for one if there is none; ends at once when the run is canceled."""
+        with contextlib.closing(preflight.checking_workers(client, self.folder, model)) as checking:
+            while not self._cancelled.is_set():
+                try:
+                    waits_for = next(checking)
+                except StopIteration as end:
+                    memory: int | None = end.value
+                    return memory
+                if beats.due():
+                    yield tally.event(None, waits_for)
+        return None
 
     def cancel(self) -> None:
         """Stop staging, or looking for holes, after the tiles that run now. Thread-safe; what is done stays, and the same

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import functools
 import math
 import os
 import shutil
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from . import waits
+from .admission import (
+    DEATHS,
+    LOADING,
+    Requirements,
+    Survey,
+    dask_versions,
+    load_shipped,
+    loading_killed,
+    look_around,
+    not_loaded,
+    shipped_model,
+    unanswered,
+)
 from .cluster import memory_limit_bytes
 from .folder import restore_old, wrote
 from .images import ImageSource
 from .models import Model
 from .output import job_folder
-from .shipping import pickle_work
-from .spec import JobError, describe_versions, packages_of
+from .spec import JobError
 from .system import name_limit
 from .tiling import Tile, TileGrid
 
@@ -32,14 +45,11 @@ __all__ = [
     "check_space",
     "check_time_limit",
     "check_workers",
+    "checking_workers",
 ]
 
 LABEL_BYTES = 4
 """Of a label in memory, at least."""
-MUST_AGREE = ("python", "napari-blockbuster", "numpy")
-"""Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
-SPEAK = ("dask", "distributed")
-"""Must be of one version in the scheduler, the workers and here: their protocol promises nothing across versions."""
 
 
 def check_channels(source: ImageSource, model: Model) -> None:
@@ -224,6 +234,8 @@ def check_time_limit(seconds: float | None, client: Client | None) -> None:
 def check_workers(client: Client | None, folder: Path, model: Model) -> int | None:
     """Refuse workers that could not do the work: in this process, of other versions, without the folder or the model.
 
+    Waits for a worker where there is none yet.
+
     Returns
     -------
     int or None
@@ -236,32 +248,80 @@ def check_workers(client: Client | None, folder: Path, model: Model) -> int | No
     JobError
         Naming the worker, and what to do.
     """
+    return waits.complete(checking_workers(client, folder, model))
+
+
+def checking_workers(client: Client | None, folder: Path, model: Model) -> waits.Wait[int | None]:
+    """`check_workers` as a wait, which can be watched and given up."""
     if client is None:
         _load(model, "here")
         return memory_limit_bytes()
     from .cluster import check_client
 
     check_client(client)
-    _check_scheduler(client)
-    answers = client.run(_look_around, str(folder))
-    here = _look_around(str(folder))
-    for worker, answer in answers.items():
-        _compare(worker, answer, here, folder)
-    if answers:
-        first = sorted(answers)[0]
-        task = client.submit(_load_shipped, pickle_work(_Loading(model)), workers=[first], pure=False)
+    yield from _check_scheduler(client)
+    requirements = Requirements.of(folder)
+    deaths = 0
+    while True:
+        workers = yield from waits.some_workers(client)
+        memory = yield from _survey(client, workers, requirements)
         try:
-            problem = task.result()
-        finally:
+            yield from _load_on(client, workers[0], model)
+        except waits.WorkerGoneError as gone:
+            deaths += 1
+            if deaths >= DEATHS:
+                raise JobError(loading_killed(str(gone))) from None
+            continue
+        return memory
+
+
+def _survey(client: Client, workers: list[str], requirements: Requirements) -> waits.Wait[int | None]:
+    """Compare the workers with this process; returns the memory of the one that has least."""
+    folder = str(requirements.folder)
+    ask = functools.partial(client.run, look_around, folder, workers=workers, on_error="return")
+    try:
+        answers = yield from waits.answer(ask, f"{len(workers)} workers, {workers[0]} among them")
+    except OSError as error:
+        raise waits.lost(str(error)) from error
+    except TimeoutError as error:
+        raise JobError(f"There is {error}. Restart the workers that hang, and resume.") from error
+    present = yield from waits.workers_of(client)
+    memory = []
+    for worker, there in answers.items():
+        if isinstance(there, Survey):
+            if problem := requirements.problem(there):
+                raise JobError(f"worker {worker} {problem}")
+            memory.append(there.memory)
+        elif worker in present:
+            raise JobError(unanswered(worker, there))
+    return min((each for each in memory if each), default=None)
+
+
+def _load_on(client: Client, worker: str, model: Model) -> waits.Wait[None]:
+    task = client.submit(load_shipped, shipped_model(model), workers=[worker], pure=False)
+    what = f"worker {worker} to load the model"
+    try:
+        problem = yield from waits.result_from(client, task, worker, what, LOADING)
+    except TimeoutError as error:
+        raise JobError(not_loaded(f"on worker {worker}", str(error))) from error
+    finally:
+        with contextlib.suppress(Exception):
+            client.cancel([task], force=True)
             task.release()
-        if problem:
-            raise JobError(_no_model(f"on worker {first}", problem))
-    return min((answer["memory"] for answer in answers.values() if answer["memory"]), default=None)
+    if problem:
+        raise JobError(not_loaded(f"on worker {worker}", problem))
 
 
-def _check_scheduler(client: Client) -> None:
+def _check_scheduler(client: Client) -> waits.Wait[None]:
     """Refuse a scheduler whose dask is another one than here; workers are compared package by package."""
-    there, here = client.run_on_scheduler(_dask_versions), _dask_versions()
+    ask = functools.partial(client.run_on_scheduler, dask_versions)
+    try:
+        there, here = (yield from waits.answer(ask)), dask_versions()
+    except ModuleNotFoundError:
+        # A scheduler needs no napari-blockbuster of its own.
+        return
+    except (OSError, TimeoutError) as error:
+        raise waits.lost(str(error)) from error
     assert client.scheduler is not None
     for package, mine in here.items():
         if there[package] != mine:
@@ -271,83 +331,10 @@ def _check_scheduler(client: Client) -> None:
             )
 
 
-def _dask_versions() -> dict[str, str]:
-    return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
-
-
-def _look_around(folder: str, dask_worker: Any = None) -> dict[str, Any]:
-    """Versions, the worker's memory, and what this process sees of a job folder."""
-    path = Path(folder)
-    try:
-        probe = path / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
-        probe.touch()
-        probe.unlink()
-        trouble = ""
-    except OSError as error:
-        trouble = error.strerror or str(error)
-    try:
-        settings = (path / "job.json").read_text("utf-8", "surrogateescape")
-    except OSError:
-        settings = ""
-    memory = None if dask_worker is None else dask_worker.memory_manager.memory_limit
-    versions = describe_versions(packages_of(settings))
-    return {"versions": versions, "settings": settings, "trouble": trouble, "memory": memory}
-
-
-def _compare(worker: str, there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
-    for package in (*MUST_AGREE, *SPEAK, *packages_of(here["settings"])):
-        mine, its = here["versions"].get(package), there["versions"].get(package)
-        if mine != its:
-            raise JobError(
-                f"worker {worker} has {package} {its}, this process has {mine}; "
-                f"install {package} {mine} on the workers, or the workers' version here"
-            )
-    if there["settings"] != here["settings"]:
-        raise JobError(
-            f"worker {worker} does not see the job folder {folder}; put the output on a disk that all machines share "
-            "under the same path"
-        )
-    if there["trouble"]:
-        raise JobError(
-            f"worker {worker} cannot write to {folder} ({there['trouble']}); "
-            "make it writable for the user that the worker runs as"
-        )
-
-
-class _Loading:
-    """A model on its way to a worker."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    @property
-    def functions(self) -> list[Any]:
-        """Functions of the user's that must travel along."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
-
-
-def _load_shipped(blob: bytes) -> str:
-    """Load a model in a worker; what goes wrong, as text (an exception may not survive the way back)."""
-    import cloudpickle
-
-    from .work import load_once
-
-    try:
-        load_once(cloudpickle.loads(blob).model)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def _load(model: Model, where: str) -> None:
     from .work import load_once
 
     try:
         load_once(model)
     except Exception as error:
-        raise JobError(_no_model(where, f"{type(error).__name__}: {error}")) from error
-
-
-def _no_model(where: str, problem: str) -> str:
-    return f"model cannot be loaded {where} ({problem}); no tile was started: mend that and resume"
+        raise JobError(not_loaded(where, f"{type(error).__name__}: {error}")) from error

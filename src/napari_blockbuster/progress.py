@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pace", "Progress", "duration"]
 
+LONG_WAIT = 2.0
+"""Seconds of a wait after which a log file says what the run waits for."""
 QUIET_SECONDS = 30.0
 """Between two lines in a log file: a night's run stays readable."""
 TOLD_FAILURES = 10
@@ -94,6 +97,7 @@ class Progress:
         self._tasks: dict[str, Any] = {}
         self._paces: dict[str, Pace] = {}
         self._said: dict[str, float] = {}
+        self._waits_for, self._tell_wait = "", math.inf
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -112,8 +116,8 @@ class Progress:
             if isinstance(event, TileFailed):
                 failures.append(event)
                 self._tell_failure(event, len(failures))
-            news = 0 if isinstance(event, Heartbeat) else 1
-            self._show(step, event.done + len(failures), event.total, len(failures), news)
+            news, waits_for = (0, event.waits_for) if isinstance(event, Heartbeat) else (1, "")
+            self._show(step, event.done + len(failures), event.total, len(failures), news, waits_for)
         return failures
 
     def advance_to(self, step: str) -> Callable[[int, int], None]:
@@ -134,23 +138,34 @@ class Progress:
                 soft_wrap=True,
             )
 
-    def _show(self, step: str, done: int, total: int, failed: int = 0, new: int = 1) -> None:
+    def _show(self, step: str, done: int, total: int, failed: int = 0, new: int = 1, waits_for: str = "") -> None:
         pace = self._paces.setdefault(step, Pace("block"))
         pace.report(done, total, new)
+        text = f"waiting for {waits_for}" if waits_for else _text(pace)
         failures = f"{failed} failed" if failed else ""
         if self._live:
             if step not in self._tasks:
                 self._tasks[step] = self._bar.add_task(step, total=total, text="", failed="")
-            self._bar.update(self._tasks[step], completed=done, total=total, text=_text(pace), failed=failures)
+            self._bar.update(self._tasks[step], completed=done, total=total, text=text, failed=failures)
         elif self._enabled:
-            self._write_line(step, done, total, failures)
+            self._write_line(step, done, total, text, failures, at_once=self._is_long_wait(waits_for))
 
-    def _write_line(self, step: str, done: int, total: int, failures: str) -> None:
+    def _is_long_wait(self, waits_for: str) -> bool:
+        """Whether a run has been waiting for the same thing for a while; true once for each wait."""
+        now = time.monotonic()
+        if waits_for != self._waits_for:
+            self._waits_for, self._tell_wait = waits_for, now + LONG_WAIT
+        if not waits_for or now < self._tell_wait:
+            return False
+        self._tell_wait = math.inf
+        return True
+
+    def _write_line(self, step: str, done: int, total: int, text: str, failures: str, at_once: bool) -> None:
         pace = self._paces[step]
-        if done < total and pace.seconds - self._said.get(step, 0.0) < QUIET_SECONDS:
+        if not at_once and done < total and pace.seconds - self._said.get(step, 0.0) < QUIET_SECONDS:
             return
         self._said[step] = pace.seconds
-        parts = [f"{step} {done}/{total}", _text(pace), failures]
+        parts = [f"{step} {done}/{total}", text, failures]
         self._console.print(", ".join(p for p in parts if p), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class RegionWork:
     """Number the background of staged tiles."""
 
     store: RegionStore
+
+    @property
+    def folder(self) -> Path:
+        """What workers must see."""
+        return self.store.stage.folder
 
     def ahead(self, item: int) -> Any:
         # The stamp comes first: of a tile that is staged again meanwhile, what follows is then known to be stale.
@@ -81,6 +87,11 @@ class RegionFacesWork:
     store: RegionStore
     neighbours: dict[int, dict[int, int]]
     """For each tile, the tile after it along some axes."""
+
+    @property
+    def folder(self) -> Path:
+        """What workers must see."""
+        return self.store.stage.folder
 
     def ahead(self, item: int) -> dict[int, int]:
         return self.neighbours[item]

@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,16 @@ class StageWork(PixelWork):
     @classmethod
     def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
         return cls(store.grid, model, source if source.shippable else None, source, store, time_limit)
+
+    @property
+    def folder(self) -> Path:
+        """What workers must see."""
+        return self.store.folder
+
+    @property
+    def required_model(self) -> Model:
+        """What workers must be able to load."""
+        return self.model
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
         return _never_read if self.store.is_staged(item) else super().ahead(item)
@@ -175,6 +186,11 @@ class CompareWork:
     keep: bool = False
     """Whether the evidence is written beside the stage."""
 
+    @property
+    def folder(self) -> Path:
+        """What workers must see."""
+        return self.store.folder
+
     def ahead(self, item: int) -> list[Neighbour]:
         return self.pairs[item]
 
@@ -198,6 +214,11 @@ class WriteTileWork:
     writer: LabelsWriter
     merged: Merge | None
     outlives_no_run = True
+
+    @property
+    def folder(self) -> Path:
+        """What workers must see."""
+        return self.store.folder
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"merged": None}

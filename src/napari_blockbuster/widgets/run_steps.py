@@ -12,7 +12,7 @@ from ..decisions import Decisions
 from ..driver_files import DriverFiles
 from ..files import discard
 from ..folder import PLACING, RESULT
-from ..job import Job, TileStaged
+from ..job import Heartbeat, Job, TileStaged
 from ..lock import holding
 from ..region_pass import LookingCancelled
 from .consent import consent
@@ -107,8 +107,11 @@ def stage(
     job.check_ready(tiles)
     yield Status("Starting workers…")
     workers = client()
-    yield Status("Segmenting")
+    yield (told := Status("Segmenting"))
     for event in job.stage(workers, tiles=tiles, heartbeat=HEARTBEAT):
+        waits_for = event.waits_for if isinstance(event, Heartbeat) else ""
+        if (status := Status(f"Waiting for {waits_for}" if waits_for else "Segmenting")) != told:
+            yield (told := status)
         if isinstance(event, TileStaged):
             live.land(event.tile, event.record.n_objects)
         yield event
