@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .acceptances import AGAIN, Notes, accepted_together, tiles_again
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from .job import Job
 
-__all__ = ["SecondTry", "accepted_together", "discard_tries", "drop", "settle", "tiles_again", "tiles_around"]
+__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "tiles_again", "tiles_around"]
 
 TRIED = "tried.json"
 """The settings of the tiles of a second try that are not accepted yet."""
@@ -186,14 +185,6 @@ def settle(job: Job) -> None:
             notes.save(job.folder)
     finally:
         job.forget(replaced)
-
-
-def drop(folder: Path, tiles: Iterable[int]) -> None:
-    """Forget tiles that the run segments itself (they were un-staged). Call it with the lock."""
-    notes = Notes.load(folder)
-    if notes.drop(tiles):
-        with writing_to(folder):
-            notes.save(folder)
 
 
 def discard_tries(job: Job) -> None:
