@@ -120,7 +120,7 @@ def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") 
     os.dup2(os.open(folder / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     if kill_at or count_to:
         watch((str(folder / "out"), str(folder / ".out")), kill_at, count_to)
-    from napari_blockbuster.cli import main
+    from napari_blockbuster.cli.main import main
 
     code = main(words)
     sys.stdout.flush()

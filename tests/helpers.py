@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_blockbuster.merge import Merge, merge
-from napari_blockbuster.objects import LabelTableCache
-from napari_blockbuster.seams import close_seams, gather_evidence
-from napari_blockbuster.stage import StageStore, StagingTile, stage_tile
-from napari_blockbuster.tiling import Tile, TileGrid
+from napari_blockbuster.geometry.tiles import Tile, TileGrid
+from napari_blockbuster.merge.mapping import Merge, merge
+from napari_blockbuster.stage.label_table import LabelTableCache
+from napari_blockbuster.stage.seams import close_seams, gather_evidence
+from napari_blockbuster.stage.store import StageStore, StagingTile, stage_tile
 
 
 def stage_all(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from napari_blockbuster import Job
-from napari_blockbuster.again import SecondTry, accepted_together, tiles_again, tiles_around
-from napari_blockbuster.decisions import Decisions
+from napari_blockbuster.job.second_try import SecondTry, accepted_together, tiles_again, tiles_around
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.models import get_model
-from napari_blockbuster.spec import JobError
 
 
 @pytest.fixture

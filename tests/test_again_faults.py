@@ -19,11 +19,11 @@ import pytest
 from faults import fork_server, quick_folder, run_out, watch
 from jobs import SHAPE, staged_bytes, write_image
 from napari_blockbuster import Job
-from napari_blockbuster.acceptances import Notes, accepted_together
-from napari_blockbuster.again import SecondTry, tiles_again
+from napari_blockbuster.job.acceptances import Notes, accepted_together
+from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.models import get_model
-from napari_blockbuster.stage import open_array
-from napari_blockbuster.trouble import StoreError
+from napari_blockbuster.stage.store import open_array
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -186,7 +186,7 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 
 def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: the call fails, and nothing is lost."""
-    from napari_blockbuster import again
+    from napari_blockbuster.job import second_try as again
 
     folder = copied(stages.tried, place / "full")
     job, real = opened(folder), again.write_atomically

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import tissue
 from napari_blockbuster import Job
-from napari_blockbuster.alarms import Alarm, find_alarms
-from napari_blockbuster.filters import ObjectFilter
-from napari_blockbuster.output import StagedMerge
-from napari_blockbuster.overmerging import _bridges
+from napari_blockbuster.inspect.alarms import Alarm, find_alarms
+from napari_blockbuster.inspect.over_merging import _bridges
+from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.output.result import StagedMerge
 
 Model = Callable[[np.ndarray], np.ndarray]
 

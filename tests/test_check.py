@@ -13,9 +13,9 @@ import pytest
 
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 from napari_blockbuster import Job
-from napari_blockbuster.check import check_job
-from napari_blockbuster.lock import JobLockedError
-from napari_blockbuster.spec import JobError
+from napari_blockbuster.job.check import check_job
+from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.settings import JobError
 
 COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 TILE = 13

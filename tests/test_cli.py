@@ -18,8 +18,8 @@ import tifffile
 from scipy import ndimage
 
 from napari_blockbuster import Job
-from napari_blockbuster.console import Crew, Decision, UsageError
-from napari_blockbuster.progress import Pace, duration
+from napari_blockbuster.cli.console import Crew, Decision, UsageError
+from napari_blockbuster.job.progress import Pace, duration
 
 COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 TILES = ["--tile", "16", "32", "32", "--halo", "6"]
@@ -356,7 +356,7 @@ def test_models_lists_names_and_settings() -> None:
 # ---------------------------------------------------------------------------------------------------------- small parts
 def test_help_is_quick_and_loads_no_engine() -> None:
     code = (
-        "import sys; from napari_blockbuster.cli import main; main(['--help'])\n"
+        "import sys; from napari_blockbuster.cli.main import main; main(['--help'])\n"
         "heavy = {'dask', 'distributed', 'numpy', 'scipy', 'tensorstore', 'zarr', 'napari', 'torch', 'qtpy'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
@@ -372,7 +372,7 @@ def test_help_is_quick_and_loads_no_engine() -> None:
 
 
 def test_every_command_has_help() -> None:
-    from napari_blockbuster.cli import main
+    from napari_blockbuster.cli.main import main
 
     for name in ("segment", "resume", "attach", "merge", "info", "models", "demo"):
         assert main([name, "--help"]) == 0

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from napari_blockbuster import make_local_cluster
-from napari_blockbuster.cluster import check_client, connect
+from napari_blockbuster.execution.cluster import check_client, connect
 
 
 @pytest.fixture

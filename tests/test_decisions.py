@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import tissue
 from napari_blockbuster import Job
-from napari_blockbuster.decisions import Decisions, DecisionsError, export_csv
-from napari_blockbuster.ome_zarr import open_labels
+from napari_blockbuster.merge.decisions import Decisions, DecisionsError, export_csv
+from napari_blockbuster.output.writer import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16
 
@@ -275,7 +275,7 @@ def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) ->
 
 
 def test_the_command_line_applies_and_tells_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from napari_blockbuster.cli import main
+    from napari_blockbuster.cli.main import main
 
     pixels = np.zeros((40, 64), np.uint8)
     pixels[5:12, 28:36] = pixels[20:28, 20:44] = 200

@@ -22,12 +22,12 @@ from clusters import kill_family, remote_cluster
 from faults import HALO, N_TILES, TILE, Bench
 from jobs import Counting, chunks_of
 from napari_blockbuster import Heartbeat, Job, TileFailed, TileStaged
-from napari_blockbuster.cli import main
-from napari_blockbuster.cluster import connect
-from napari_blockbuster.driver_files import DriverFiles, DriverState
-from napari_blockbuster.following import DriverFailedError, DriverGoneError
-from napari_blockbuster.lock import JobLockedError
-from napari_blockbuster.spec import JobError
+from napari_blockbuster.cli.main import main
+from napari_blockbuster.detached.files import DriverFiles, DriverState
+from napari_blockbuster.detached.follower import DriverFailedError, DriverGoneError
+from napari_blockbuster.execution.cluster import connect
+from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.settings import JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -302,7 +302,7 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
         job.detach(client)
     # A driver that is no detached one holds the job: it is the driver process that finds out.
     job = Job.create(peace[0], "threshold", tmp_path / "o.ome.zarr", tile_shape=TILE, halo=HALO)
-    from napari_blockbuster.lock import holding
+    from napari_blockbuster.job.lock import holding
 
     with holding(job.folder / "lock.json", "stage"), pytest.raises(JobLockedError, match=f"process {os.getpid()} on "):
         job.detach(client)

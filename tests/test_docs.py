@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from napari_blockbuster.demo import write_image
+from napari_blockbuster.cli.demo import write_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -84,7 +84,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda page: page.stem)
 def test_commands_are_understood(page: Path) -> None:
     """Every command line on a page parses: names of commands and options, and the types of their values."""
-    from napari_blockbuster.cli import app
+    from napari_blockbuster.cli.main import app
 
     for line in commands(page):
         words = [word for word in shlex.split(line)[1:] if word != "..."]

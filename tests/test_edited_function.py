@@ -12,11 +12,11 @@ import pytest
 import zarr
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.again import SecondTry, tiles_again
-from napari_blockbuster.cli import main
+from napari_blockbuster.cli.main import main
+from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.job.settings import JobMismatchError
 from napari_blockbuster.models import as_model
-from napari_blockbuster.spec import JobMismatchError
-from napari_blockbuster.trial import TrialError
+from napari_blockbuster.stage.trial import TrialError
 
 HEAD = "import numpy as np\nfrom scipy import ndimage\n\ndef f(tile):\n"
 GOOD = HEAD + "    return ndimage.label(tile > 100)[0]\n"
@@ -171,7 +171,7 @@ def test_the_command_line_refuses_to_mix_before_it_starts_workers(
     job = job_of(image, file)
     list(job.stage(tiles=[0]))
     file.write_text(PICKY)
-    monkeypatch.setattr("napari_blockbuster.console.Crew.at_work", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr("napari_blockbuster.cli.console.Crew.at_work", lambda *_: pytest.fail("workers were started"))
     call = words(image, file) if again == "segment" else ["resume", str(job.folder), "-q"]
     assert main([*call, "--workers", "2"]) == 2
     said = capsys.readouterr().err

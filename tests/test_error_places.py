@@ -8,8 +8,8 @@ import pytest
 
 from jobs import OPTIONS, components
 from napari_blockbuster import Job
-from napari_blockbuster.filters import ObjectFilter
-from napari_blockbuster.spec import JobError
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.merge.filters import ObjectFilter
 
 
 @pytest.fixture

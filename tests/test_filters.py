@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from helpers import assert_same_objects
 from napari_blockbuster import Job, segment
-from napari_blockbuster.filters import ObjectFilter
-from napari_blockbuster.ome_zarr import labels_info
+from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.output.writer import labels_info
 
 
 def components(tile: np.ndarray) -> np.ndarray:

@@ -18,14 +18,14 @@ from skimage import measure
 from helpers import assert_same_objects
 from jobs import chunks_of
 from napari_blockbuster import Job, segment
-from napari_blockbuster.again import SecondTry
-from napari_blockbuster.console import Decision
-from napari_blockbuster.filters import ObjectFilter
+from napari_blockbuster.cli.console import Decision
+from napari_blockbuster.job.second_try import SecondTry
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import as_model
-from napari_blockbuster.ome_zarr import open_labels
-from napari_blockbuster.output import StagedMerge
-from napari_blockbuster.regions import RegionStore, TileRegions, regions_of
-from napari_blockbuster.spec import JobError
+from napari_blockbuster.output.result import StagedMerge
+from napari_blockbuster.output.writer import open_labels
+from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of
 from test_cli import mistake, numbers, run
 from test_filters import filtered
 
@@ -394,7 +394,7 @@ def test_the_check_finds_damaged_voxels(tmp_path: Path, kind: str) -> None:
 
 def test_it_stops_when_told_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = staged(tmp_path, holey((30, 40)), 11)
-    from napari_blockbuster import region_pass
+    from napari_blockbuster.merge import region_search as region_pass
 
     done: list[int] = []
 

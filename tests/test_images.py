@@ -23,9 +23,9 @@ import tifffile
 import tifffile.zarr
 import zarr
 
+from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageReadError, ImageSource, open_image, stored
 from napari_blockbuster.images.chunks import CACHE, CachedReader, ChunkCache
-from napari_blockbuster.tiling import Box, TileGrid
 
 SIDE, CHUNK = 96, 24
 LAYER = SIDE * SIDE * CHUNK

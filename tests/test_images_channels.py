@@ -15,13 +15,13 @@ import zarr
 from scipy import ndimage
 
 from napari_blockbuster import segment
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import open_image, source_from_description
-from napari_blockbuster.job import Job
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.job.preview import preview_tile
+from napari_blockbuster.job.suggestion import make_grid
 from napari_blockbuster.models import Model, get_model
 from napari_blockbuster.models.base import Segmenter
-from napari_blockbuster.preview import preview_tile
-from napari_blockbuster.suggest import make_grid
-from napari_blockbuster.tiling import Box
 
 CELLS = np.random.default_rng(3).integers(0, 60_000, (3, 4, 20, 24), np.uint16)
 """Channels, z, y, x."""

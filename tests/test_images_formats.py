@@ -17,8 +17,8 @@ import pytest
 import tifffile
 import zarr
 
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource, open_image, source_from_description
-from napari_blockbuster.tiling import Box
 
 RNG = np.random.default_rng(3)
 STACK = RNG.integers(0, 60000, (13, 37, 41), dtype=np.uint16)

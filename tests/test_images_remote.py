@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageReadError, open_image, source_from_description
-from napari_blockbuster.tiling import Box
 
 DATA = np.random.default_rng(0).integers(0, 60000, (2, 20, 40, 40), dtype=np.uint16)
 

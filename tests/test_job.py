@@ -20,10 +20,10 @@ from scipy import ndimage
 
 from helpers import assert_same_objects
 from napari_blockbuster import Job, TileFailed, TileStaged, segment
-from napari_blockbuster.lock import JobLockedError
-from napari_blockbuster.output import job_folder
-from napari_blockbuster.spec import JobError, JobMismatchError
-from napari_blockbuster.trial import TrialError
+from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.settings import JobError, JobMismatchError
+from napari_blockbuster.output.result import job_folder
+from napari_blockbuster.stage.trial import TrialError
 
 THRESHOLD = 1200
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_blockbuster.labels import LabelsError, compact
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.stage.labels import LabelsError, compact
 
 GRID = TileGrid((20, 20), 10, 4)
 TILE = GRID[1]

@@ -17,11 +17,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import open_image
-from napari_blockbuster.ngff import attributes, plan_levels
-from napari_blockbuster.ome_zarr import LabelsWriter, labels_info, open_labels
-from napari_blockbuster.tiling import TileGrid
-from napari_blockbuster.trouble import StoreError
+from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.output.metadata import attributes, plan_levels
+from napari_blockbuster.output.writer import LabelsWriter, labels_info, open_labels
 
 
 def make_writer(path: Path, grid: TileGrid, **options: Any) -> LabelsWriter:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_blockbuster import ome_zarr
-from napari_blockbuster.occupant import Occupant
-from napari_blockbuster.ome_zarr import LabelsWriter, labels_info, open_labels, put_in_place
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.output import writer as ome_zarr
+from napari_blockbuster.output.occupant import Occupant
+from napari_blockbuster.output.writer import LabelsWriter, labels_info, open_labels, put_in_place
 
 GRID = TileGrid((60, 70), (32, 32))
 

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from helpers import merge_store, stage_all
 from napari_blockbuster import Job, segment
-from napari_blockbuster.execution import TILES_PER_WORKER
-from napari_blockbuster.merge import merge
-from napari_blockbuster.objects import LabelTable
-from napari_blockbuster.seams import evidence_dtype
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.execution.run import TILES_PER_WORKER
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.merge.mapping import merge
+from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.stage.seams import evidence_dtype
 
 
 # ------------------------------------------------------------------------------------------- 1. the in-process client
@@ -183,7 +183,7 @@ def test_a_task_carries_an_index_and_not_a_graph(client, tmp_path: Path) -> None
     import dask.array as da
 
     from napari_blockbuster.images import open_image
-    from napari_blockbuster.work import StageWork
+    from napari_blockbuster.stage.work import StageWork
 
     image = da.zeros((100, 100, 400), chunks=(10, 10, 4), dtype=np.uint8) + 1
     job = Job.create(image, lambda x: x, tmp_path / "o.ome.zarr", tile_shape=(20, 20, 20), halo=2)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jobs import chunks_of
-from napari_blockbuster.system import PORTABLE, exchange, replace, sync
+from napari_blockbuster.machine.system import PORTABLE, exchange, replace, sync
 
 SOURCE = Path(__file__).parent / "poor_disk.c"
 SCRIPT = """
@@ -156,7 +156,7 @@ def test_a_c_library_that_cannot_be_had_costs_nothing(tmp_path: Path, monkeypatc
     """On Windows ``ctypes.CDLL(None)`` raises TypeError: the result must get its name all the same."""
     import ctypes
 
-    from napari_blockbuster.ome_zarr import put_in_place
+    from napari_blockbuster.output.writer import put_in_place
 
     def refuse(name: object, *_: object) -> None:
         raise TypeError("bad argument type for built-in operation")
@@ -173,7 +173,7 @@ def test_the_note_of_a_time_limit_is_closed_before_it_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows deletes no file that is open."""
-    from napari_blockbuster.timelimit import time_limit
+    from napari_blockbuster.execution.time_limit import time_limit
 
     note, deleted = tmp_path / "note", []
     real = Path.unlink
@@ -193,7 +193,7 @@ def test_the_note_of_a_time_limit_is_closed_before_it_is_deleted(
 
 
 def test_posix_calls_are_in_one_module() -> None:
-    """Every other module uses them through `napari_blockbuster.system`, which has the fallbacks."""
+    """Every other module uses them through `napari_blockbuster.machine.system`, which has the fallbacks."""
     only_there = (
         "fcntl",
         "CDLL(",
@@ -216,8 +216,8 @@ def test_posix_calls_are_in_one_module() -> None:
 
 
 def test_memory_is_left_alone_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_blockbuster.memory import keep_freed_memory
-    from napari_blockbuster.system import glibc
+    from napari_blockbuster.machine.freed_memory import keep_freed_memory
+    from napari_blockbuster.machine.system import glibc
 
     monkeypatch.setenv(PORTABLE, "1")
     glibc.cache_clear()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from napari_blockbuster.images import open_image
+from napari_blockbuster.job.preview import Preview, preview_tile
+from napari_blockbuster.job.suggestion import make_grid
+from napari_blockbuster.machine.peak_memory import PeakMemory
 from napari_blockbuster.models import as_model
-from napari_blockbuster.peak_memory import PeakMemory
-from napari_blockbuster.preview import Preview, preview_tile
-from napari_blockbuster.suggest import make_grid
 
 MIB = 2**20
 PIXELS = np.zeros((64, 64), np.uint8)
@@ -64,7 +64,7 @@ def test_a_preview_on_a_worker_knows_its_limit(client: Any) -> None:
 
 def test_what_is_nearly_too_much_is_said_with_a_remedy() -> None:
     pytest.importorskip("qtpy")
-    from napari_blockbuster.widgets.preview_section import _memory
+    from napari_blockbuster.widgets.preview.section import _memory
 
     found = dataclasses.replace(preview(), peak_bytes=500 * MIB, limit_bytes=1000 * MIB, footprint="weights 3 MiB")
     assert not found.tight

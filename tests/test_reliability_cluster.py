@@ -23,9 +23,9 @@ from faults import HALO, TILE, Bench
 from faults import N_TILES as FEW
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
 from napari_blockbuster import Heartbeat, Job, make_local_cluster
-from napari_blockbuster.cluster import connect
-from napari_blockbuster.execution import ClusterLostError
-from napari_blockbuster.spec import JobError
+from napari_blockbuster.execution.cluster import connect
+from napari_blockbuster.execution.run import ClusterLostError
+from napari_blockbuster.job.settings import JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -163,7 +163,7 @@ def test_a_worker_of_another_cluster_waits_for_one_that_lost_its_driver(
         bench.folder / "image.zarr", f"{bench.folder}/model.py:find", bench.output, tile_shape=TILE, halo=HALO
     )
     driver = (
-        "from napari_blockbuster import Job; from napari_blockbuster.cluster import connect; "
+        "from napari_blockbuster import Job; from napari_blockbuster.execution.cluster import connect; "
         f"list(Job.open({str(job.folder)!r}).stage(connect({remote[0]!r}, n_workers=2), tiles=[5]))"
     )
     first = subprocess.Popen([sys.executable, "-c", driver])
@@ -187,7 +187,7 @@ def test_a_worker_of_another_cluster_waits_for_one_that_lost_its_driver(
 
 
 def test_a_tile_that_a_lost_worker_holds_for_too_long_fails_naming_it(client: Any, image: Path, tmp_path: Path) -> None:
-    from napari_blockbuster.claim import Claim
+    from napari_blockbuster.stage.claims import Claim
 
     job = Job.create(image, Counting(tmp_path / "calls"), tmp_path / "o.ome.zarr", **OPTIONS)
     claim = Claim.take(job.store.claim_file(3), lambda: False)
@@ -283,7 +283,7 @@ def test_a_model_that_cannot_be_loaded_here_is_refused(image: Path, tmp_path: Pa
 
 def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
     """A disk of this machine alone: here the workers' view of it is changed by what they read at the same path."""
-    from napari_blockbuster.admission import Requirements, look_around
+    from napari_blockbuster.execution.admission import Requirements, look_around
 
     job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
     there = dataclasses.replace(look_around(str(tmp_path / "nowhere")), place=("node17", 1))

@@ -18,13 +18,13 @@ import zarr
 
 from jobs import N_TILES, OPTIONS, chunks_of, components, write_image
 from napari_blockbuster import Job, segment
-from napari_blockbuster.again import SecondTry, tiles_again
-from napari_blockbuster.lock import JobLockedError
+from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.publication import NothingStagedError
+from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.models import get_model
-from napari_blockbuster.occupant import Occupant
-from napari_blockbuster.output import job_folder
-from napari_blockbuster.spec import JobError
-from napari_blockbuster.writing import NothingStagedError
+from napari_blockbuster.output.occupant import Occupant
+from napari_blockbuster.output.result import job_folder
 
 OTHER: dict = {"tile_shape": (11, 15, 13), "halo": 3}
 
@@ -380,7 +380,7 @@ def test_a_job_on_a_read_only_disk_can_be_looked_at_and_merged(image: Path, disk
 # --------------------------------------------------------------------------------------------------------- a stopped write
 def slow_writes(seconds: float) -> None:
     """Make writing a tile take a while in this process, after the folder is known to be there; 0 puts it right again."""
-    from napari_blockbuster.ome_zarr import LabelsWriter
+    from napari_blockbuster.output.writer import LabelsWriter
 
     quick: Callable[..., Any] = getattr(LabelsWriter, "quick", LabelsWriter.write_tile)
 

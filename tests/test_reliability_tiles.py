@@ -14,7 +14,7 @@ import pytest
 
 from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components
 from napari_blockbuster import Job, TileFailed, TileGrid, make_local_cluster, segment
-from napari_blockbuster.output import job_folder
+from napari_blockbuster.output.result import job_folder
 
 BAD = {0, 13}
 """Tiles whose model misbehaves, told by the shape of their pixels and their content."""
@@ -251,7 +251,7 @@ def test_a_gpu_that_is_full_on_one_worker_costs_nothing(workers, image, expected
 
 
 def test_a_segmenter_with_a_smaller_batch_is_asked_for_it(image: Path) -> None:
-    from napari_blockbuster.attempts import segment_in_memory
+    from napari_blockbuster.stage.attempts import segment_in_memory
 
     class Batched:
         tried: list[int] = []  # noqa: RUF012

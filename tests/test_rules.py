@@ -12,11 +12,11 @@ import pytest
 
 import tissue
 from helpers import assemble, assert_same_objects, merge_store, stage_tiles
-from napari_blockbuster.merge import merge
-from napari_blockbuster.objects import LabelTable
-from napari_blockbuster.seams import evidence_dtype
-from napari_blockbuster.stage import StageStore
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.merge.mapping import merge
+from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.stage.seams import evidence_dtype
+from napari_blockbuster.stage.store import StageStore
 
 SCENES = {
     2: {"shape": (640, 640), "tile": 160, "cell": 24, "halo": 32, "seeds": range(900, 908)},

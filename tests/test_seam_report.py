@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tissue
-from napari_blockbuster.filters import ObjectFilter
-from napari_blockbuster.seam_report import SeamReport, seam_report
+from napari_blockbuster.inspect.seam_report import SeamReport, seam_report
+from napari_blockbuster.merge.filters import ObjectFilter
 from test_alarms import checkers, noisy, perfect, run, with_debris
 
 

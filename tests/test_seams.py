@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from helpers import stage_all, stage_tiles
-from napari_blockbuster.rules import band_iou, face_iou
-from napari_blockbuster.seams import close_seams, compare_missing, gather_evidence, missing_pairs
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.merge.rules import band_iou, face_iou
+from napari_blockbuster.stage.seams import close_seams, compare_missing, gather_evidence, missing_pairs
 
 
 def pairs_only(table: np.ndarray) -> np.ndarray:

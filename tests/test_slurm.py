@@ -15,8 +15,8 @@ import pytest
 
 import slurm as slurms
 from faults import HALO, N_TILES, TILE, Bench
-from napari_blockbuster.cli import main
-from napari_blockbuster.driver_files import DriverFiles
+from napari_blockbuster.cli.main import main
+from napari_blockbuster.detached.files import DriverFiles
 from slurm import Slurm, running_slurm
 
 WHY_NOT = slurms.why_not()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_blockbuster.images.synthetic import SyntheticNuclei, nuclei_levels
 from napari_blockbuster.models import get_model
-from napari_blockbuster.synthetic import SyntheticNuclei, nuclei_levels
 
 
 @given(st.tuples(st.integers(0, 40), st.integers(0, 60), st.integers(0, 50)), st.integers(1, 30))

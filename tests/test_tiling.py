@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_blockbuster.tiling import Box, TileGrid, browse_chunk
+from napari_blockbuster.geometry.tiles import Box, TileGrid, browse_chunk
 
 
 @st.composite

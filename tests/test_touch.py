@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from helpers import assemble, assert_same_objects, merge_store, stage_all
-from napari_blockbuster.tiling import TileGrid
+from napari_blockbuster.geometry.tiles import TileGrid
 
 
 @st.composite

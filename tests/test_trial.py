@@ -15,11 +15,12 @@ import pytest
 import zarr
 
 from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, Counting, chunks_of, finish
-from napari_blockbuster import Job, TileGrid, make_local_cluster, preflight
-from napari_blockbuster.cluster import connect
-from napari_blockbuster.records import TileFailure, TileRecord
-from napari_blockbuster.spec import JobError
-from napari_blockbuster.trial import TrialError, TrialQueue
+from napari_blockbuster import Job, TileGrid, make_local_cluster
+from napari_blockbuster.execution.cluster import connect
+from napari_blockbuster.job import preflight
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.stage.records import TileFailure, TileRecord
+from napari_blockbuster.stage.trial import TrialError, TrialQueue
 
 GRID = TileGrid(SHAPE, TILE, HALO)
 

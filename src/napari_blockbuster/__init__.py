@@ -9,23 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import segment
-    from .cluster import make_local_cluster
-    from .job import Heartbeat, Job, TileFailed, TileStaged
-    from .output import Result
-    from .tiling import TileGrid
+    from napari_blockbuster.api import segment
+    from napari_blockbuster.execution.cluster import make_local_cluster
+    from napari_blockbuster.geometry.tiles import TileGrid
+    from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
+    from napari_blockbuster.output.result import Result
 
 __version__ = "0.1.0"
 __all__ = ["Heartbeat", "Job", "Result", "TileFailed", "TileGrid", "TileStaged", "make_local_cluster", "segment"]
 
 _HOME = {
-    "Heartbeat": "job",
-    "Job": "job",
-    "Result": "output",
-    "TileFailed": "job",
-    "TileGrid": "tiling",
-    "TileStaged": "job",
-    "make_local_cluster": "cluster",
+    "Heartbeat": "job.events",
+    "Job": "job.job",
+    "Result": "output.result",
+    "TileFailed": "job.events",
+    "TileGrid": "geometry.tiles",
+    "TileStaged": "job.events",
+    "make_local_cluster": "execution.cluster",
     "segment": "api",
 }
 

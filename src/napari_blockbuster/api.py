@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .filters import ObjectFilter
-from .finishing import Finish
-from .job import Job
-from .models import Model
-from .output import Result
-from .preflight import check_time_limit
-from .progress import Progress
+from napari_blockbuster.job.completion import Finish
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.job.preflight import check_time_limit
+from napari_blockbuster.job.progress import Progress
+from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.models import Model
+from napari_blockbuster.output.result import Result
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -70,7 +70,7 @@ def segment(
     client : distributed.Client, optional
         A process cluster (`make_local_cluster`, or any other). None: this process, one tile at a time.
     merge : {"overlap", "face", "touch", "none"}
-        Which labels are one object across a seam; see `napari_blockbuster.rules`.
+        Which labels are one object across a seam; see `napari_blockbuster.merge.rules`.
     min_iou : float, optional
         Threshold of the rule. None: its default.
     connectivity : {1, 2, 3}
@@ -115,7 +115,7 @@ def segment(
     asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
     check_time_limit(tile_timeout, client)
     if client is not None:
-        from .cluster import check_client
+        from napari_blockbuster.execution.cluster import check_client
 
         check_client(client)
     job = Job.create(

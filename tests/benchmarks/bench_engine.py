@@ -125,9 +125,9 @@ def cluster_rate(work: Path, n: int) -> dict:
 # -------------------------------------------------------------------------------------------------- merge at full size
 def merge_at_scale(n_tiles: int = 2200, labels_per_tile: int = 455, pairs: int = 100_000) -> dict:
     """A first merge, and one at another threshold, of a million labels and 100,000 pairs (tables made up, in memory)."""
-    from napari_blockbuster.merge import merge
-    from napari_blockbuster.objects import LabelTable
-    from napari_blockbuster.seams import evidence_dtype
+    from napari_blockbuster.merge.mapping import merge
+    from napari_blockbuster.stage.label_table import LabelTable
+    from napari_blockbuster.stage.seams import evidence_dtype
 
     rng = np.random.default_rng(0)
     table = np.zeros(pairs, evidence_dtype(3))

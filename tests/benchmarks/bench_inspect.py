@@ -26,10 +26,10 @@ N_LABELS, N_PAIRS = 1_000_000, 100_000
 
 def make_tables(rng: np.random.Generator) -> tuple:
     """A grid, its labels and its evidence."""
-    from napari_blockbuster.labels import OBJECT
-    from napari_blockbuster.objects import LabelTable
-    from napari_blockbuster.seams import evidence_dtype
-    from napari_blockbuster.tiling import TileGrid
+    from napari_blockbuster.geometry.tiles import TileGrid
+    from napari_blockbuster.stage.label_table import LabelTable
+    from napari_blockbuster.stage.labels import OBJECT
+    from napari_blockbuster.stage.seams import evidence_dtype
 
     grid = TileGrid([n * TILE for n in GRID_SHAPE], TILE, 32)
     per_tile = N_LABELS // len(grid) + 1
@@ -88,12 +88,12 @@ def stage_small(folder: Path) -> tuple:
 
 
 def main(repeats: int) -> None:
-    from napari_blockbuster.alarms import MergedTable, find_alarms
-    from napari_blockbuster.decisions import Decisions, export_csv
-    from napari_blockbuster.merge import merge
-    from napari_blockbuster.overmerging import over_alarms
-    from napari_blockbuster.seam_report import _beyond_halo, _per_tile, seam_report
-    from napari_blockbuster.undermerging import under_alarms
+    from napari_blockbuster.inspect.alarms import MergedTable, find_alarms
+    from napari_blockbuster.inspect.over_merging import over_alarms
+    from napari_blockbuster.inspect.seam_report import _beyond_halo, _per_tile, seam_report
+    from napari_blockbuster.inspect.under_merging import under_alarms
+    from napari_blockbuster.merge.decisions import Decisions, export_csv
+    from napari_blockbuster.merge.mapping import merge
 
     grid, labels, evidence = make_tables(np.random.default_rng(1))
     merged = merge(evidence, labels)

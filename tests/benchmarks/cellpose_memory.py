@@ -1,4 +1,4 @@
-"""Working memory of Cellpose for each voxel of a tile: what `napari_blockbuster.models.cellpose` reckons tiles with.
+"""Working memory of Cellpose for each voxel of a tile: what `napari_blockbuster.models.cellpose.model` reckons tiles with.
 
 ``python tests/benchmarks/cellpose_memory.py`` prints, for each case in a process of its own, by how much memory rose
 beyond one network tile's activations, beside what is reckoned. Small network, float32, CPU: with weights of any size the
@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT / "tests" / "models"))
 import numpy as np  # noqa: E402
 from model_data import ArraySource, drawn  # noqa: E402
 
-from napari_blockbuster.models.cellpose import SCALED_BYTES, VOXEL_BYTES  # noqa: E402
-from napari_blockbuster.peak_memory import PeakMemory  # noqa: E402
+from napari_blockbuster.machine.peak_memory import PeakMemory  # noqa: E402
+from napari_blockbuster.models.cellpose.model import SCALED_BYTES, VOXEL_BYTES  # noqa: E402
 
 CASES = {
     "2D, objects of 60": ((2048, 2048), 60),

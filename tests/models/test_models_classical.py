@@ -8,7 +8,7 @@ from model_data import Annotated, ArraySource, drawn, f1, ids, real, segment, ti
 from scipy import ndimage
 
 from napari_blockbuster.models import Model, get_model
-from napari_blockbuster.models._filters import difference_of_gaussians, smooth
+from napari_blockbuster.models.classical.filters import difference_of_gaussians, smooth
 
 CLASSICAL = ["voronoi-otsu", "dog-watershed", "distance-watershed", "threshold"]
 BLOBS = CLASSICAL[:3]

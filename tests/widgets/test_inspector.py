@@ -13,9 +13,9 @@ from qtpy.QtCore import Qt
 from test_dock import click, set_up
 
 from napari_blockbuster import Job
-from napari_blockbuster.alarms import find_alarms
-from napari_blockbuster.decisions import Decisions
-from napari_blockbuster.ome_zarr import open_labels
+from napari_blockbuster.inspect.alarms import find_alarms
+from napari_blockbuster.merge.decisions import Decisions
+from napari_blockbuster.output.writer import open_labels
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from helpers import assert_same_objects
 from napari_blockbuster import Job
-from napari_blockbuster.filters import ObjectFilter
-from napari_blockbuster.job import TileStaged
-from napari_blockbuster.widgets import live as live_module
-from napari_blockbuster.widgets.lazy import LazyView, views_of
-from napari_blockbuster.widgets.live import LiveLabels
+from napari_blockbuster.job.job import TileStaged
+from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.widgets.layers import live as live_module
+from napari_blockbuster.widgets.layers.lazy import LazyView, views_of
+from napari_blockbuster.widgets.layers.live import LiveLabels
 
 
 def components(tile: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from test_dock import click, set_up, use_function
 
 from napari_blockbuster import segment
-from napari_blockbuster.filters import ObjectFilter
+from napari_blockbuster.merge.filters import ObjectFilter
 
 
 @pytest.fixture

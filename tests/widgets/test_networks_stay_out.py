@@ -85,7 +85,7 @@ def test_no_model_brings_its_library_into_the_viewer(
 
 
 def test_a_crash_of_the_other_process_is_an_error_and_not_a_crash() -> None:
-    from napari_blockbuster.models._apart import apart
+    from napari_blockbuster.models.apart import apart
 
     with pytest.raises(RuntimeError, match=r"_exit crashed \(exit code 3\)"):
         apart(os._exit, 3)

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from test_dock import click, set_up, use_function
 
 from napari_blockbuster import Job
-from napari_blockbuster.again import tiles_again
-from napari_blockbuster.synthetic import nuclei_levels
+from napari_blockbuster.images.synthetic import nuclei_levels
+from napari_blockbuster.job.second_try import tiles_again
 
 SLOW = "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
 QUICK = "return ndimage.label(tile > 800)[0]"

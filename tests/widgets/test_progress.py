@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from napari_blockbuster.widgets import run_events
-from napari_blockbuster.widgets.run_events import Meter, Progress
+from napari_blockbuster.widgets.run import events as run_events
+from napari_blockbuster.widgets.run.events import Meter, Progress
 
 
 @pytest.fixture

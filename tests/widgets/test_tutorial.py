@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_blockbuster.widgets.run_section import LABELS as RUN_LABELS
+from napari_blockbuster.widgets.run.section import LABELS as RUN_LABELS
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial-napari.md"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tiling import Box
+from napari_blockbuster.geometry.tiles import Box
+
 from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
 from .chunks import CachedReader
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..tiling import Box
+from napari_blockbuster.geometry.tiles import Box
 
 __all__ = ["ImageReadError", "ImageSource", "Layout", "PixelPart", "Pixels", "spread_blocks"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tiling import Box
+from napari_blockbuster.geometry.tiles import Box
+
 from .base import ImageSource, PixelPart
 
 __all__ = ["ChannelsSource"]

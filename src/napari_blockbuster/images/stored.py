@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..system import tensorstore_path
-from ..tiling import Box
+from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.machine.system import tensorstore_path
+
 from .base import ImageReadError, ImageSource, Layout
 from .chunks import CachedReader, cache_bytes
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tiling import Box
+from napari_blockbuster.geometry.tiles import Box
+
 from .base import ImageReadError, ImageSource, Layout
 from .chunks import CachedReader
 from .stored import new_opening

@@ -23,15 +23,15 @@ __all__ = ["DEFAULT", "ModelInfo", "as_model", "get_model", "list_models", "mode
 DEFAULT = "voronoi-otsu"
 ENTRY_POINTS = "napari_blockbuster.models"
 BUILT_IN = {
-    "voronoi-otsu": "napari_blockbuster.models.voronoi_otsu:VoronoiOtsu",
-    "dog-watershed": "napari_blockbuster.models.dog_watershed:DogWatershed",
-    "distance-watershed": "napari_blockbuster.models.distance_watershed:DistanceWatershed",
-    "threshold": "napari_blockbuster.models.threshold:Threshold",
-    "cellpose": "napari_blockbuster.models.cellpose:Cellpose",
-    "stardist": "napari_blockbuster.models.stardist:StarDist",
-    "instanseg": "napari_blockbuster.models.instanseg:InstanSeg",
-    "bioimageio": "napari_blockbuster.models.bioimageio:BioImageIO",
-    "function": "napari_blockbuster.models.function:FunctionModel",
+    "voronoi-otsu": "napari_blockbuster.models.classical.voronoi_otsu:VoronoiOtsu",
+    "dog-watershed": "napari_blockbuster.models.classical.dog_watershed:DogWatershed",
+    "distance-watershed": "napari_blockbuster.models.classical.distance_watershed:DistanceWatershed",
+    "threshold": "napari_blockbuster.models.classical.threshold:Threshold",
+    "cellpose": "napari_blockbuster.models.cellpose.model:Cellpose",
+    "stardist": "napari_blockbuster.models.stardist.model:StarDist",
+    "instanseg": "napari_blockbuster.models.instanseg.model:InstanSeg",
+    "bioimageio": "napari_blockbuster.models.bioimageio.model:BioImageIO",
+    "function": "napari_blockbuster.models.function.model:FunctionModel",
 }
 EXTRAS = {
     "cellpose": ("cellpose", "torch"),
@@ -176,7 +176,7 @@ def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[...
         return _from_text(model)
     # An array has no __call__; saying what it is beats "not callable".
     if callable(model) and not isinstance(model, np.ndarray):
-        from .function import FunctionModel
+        from napari_blockbuster.models.function.model import FunctionModel
 
         return FunctionModel.of(model)
     raise TypeError(
@@ -187,7 +187,7 @@ def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[...
 
 def _from_text(text: str) -> Model:
     if ":" in text or text.endswith(".py"):
-        from .function import FunctionModel
+        from napari_blockbuster.models.function.model import FunctionModel
 
         return FunctionModel.from_source(text)
     return get_model(text)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from unittest import mock
 
 from napari_blockbuster.models import Segmenter
-from napari_blockbuster.models._cellpose_library import import_cellpose
-from napari_blockbuster.models.cellpose import Cellpose
+from napari_blockbuster.models.cellpose.library import import_cellpose
+from napari_blockbuster.models.cellpose.model import Cellpose
 
 from . import WEIGHTS
 

@@ -6,7 +6,7 @@ It is importable by the workers of a cluster, whose path is that of the tests.
 from __future__ import annotations
 
 from napari_blockbuster.models import Segmenter
-from napari_blockbuster.models.instanseg import InstanSeg
+from napari_blockbuster.models.instanseg.model import InstanSeg
 
 from . import WEIGHTS
 

@@ -6,7 +6,7 @@ It is importable by the workers of a cluster, whose path is that of the tests.
 from __future__ import annotations
 
 from napari_blockbuster.models import Segmenter
-from napari_blockbuster.models.stardist import StarDist
+from napari_blockbuster.models.stardist.model import StarDist
 
 from . import FLAT
 

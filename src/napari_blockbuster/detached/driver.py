@@ -1,0 +1,252 @@
+"""The process of a detached driver: ``python -m napari_blockbuster.detached.driver SCHEDULER``. Its standard input holds two pickles:
+the certificates for the scheduler, and its request.
+
+It answers with one line of JSON: its state once the first tiles are under way, or the error that kept it from that. After
+that it talks to nobody: what it does is in ``driver.json``, what it prints in ``driver.log``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import socket
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+
+from napari_blockbuster.job.completion import Outcome, Watch, finish
+from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.job.lock import Lock, holding
+from napari_blockbuster.job.progress import Progress
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.job.shell import one_line
+from napari_blockbuster.machine.signals import stopping_cleanly
+from napari_blockbuster.output.zarr_metadata import utf8
+
+from .files import DriverFiles, DriverState
+from .launch import Request
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.security import Security
+
+__all__ = ["main"]
+
+OFTEN = 1.0
+"""Seconds between two looks at what a follower asks, and between two notes on how it gets on."""
+
+
+class StopRequested(KeyboardInterrupt):
+    """A follower asked for it."""
+
+
+class Answer:
+    """The one line that whoever started this process waits for.
+
+    Standard output is its own: what libraries print there goes to the log.
+    """
+
+    def __init__(self) -> None:
+        self._pipe: int | None = os.dup(1)
+        os.dup2(2, 1)
+
+    @property
+    def given(self) -> bool:
+        """Whether somebody has been told."""
+        return self._pipe is None
+
+    def give(self, answer: dict[str, Any]) -> None:
+        """Answer, the first time it is called."""
+        if self._pipe is None:
+            return
+        pipe, self._pipe = self._pipe, None
+        # Whoever asked may be gone by now; the run is none the worse for it.
+        with contextlib.suppress(OSError), os.fdopen(pipe, "wb") as file:
+            file.write(json.dumps(answer).encode() + b"\n")
+
+
+class Books:
+    """Keeps ``driver.json``, and looks for requests while it does."""
+
+    def __init__(self, files: DriverFiles, lock: Lock, state: DriverState, answer: Answer) -> None:
+        self._files, self._lock, self._state, self._answer = files, lock, state, answer
+        self._looked = time.monotonic()
+        self._unsaved = False
+
+    def begin(self) -> None:
+        """Nothing that could be refused is left: say so, to followers and to whoever waits."""
+        if not self._answer.given:
+            self._files.save(self._state, durable=True)
+            self._answer.give(self._state.model_dump(mode="json"))
+
+    def note(self, **changes: Any) -> None:
+        """How it gets on. Raises `StopRequested` if somebody asked for that."""
+        news = self._state.model_copy(update=changes)
+        self._unsaved |= news != self._state
+        self._state = news
+        if time.monotonic() - self._looked < OFTEN:
+            return
+        self._looked = time.monotonic()
+        self._save()
+        self._lock.check()
+        if self._files.is_asked_to_stop(self._state.token):
+            raise StopRequested
+
+    def _save(self) -> None:
+        if self._unsaved:
+            # A disk that fails stops the run where it writes tiles; a note on them does not.
+            with contextlib.suppress(OSError):
+                self._files.save(self._state)
+                self._unsaved = False
+
+    def events(self, events: Iterator[StageEvent]) -> Iterator[StageEvent]:
+        """The events of a staging run, noted as they pass."""
+        failed: list[int] = []
+        with contextlib.closing(cast("Generator[StageEvent, None, None]", events)):
+            for event in events:
+                if isinstance(event, TileFailed):
+                    failed.append(event.tile.index)
+                if isinstance(event, Heartbeat) and event.waits_for and not self._answer.given:
+                    # The workers are still being checked.
+                    continue
+                self.begin()
+                yield event
+                self.note(staged=event.done, failed=tuple(failed))
+        self.begin()
+
+    def step(self, name: str, told: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        """A callback for a step after the tiles, noted and passed on."""
+        self.note(step=name, done=0, total=0)
+
+        def advance(done: int, total: int) -> None:
+            told(done, total)
+            self.note(done=done, total=total)
+
+        return advance
+
+    def close(self, **changes: Any) -> None:
+        """The last word."""
+        self._state = self._state.model_copy(update=changes)
+        try:
+            self._files.save(self._state, durable=True)
+        except OSError:
+            # On a full disk there may still be room in the file that is there.
+            with contextlib.suppress(OSError):
+                self._files.state.write_bytes(self._state.model_dump_json().encode())
+        with contextlib.suppress(OSError):
+            self._files.request.unlink()
+
+
+def main() -> int:
+    """Receive a request and do it; returns the exit code of the run."""
+    answer = Answer()
+    with stopping_cleanly():
+        try:
+            security: Security = pickle.load(sys.stdin.buffer)
+            request: Request = cloudpickle.load(sys.stdin.buffer)
+            return _drive(request, sys.argv[1], security, answer)
+        except BaseException as error:
+            traceback.print_exc()
+            answer.give({"kind": type(error).__name__, "refused": utf8(one_line(error))})
+            return 2
+
+
+def _drive(request: Request, scheduler: str, security: Security, answer: Answer) -> int:
+    from napari_blockbuster.execution.cluster import connect
+
+    files = DriverFiles(request.folder)
+    began = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"---- {began}: process {os.getpid()} on {socket.gethostname()}, cluster {scheduler}", file=sys.stderr)
+    job = _job(request)
+    with holding(files.lock, "detached run") as lock:
+        client = connect(scheduler, timeout=30, security=security)
+        try:
+            state = _first_state(job, request, scheduler)
+            return _run(job, request, client, Books(files, lock, state, answer), answer)
+        finally:
+            # A scheduler that is gone must not keep this process.
+            with contextlib.suppress(Exception):
+                client.close(timeout=5)
+
+
+def _job(request: Request) -> Job:
+    folder = request.folder
+    try:
+        there = (folder / "job.json").read_text("utf-8", "surrogateescape")
+    except OSError:
+        there = ""
+    if there != request.settings:
+        raise JobError(
+            f"{socket.gethostname()} does not see the job folder {folder}; "
+            "put the output on a disk that all machines share under the same path"
+        )
+    job = Job.open(folder)
+    job.source, job.model = request.source, request.model
+    return job
+
+
+def _first_state(job: Job, request: Request, scheduler: str) -> DriverState:
+    return DriverState(
+        token=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        since=time.time(),
+        scheduler=scheduler,
+        again=tuple(request.asked.options() + _time_limit(request)),
+        staged=len(job.staged()),
+        n_tiles=job.n_tiles,
+    )
+
+
+def _time_limit(request: Request) -> list[str]:
+    return [] if request.tile_timeout is None else ["--tile-timeout", f"{request.tile_timeout:g}"]
+
+
+def _run(job: Job, request: Request, client: Client, books: Books, answer: Answer) -> int:
+    """The whole way, and its end in the books; what goes wrong before the first tile is answered instead."""
+    try:
+        outcome = _stage_and_finish(job, request, client, books)
+    except KeyboardInterrupt as stop:
+        if not answer.given:
+            raise JobError("the driver was stopped before its first tile") from stop
+        print(f"stopped ({type(stop).__name__})", file=sys.stderr)
+        books.close(end="stopped", staged=_staged(job))
+        return 130
+    except Exception as error:
+        if not answer.given:
+            raise
+        traceback.print_exc()
+        books.close(end="failed", error=utf8(one_line(error)), staged=_staged(job))
+        return 2
+    summary = outcome.summary()
+    books.close(end="done", summary=summary, result=str(outcome.result.provenance["result"]))
+    return summary.exit_code
+
+
+def _staged(job: Job) -> int:
+    try:
+        return len(job.staged())
+    except OSError:
+        return 0
+
+
+def _stage_and_finish(job: Job, request: Request, client: Client, books: Books) -> Outcome:
+    watch = Watch()
+    asked = request.asked.begun(job)
+    with Progress() as bar:
+        bar.follow(books.events(job.stage(client, heartbeat=OFTEN, tile_timeout=request.tile_timeout)))
+        watch.lap("tiles")
+        books.note(step="merge")
+        return finish(job, asked, client, lambda step: books.step(step, bar.advance_to(step)), watch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Looking in on a detached driver: its tiles as they land, how it ends, and asking it to stop.
+
+All there is to see is on the disk: the markers of the tiles, and what the driver says in ``driver.json``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_blockbuster.job.events import Heartbeat, StageEvent, StepProgress, TileFailed, TileStaged
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.job.shell import command
+
+from .files import DriverFiles, DriverState
+
+if TYPE_CHECKING:
+    from napari_blockbuster.job.job import Job
+
+__all__ = [
+    "DriverFailedError",
+    "DriverGoneError",
+    "DriverStoppedError",
+    "Events",
+    "ask_to_stop",
+    "follow",
+    "resume_command",
+]
+
+LOOK = 1.0
+"""Seconds between two looks."""
+SILENT = 3.0
+"""Seconds without any change after which the driver's sign of life is looked for."""
+
+Events = Generator[StageEvent | StepProgress, None, DriverState]
+
+
+class DriverGoneError(JobError):
+    """The driver died without a word."""
+
+
+class DriverFailedError(JobError):
+    """The driver ended with an error."""
+
+
+class DriverStoppedError(JobError):
+    """The driver was stopped: by request, or by a signal."""
+
+
+def follow(job: Job, look: float = LOOK) -> Events:
+    """What a detached driver does, as it does it; see `Job.follow`.
+
+    Returns
+    -------
+    DriverState
+        How it ended.
+    """
+    return _Follower(job).events(look)
+
+
+def ask_to_stop(job: Job) -> DriverState:
+    """Ask the driver of a job to stop. It does so after the tiles that run now; `follow` tells when.
+
+    Raises
+    ------
+    JobError
+        If none is at work.
+    """
+    files = DriverFiles(job.folder)
+    state = files.at_work()
+    if state is None:
+        raise JobError(f"no detached driver is at work on {job.folder}")
+    files.ask_to_stop(state)
+    return state
+
+
+def resume_command(folder: Path, state: DriverState) -> str:
+    """The command that goes on where a driver left off, on the same cluster."""
+    return command(["resume", str(folder), *state.again, "--scheduler", state.scheduler])
+
+
+class _Follower:
+    def __init__(self, job: Job) -> None:
+        self._job, self._files = job, DriverFiles(job.folder)
+        self._seen: set[int] | None = None
+        self._told: set[int] = set()
+        self._last: tuple[DriverState, int] | None = None
+        self._sign_of_life = time.monotonic() - SILENT
+
+    def events(self, look: float) -> Events:
+        while True:
+            # The state first: the markers of all that it counts are there by then.
+            state = self._state()
+            yield from self._news(state)
+            if state.end:
+                return self._ended(state)
+            gone = not self._is_alive()
+            time.sleep(look)
+            # Asked twice: it may just have ended, and a disk on a network may have been away.
+            if gone and self._state() == state and not self._files.is_alive():
+                raise self._gone(state)
+
+    def _state(self) -> DriverState:
+        state = self._files.load()
+        if state is None and self._last is not None:
+            # A disk on a network is away for a moment.
+            state = self._last[0]
+        if state is not None:
+            return state
+        start = command(["resume", str(self._job.folder), "--scheduler", "tcp://...", "--detach"])
+        raise JobError(f"no detached driver has worked on {self._job.folder}; start one with: {start}")
+
+    def _news(self, state: DriverState) -> Generator[StageEvent | StepProgress, None, None]:
+        landed, total = self._landed(), self._job.n_tiles
+        seen = len(self._seen or ())
+        for number, index in enumerate(landed, seen - len(landed) + 1):
+            yield self._staged(index, number)
+        failed = [index for index in state.failed if index not in self._told]
+        self._told.update(failed)
+        for index in failed:
+            yield TileFailed(self._job.grid[index], self._job.store.failure(index), max(seen, state.staged), total)
+        # What landed and was deleted between two looks is counted.
+        if seen < state.staged or not (landed or failed):
+            yield Heartbeat(max(seen, state.staged), total)
+        news = (state, seen)
+        if self._last != news:
+            if self._last is not None:
+                self._sign_of_life = time.monotonic()
+            self._last = news
+            if state.total:
+                yield StepProgress(state.step, state.done, state.total)
+
+    def _landed(self) -> list[int]:
+        """Tiles that were staged since the last look; the first look only counts."""
+        before = self._seen
+        try:
+            self._seen = self._job.staged()
+        except FileNotFoundError:
+            # A complete result needs no tiles: they were deleted.
+            self._seen = before or set()
+        return [] if before is None else sorted(self._seen - before)
+
+    def _staged(self, index: int, done: int) -> StageEvent:
+        try:
+            return TileStaged(self._job.grid[index], self._job.store.record(index), done, self._job.n_tiles)
+        except (OSError, ValueError):
+            # Deleted since, with all tiles of a complete result; or damaged, which `info --check` finds.
+            return Heartbeat(done, self._job.n_tiles)
+
+    def _is_alive(self) -> bool:
+        """Whether the driver gets on, or is there at least; looked up where it has been silent for a while."""
+        now = time.monotonic()
+        if now - self._sign_of_life < SILENT:
+            return True
+        self._sign_of_life = now
+        return self._files.is_alive()
+
+    def _ended(self, state: DriverState) -> DriverState:
+        if state.end == "failed":
+            raise DriverFailedError(state.error)
+        if state.end == "stopped":
+            again = resume_command(self._job.folder, state)
+            raise DriverStoppedError(f"{state.staged} of {state.n_tiles} tiles are kept; go on with: {again}")
+        return state
+
+    def _gone(self, state: DriverState) -> DriverGoneError:
+        again = resume_command(self._job.folder, state)
+        return DriverGoneError(
+            f"the detached driver (process {state.pid} on {state.host}) is gone without a word, at {state.progress}; "
+            f"finished tiles are kept: go on with: {again}"
+        )

@@ -1,0 +1,292 @@
+"""What a worker must offer before it gets a tile: a process of its own, the same versions, the job folder, a model that loads.
+
+Workers come and go during a run (a cluster that adapts, a batch job at its time limit, a restart), so every worker is checked
+when it is first seen, not only those that are there at the start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_blockbuster.job.settings import JobError, describe_versions, packages_of
+from napari_blockbuster.models import Model
+
+from .cluster import IN_PROCESS, place_of_this_process, worker_limit_bytes
+from .serialization import pickle_work
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = [
+    "Admission",
+    "Requirements",
+    "Survey",
+    "dask_versions",
+    "load_shipped",
+    "loading_killed",
+    "look_around",
+    "not_loaded",
+    "shipped_model",
+    "unanswered",
+]
+
+MUST_AGREE = ("python", "napari-blockbuster", "numpy")
+"""Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+SPEAK = ("dask", "distributed")
+"""Must be of one version in the scheduler, the workers and here: their protocol promises nothing across versions."""
+DEATHS = 2
+"""Workers that may die while they load the model before it is taken for the cause."""
+LOADING = 3600.0
+"""Seconds for a worker to load the model: it may have to download it, and to finish work for others first."""
+JOB_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a process says of itself."""
+
+    place: tuple[str, int]
+    versions: dict[str, str]
+    settings: str
+    """Of the job, as read there."""
+    trouble: str
+    """Why it cannot write to the job folder."""
+    memory: int | None
+    """Bytes beyond which the worker is ended."""
+
+
+def look_around(folder: str | None, dask_worker: Any = None) -> Survey:
+    """Versions, memory, and what this process sees of a job folder."""
+    settings = trouble = ""
+    if folder is not None:
+        path = Path(folder)
+        try:
+            probe = path / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            trouble = error.strerror or str(error)
+        settings = _settings(path)
+    memory = worker_limit_bytes() if dask_worker is None else dask_worker.memory_manager.memory_limit
+    return Survey(place_of_this_process(), describe_versions(packages_of(settings)), settings, trouble, memory)
+
+
+def _settings(folder: Path) -> str:
+    """The settings of the job that a folder belongs to."""
+    for place in (folder, *folder.parents[:3]):
+        try:
+            return (place / JOB_FILE).read_text("utf-8", "surrogateescape")
+        except OSError:
+            continue
+    return ""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a worker is compared with: this process, as it sees the job folder.
+
+    Attributes
+    ----------
+    folder : Path or None
+        A folder of the job; None where no worker needs one.
+    here : Survey
+    """
+
+    folder: Path | None
+    here: Survey
+
+    @classmethod
+    def of(cls, folder: Path | None) -> Requirements:
+        """Requirements of a run on a job folder."""
+        return cls(folder, look_around(None if folder is None else str(folder)))
+
+    def problem(self, there: Survey) -> str:
+        """Why a worker cannot take part, and what to do; "" if it can. To be read after "worker W"."""
+        if tuple(there.place) == tuple(self.here.place):
+            return f"lives in this process. {IN_PROCESS}"
+        for package in (*MUST_AGREE, *SPEAK, *packages_of(self.here.settings)):
+            mine, its = self.here.versions.get(package), there.versions.get(package)
+            if mine != its:
+                return (
+                    f"has {package} {its}, this process has {mine}; "
+                    f"install {package} {mine} on the workers, or the workers' version here"
+                )
+        if there.settings != self.here.settings:
+            return (
+                f"does not see the job folder {self.folder}; put the output on a disk that all machines share "
+                "under the same path"
+            )
+        if there.trouble:
+            return (
+                f"cannot write to {self.folder} ({there.trouble}); "
+                "make it writable for the user that the worker runs as"
+            )
+        return ""
+
+
+def dask_versions() -> dict[str, str]:
+    """Versions of what speaks dask's protocol in this process."""
+    return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+class _Loading:
+    """A model on its way to a worker."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def functions(self) -> list[Any]:
+        """Functions of the user's that must travel along."""
+        function = getattr(self.model, "function", None)
+        return [] if function is None else [function]
+
+
+def shipped_model(model: Model) -> bytes:
+    """A model as it travels to a worker."""
+    return pickle_work(_Loading(model))
+
+
+def load_shipped(blob: bytes) -> str:
+    """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
+    import cloudpickle
+
+    from napari_blockbuster.stage.work import load_once
+
+    try:
+        load_once(cloudpickle.loads(blob).model)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def not_loaded(where: str, problem: str) -> str:
+    """The message for a model that cannot be loaded."""
+    return f"The model cannot be loaded {where} ({problem}). No tile was started. Fix the problem and resume."
+
+
+def loading_killed(worker: str) -> str:
+    """The message for a model that ends its worker while it is loaded."""
+    return (
+        f"Loading the model killed worker {worker} and {DEATHS - 1} more before it: it needs more memory than a worker has "
+        "(give workers more memory), or the model's library crashed (the worker's log says which). No tile was started. "
+        "Fix the problem and resume."
+    )
+
+
+def unanswered(worker: str, error: BaseException) -> str:
+    """The message for a worker in which the checks cannot even run."""
+    return (
+        f"worker {worker} cannot run the checks ({type(error).__name__}: {error}); install napari-blockbuster "
+        f"{describe_versions().get('napari-blockbuster')} there, in the environment that the worker runs in"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ admission
+@dataclass
+class Admission:
+    """Lets workers take part in a run once they have passed the checks.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    name : str
+        Of the work that the workers hold.
+    folder : Path or None
+        A folder of the job that they must see.
+    model : Model or None
+        What they must be able to load.
+    wake : callable
+        Called whenever a worker has answered.
+    """
+
+    client: Client
+    name: str
+    folder: Path | None
+    model: Model | None
+    wake: Callable[[Any], None]
+    admitted: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    _asked: dict[str, Future[str]] = field(default_factory=dict)
+    _deaths: int = 0
+    _blobs: tuple[Requirements, bytes | None] | None = None
+
+    def look(self, workers: list[str]) -> list[str]:
+        """Those of the workers that may get tiles. The others are asked, or were refused.
+
+        Raises
+        ------
+        JobError
+            If no worker ever passed, and one was refused or loading the model killed it.
+        """
+        for worker in [worker for worker in self._asked if worker not in workers]:
+            self._died(worker)
+        for worker in workers:
+            if worker not in self.admitted and worker not in self.refused and worker not in self._asked:
+                self._asked[worker] = self._ask(worker)
+        for worker in [worker for worker, task in self._asked.items() if task.done()]:
+            self._judge(worker, self._asked.pop(worker))
+        return [worker for worker in workers if worker in self.admitted]
+
+    @property
+    def asking(self) -> list[str]:
+        """Workers whose answer is awaited."""
+        return list(self._asked)
+
+    def close(self) -> None:
+        """Drop the questions that are still open."""
+        for task in self._asked.values():
+            task.release()
+        self._asked.clear()
+
+    def _ask(self, worker: str) -> Future[str]:
+        from .worker import admit
+
+        if self._blobs is None:
+            model = None if self.model is None else shipped_model(self.model)
+            self._blobs = Requirements.of(self.folder), model
+        # Before tiles that wait there for another run.
+        options: dict[str, Any] = {"workers": [worker], "pure": False, "priority": 1}
+        task = self.client.submit(
+            admit, self.name, *self._blobs, key=f"{self.name}-admit-{uuid.uuid4().hex[:8]}", **options
+        )
+        task.add_done_callback(self.wake)
+        return task
+
+    def _judge(self, worker: str, task: Future[str]) -> None:
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            problem = task.result(timeout=5)
+        except (KilledWorker, CancelledError, TimeoutError, OSError):
+            self._died(worker)
+            return
+        except Exception as error:
+            problem = unanswered(worker, error)
+        else:
+            problem = problem and f"worker {worker} {problem}"
+        finally:
+            task.release()
+        if not problem:
+            self.admitted.add(worker)
+            return
+        self.refused[worker] = problem
+        if not self.admitted:
+            raise JobError(problem)
+        warnings.warn(f"{problem}. This worker gets no tiles, the others continue.", RuntimeWarning, stacklevel=2)
+
+    def _died(self, worker: str) -> None:
+        """A worker left while it was asked. It may have been taken away; when it is the rule, loading the model is to blame."""
+        task = self._asked.pop(worker, None)
+        if task is not None:
+            task.release()
+        self._deaths += 1
+        if not self.admitted and self._deaths >= DEATHS and self.model is not None:
+            raise JobError(loading_killed(worker))

@@ -1,0 +1,393 @@
+"""Process clusters: starting one beside this process, checking any other, and the machine's limits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from napari_blockbuster.machine.system import machine_id, new_session
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.security import Security
+
+__all__ = [
+    "LocalProcessCluster",
+    "check_client",
+    "check_is_usable",
+    "connect",
+    "cpu_count",
+    "make_local_cluster",
+    "memory_limit_bytes",
+    "place_of_this_process",
+    "scheduler_address",
+    "visible_gpus",
+    "worker_limit_bytes",
+]
+
+START = 300.0
+"""Seconds for the local cluster to start (a disk on a network may be slow to import from)."""
+IN_PROCESS = (
+    "Active Dask client uses an in-process worker (processes=False). This breaks the label merge when fn holds the GIL. "
+    "Use a process-based cluster instead: "
+    "from napari_blockbuster import make_local_cluster; client, cluster = make_local_cluster()"
+)
+
+
+class LocalProcessCluster:
+    """A dask cluster of this machine that lives in an interpreter of its own.
+
+    Its scheduler shares neither the GIL nor the lifetime of this process's threads: a busy viewer cannot starve it, scripts need
+    no ``if __name__ == "__main__"`` guard, and it ends when this process does, however that happens (it reads the
+    other end of a pipe).
+
+    Attributes
+    ----------
+    scheduler_address : str
+        Where clients connect.
+    dashboard_link : str
+        Address of the dask dashboard, or "" where bokeh is not installed.
+    n_workers : int
+        Worker processes, one thread each.
+    security : distributed.security.Security
+        Temporary certificate and key of this cluster. Other users of the machine do not have them and cannot connect.
+        For a client of your own: ``Client(cluster.scheduler_address, security=cluster.security)``.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], hello: dict[str, Any]) -> None:
+        self._process = process
+        self.security = _security(hello["certificate"], hello["key"])
+        self.scheduler_address: str = hello["address"]
+        self.dashboard_link: str = hello["dashboard"]
+        self.n_workers: int = hello["n_workers"]
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Stop the workers and the scheduler; a no-op the second time."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Process that holds the scheduler."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"LocalProcessCluster({self.scheduler_address!r}, n_workers={self.n_workers})"
+
+
+def make_local_cluster(
+    use_gpu: bool = False, n_workers: int | None = None, memory_limit: str | int = "auto"
+) -> tuple[Client, LocalProcessCluster]:
+    """Start a process cluster on this machine: one thread for each worker.
+
+    Parameters
+    ----------
+    use_gpu : bool, default False
+        One worker for each visible GPU, each seeing only its own (``CUDA_VISIBLE_DEVICES``).
+    n_workers : int, optional
+        Worker processes. Default: the CPUs that this process may use, or the number of GPUs.
+    memory_limit : "auto", str or int, default "auto"
+        Memory of each worker, as "4 GiB" or bytes. "auto" divides 90 % of the container's or host's memory among them.
+
+    Returns
+    -------
+    client : distributed.Client
+        Not set as dask's default client, so that other dask work in this process stays where it was.
+    cluster : LocalProcessCluster
+        Close it when done: ``client.close(); cluster.close()``.
+
+    Raises
+    ------
+    RuntimeError
+        If `use_gpu` finds no GPU, or the cluster does not start.
+    ValueError
+        If `n_workers` is not positive, or exceeds the number of GPUs.
+    """
+    gpus = _gpus_for(n_workers) if use_gpu else []
+    workers = len(gpus) if use_gpu else (cpu_count() if n_workers is None else n_workers)
+    if workers < 1:
+        raise ValueError(f"n_workers is {workers}; a cluster needs at least 1 worker")
+    plan = {
+        "n_workers": workers,
+        "memory_limit": _memory_of_each(memory_limit, workers),
+        "threads": max(1, cpu_count() // workers),
+        "gpus": gpus,
+    }
+    cluster = _start(plan)
+    try:
+        return connect(cluster.scheduler_address, n_workers=workers, security=cluster.security), cluster
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security: Security | None = None) -> Client:
+    """Connect to a scheduler, without making it dask's default client, and check that its workers are processes.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://host:8786``, ``tls://host:8786`` if the scheduler requires certificates, or the path of a scheduler file.
+    n_workers : int, default 0
+        Wait for this many workers.
+    timeout : float, default 60
+        Seconds.
+    security : distributed.security.Security, optional
+        Certificates. Default: those in dask's configuration (``distributed.comm.tls``).
+
+    Raises
+    ------
+    ConnectionError
+        If there is no scheduler at that address.
+    RuntimeError
+        If a worker lives in this process, or too few workers come up.
+    """
+    from distributed import Client
+
+    address = scheduler_address(address)
+    try:
+        client = Client(address, set_as_default=False, timeout=timeout, security=security)
+    except TypeError as error:
+        # What dask raises where a tls:// address meets a configuration without certificates.
+        raise ConnectionError(
+            f"the dask scheduler at {address!r} requires TLS certificates, and dask's configuration here has none; "
+            "set distributed.comm.tls.ca-file and distributed.comm.tls.client.cert and key, or pass client= (in Python)"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"no dask scheduler answers at {address!r} ({error}); start one with `dask scheduler`, or leave the address out"
+        ) from error
+    try:
+        if n_workers:
+            _wait_for_workers(client, n_workers, timeout)
+        check_client(client)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def check_is_usable(client: Any) -> None:
+    """Refuse objects that are no client, and clients whose methods return coroutines.
+
+    Raises
+    ------
+    TypeError
+        If it is no client.
+    ValueError
+        If it is asynchronous.
+    """
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise TypeError(
+            f"client is a {type(client).__name__}; pass a distributed.Client, as the one that "
+            "make_local_cluster() returns, or Client('tcp://host:8786')"
+        )
+    if client.asynchronous:
+        raise ValueError(
+            "The client is asynchronous (asynchronous=True, or created inside a coroutine), and a run needs one that waits "
+            "for its results. In a coroutine, run the call in a thread with a client of its own: "
+            f"Client({client.scheduler.address if client.scheduler else 'address'!r}, asynchronous=False)"
+        )
+
+
+def scheduler_address(given: str) -> str:
+    """The address of a scheduler: as given, or as read from a file of ``dask scheduler --scheduler-file``.
+
+    Raises
+    ------
+    ConnectionError
+        If there is such a file, and it holds no address.
+    """
+    path = Path(given)
+    if "://" in given or not path.is_file():
+        return given
+    try:
+        return str(json.loads(path.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConnectionError(
+            f"{path} is no dask scheduler file ({type(error).__name__}: {error}); write one with: "
+            "dask scheduler --scheduler-file FILE"
+        ) from error
+
+
+def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
+    try:
+        client.wait_for_workers(n_workers, timeout=timeout)
+    except TimeoutError:
+        raise RuntimeError(
+            f"{len(client.nthreads())} of {n_workers} workers came up within {timeout:.0f} s; "
+            "start more workers, or ask for fewer"
+        ) from None
+
+
+def _security(certificate: str, key: str) -> Security:
+    from distributed.security import Security
+
+    return Security(require_encryption=True, tls_ca_file=certificate, tls_client_cert=certificate, tls_client_key=key)
+
+
+def check_client(client: Client) -> None:
+    """Refuse a client with a worker that lives in this process.
+
+    The (host, pid) of each worker is compared with one's own: neither the protocol nor ``client.cluster`` tells for a client made
+    from an address.
+
+    Raises
+    ------
+    RuntimeError
+        With the text that says how to start a process cluster.
+    TypeError, ValueError
+        If it is no client, or an asynchronous one.
+    """
+    from .waits import ask, lost
+
+    check_is_usable(client)
+    here = place_of_this_process()
+    try:
+        if not ask(client.nthreads):
+            return
+        # A worker that cannot answer is none of this process; what is wrong with it is found out before the first tile.
+        places = ask(lambda: client.run(place_of_this_process, on_error="return"), "the workers")
+    except (OSError, TimeoutError) as error:
+        raise lost(str(error)) from error
+    if any(isinstance(place, list | tuple) and tuple(place) == here for place in places.values()):
+        raise RuntimeError(IN_PROCESS)
+
+
+def place_of_this_process() -> tuple[str, int]:
+    """Machine (or container) and process id: the same for two callers only if they are one process."""
+    import socket
+
+    return f"{socket.gethostname()} {machine_id()}", os.getpid()
+
+
+# ------------------------------------------------------------------------------------------------------------- limits
+def cpu_count() -> int:
+    """CPUs that this process may use (affinity and cgroup quota respected)."""
+    from dask.system import CPU_COUNT
+
+    return max(1, int(CPU_COUNT))
+
+
+def memory_limit_bytes() -> int:
+    """Memory that this process may use, from the cgroup, the rlimit or the host."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)
+
+
+def worker_limit_bytes() -> int | None:
+    """Memory beyond which the dask worker that this process is gets ended; None if it is no worker, or has no limit."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except (ValueError, AttributeError):  # No worker; or one without a memory manager.
+        return None
+    return None if limit is None else int(limit)
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA devices that this process may use, as entries for ``CUDA_VISIBLE_DEVICES``."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        return [entry.strip() for entry in asked.split(",") if entry.strip() not in ("", "-1")]
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listing.stdout.splitlines() if line.strip()]
+
+
+def _gpus_for(n_workers: int | None) -> list[str]:
+    gpus = visible_gpus()
+    if not gpus:
+        raise RuntimeError(
+            "use_gpu=True, but no CUDA GPU is visible (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES hides them); "
+            "install the NVIDIA driver or call make_local_cluster() without use_gpu"
+        )
+    if n_workers is not None and n_workers > len(gpus):
+        raise ValueError(f"n_workers is {n_workers}, but there are {len(gpus)} GPUs; a GPU serves one worker")
+    return gpus[:n_workers]
+
+
+def _memory_of_each(memory_limit: str | int, n_workers: int) -> int:
+    from dask.utils import parse_bytes
+
+    if memory_limit == "auto":
+        # A tenth is left for the scheduler, the driver and the page cache.
+        return int(memory_limit_bytes() * 0.9 / n_workers)
+    return int(parse_bytes(memory_limit))
+
+
+# ----------------------------------------------------------------------------------------------- the other interpreter
+def _start(plan: dict[str, Any]) -> LocalProcessCluster:
+    # What can be imported here can be imported there: scripts' folders and editable installs included.
+    environment = {
+        # Users of a plugin never asked for a scheduler's diary; warnings and errors still come through, but for the one that
+        # every worker gives when a run is stopped while it works.
+        "DASK_LOGGING": '{"distributed": "warning", "distributed.worker.state_machine": "error"}',
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_blockbuster.execution.cluster_process", json.dumps(plan)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What models print may be in any encoding.
+        errors="backslashreplace",
+        env=environment,
+        # Ctrl-C belongs to the driver: it stops the run in good order and then the cluster.
+        **new_session(),
+    )
+    assert process.stdout is not None
+    too_late = threading.Timer(START, process.kill)
+    too_late.start()
+    try:
+        for line in process.stdout:
+            if line.startswith("{"):
+                threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+                return LocalProcessCluster(process, json.loads(line))
+    finally:
+        too_late.cancel()
+    raise RuntimeError(
+        f"the local cluster did not start (exit code {process.wait()}); the lines above this error, on stderr, say why"
+    )
+
+
+def _drain(stream: Any) -> None:
+    # A full pipe would stop the workers: what models print is passed on to stderr.
+    for line in stream:
+        sys.stderr.write(line)

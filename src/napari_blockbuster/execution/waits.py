@@ -1,0 +1,262 @@
+"""Waits on a cluster. Each one ends: with an answer, when its worker is gone, on request, or after a time.
+
+A wait is a generator. It yields what it waits for, a few times a second, and returns the answer. Whoever runs it looks up in
+between (a canceled run, a viewer that pauses); closing it drops what it asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .run import ClusterLostError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = [
+    "Demand",
+    "Wait",
+    "WorkerGoneError",
+    "answer",
+    "ask",
+    "complete",
+    "lost",
+    "no_worker",
+    "result_from",
+    "some_workers",
+    "worker_timeout",
+]
+
+T = TypeVar("T")
+Wait = Generator[str, None, T]
+
+LOOK = 0.1
+"""Seconds between two yields."""
+LOOK_AT_WORKERS = 1.0
+"""Seconds between two looks at which workers there are."""
+ANSWER = 300.0
+"""Seconds for an answer of the scheduler or of a worker that is connected. A model that holds the interpreter lock of its
+worker keeps it from answering; dask gives up such a worker after the same time."""
+FETCH = 5.0
+"""Seconds for a small result to come from its worker; one that died takes it along."""
+WORKER_TIMEOUT = "napari-blockbuster.worker-timeout"
+
+
+class WorkerGoneError(Exception):
+    """The worker that was asked is gone."""
+
+
+def worker_timeout() -> float:
+    """Seconds to wait for a worker where there is none; from dask's configuration, an hour by default.
+
+    A batch system may keep the jobs of new workers in its queue for that long.
+    """
+    import dask
+    from dask.utils import parse_timedelta
+
+    return float(parse_timedelta(dask.config.get(WORKER_TIMEOUT, "1 hour"), default="s"))
+
+
+def no_worker(client: Client, seconds: float) -> ClusterLostError:
+    """The error of a cluster without workers."""
+    return ClusterLostError(
+        f"The cluster {_address(client)} has had no worker for {seconds:.0f} s. Finished tiles are safe. Start workers and "
+        f"resume the job. To wait longer, set {WORKER_TIMEOUT} in dask's configuration, or the environment variable "
+        "DASK_NAPARI_BLOCKBUSTER__WORKER_TIMEOUT=12h."
+    )
+
+
+def lost(why: str) -> ClusterLostError:
+    """The error of a scheduler that is gone."""
+    return ClusterLostError(
+        f"Lost connection to the dask scheduler ({why[:200]}). Finished tiles are safe. Start a cluster and resume the job."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- waits
+def complete(wait: Wait[T], cancelled: Callable[[], bool] | None = None) -> T | None:
+    """Run a wait to its end. None if `cancelled` says to give up."""
+    with contextlib.closing(wait):
+        while True:
+            try:
+                next(wait)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if cancelled is not None and cancelled():
+                return None
+
+
+def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> Wait[T]:
+    """Make a blocking call of a client in a thread, and wait for it.
+
+    Raises
+    ------
+    TimeoutError
+        If there is no answer in time.
+    Exception
+        What the call raised.
+    """
+    seconds = ANSWER if seconds is None else seconds
+    answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_call, args=(call, answers), name="blockbuster-call", daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            succeeded, value = answers.get(timeout=LOOK)
+        except queue.Empty:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer of {whose} within {seconds:.0f} s") from None
+            yield f"an answer of {whose}"
+            continue
+        if not succeeded:
+            raise value
+        result: T = value
+        return result
+
+
+def ask(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> T:
+    """Make a blocking call of a client, for no longer than `seconds`."""
+    wait = answer(call, whose, seconds)
+    while True:
+        try:
+            next(wait)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _call(call: Callable[[], Any], answers: queue.SimpleQueue[tuple[bool, Any]]) -> None:
+    try:
+        answers.put((True, call()))
+    except BaseException as error:
+        answers.put((False, error))
+
+
+def workers_of(client: Client) -> Wait[list[str]]:
+    """The workers of a cluster now.
+
+    Raises
+    ------
+    ClusterLostError
+        If the scheduler is gone.
+    """
+    if client.status != "running":
+        raise lost("the connection broke")
+    try:
+        threads = yield from answer(client.nthreads)
+    except (OSError, TimeoutError) as error:
+        raise lost(str(error)) from error
+    return sorted(threads)
+
+
+def some_workers(client: Client) -> Wait[list[str]]:
+    """Wait until the cluster has a worker; a cluster that starts workers on demand is asked for one.
+
+    Returns
+    -------
+    list of str
+        Addresses.
+
+    Raises
+    ------
+    ClusterLostError
+        If none comes within `worker_timeout`, or if the scheduler is gone.
+    """
+    seconds = worker_timeout()
+    began = time.monotonic()
+    with Demand(client) as demand:
+        while not (workers := (yield from workers_of(client))):
+            demand.start()
+            waited = time.monotonic() - began
+            if waited > seconds:
+                raise no_worker(client, seconds)
+            yield waiting_for_worker(client)
+            time.sleep(LOOK)
+    return workers
+
+
+def waiting_for_worker(client: Client) -> str:
+    """What a run without a worker waits for, in words."""
+    return f"a worker of {_address(client)} (it has none now; a batch job may be queued)"
+
+
+def result_from(client: Client, future: Future[T], worker: str, what: str, seconds: float) -> Wait[T]:
+    """Wait for the result of a task that only one worker may run.
+
+    Raises
+    ------
+    WorkerGoneError
+        If the worker is gone.
+    TimeoutError
+        If there is no result in time.
+    ClusterLostError
+        If the scheduler is gone.
+    Exception
+        What the task raised.
+    """
+    began = looked = time.monotonic()
+    while not future.done():
+        now = time.monotonic()
+        if now - looked > LOOK_AT_WORKERS:
+            looked = now
+            present = yield from workers_of(client)
+            if worker not in present and not future.done():
+                raise WorkerGoneError(worker)
+        if now - began > seconds:
+            raise TimeoutError(f"no result within {seconds:.0f} s")
+        yield what
+        time.sleep(LOOK)
+    return _value(future, worker)
+
+
+def _value(future: Future[T], worker: str) -> T:
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        value: T = future.result(timeout=FETCH)
+    except (KilledWorker, CancelledError, TimeoutError):
+        raise WorkerGoneError(worker) from None
+    return value
+
+
+class Demand:
+    """A task that waits for any worker: clusters that adapt start workers only for tasks that wait."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._task: Any = None
+
+    def start(self) -> None:
+        """Have a task wait; a no-op while one does."""
+        if self._task is None or self._task.done():
+            self.drop()
+            self._task = self._client.submit(_nothing, key=f"blockbuster-worker-{uuid.uuid4().hex[:12]}", pure=False)
+
+    def drop(self) -> None:
+        """Cancel the task."""
+        task, self._task = self._task, None
+        if task is not None:
+            with contextlib.suppress(Exception):
+                task.release()
+
+    def __enter__(self) -> Demand:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
+
+
+def _nothing() -> None:
+    """The task of a demand."""
+
+
+def _address(client: Client) -> str:
+    scheduler = client.scheduler
+    return "" if scheduler is None else str(scheduler.address)

@@ -1,0 +1,232 @@
+"""Proof that a job folder is whole: every marker has its labels, bands, objects and count, and the evidence follows
+from them.
+
+Markers are written last, so that a crash leaves none without its files. What the checker finds is therefore
+something else: a disk that lost data, a copy that broke off, a file that was edited. It un-stages such tiles;
+resuming makes them again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import Box, Tile
+from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.stage.labels import OBJECT
+from napari_blockbuster.stage.regions import RegionStore
+from napari_blockbuster.stage.repair import drop_damaged_evidence
+from napari_blockbuster.stage.seams import compare, gather_evidence
+from napari_blockbuster.stage.store import StageStore, read_table
+
+from .folder import check_stage
+from .lock import holding
+from .second_try import settle
+
+if TYPE_CHECKING:
+    from .job import Job
+
+__all__ = ["CheckReport", "check_job"]
+
+
+@dataclass
+class CheckReport:
+    """What a check found.
+
+    Attributes
+    ----------
+    n_staged : int
+        Markers looked at.
+    damaged : dict of int to str
+        Tiles with a marker that does not hold, and why.
+    evidence : list of (int, int)
+        Pairs of sound tiles whose evidence is not what their bands say.
+    regions : list of int
+        Tiles whose regions (kept for filling holes) are not what their labels say.
+    layout : list of str
+        Arrays whose metadata cannot be used.
+    strangers : list of int
+        Markers of tiles that the grid does not have.
+    repaired : bool
+        Whether it was put right: tiles un-staged, evidence dropped, metadata written again.
+    """
+
+    n_staged: int = 0
+    damaged: dict[int, str] = field(default_factory=dict)
+    evidence: list[tuple[int, int]] = field(default_factory=list)
+    regions: list[int] = field(default_factory=list)
+    layout: list[str] = field(default_factory=list)
+    strangers: list[int] = field(default_factory=list)
+    repaired: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything holds."""
+        return not (self.damaged or self.evidence or self.regions or self.layout or self.strangers)
+
+
+def check_job(job: Job, *, repair: bool = False) -> CheckReport:
+    """Read every file that a job's markers vouch for.
+
+    Parameters
+    ----------
+    job : Job
+    repair : bool, default False
+        Un-stage tiles whose files do not hold, and drop evidence and regions that do not follow from them. Nothing else
+        is touched.
+
+    Returns
+    -------
+    CheckReport
+
+    Raises
+    ------
+    JobLockedError
+        With `repair`, if another process works on the job.
+    JobError
+        If its tiles were deleted after the result was written.
+    """
+    check_stage(job.folder)
+    if not repair:
+        return _check(job.store)
+    with holding(job.folder / "lock.json", "check"):
+        settle(job)
+        report = _check(job.store)
+        if not report.sound:
+            _repair(job, report)
+    return report
+
+
+# ------------------------------------------------------------------------------------------------------------- finding
+def _check(store: StageStore) -> CheckReport:
+    report = CheckReport()
+    report.layout = _broken_arrays(store)
+    staged = store.indices("tiles")
+    report.n_staged = len(staged)
+    report.strangers = sorted(index for index in staged if index >= len(store.grid))
+    known = sorted(staged - set(report.strangers))
+    if report.layout:
+        # With an array gone nothing more can be said of any tile; metadata are put back first, and tiles looked at
+        # again.
+        return report
+    for index in known:
+        problem = next(_problems(store, store.grid[index]), None)
+        if problem:
+            report.damaged[index] = problem
+    sound = [index for index in known if index not in report.damaged]
+    report.evidence = _wrong_evidence(store, set(sound))
+    report.regions = [index for index in sound if not RegionStore(store).holds_for(index)]
+    return report
+
+
+def _broken_arrays(store: StageStore) -> list[str]:
+    try:
+        store.open_arrays()
+    except StoreError as error:
+        return [error.detail]
+    return []
+
+
+def _problems(store: StageStore, tile: Tile) -> Iterator[str]:
+    """What is wrong with a staged tile, cheapest first."""
+    try:
+        record = store.record(tile.index)
+        if record.index != tile.index:
+            yield f"marker: it is that of tile {record.index}"
+        objects = read_table(path := store.path("objects", tile.index, "npy"), OBJECT)
+        if zlib.crc32(path.read_bytes()) != record.objects_crc32:
+            yield "objects: the checksum of the marker does not fit"
+        if len(objects) != record.n_objects:
+            yield f"count: the marker says {record.n_objects} objects, the table has {len(objects)}"
+        files = store.chunk_files(tile)
+        if missing := [name for name, path in files.items() if not path.exists()]:
+            yield f"{missing[0]}: there is no file {files[missing[0]].name} for it"
+        labels = store.read_labels(tile).result()
+        yield from _labels_against(labels, objects)
+        yield from _bands_against(store, tile, labels)
+    except FileNotFoundError as error:
+        yield f"{Path(str(error.filename)).parent.name}: the file is missing"
+    except (ValueError, OSError) as error:
+        yield (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _labels_against(labels: np.ndarray, objects: np.ndarray) -> Iterator[str]:
+    sizes = np.bincount(labels.reshape(-1), minlength=len(objects) + 1)
+    if len(sizes) != len(objects) + 1 or not np.array_equal(sizes[1:], objects["core"]):
+        yield "labels: the voxels of its objects are not those of the table of objects"
+
+
+def _bands_against(store: StageStore, tile: Tile, labels: np.ndarray) -> Iterator[str]:
+    """Inside the core a band repeats the labels; outside, its own checksum must do."""
+    for axis, side in store.band_keys:
+        band = store.grid.band(tile, axis, side)
+        if band is None:
+            continue
+        values = store.read_band(tile, axis, side)
+        common = _common(band, tile.core)
+        if not np.array_equal(values[common.within(band)], labels[common.within(tile.core)]):
+            yield f"{axis}/{side}: the band is not the border of the labels"
+
+
+def _common(a: Box, b: Box) -> Box:
+    start = tuple(map(max, a.start, b.start))
+    return Box(start, tuple(max(s, e) for s, e in zip(start, map(min, a.stop, b.stop), strict=True)))
+
+
+def _wrong_evidence(store: StageStore, sound: set[int]) -> list[tuple[int, int]]:
+    """Pairs whose evidence on disk is not what their bands say; a pair without any is made before the next merge."""
+    try:
+        table = gather_evidence(store, sound)
+    except (ValueError, IndexError):
+        return _unreadable(store)
+    by_pair = _by_pair(table)
+    wrong = []
+    for pair in store.grid.all_pairs():
+        found = by_pair.get((pair.low, pair.high))
+        if found is None or pair.low not in sound or pair.high not in sound:
+            continue
+        expected = compare(store.grid, pair, lambda i, axis, side: store.read_band(store.grid[i], axis, side))
+        if expected.tobytes() != found.tobytes():
+            wrong.append((pair.low, pair.high))
+    return wrong
+
+
+def _by_pair(table: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    starts = np.flatnonzero(np.diff(table["low"], prepend=-1) | np.diff(table["high"], prepend=-1))
+    parts = np.split(table, starts[1:]) if len(table) else []
+    return {(int(part["low"][0]), int(part["high"][0])): part for part in parts}
+
+
+def _unreadable(store: StageStore) -> list[tuple[int, int]]:
+    return [(index, index) for index in drop_damaged_evidence(store, keep=True)]
+
+
+# ----------------------------------------------------------------------------------------------------------- repairing
+def _repair(job: Job, report: CheckReport) -> None:
+    store = job.store
+    if report.layout:
+        _write_layout_again(store)
+        again = _check(store)
+        report.damaged, report.evidence, report.strangers = again.damaged, again.evidence, again.strangers
+        report.regions = again.regions
+    for index in report.strangers:
+        store.path("tiles", index).unlink(missing_ok=True)
+    store.unstage(report.damaged)
+    for pair in report.evidence:
+        for index in pair:
+            store.path("seams", index, "npy").unlink(missing_ok=True)
+    for index in report.regions:
+        RegionStore(store).drop(index)
+    job.forget(set(report.damaged))
+    report.repaired = True
+
+
+def _write_layout_again(store: StageStore) -> None:
+    for folder in store.array_folders():
+        (folder / "zarr.json").unlink(missing_ok=True)
+    StageStore.create(store.folder, store.grid)

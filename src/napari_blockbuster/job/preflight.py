@@ -1,0 +1,341 @@
+"""Checks before the first tile, so that nothing fails after the last: places, space, versions, workers, model."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_blockbuster.execution import waits
+from napari_blockbuster.execution.admission import (
+    DEATHS,
+    LOADING,
+    Requirements,
+    Survey,
+    dask_versions,
+    load_shipped,
+    loading_killed,
+    look_around,
+    not_loaded,
+    shipped_model,
+    unanswered,
+)
+from napari_blockbuster.execution.cluster import memory_limit_bytes
+from napari_blockbuster.geometry.tiles import Tile, TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.machine.system import name_limit
+from napari_blockbuster.models import Model
+from napari_blockbuster.output.result import job_folder
+
+from .folder import restore_old, wrote
+from .settings import JobError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = [
+    "check_channels",
+    "check_memory",
+    "check_name",
+    "check_output",
+    "check_space",
+    "check_time_limit",
+    "check_workers",
+    "checking_workers",
+]
+
+LABEL_BYTES = 4
+"""Of a label in memory, at least."""
+
+
+def check_channels(source: ImageSource, model: Model) -> None:
+    """Refuse several channels for a model that looks at one.
+
+    Raises
+    ------
+    ValueError
+        If the image has more channels than the model takes.
+    """
+    if source.n_channels > model.most_channels:
+        most = "one channel" if model.most_channels == 1 else f"{model.most_channels} channels"
+        raise ValueError(
+            f"{source.n_channels} channels were chosen, but the model {model.family!r} takes {most} at most; "
+            "choose fewer, channel= (--channel)"
+        )
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
+    """Refuse an output that is the input, exists, or cannot be written; before the first tile, not after the last.
+
+    Raises
+    ------
+    ValueError
+        If writing there would hit the image; `overwrite` does not change that.
+    FileExistsError
+        If it exists and `overwrite` is false.
+    PermissionError, NotADirectoryError
+        If the folder cannot be written.
+    """
+    check_name(output)
+    try:
+        aliased = source.aliases(output)
+    except (RuntimeError, OSError) as error:
+        # Python before 3.13 raises RuntimeError for a loop.
+        raise ValueError(f"the output {output} cannot be followed ({error}): a link that leads to itself?") from None
+    if aliased:
+        raise ValueError(
+            f"the output {output} is the image itself, or holds or lies in its pixels; choose another output"
+        )
+    restore_old(output)
+    if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
+        raise FileExistsError(
+            f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
+        )
+    folder = job_folder(output).parent
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
+    _try_to_write(existing, output)
+
+
+def check_name(output: Path) -> None:
+    """Refuse an output whose name, or that of its job folder, is longer than its disk allows.
+
+    Raises
+    ------
+    ValueError
+    """
+    limit = name_limit(next((p for p in output.parents if _is_there(p)), output.parent))
+    for part in (*output.parts[1:], job_folder(output).name):
+        length = len(os.fsencode(part))
+        if length > limit:
+            raise ValueError(
+                f"a name of the output is too long: {length} bytes with what belongs to it, and the disk allows {limit} "
+                f"({part[:40]}...). Choose a shorter one"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _try_to_write(folder: Path, output: Path) -> None:
+    """Write for real: permissions tell nothing of read-only mounts, quotas and a full disk."""
+    probe = folder / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        probe.write_bytes(b"?")
+    except OSError as error:
+        why = f"{folder} is not writable ({error.strerror}); choose another output, or mend that"
+        raise PermissionError(f"the output {output} cannot be made: {why}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None) -> None:
+    """Refuse to start where the result plainly cannot fit, also once the job folder `replaced` is deleted.
+
+    Raises
+    ------
+    OSError
+        Naming the space that is free and that is needed.
+    """
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    try:
+        total, _, free = shutil.disk_usage(existing)
+    except OSError:
+        # Some network disks do not say.
+        return
+    if total == 0:
+        return
+    needed = estimated_bytes(grid)
+    if free < needed and replaced is not None:
+        free += sum(path.lstat().st_size for path in replaced.rglob("*") if path.is_file())
+    if free < needed:
+        raise OSError(
+            f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "
+            f"{needed / 1e9:.1f} GB; free some space or choose an output on another disk"
+        )
+
+
+def estimated_bytes(grid: TileGrid) -> int:
+    """Disk that stage, bands and result take at most in practice: labels of four bytes, compressed 20 to 60 times."""
+    bands = sum(2 * 2 * min(1.0, grid.depth(axis) / grid.tile_shape[axis]) for axis in range(grid.ndim))
+    return int(math.prod(grid.shape) * 4 / 20 * (2.2 + bands))
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None:
+    """Refuse tiles that cannot fit into a process, whatever the model: their pixels and two copies of their labels.
+
+    What a model takes beyond that is seen at the first tile (`napari_blockbuster.stage.trial`), or in a preview.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes of the process that has least, as `check_workers` tells.
+    grid : TileGrid
+    source : ImageSource
+
+    Raises
+    ------
+    JobError
+        With the memory that a tile needs and that there is, and how long a tile may be.
+    """
+    voxels = max(math.prod(tile.read.shape) for tile in _corner_and_middle(grid))
+    per_voxel = source.dtype.itemsize * source.n_channels + 2 * LABEL_BYTES
+    if limit is None or voxels * per_voxel <= limit:
+        return
+    spatial = sum(n > 1 for n in grid.tile_shape)
+    side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
+    raise JobError(
+        f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
+        f"{voxels * per_voxel / 1e9:.1f} GB, and a process has {limit / 1e9:.1f} GB; use smaller tiles (with their halo under "
+        f"{side} voxels a side, and well under for most models), or workers with more memory"
+    )
+
+
+def _corner_and_middle(grid: TileGrid) -> list[Tile]:
+    """Tiles of which one has the largest read box."""
+    return [grid[grid.index([min(place, n - 1) for n in grid.grid_shape])] for place in (0, 1)]
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return " x ".join(map(str, extents))
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+def check_time_limit(seconds: float | None, client: Client | None) -> None:
+    """Refuse a time limit that makes no sense, or that nothing could enforce.
+
+    Raises
+    ------
+    ValueError
+    """
+    if seconds is None:
+        return
+    if not seconds > 0:
+        raise ValueError(f"tile_timeout is {seconds:g} s; it must be above 0")
+    if client is None:
+        raise ValueError(
+            f"tile_timeout={seconds:g} needs worker processes: a model that hangs in this process cannot be ended. "
+            "Pass client= of make_local_cluster() (on the command line --workers 1 or more)"
+        )
+
+
+def check_workers(client: Client | None, folder: Path, model: Model) -> int | None:
+    """Refuse workers that could not do the work: in this process, of other versions, without the folder or the model.
+
+    Waits for a worker where there is none yet.
+
+    Returns
+    -------
+    int or None
+        Memory of the process that has least, in bytes; None if no worker has a limit.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker lives in this process.
+    JobError
+        Naming the worker, and what to do.
+    """
+    return waits.complete(checking_workers(client, folder, model))
+
+
+def checking_workers(client: Client | None, folder: Path, model: Model) -> waits.Wait[int | None]:
+    """`check_workers` as a wait, which can be watched and given up."""
+    if client is None:
+        _load(model, "here")
+        return memory_limit_bytes()
+    from napari_blockbuster.execution.cluster import check_client
+
+    check_client(client)
+    yield from _check_scheduler(client)
+    requirements = Requirements.of(folder)
+    deaths = 0
+    while True:
+        workers = yield from waits.some_workers(client)
+        memory = yield from _survey(client, workers, requirements)
+        try:
+            yield from _load_on(client, workers[0], model)
+        except waits.WorkerGoneError as gone:
+            deaths += 1
+            if deaths >= DEATHS:
+                raise JobError(loading_killed(str(gone))) from None
+            continue
+        return memory
+
+
+def _survey(client: Client, workers: list[str], requirements: Requirements) -> waits.Wait[int | None]:
+    """Compare the workers with this process; returns the memory of the one that has least."""
+    folder = str(requirements.folder)
+    ask = functools.partial(client.run, look_around, folder, workers=workers, on_error="return")
+    try:
+        answers = yield from waits.answer(ask, f"{len(workers)} workers, {workers[0]} among them")
+    except OSError as error:
+        raise waits.lost(str(error)) from error
+    except TimeoutError as error:
+        raise JobError(f"There is {error}. Restart the workers that hang, and resume.") from error
+    present = yield from waits.workers_of(client)
+    memory = []
+    for worker, there in answers.items():
+        if isinstance(there, Survey):
+            if problem := requirements.problem(there):
+                raise JobError(f"worker {worker} {problem}")
+            memory.append(there.memory)
+        elif worker in present:
+            raise JobError(unanswered(worker, there))
+    return min((each for each in memory if each), default=None)
+
+
+def _load_on(client: Client, worker: str, model: Model) -> waits.Wait[None]:
+    task = client.submit(load_shipped, shipped_model(model), workers=[worker], pure=False)
+    what = f"worker {worker} to load the model"
+    try:
+        problem = yield from waits.result_from(client, task, worker, what, LOADING)
+    except TimeoutError as error:
+        raise JobError(not_loaded(f"on worker {worker}", str(error))) from error
+    finally:
+        with contextlib.suppress(Exception):
+            client.cancel([task], force=True)
+            task.release()
+    if problem:
+        raise JobError(not_loaded(f"on worker {worker}", problem))
+
+
+def _check_scheduler(client: Client) -> waits.Wait[None]:
+    """Refuse a scheduler whose dask is another one than here; workers are compared package by package."""
+    ask = functools.partial(client.run_on_scheduler, dask_versions)
+    try:
+        there, here = (yield from waits.answer(ask)), dask_versions()
+    except ModuleNotFoundError:
+        # A scheduler needs no napari-blockbuster of its own.
+        return
+    except (OSError, TimeoutError) as error:
+        raise waits.lost(str(error)) from error
+    assert client.scheduler is not None
+    for package, mine in here.items():
+        if there[package] != mine:
+            raise JobError(
+                f"the scheduler {client.scheduler.address} has {package} {there[package]}, this process has {mine}; "
+                f"install {package} {mine} where the scheduler runs, or its version here and on the workers"
+            )
+
+
+def _load(model: Model, where: str) -> None:
+    from napari_blockbuster.stage.work import load_once
+
+    try:
+        load_once(model)
+    except Exception as error:
+        raise JobError(not_loaded(where, f"{type(error).__name__}: {error}")) from error

@@ -1,0 +1,243 @@
+"""One tile before the run: what the model finds there, and what the whole run will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_blockbuster.execution.cluster import worker_limit_bytes
+from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.machine.peak_memory import PeakMemory
+from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.models import Model
+from napari_blockbuster.stage.labels import compact
+from napari_blockbuster.stage.work import PixelWork, load_once
+
+from .preflight import check_channels, estimated_bytes
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Estimate", "Preview", "SeamPreview", "estimate", "preview_seam", "preview_tile"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a model makes of one tile.
+
+    Attributes
+    ----------
+    tile : Tile
+    core, halo : numpy.ndarray
+        Unsigned. Labels of the core, that the tile would write; and labels of the read box, 0 in the core.
+    n_objects : int
+        Objects with a voxel in the core.
+    extent : tuple of int
+        Along each spatial axis, the extent in voxels of the longest whole object.
+    load_seconds, seconds : float
+        To build the model (once per worker), and for this tile.
+    peak_bytes : int
+        The most memory that the worker process took during the tile.
+    limit_bytes : int or None
+        What it may take before it is ended; None without a limit.
+    footprint : str
+        What the model says of its own memory, on a GPU for instance; empty if it says nothing.
+    """
+
+    tile: Tile
+    core: np.ndarray
+    halo: np.ndarray
+    n_objects: int
+    extent: tuple[int, ...]
+    load_seconds: float
+    seconds: float
+    peak_bytes: int
+    limit_bytes: int | None = None
+    footprint: str = ""
+
+    @property
+    def tight(self) -> bool:
+        """Whether a worker comes close to its limit: dask pauses it at 80 % and ends it at 95 %."""
+        return self.limit_bytes is not None and self.peak_bytes > 0.7 * self.limit_bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a whole run will take, from one tile."""
+
+    n_tiles: int
+    seconds: float
+    disk_bytes: int
+    worker_bytes: int
+
+
+@dataclass
+class _PreviewWork(PixelWork):
+    def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], Preview]:
+        found = self._segment(self.grid[item], self.reader(item, payload)())
+        return lambda: found
+
+    def _segment(self, tile: Tile, pixels: np.ndarray) -> Preview:
+        began = time.perf_counter()
+        segmenter = load_once(self.model)
+        loaded = time.perf_counter()
+        frames = self.grid.separate_axes
+        spatial = pixels.reshape(pixels.shape[frames:])
+        with PeakMemory() as peak:
+            labels = segmenter(spatial)
+        seconds = time.perf_counter() - loaded
+        # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
+        everything = Tile(tile.index, tile.position, tile.read, tile.read)
+        found = compact(labels, tile.read.shape[frames:], everything, frames, "the model", self.grid.shape)
+        # A tile may be a hundred million voxels: it travels and is shown in the smallest type that holds its labels.
+        halo = found.labels.astype(np.min_scalar_type(len(found.objects)))
+        core = halo[tile.trim].copy()
+        halo[tile.trim] = 0
+        n_objects = int(np.count_nonzero(np.bincount(core.ravel(), minlength=1)[1:]))
+        extent = _longest(found.labels, found.objects["cut"], frames)
+        said = str(getattr(segmenter, "footprint", ""))
+        memory = (peak.most, worker_limit_bytes(), said)
+        return Preview(tile, core, halo, n_objects, extent, loaded - began, seconds, *memory)
+
+    def lost(self, item: int, error: BaseException) -> Preview:
+        raise error
+
+
+def _longest(labels: np.ndarray, cut: np.ndarray, frames: int) -> tuple[int, ...]:
+    """Extent of the longest object along each spatial axis, objects cut by the read box left out."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(labels.reshape(labels.shape[frames:]).astype(np.int32, copy=False))
+    whole = [box for box, is_cut in zip(boxes, cut, strict=False) if box is not None and not is_cut]
+    ndim = labels.ndim - frames
+    return tuple(max((b[a].stop - b[a].start for b in whole), default=0) for a in range(ndim))
+
+
+def preview_tile(
+    source: ImageSource,
+    model: Model,
+    grid: TileGrid,
+    index: int,
+    client: Client | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Preview | None:
+    """Run a prepared model on one tile, with its halo. Nothing is written.
+
+    Parameters
+    ----------
+    source : ImageSource
+    model : Model
+        Prepared on the whole image (`Model.prepare`), so that the tile looks as it will in the run.
+    grid : TileGrid
+    index : int
+        The tile.
+    client : distributed.Client, optional
+        A process cluster. None: this thread.
+    cancelled : callable, optional
+        Asked ten times a second, on a cluster; True gives up.
+
+    Returns
+    -------
+    Preview or None
+        None if it was given up.
+
+    Raises
+    ------
+    Exception
+        What the model raised.
+    """
+    check_channels(source, model)
+    work = _PreviewWork(grid, model, source if source.shippable else None, source)
+    results = run(work, TileQueue([index]), client, heartbeat=0.1)
+    try:
+        for found in results:
+            if found is not None:
+                return found
+            if cancelled is not None and cancelled():
+                return None
+    finally:
+        results.close()
+    raise RuntimeError(f"{grid[index]} gave no result")
+
+
+@dataclass(frozen=True)
+class SeamPreview:
+    """Two tiles on both sides of a seam, and the merge that would follow.
+
+    Attributes
+    ----------
+    box : Box
+        Both cores.
+    before, after : numpy.ndarray
+        Labels in `box`, numbered through both tiles, and merged.
+    merged : Merge
+    """
+
+    box: Box
+    before: np.ndarray
+    after: np.ndarray
+    merged: Merge
+
+
+def preview_seam(
+    source: ImageSource,
+    model: Model,
+    grid: TileGrid,
+    tiles: tuple[int, int],
+    folder: Path,
+    client: Client | None = None,
+    **rule: Any,
+) -> SeamPreview:
+    """Stage the two tiles of a seam and merge them, as a run would.
+
+    Parameters
+    ----------
+    source, model, grid, client
+        See `preview_tile`.
+    tiles : tuple of int
+        Two tiles that touch by a face.
+    folder : Path
+        An empty folder that the workers can write to; the caller deletes it.
+    **rule
+        Arguments of `Job.merge`.
+
+    Raises
+    ------
+    RuntimeError
+        With what the model raised, if a tile failed.
+    """
+    from .job import Job, TileFailed
+
+    frames = grid.separate_axes
+    job = Job.create(
+        source, model, folder / "seam.ome.zarr", tile_shape=grid.tile_shape[frames:], halo=grid.halo[frames:]
+    )
+    for event in job.stage(client, tiles=tiles):
+        if isinstance(event, TileFailed):
+            raise RuntimeError(f"{event.tile}: {event.failure.error}: {event.failure.message}")
+    merged = job.merge(**rule)
+    low, high = (grid[index] for index in sorted(tiles))
+    box = Box(low.core.start, high.core.stop)
+    before, after = np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint32)
+    for tile in (low, high):
+        place = tile.core.within(box)
+        local = job.store.read_labels(tile).result()
+        before[place] = np.where(local > 0, local + int(merged.labels_table.offsets[tile.index]), 0)
+        after[place] = merged.table(tile.index)[local]
+    return SeamPreview(box, before, after, merged)
+
+
+def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
+    """What the whole run will take if all tiles are like this one; disk as in `napari_blockbuster.job.preflight`."""
+    n = len(grid)
+    # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
+    tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size
+    seconds = found.load_seconds + found.seconds * tiles / max(min(n_workers, n), 1)
+    return Estimate(n, seconds, estimated_bytes(grid), found.peak_bytes)

@@ -1,0 +1,119 @@
+"""Records of the results that a job wrote, and how a job recognizes them.
+
+Each result has a token of its own, in the attributes of the OME-Zarr and in a record in the job folder. A job may write several
+results, each with its record::
+
+    result.json           the result at the job's own output
+    results/<name>.json   results elsewhere, one file for each path
+    placing.json          the token of a result that is being put in place, until its record is written
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from napari_blockbuster.machine.files import write_atomically
+from napari_blockbuster.output.result import job_folder
+
+__all__ = [
+    "PLACING",
+    "RESULT",
+    "RESULTS",
+    "is_recorded",
+    "mark_placing",
+    "missing_in_result",
+    "other_records",
+    "own_record",
+    "placed",
+    "record_of",
+    "result_token",
+    "token_of",
+    "wrote",
+]
+
+RESULT, RESULTS, PLACING = "result.json", "results", "placing.json"
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+def mark_placing(folder: Path, token: str) -> None:
+    """Note which result is about to get its name, so that a run killed right after that recognizes its own work."""
+    write_atomically(folder / PLACING, json.dumps({"result": token}).encode())
+
+
+def placed(folder: Path, target: Path, provenance: dict[str, Any]) -> None:
+    """Write the record of a result that is in place, instead of the record of an earlier one at the same path."""
+    path = _record_path(folder, target)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps({**provenance, "output": str(target)}, indent=2).encode())
+    (folder / PLACING).unlink(missing_ok=True)
+
+
+def _record_path(folder: Path, target: Path) -> Path:
+    if job_folder(target) == folder:
+        return folder / RESULT
+    return folder / RESULTS / f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}.json"
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+def record_of(folder: Path, target: Path) -> dict[str, Any] | None:
+    """The record of the labels at `target`; None if this job did not write them."""
+    token = token_of(target)
+    known = (own_record(folder), *other_records(folder)) if token else ()
+    return next((record for record in known if record.get("result") == token), None)
+
+
+def is_recorded(folder: Path, target: Path) -> bool:
+    """Whether the labels at `target` are a result of this job."""
+    return record_of(folder, target) is not None
+
+
+def wrote(folder: Path, target: Path) -> bool:
+    """Whether this job put the labels at `target` in place, and was killed before it wrote their record."""
+    token = token_of(target)
+    return bool(token) and _read(folder / PLACING).get("result") == token
+
+
+def own_record(folder: Path) -> dict[str, Any]:
+    """The record of the last result at the job's own output; empty if there is none."""
+    return _read(folder / RESULT)
+
+
+def other_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of results elsewhere. Damaged records are skipped."""
+    return [record for path in sorted((folder / RESULTS).glob("*.json")) if (record := _read(path))]
+
+
+def result_token(folder: Path) -> str:
+    """The token of the last result at the job's own output; empty if there is none."""
+    return str(own_record(folder).get("result", ""))
+
+
+def missing_in_result(folder: Path, target: Path) -> list[int]:
+    """Tiles that hold background in the labels at `target`."""
+    with contextlib.suppress(KeyError, TypeError):
+        tiles: list[int] = (record_of(folder, target) or {})["tiles"]["missing"]
+        return tiles
+    return []
+
+
+def token_of(target: Path) -> str:
+    """The token in the attributes of labels; empty if they have none."""
+    for name in ("zarr.json", ".zattrs"):
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            attributes = _read(target / name)
+            return str(attributes.get("attributes", attributes)["napari-blockbuster"]["result"])
+    return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            return content
+    return {}

@@ -1,0 +1,239 @@
+"""Tiles segmented again with other settings: compared with the old ones, accepted, or undone.
+
+A second try has a stage of its own inside the job folder, so that nothing of the run is touched before it is accepted. The
+tiles that it replaces are kept next to it. Which tiles came from which settings is in ``again.json``
+(`napari_blockbuster.job.acceptances`), and in the provenance of each result.
+
+Tiles are replaced in three steps, so that a process may be killed at any moment: copy the run's own tiles aside, note which tiles
+are being replaced, replace them. Before the note nothing has changed. After it, whoever works on the job next finishes
+the third step (`settle`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.machine.disk import errno_of, writing_to
+from napari_blockbuster.machine.files import discard, write_atomically
+from napari_blockbuster.models import Model
+from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
+from napari_blockbuster.stage.work import StageWork
+
+from .acceptances import AGAIN, Notes, accepted_together, tiles_again
+from .folder import check_stage
+from .lock import holding
+from .settings import JobError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from .job import Job
+
+__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "tiles_again", "tiles_around"]
+
+TRIED = "tried.json"
+"""The settings of the tiles of a second try that are not accepted yet."""
+
+
+class SecondTry:
+    """Segments some tiles of a job again.
+
+    Parameters
+    ----------
+    job : Job
+        With its image; its own tiles are not touched before `accept`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._folder = job.folder / AGAIN
+        self.store, self._before = _tries(job)
+
+    def stage(
+        self, tiles: Iterable[int], model: Model, client: Client | None = None, heartbeat: float | None = None
+    ) -> Iterator[TileRecord | TileFailure | None]:
+        """Run another model, or the same with other settings, on some tiles.
+
+        Parameters
+        ----------
+        tiles : iterable of int
+        model : Model
+            Not prepared yet; it is measured on the whole image, as that of the run was.
+        client, heartbeat
+            See `Job.stage`.
+
+        Yields
+        ------
+        TileRecord, TileFailure or None
+            None for a heartbeat.
+
+        Raises
+        ------
+        JobError
+            If the job was opened without its image.
+        """
+        source = self._job.source
+        if source is None:
+            raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
+        check_stage(self._job.folder)
+        wanted = list(tiles)
+        prepared = model.prepare(source)
+        with holding(self._job.folder / "lock.json", "segment tiles again"):
+            settle(self._job)
+            with writing_to(self._folder):
+                _lay_out(self.store)
+                self.store.unstage(wanted)
+                tried = self._tried() | dict.fromkeys(wanted, model.settings())
+                data = {"tiles": {str(index): settings for index, settings in sorted(tried.items())}}
+                write_atomically(self._folder / TRIED, json.dumps(data).encode())
+            work = StageWork.of(self.store, prepared, source)
+            with contextlib.closing(run(work, TileQueue(wanted), client, heartbeat)) as results:
+                yield from results
+
+    def _tried(self) -> dict[int, dict[str, Any]]:
+        """The settings of the tiles that were tried."""
+        try:
+            known = json.loads((self._folder / TRIED).read_bytes())["tiles"]
+            return {int(index): dict(settings) for index, settings in known.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def accept(self, tiles: Iterable[int]) -> None:
+        """Put the new tiles in the place of the old ones, which are kept for `go_back`.
+
+        The tiles are one acceptance: `go_back` undoes all of it. The next merge compares them with their neighbors. Decisions
+        on labels of these tiles are set aside.
+
+        Raises
+        ------
+        JobError
+            If a tile was not segmented again.
+        JobLockedError
+            If another process works on this job.
+        StoreError
+            If the disk is full or read-only. What was begun is finished when the job is used again.
+        """
+        chosen, tried = sorted(set(tiles)), self._tried()
+        missing = [index for index in chosen if index not in tried or not self.store.is_staged(index)]
+        if missing:
+            raise JobError(f"tile {missing[0]} was not segmented again, or failed: there is nothing to accept")
+        check_stage(self._job.folder)
+        with holding(self._job.folder / "lock.json", "replace tiles"):
+            settle(self._job)
+            known = tiles_again(self._job.folder)
+            with writing_to(self._folder):
+                _lay_out(self._before, discard_others=not known)
+                for index in chosen:
+                    if index not in known:
+                        _copy(self._job.store, self._before, index)
+            self._replace({index: tried[index] for index in chosen})
+
+    def go_back(self, tiles: Iterable[int]) -> list[int]:
+        """Put the tiles of the run back: these, and all that were accepted together with them.
+
+        Returns
+        -------
+        list of int
+            The tiles that were put back (as `accepted_together` lists them beforehand).
+
+        Raises
+        ------
+        JobError
+            If a tile is still that of the run.
+        JobLockedError, StoreError
+            See `accept`.
+        """
+        check_stage(self._job.folder)
+        with holding(self._job.folder / "lock.json", "replace tiles"):
+            settle(self._job)
+            chosen, known = list(tiles), tiles_again(self._job.folder)
+            if own := [index for index in chosen if index not in known]:
+                raise JobError(f"tile {own[0]} is that of the run already")
+            wanted = accepted_together(self._job.folder, chosen)
+            self._replace(dict.fromkeys(wanted))
+            return wanted
+
+    def _replace(self, changes: Mapping[int, dict[str, Any] | None]) -> None:
+        """Note changes, then make them. Call it with the lock."""
+        notes = Notes.load(self._job.folder)
+        notes.begin(changes)
+        with writing_to(self._job.folder):
+            notes.save(self._job.folder)
+        settle(self._job)
+
+
+def settle(job: Job) -> None:
+    """Finish an acceptance, or its undoing, that was interrupted. Call it with the lock."""
+    notes = Notes.load(job.folder)
+    if not notes.unfinished:
+        return
+    check_stage(job.folder)
+    new, before = _tries(job)
+    replaced = set(notes.unfinished)
+    try:
+        with writing_to(job.folder):
+            for index, settings in notes.unfinished.items():
+                # A second try that somebody deleted meanwhile cannot be installed any more.
+                if settings is not None and not new.is_staged(index):
+                    notes.unfinished[index] = settings = None
+                _copy(new if settings is not None else before, job.store, index)
+            notes.finish()
+            notes.save(job.folder)
+    finally:
+        job.forget(replaced)
+
+
+def discard_tries(job: Job) -> None:
+    """Delete second tries and the tiles that they replaced. Without staged tiles they are of no use."""
+    discard(job.folder / AGAIN)
+
+
+def _tries(job: Job) -> tuple[StageStore, StageStore]:
+    """The stages of new tiles and of the tiles that they replaced; not made yet."""
+    folder = job.folder / AGAIN
+    return StageStore(folder / "new", job.grid), StageStore(folder / "before", job.grid)
+
+
+def _lay_out(store: StageStore, *, discard_others: bool = True) -> None:
+    """Make a stage. One of another grid, of a job that was in this folder before, makes room."""
+    try:
+        StageStore.create(store.folder, store.grid)
+    except ValueError as error:
+        if errno_of(error) is not None:
+            raise
+        if not discard_others:
+            raise JobError(f"{store.folder} does not hold the tiles of this job; delete it to continue") from error
+        discard(store.folder)
+        StageStore.create(store.folder, store.grid)
+
+
+def tiles_around(grid: TileGrid, index: int) -> list[int]:
+    """A tile and those that share a face with it: what lies on both sides of all its seams."""
+    return [index, *grid.face_neighbours(index)]
+
+
+def _copy(source: StageStore, target: StageStore, index: int) -> None:
+    """Make a tile of one stage what it is in another: staged, failed, or missing.
+
+    Killed half-way, the target has no such tile.
+    """
+    target.unstage([index])
+    if not source.is_staged(index):
+        failure = source.path("failed", index)
+        if failure.exists():
+            write_atomically(target.path("failed", index), failure.read_bytes())
+        return
+    targets = target.chunk_files(source.grid[index])
+    for name, path in source.chunk_files(source.grid[index]).items():
+        # Where all of a chunk is background, there may be no file.
+        if path.exists():
+            targets[name].parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(targets[name], path.read_bytes())
+    for kind, suffix in (("objects", "npy"), ("tiles", "json")):
+        # The marker comes last, as ever.
+        write_atomically(target.path(kind, index, suffix), source.path(kind, index, suffix).read_bytes())

@@ -1,0 +1,265 @@
+"""What a job is, as one JSON file: the image, the tiles, the model, and the versions that made it.
+
+Nothing in it is code, and opening one runs none.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, model_validator
+
+from napari_blockbuster.geometry.tiles import TileGrid
+
+__all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions", "packages_of"]
+
+FORMAT = 1
+MOST_TILES = 10**8
+"""A petavoxel in tiles of 200 voxels; a grid of more is a mistake."""
+PACKAGES = (
+    "napari-blockbuster",
+    "numpy",
+    "scipy",
+    "dask",
+    "distributed",
+    "zarr",
+    "tensorstore",
+    "cellpose",
+    "torch",
+)
+"""Packages that a result may depend on."""
+OF_EVERY_JOB = ("napari-blockbuster", "numpy")
+"""Packages whose versions must not be mixed within a job, whatever its model."""
+
+
+class JobError(RuntimeError):
+    """A job that cannot go on as asked; the message says what to do."""
+
+
+class JobMismatchError(JobError):
+    """A job folder holds tiles of a different run."""
+
+
+def _check_output(output: Any) -> str:
+    if not isinstance(output, str) or not Path(output).name or "\0" in output:
+        raise ValueError("not the path of a file")
+    return output
+
+
+# Not pydantic's own text, which refuses names that are no UTF-8.
+OutputPath = Annotated[str, PlainValidator(_check_output), PlainSerializer(lambda output: output)]
+
+
+class GridSpec(BaseModel):
+    """The numbers of a `TileGrid`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    tile_shape: tuple[int, ...]
+    halo: tuple[int, ...]
+    separate_axes: int
+    band_depth: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse numbers that make no grid, or one whose tiles could not even be listed."""
+        tiles = math.prod(self.grid().grid_shape)
+        if tiles > MOST_TILES:
+            raise ValueError(f"{tiles} tiles are more than {MOST_TILES}")
+        return self
+
+    @classmethod
+    def of(cls, grid: TileGrid) -> GridSpec:
+        return cls(
+            shape=grid.shape,
+            tile_shape=grid.tile_shape,
+            halo=grid.halo,
+            separate_axes=grid.separate_axes,
+            band_depth=grid.band_depth,
+        )
+
+    def grid(self) -> TileGrid:
+        return TileGrid(
+            self.shape,
+            self.tile_shape,
+            self.halo,
+            separate_axes=self.separate_axes,
+            band_depth=self.band_depth,
+        )
+
+
+class JobSpec(BaseModel):
+    """The content of ``job.json``.
+
+    Attributes
+    ----------
+    image, identity : dict
+        How to open the image again, and what tells it from another (see `napari_blockbuster.images`).
+    model, prepared : dict
+        The model's settings as asked for, and with what was measured on the whole image.
+    depends_on : tuple of str
+        Distributions that the model's labels depend on, in addition to numpy (`Model.depends_on`).
+    versions : dict
+        Python and the packages that the result depends on.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    created: str
+    output: OutputPath
+    image: dict[str, Any]
+    identity: dict[str, Any]
+    grid: GridSpec
+    model: dict[str, Any]
+    prepared: dict[str, Any]
+    depends_on: tuple[str, ...] = ()
+    versions: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The settings as JSON in ASCII, which holds every path that the system allows."""
+        return json.dumps(_portable(self.model_dump()), indent=2).encode()
+
+    @classmethod
+    def load(cls, path: Path) -> JobSpec:
+        """Read a job's settings.
+
+        Raises
+        ------
+        JobError
+            If the file is missing, damaged, or of a later format.
+        """
+        try:
+            spec = cls.model_validate(_native(json.loads(path.read_bytes())))
+        except FileNotFoundError:
+            raise JobError(f"{path.parent} is not a job folder: it has no {path.name}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise JobError(
+                f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged"
+            ) from None
+        except (ValueError, RecursionError):
+            raise JobError(f"{path} cannot be read as a job (it is not JSON); it was edited or damaged") from None
+        if spec.format != FORMAT:
+            raise JobError(
+                f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it"
+            )
+        return spec
+
+    def differences(self, other: JobSpec) -> list[str]:
+        """What makes tiles of two runs incomparable, in words; empty if they may be mixed."""
+        return [
+            f"{name}: {_short(mine)} in the job, {_short(theirs)} now"
+            for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
+        ]
+
+    def remedy(self, other: JobSpec) -> str:
+        """The sentence that follows a list of differences: how to resume, and how to start again."""
+        start = (
+            "start again: choose another output to keep these tiles, or overwrite=True (--overwrite) to discard them"
+        )
+        mine, theirs = self._fingerprint(), other._fingerprint()
+        versions = _leaves(mine.pop("versions"), theirs.pop("versions"))
+        if _leaves(mine, theirs):
+            return f"Restore what the job was made from to resume it, or {start}"
+        wanted = (f"install {name} {old}" if old else f"uninstall {name}" for name, old, _ in versions)
+        steps = " and ".join(wanted)
+        return f"{steps[:1].upper()}{steps[1:]} to resume the job, or {start}"
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "image": self.identity,
+            "grid": self.grid.model_dump(mode="json"),
+            "model": self.model,
+            "versions": {name: self.versions.get(name) for name in (*OF_EVERY_JOB, *self.depends_on)},
+        }
+
+
+def _leaves(a: Any, b: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for key in [*a, *(k for k in b if k not in a)]:
+            found += _leaves(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+        return found
+    a, b = _plain(a), _plain(b)
+    return [] if a == b else [(name, a, b)]
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _portable(value: Any) -> Any:
+    """Settings whose paths mean the same files whatever the encoding of file names here: UTF-8 with escaped bytes."""
+    return _converted(value, lambda text: os.fsencode(text).decode("utf-8", "surrogateescape"))
+
+
+def _native(value: Any) -> Any:
+    """Settings written by `_portable`, with paths as this process has to name them."""
+    return _converted(value, lambda text: os.fsdecode(text.encode("utf-8", "surrogateescape")))
+
+
+def _converted(value: Any, convert: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _converted(inner, convert) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_converted(inner, convert) for inner in value]
+    if isinstance(value, str) and not value.isascii() and os.name == "posix":
+        try:
+            return convert(value)
+        except UnicodeError:
+            return value
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
+
+
+def describe_versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result may depend on, if they are installed.
+
+    Parameters
+    ----------
+    packages : iterable of str
+        Distributions to look for in addition, such as those that a model depends on.
+    """
+    versions = {"python": platform.python_version()}
+    for package in dict.fromkeys((*PACKAGES, *packages)):
+        if version := _version_of(package, by_module=package not in PACKAGES):
+            versions[package] = version
+    return versions
+
+
+def packages_of(settings: str) -> tuple[str, ...]:
+    """The distributions that a job's model depends on, from the text of its ``job.json``; none if it cannot be read."""
+    try:
+        return tuple(str(name) for name in json.loads(settings).get("depends_on", ()))
+    except (ValueError, AttributeError, TypeError):
+        return ()
+
+
+def _version_of(package: str, by_module: bool) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        # The same library under another name: tensorflow-cpu holds the module tensorflow.
+        others = _distributions_by_package().get(package, ()) if by_module else ()
+        return metadata.version(others[0]) if others else None
+
+
+@functools.cache
+def _distributions_by_package() -> Mapping[str, list[str]]:
+    # It asks every distribution, which takes a second.
+    return metadata.packages_distributions()

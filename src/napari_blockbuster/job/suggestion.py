@@ -1,0 +1,113 @@
+"""Tile and halo where the user gave none: from the image's chunks, the memory at hand and the model's wish."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from napari_blockbuster.execution.cluster import cpu_count, memory_limit_bytes
+from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.models.base import Model
+
+from .settings import MOST_TILES
+
+__all__ = ["make_grid", "suggest_tiles"]
+
+TARGET_VOXELS = {1: 2**22, 2: 2048**2, 3: 256**3}
+"""Voxels of a tile by number of spatial axes: large enough that its fixed cost is nothing, small enough to watch."""
+BYTES_PER_VOXEL = 64
+"""Working memory of the classical models for each voxel of a read box (float32 copies, distances, indices)."""
+
+
+def suggest_tiles(
+    source: ImageSource,
+    model: Model,
+    tile_shape: int | Sequence[int] | None = None,
+    halo: int | Sequence[int] | None = None,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Complete the user's choice of tile and halo.
+
+    Parameters
+    ----------
+    source : ImageSource
+    model : Model
+    tile_shape, halo : int or sequence of int, optional
+        What the user gave, in voxels along the spatial axes.
+
+    Returns
+    -------
+    tile_shape, halo : tuple of int
+        In voxels along the spatial axes. A suggested tile is made of whole chunks where they are small enough, of at
+        least twice the halo, and even, so that pyramid levels stay aligned with tiles.
+    """
+    shape = source.spatial_shape
+    wish = model.suggest(source)
+    reach = _each(wish.halo if halo is None else halo, len(shape), "halo")
+    if tile_shape is not None:
+        tile = _each(tile_shape, len(shape), "tile_shape")
+        if halo is None:
+            # A suggested halo gives way to the tile that the user asked for.
+            reach = tuple(min(h, t) for h, t in zip(reach, tile, strict=True))
+        return tile, reach
+    if wish.tile_shape is not None:
+        tile = wish.tile_shape
+    else:
+        tile = _from_chunks(shape, source.read_chunks[source.separate_axes :], reach)
+    return tuple(min(t, n) for t, n in zip(tile, shape, strict=True)), reach
+
+
+def make_grid(
+    source: ImageSource, tile_shape: Sequence[int], halo: Sequence[int], band_depth: int = DEFAULT_BAND_DEPTH
+) -> TileGrid:
+    """The grid of a run: tiles along the spatial axes, single planes along time.
+
+    Parameters
+    ----------
+    source : ImageSource
+    tile_shape, halo : sequence of int
+        In voxels along the spatial axes.
+    band_depth : int
+        See `TileGrid`.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit the image or each other, or if there are more tiles than could be listed.
+    """
+    frames = source.separate_axes
+    grid = TileGrid(
+        source.shape,
+        (1,) * frames + tuple(tile_shape),
+        (0,) * frames + tuple(halo),
+        separate_axes=frames,
+        band_depth=band_depth,
+    )
+    n_tiles = math.prod(grid.grid_shape)
+    if n_tiles > MOST_TILES:
+        raise ValueError(
+            f"{n_tiles:,} tiles are more than {MOST_TILES:,}: choose larger tiles than {tuple(tile_shape)}"
+        )
+    return grid
+
+
+def _each(value: int | Sequence[int], ndim: int, what: str) -> tuple[int, ...]:
+    values = (value,) * ndim if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(values) != ndim:
+        raise ValueError(f"{what} has {len(values)} entries {values}, but the image has {ndim} spatial axes")
+    return values
+
+
+def _from_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], halo: tuple[int, ...]) -> tuple[int, ...]:
+    budget = min(TARGET_VOXELS[len(shape)], memory_limit_bytes() // cpu_count() // 2 // BYTES_PER_VOXEL)
+    side = max(32, round(budget ** (1 / len(shape))))
+    # Thin stacks leave room for wider tiles.
+    thin = [n for n in shape if n < side]
+    if thin and len(thin) < len(shape):
+        side = round((budget / math.prod(thin)) ** (1 / (len(shape) - len(thin))))
+    tile = []
+    for n, chunk, h in zip(shape, chunks, halo, strict=True):
+        wanted = max(min(side, n), 2 * h)
+        step = chunk if 8 <= chunk <= wanted and chunk % 2 == 0 else 16
+        tile.append(n if n <= wanted * 1.25 else max(step, round(wanted / step) * step))
+    return tuple(tile)

@@ -1,0 +1,220 @@
+"""Running a model of bioimage.io on one tile, by means of ``bioimageio.core``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_blockbuster.models.classical.settings import check_rank
+
+from .labels import from_boundaries, from_foreground, from_labels
+from .package import read_geometry
+
+if TYPE_CHECKING:
+    from .model import BioImageIO
+
+__all__ = ["BioImageIOSegmenter", "check_package", "sample_values"]
+
+SAMPLES = 2**21
+
+
+def describe(path: Path) -> Any:
+    """The description of a package, in the newest format.
+
+    Raises
+    ------
+    ValueError
+        If the library refuses it; the message holds its reason.
+    """
+    spec: Any = importlib.import_module("bioimageio.spec")
+    try:
+        return spec.load_model_description(path, format_version="latest")
+    except Exception as error:  # whatever the library makes of a damaged package
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} is not a model that bioimageio can read: {reason}") from error
+
+
+def measures_of(description: Any) -> list[Any]:
+    """What the pre- and postprocessing needs to know of an image, in an order that does not change.
+
+    Raises
+    ------
+    ValueError
+        If it measures the output, which differs from tile to tile, or lines and planes of its own.
+    """
+    setup: Any = importlib.import_module("bioimageio.core.proc_setup")
+    required = setup.get_requried_measures(description)
+    tensor = description.inputs[0]
+    spatial = {str(axis.id) for axis in tensor.axes if axis.type == "space"}
+    for measure in (*required.pre, *required.post):
+        if str(measure.member_id) != str(tensor.id):
+            raise ValueError(
+                f"the model measures the {measure.name} of its output {str(measure.member_id)!r}, which differs from "
+                "tile to tile, so its tiles would not agree"
+            )
+        if measure.axes is not None and not spatial <= {str(axis) for axis in measure.axes}:
+            raise ValueError(
+                f"the model measures the {measure.name} along some spatial axes only; that is not supported"
+            )
+    return sorted({*required.pre, *required.post}, key=str)
+
+
+def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
+    """The measures of a whole image from its values."""
+    values = values if len(values) else np.zeros(1)
+    how: dict[str, Any] = {"mean": np.mean, "std": np.std, "var": np.var}
+    found = []
+    for wanted in measures_of(description):
+        found.append(np.quantile(values, wanted.q) if wanted.name == "quantile" else how[wanted.name](values))
+    return tuple(map(float, found))
+
+
+def sample_values(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """At most about two million finite values of blocks, as float64."""
+    step = max(1, sum(block.size for block in blocks) // SAMPLES)
+    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
+    finite: np.ndarray = values[np.isfinite(values)]
+    return finite
+
+
+def output_of(settings: BioImageIO, description: Any) -> str:
+    """What the output is taken for.
+
+    Raises
+    ------
+    ValueError
+        If the description does not say, and the settings do not either.
+    """
+    tensor = description.outputs[0]
+    channels = [axis for axis in tensor.axes if axis.type == "channel"]
+    count = len(channels[0].channel_names) if channels else 1
+    asked = settings.output
+    if asked == "auto":
+        data = tensor.data[0] if isinstance(tensor.data, (list, tuple)) else tensor.data
+        whole = str(data.type).startswith(("int", "uint")) and data.type not in ("int8", "uint8")
+        asked = "labels" if whole and count == 1 else "auto"
+    if asked == "auto":
+        raise ValueError(
+            f"the model returns {count} map{'s' * (count > 1)} of {data.type}, and does not say how they become objects; "
+            "set output to labels, foreground or boundary"
+        )
+    wanted = {"labels": 0, "foreground": settings.foreground_channel}.get(
+        asked, max(settings.foreground_channel, settings.boundary_channel)
+    )
+    if wanted >= count:
+        raise ValueError(f"the model's output has {count} channel{'s' * (count > 1)}, so there is no channel {wanted}")
+    return asked
+
+
+def check_package(settings: BioImageIO, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
+    """Check that a package can be used with these settings, and measure what its preprocessing needs.
+
+    Parameters
+    ----------
+    settings : BioImageIO
+    path : Path
+    values : numpy.ndarray, optional
+        Values of the image; None measures nothing.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be used.
+    """
+    description = describe(path)
+    output_of(settings, description)
+    measures_of(description)
+    return () if values is None else measure(description, values)
+
+
+class BioImageIOSegmenter:
+    """A network on a device, and the settings that it is called with."""
+
+    def __init__(self, settings: BioImageIO, path: Path) -> None:
+        core: Any = importlib.import_module("bioimageio.core")
+        self._digest_spec: Any = importlib.import_module("bioimageio.core.digest_spec")
+        self._settings = settings
+        self._geometry = read_geometry(path)
+        self._description = describe(path)
+        self._output = output_of(settings, self._description)
+        assert settings.statistics is not None
+        measures = measures_of(self._description)
+        if len(measures) != len(settings.statistics):
+            raise ValueError(
+                f"statistics has {len(settings.statistics)} numbers, but the model measures {len(measures)} things"
+            )
+        self._statistics = dict(zip(measures, settings.statistics, strict=True))
+        self._pipeline: Any = core.create_prediction_pipeline(
+            self._description,
+            devices=_devices(settings.device),
+            weights_format=None if settings.weights_format == "auto" else settings.weights_format,
+            fixed_dataset_statistics=self._statistics,
+        )
+        self._pipeline.load()
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Labels of a tile; the tile is left as it is.
+
+        Raises
+        ------
+        ValueError
+            If the model does not take or return images of this size.
+        """
+        check_rank(tile, self._settings.spacing)
+        shape = self._geometry.fitting(tile.shape)
+        maps = self._maps(_filled(tile, shape))
+        if maps.shape[1:] != shape:
+            raise ValueError(f"the model returns {maps.shape[1:]} voxels for {shape}; it must return as many")
+        maps = maps[(slice(None), *map(slice, tile.shape))]
+        s = self._settings
+        if self._output == "labels":
+            return from_labels(maps[0])
+        if self._output == "foreground":
+            return from_foreground(maps[s.foreground_channel], s.threshold)
+        return from_boundaries(maps[s.foreground_channel], maps[s.boundary_channel], s.threshold, s.boundary_threshold)
+
+    def _maps(self, pixels: np.ndarray) -> np.ndarray:
+        """The first output of the network as (channel, *space)."""
+        axes = self._geometry.axes
+        image = pixels[tuple(None if name in ("batch", "channel") else slice(None) for name in axes)]
+        sample = self._digest_spec.create_sample_for_model(
+            # It writes into this dictionary.
+            self._description,
+            inputs=image,
+            stat=dict(self._statistics),
+        )
+        # The halo of the run takes the place of the one that the package asks for.
+        found = self._pipeline.predict_sample_without_blocking(
+            sample, skip_input_padding=True, skip_output_cropping=True
+        )
+        tensor = next(iter(found.members.values()))
+        spatial = [name for name in axes if name not in ("batch", "channel")]
+        names = [str(name) for name in tensor.dims]
+        array = np.asarray(tensor.to_numpy())
+        if "batch" in names:
+            array = array.take(0, names.index("batch"))
+            names.remove("batch")
+        if "channel" not in names:
+            array, names = array[None], ["channel", *names]
+        return array.transpose([names.index(name) for name in ("channel", *spatial)])
+
+
+def _filled(tile: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 copy, finite, mirrored at its end up to a shape that the network takes."""
+    pixels = tile.astype(np.float32)
+    if tile.dtype.kind == "f":
+        finite = pixels[np.isfinite(pixels)]
+        np.nan_to_num(pixels, copy=False, nan=float(finite.min()) if finite.size else 0.0)
+    return np.pad(pixels, [(0, n - m) for n, m in zip(shape, tile.shape, strict=True)], mode="symmetric")
+
+
+def _devices(asked: str) -> list[str] | None:
+    if asked == "auto":
+        return None
+    from napari_blockbuster.models.cellpose.library import choose_device
+
+    return [str(choose_device(asked))]

@@ -1,0 +1,241 @@
+"""Running Cellpose on one tile."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_blockbuster.models.classical.settings import check_rank
+
+from .library import choose_device, fast_in_bfloat16, import_cellpose, share_threads
+from .memory import Footprint, measure
+
+if TYPE_CHECKING:
+    from .model import Cellpose
+
+__all__ = ["CellposeSegmenter"]
+
+LEAST = 4
+"""Pixels that an axis has, also at the network's scale; thinner tiles are filled up with background."""
+MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class CellposeSegmenter:
+    """A network on a device, and the settings that it is called with."""
+
+    def __init__(self, settings: Cellpose, weights: Path) -> None:
+        models: Any = import_cellpose()
+        share_threads()
+        self._settings = settings
+        device = choose_device(settings.device)
+        low_precision = settings.precision == "bfloat16" or (settings.precision == "auto" and fast_in_bfloat16(device))
+        self._cellpose: Any = models.CellposeModel(
+            gpu=device.type != "cpu", device=device, pretrained_model=str(weights), use_bfloat16=low_precision
+        )
+        self.footprint = self._measured()
+        self._batch_size = self.footprint.batch(settings.batch_size)
+
+    @property
+    def device(self) -> Any:
+        """The torch device that the network is on."""
+        return self._cellpose.device
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Labels of a tile, channels last if there are several; the tile is left as it is."""
+        pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
+        if pixels.shape[-1] != len(self._settings.ranges):
+            raise ValueError(
+                f"the model is prepared for {len(self._settings.ranges)} channels but the tile has shape {tile.shape}"
+            )
+        check_rank(pixels[..., 0], self._settings.spacing)
+        shape = pixels.shape[:-1]
+        volume = len(shape) == 3 and self._settings.mode == "3d"
+        run = self._volume if volume else self._planes
+        # Cellpose normalises in place, so every attempt begins with a copy of its own.
+        labels = self._within_memory(lambda: run(self._float_copy(pixels, volume), shape), shape)
+        return labels.reshape(shape)
+
+    def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
+        """A copy that may be written into: float32, finite, channels last, and not thinner than Cellpose can bear."""
+        extent = tile.shape[:-1]
+        least = [_at_least(self._settings.scale)] * len(extent)
+        if len(extent) == 3:
+            least[0] = _at_least(self._settings.scale * self._anisotropy) if volume else 1
+        pixels = np.empty((*(max(n, m) for n, m in zip(extent, least, strict=True)), tile.shape[-1]), np.float32)
+        for channel, (low, high) in enumerate(self._settings.ranges):
+            dark = high if self._settings.invert else low
+            pixels[..., channel] = dark
+            part = pixels[..., channel][tuple(map(slice, extent))]
+            part[...] = tile[..., channel]
+            if tile.dtype.kind == "f":
+                np.nan_to_num(part, copy=False, nan=dark, posinf=high, neginf=low)
+        return pixels
+
+    @property
+    def _anisotropy(self) -> float:
+        spacing = self._settings.spacing
+        assert spacing is not None
+        return spacing[0] / spacing[-1]
+
+    def _evaluate(self, pixels: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Cellpose's labels and flows."""
+        s = self._settings
+        labels, flows, _ = self._cellpose.eval(
+            pixels,
+            batch_size=self._batch_size,
+            normalize=self._normalisation("do_3D" in how),
+            diameter=s.plane_diameter(s.spacing),
+            cellprob_threshold=s.cellprob_threshold,
+            niter=s.niter,
+            # Nothing may go because a tile's border cuts it: sizes are filtered after the merge, flows checked below.
+            flow_threshold=0.0,
+            min_size=-1,
+            max_size_fraction=1.0,
+            **how,
+        )
+        return labels, flows[1]
+
+    def _normalisation(self, volume: bool) -> dict[str, Any]:
+        # All of Cellpose's entries, every time: it takes those left out from a dictionary that all models share.
+        return {
+            "lowhigh": [list(pair) for pair in self._settings.ranges],
+            "percentile": None,
+            "normalize": True,
+            "norm3D": volume,
+            "sharpen_radius": 0,
+            "smooth_radius": 0,
+            "tile_norm_blocksize": 0,
+            "tile_norm_smooth3D": 1,
+            "invert": self._settings.invert,
+        }
+
+    def _volume(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        labels, _ = self._evaluate(
+            pixels,
+            z_axis=0,
+            channel_axis=3,
+            do_3D=True,
+            anisotropy=self._anisotropy,
+            flow3D_smooth=self._settings.flow_smoothing,
+        )
+        return labels.reshape(pixels.shape[:-1])[tuple(map(slice, shape))]
+
+    def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """2D labels plane by plane: with ids of their own, or stitched along z."""
+        stack = pixels.reshape((-1, *pixels.shape[-3:]))
+        labels, flows = self._evaluate(stack, channel_axis=3)
+        cut = (slice(None), *map(slice, shape[-2:]))
+        labels = labels.reshape(stack.shape[:-1])[cut].astype(np.uint32)
+        flows = flows.reshape((2, *stack.shape[:-1]))[(slice(None), *cut)]
+        for z in range(len(labels)):
+            labels[z] = self._without_unlikely(labels[z], flows[:, z])
+        if len(labels) > 1 and self._settings.mode == "stitch":
+            return self._stitched(labels)
+        n = 0
+        for plane in labels:
+            plane[plane > 0] += n
+            n = max(n, int(plane.max(initial=0)))
+        return labels
+
+    def _without_unlikely(self, labels: np.ndarray, flows: np.ndarray) -> np.ndarray:
+        """Leave out objects with wrong flows, except those at the border, whose flows lead out of the tile."""
+        import fastremap
+        from cellpose import dynamics
+
+        labels, _ = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True)
+        labels = labels.astype(np.uint32)
+        if self._settings.flow_threshold == 0 or not labels.any():
+            return labels
+        errors, _ = dynamics.flow_error(labels, flows, self.device)
+        kept = np.arange(len(errors) + 1, dtype=np.uint32)
+        kept[1:][errors > self._settings.flow_threshold] = 0
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            kept[edge] = edge
+        labels, _ = fastremap.renumber(kept[labels], preserve_zero=True)
+        return labels.astype(np.uint32)
+
+    def _stitched(self, labels: np.ndarray) -> np.ndarray:
+        """Objects of neighbouring planes that overlap become one."""
+        from cellpose import utils
+
+        n = 0
+        # One stretch without empty planes at a time: Cellpose's stitching starts its ids anew after an empty plane.
+        for start, stop in _stretches(np.asarray(labels.any(axis=(1, 2)))):
+            part = utils.stitch3D(labels[start:stop], stitch_threshold=self._settings.stitch_threshold)
+            labels[start:stop] = np.where(part > 0, part + np.uint32(n), 0)
+            n = int(labels[start:stop].max())
+        return labels
+
+    # -------------------------------------------------------------- memory
+    def _measured(self) -> Footprint:
+        """What the network takes.
+
+        Raises
+        ------
+        MemoryError
+            If it does not fit with a single network tile.
+        """
+        # As `CellposeModel.eval` chooses it.
+        side = 256 if self._cellpose.backbone == "sam_vitl" else 384
+        try:
+            return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error):
+                raise
+            raise MemoryError(
+                f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
+                "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
+            ) from error
+
+    def _within_memory(self, run: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """Run with smaller and smaller batches while memory runs out; what was found to fit is kept.
+
+        Raises
+        ------
+        MemoryError
+            If a batch of one network tile does not fit either.
+        """
+        while True:
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Outside the handler: the error's frames hold what must be freed.
+            self._release()
+            if self._batch_size == 1:
+                raise MemoryError(
+                    f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
+                    f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                )
+            self._batch_size //= 2
+
+    def _release(self) -> None:
+        import torch
+
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def _at_least(scale: float) -> int:
+    return max(LEAST, math.ceil(LEAST / scale))
+
+
+def _is_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(t in text for t in MEMORY_TEXTS)
+
+
+def _stretches(filled: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Start and stop of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -1,0 +1,200 @@
+"""Weights of Cellpose: where they are, which they are, and the one download of those that are not there.
+
+Cellpose itself downloads its default weights when it cannot find those that it was asked for. It is therefore only ever
+given the path of a file that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import os
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from .library import import_cellpose
+
+__all__ = [
+    "BUILT_IN",
+    "check_weights",
+    "digest",
+    "find_weights",
+    "is_path",
+    "models_folder",
+    "obtain_weights",
+    "ready_weights",
+    "weights_bytes",
+]
+
+BUILT_IN = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
+"""Names that Cellpose 4.2 downloads."""
+FULL_BYTES = 1_230_000_000
+"""Of a built-in network that is not downloaded yet: 305 million float32 numbers."""
+BLOCK = 2**20
+OLD = (
+    "Cellpose 4 cannot run the networks of Cellpose 3 and earlier. Train again with Cellpose 4, or run the old weights "
+    "with cellpose<4 in an environment of its own, through a function (file.py:function)"
+)
+
+
+def models_folder() -> Path:
+    """Where Cellpose keeps weights: ``CELLPOSE_LOCAL_MODELS_PATH``, or ``~/.cellpose/models``."""
+    asked = os.environ.get("CELLPOSE_LOCAL_MODELS_PATH")
+    return Path(asked) if asked else Path.home() / ".cellpose" / "models"
+
+
+def is_path(weights: str) -> bool:
+    """Whether a setting means a file rather than a name in Cellpose's folder."""
+    if weights in BUILT_IN:
+        return False
+    return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
+
+
+def find_weights(weights: str) -> Path:
+    """Path of the weights that a setting means; of built-in ones also where they are yet to be downloaded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is a path, and there is no file.
+    ValueError
+        If it is a name that Cellpose does not have.
+    """
+    folder = models_folder()
+    if is_path(weights) and not (folder / weights).is_file():
+        path = Path(weights).expanduser().absolute()
+        if not path.is_file():
+            raise FileNotFoundError(f"there are no weights at {path}")
+        return path
+    path = folder / weights
+    if weights not in BUILT_IN and not path.is_file():
+        known = [*BUILT_IN, *_own_models(folder)]
+        close = difflib.get_close_matches(weights, known, n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"cellpose has no weights {weights!r}{hint}; there are {', '.join(known)}, or give the path of a file"
+        )
+    return path.absolute()
+
+
+def weights_bytes(weights: str) -> int:
+    """Size of a file of weights, which is what they take in memory in float32; 0 if there is no such file."""
+    try:
+        path = find_weights(weights)
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return FULL_BYTES if weights in BUILT_IN else 0
+
+
+def _own_models(folder: Path) -> list[str]:
+    """Names that Cellpose's own interface lists, of weights that are there."""
+    listing = folder / "gui_models.txt"
+    names = listing.read_text("utf-8").splitlines() if listing.is_file() else []
+    return [name for name in map(str.strip, names) if name and (folder / name).is_file()]
+
+
+def obtain_weights(weights: str) -> Path:
+    """Path of the weights, after a download if they are built in and not there yet. For the driver, never for workers.
+
+    Raises
+    ------
+    OSError
+        If they cannot be found or downloaded.
+    ValueError
+        If it is a name that Cellpose does not have.
+    """
+    path = find_weights(weights)
+    if not path.is_file():
+        _download(weights, path)
+    return path
+
+
+def ready_weights(weights: str) -> Path:
+    """Path of weights that this version of Cellpose can load, after a download if need be.
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        See `import_cellpose`, `obtain_weights` and `check_weights`.
+    """
+    import_cellpose()
+    path = obtain_weights(weights)
+    check_weights(path)
+    return path
+
+
+def _download(name: str, path: Path) -> None:
+    """Download into a file beside, and rename it when it is complete."""
+    models: Any = import_cellpose()
+    url = models._MODEL_URL + name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _fetch(url, file, name)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the weights {name!r} could not be downloaded from {url} ({error}); put the file at {path}, or name a "
+            "folder that has it in CELLPOSE_LOCAL_MODELS_PATH"
+        ) from error
+
+
+def _fetch(url: str, file: Any, name: str) -> None:
+    from tqdm import tqdm
+
+    with urllib.request.urlopen(url, timeout=60) as response:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=f"weights {name}") as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+            if total is not None and bar.n != total:
+                raise OSError(f"the connection broke after {bar.n} of {total} bytes")
+
+
+def digest(path: Path) -> str:
+    """Hex sha256 of a file; read once for each version of it."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a file that this version of Cellpose cannot load, without loading the network.
+
+    Raises
+    ------
+    ValueError
+        If it holds something else, or weights of Cellpose 3.
+    ImportError
+        If its network needs a package that is not installed.
+    """
+    import torch
+
+    models: Any = import_cellpose()
+    try:
+        # Mapped, not read: 1.2 GB take no time.
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a file of weights that Cellpose 4 can read ({reason}). {OLD}") from error
+    if not isinstance(state, dict) or "W2" not in state:
+        raise ValueError(f"{path} does not hold weights of Cellpose 4. {OLD}")
+    if "encoder.cls_token" in state and not hasattr(models, "CPDINO"):
+        raise ImportError(
+            f"the weights {path.name} need the package dinov3 of Facebook Research, which is not on PyPI; Cellpose's "
+            "documentation says how to install it"
+        )

@@ -1,0 +1,167 @@
+"""InstanSeg: nuclei and cells in 2D, fast. An extra: ``napari-blockbuster[instanseg]``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
+from napari_blockbuster.models.classical.settings import per_axis, setting
+from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
+
+from .weights import check_network, find_network, is_path, obtain_network, require
+
+__all__ = ["InstanSeg"]
+
+NETWORK_PIXEL = 0.5
+"""Micrometres that the pixels of all published networks are wide; for suggestions only."""
+REACH = 96
+"""How far from a pixel a published network looks, in its own pixels."""
+STEP = 16
+"""InstanSeg fills images up to a multiple of this, so networks see the same in places that lie one apart."""
+SIDE = 1024
+MICROMETRES = {"micrometer", "micrometre", "micron", "um", "µm", "μm"}
+
+
+class InstanSeg(NetworkModel):
+    """InstanSeg (Goldsborough et al. 2024, arXiv 2408.15954), called tile by tile.
+
+    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; a tile is
+    never cut again; nothing is downloaded once the run has begun.
+    """
+
+    family: ClassVar[str] = "instanseg"
+    summary: ClassVar[str] = "InstanSeg: nuclei and cells, 2D (needs its weights)"
+    packages: ClassVar[tuple[str, ...]] = ("instanseg-torch", "torch")
+    PERCENTILES: ClassVar[tuple[float, float]] = (0.1, 99.9)
+
+    weights: str = setting(
+        "single_channel_nuclei",
+        "Name (single_channel_nuclei, fluorescence_nuclei_and_cells), or the path of a TorchScript file (instanseg.pt).",
+        min_length=1,
+    )
+    diameter: float = setting(
+        24.0,
+        "Diameter of a typical object, in pixels. Only the suggested halo depends on it.",
+        unit="px",
+        ge=2,
+        le=2000,
+    )
+    pixel_size: float | None = setting(
+        None,
+        "Width of a pixel: the image is scaled to that of the network. Empty: from the image, where it is in "
+        "micrometres, else as the network's.",
+        unit="µm",
+        gt=0,
+        le=100,
+    )
+    target: Literal["nuclei", "cells"] = setting(
+        "nuclei", "What to outline with a network that knows both. Without effect on others."
+    )
+    seed_threshold: float | None = setting(
+        None, "Lower finds more objects, higher fewer. Empty: what is stored with the network.", ge=0, le=1
+    )
+    mask_threshold: float | None = setting(
+        None, "Lower makes larger objects, higher smaller ones. Empty: what is stored with the network.", ge=0, le=1
+    )
+    overlap_threshold: float | None = setting(
+        None,
+        "Overlap (intersection over union) from which two candidates are one object. Empty: what is stored with the "
+        "network.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    peak_distance: int | None = setting(
+        None,
+        "Distance between seeds, in the network's pixels. Empty: what is stored with the network.",
+        unit="px",
+        ge=1,
+        le=100,
+        advanced=True,
+    )
+    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
+        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
+    )
+
+    def prepare(self, image: PixelSource) -> Self:
+        """Get the network, check it, and measure brightness of the whole image.
+
+        Raises
+        ------
+        ImportError
+            If the extra is not installed.
+        OSError
+            If the network is not there and cannot be downloaded.
+        ValueError
+            If there is no such network, it is not for one channel, or the image is not 2D.
+        """
+        spacing = self._spacing_of(image)
+        if len(spacing) != 2:
+            raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
+        require()
+        path = obtain_network(self.weights)
+        facts = apart_in_viewer(check_network, path)
+        sha256 = digest([path])
+        check_digest(path, sha256, self.sha256)
+        low, high = self._range(image)
+        update = {
+            "spacing": spacing,
+            # Workers may run in another folder.
+            "weights": str(path) if is_path(self.weights) else self.weights,
+            "sha256": sha256,
+            "low": low,
+            "high": high,
+            "pixel_size": self._pixel_size(image) or facts.pixel_size,
+        }
+        return self.model_copy(update=update)
+
+    def suggest(self, image: PixelSource) -> Suggestion:
+        """Tiles of about a million of the network's pixels, and a halo of two diameters or as far as it looks."""
+        spacing = self._spacing_of(image)
+        if len(spacing) != 2:
+            return Suggestion(None, (0,) * len(spacing))
+        scale = (self._pixel_size(image) or NETWORK_PIXEL) / NETWORK_PIXEL
+        wish = [max(n, REACH / scale) for n in per_axis(2 * self.diameter, spacing)]
+        halo = tuple(round_up(math.ceil(n), STEP) for n in wish)
+        return Suggestion(_tile(image.spatial_shape, halo, scale), halo)
+
+    def load(self) -> Segmenter:
+        """The segmenter: the network on this process's device.
+
+        Raises
+        ------
+        ImportError
+            If the extra is not installed.
+        RuntimeError
+            If the model is not prepared, or its device is not there.
+        OSError
+            If the network is not on this machine: workers never download.
+        """
+        self._require("spacing", "low", "high", "sha256", "pixel_size")
+        require()
+        from .segmenter import InstanSegSegmenter
+
+        path = find_network(self.weights)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"the InstanSeg network {self.weights!r} is not on this worker's machine (no file {path}), and workers "
+                "do not download; let INSTANSEG_BIOIMAGEIO_PATH name a folder that all machines share"
+            )
+        check_digest(path, digest([path]), self.sha256)
+        return InstanSegSegmenter(self, path)
+
+    def _pixel_size(self, image: PixelSource) -> float | None:
+        """Micrometres that a pixel is wide, if the user or the image says so."""
+        if self.pixel_size is not None:
+            return self.pixel_size
+        units: Sequence[str | None] = getattr(image, "units", ())
+        known = bool(units) and str(units[-1]).lower() in MICROMETRES
+        return float(image.spacing[-1]) if known else None
+
+
+def _tile(shape: Sequence[int], halo: Sequence[int], scale: float) -> tuple[int, ...]:
+    side = round_up(math.ceil(SIDE / scale), STEP)
+    return tuple(min(n, max(side, h)) for n, h in zip(shape, halo, strict=True))

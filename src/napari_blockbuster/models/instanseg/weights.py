@@ -1,0 +1,173 @@
+"""Networks of InstanSeg: where they are, which they are, and the one download of those that are not there.
+
+InstanSeg itself downloads a network when it is first asked for, which a worker may not. It is therefore only ever given
+a network that was loaded from a file. Nothing here but `check_network` imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from napari_blockbuster.models.download import download
+
+__all__ = ["INSTALL", "Facts", "check_network", "find_network", "installed", "is_path", "obtain_network", "require"]
+
+INSTALL = "pip install 'napari-blockbuster[instanseg]'"
+FILE = "instanseg.pt"
+PROBE = 64
+"""Side of the blank image that a network is tried on."""
+
+
+class Facts(NamedTuple):
+    """What a network says of itself: micrometres that its pixels are wide, and whether it has nuclei and cells."""
+
+    pixel_size: float
+    both: bool
+
+
+def installed() -> bool:
+    """Whether instanseg and torch are there, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("instanseg", "torch"))
+
+
+def require() -> None:
+    """Refuse to go on without the extra.
+
+    Raises
+    ------
+    ImportError
+        If it is missing; the message says what to install.
+    """
+    if not installed():
+        raise ImportError(f"the model 'instanseg' needs: {INSTALL}")
+
+
+def _package_folder() -> Path:
+    require()
+    spec = importlib.util.find_spec("instanseg")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bioimageio_models"
+
+
+def networks_folder() -> Path:
+    """Where InstanSeg keeps networks: ``INSTANSEG_BIOIMAGEIO_PATH``, or a folder inside its package."""
+    asked = os.environ.get("INSTANSEG_BIOIMAGEIO_PATH")
+    return Path(asked).expanduser() if asked else _package_folder()
+
+
+def _index() -> dict[str, dict[str, str]]:
+    """The networks that the installed InstanSeg can download, the newest version of each."""
+    entries = json.loads((_package_folder() / "model-index.json").read_text("utf-8"))
+    return {entry["name"]: entry for entry in reversed(entries)}
+
+
+def is_path(weights: str) -> bool:
+    """Whether a setting means a file rather than a name in InstanSeg's folder."""
+    return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
+
+
+def find_network(weights: str) -> Path:
+    """File of a network; of one that can be downloaded also where it is yet to be.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is a path, and there is no file.
+    ValueError
+        If it is a name that InstanSeg does not have.
+    """
+    if is_path(weights):
+        path = Path(weights).expanduser().absolute()
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no InstanSeg network at {path}")
+        return path
+    index, folder = _index(), networks_folder().absolute()
+    if weights in index:
+        return folder / weights / index[weights]["version"] / FILE
+    path = folder / weights / FILE
+    if not path.is_file():
+        close = difflib.get_close_matches(weights, index, n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"instanseg has no network {weights!r}{hint}; there are {', '.join(index)}, or give the path of a file "
+            f"({FILE})"
+        )
+    return path
+
+
+def obtain_network(weights: str) -> Path:
+    """File of a network, after a download if InstanSeg has it and it is not there yet. For the driver, never for workers.
+
+    Raises
+    ------
+    OSError
+        If it cannot be found or downloaded.
+    ValueError
+        If it is a name that InstanSeg does not have.
+    """
+    path = find_network(weights)
+    if not path.is_file():
+        url = _index()[weights]["url"]
+        try:
+            _download(url, path, f"network {weights}")
+        except (OSError, zipfile.BadZipFile) as error:
+            raise OSError(
+                f"the InstanSeg network {weights!r} could not be downloaded from {url} ({error}); put its {FILE} at "
+                f"{path}, or name a folder that has it in INSTANSEG_BIOIMAGEIO_PATH"
+            ) from error
+    return path
+
+
+def _download(url: str, path: Path, what: str) -> None:
+    """Unpack beside, and rename the network last: a folder that holds it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+        archive = Path(folder) / "network.zip"
+        download(url, archive, what)
+        with zipfile.ZipFile(archive) as packed:
+            if FILE not in packed.namelist():
+                raise OSError(f"the archive has no {FILE}")
+            packed.extractall(Path(folder) / "unpacked")
+        others = [p for p in (Path(folder) / "unpacked").iterdir() if p.name != FILE]
+        for other in others:
+            shutil.move(other, path.parent / other.name)
+        os.replace(Path(folder) / "unpacked" / FILE, path)
+
+
+def check_network(path: Path) -> Facts:
+    """Load a network on the CPU and try it on a blank image of one channel.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an InstanSeg network, or one for more channels.
+    """
+    import torch
+
+    try:
+        network: Any = torch.jit.load(path, map_location="cpu")
+        facts = Facts(float(network.pixel_size), bool(network.cells_and_nuclei))
+    except (RuntimeError, AttributeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{path} is not a network that InstanSeg can read ({reason}); give its {FILE}, a TorchScript file"
+        ) from error
+    try:
+        network(torch.zeros(1, 1, PROBE, PROBE))
+    except RuntimeError as error:
+        # The last line of a TorchScript error is what went wrong; the others are where.
+        reason = str(error).strip().rpartition("\n")[2]
+        raise ValueError(
+            f"the InstanSeg network {path} cannot be used with one channel ({reason}); tiles have one, so set weights "
+            "to a network such as single_channel_nuclei"
+        ) from error
+    return facts

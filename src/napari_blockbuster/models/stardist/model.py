@@ -1,0 +1,188 @@
+"""StarDist: star-convex objects in 2D and 3D. An extra: ``napari-blockbuster[stardist]``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
+from napari_blockbuster.models.classical.settings import per_axis, setting
+from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
+
+from .network import UNKNOWN, Network, read_network
+from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network
+
+__all__ = ["StarDist"]
+
+SIDES = {2: 1024, 3: 128}
+"""Longest side of a suggested tile."""
+SAME = 0.05
+"""Scales this near to 1 are 1: a network bears more, and an image that is not resampled keeps its outlines."""
+
+
+class StarDist(NetworkModel):
+    """StarDist (Schmidt et al. 2018, MICCAI; Weigert et al. 2020, WACV), called tile by tile.
+
+    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; objects whose
+    centre lies within two pixels of a tile's border are kept; nothing is downloaded once the run has begun.
+    """
+
+    family: ClassVar[str] = "stardist"
+    summary: ClassVar[str] = "StarDist: star-convex nuclei and cells, 2D and 3D (needs its weights)"
+    packages: ClassVar[tuple[str, ...]] = ("stardist", "csbdeep", "tensorflow", "keras")
+    PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.8)
+
+    weights: str | None = setting(
+        None,
+        "Name (2D_versatile_fluo, 2D_paper_dsb2018, 2D_demo, 3D_demo), or the folder of a network of your own. "
+        "Empty: 2D_versatile_fluo for images, 3D_demo for stacks.",
+        min_length=1,
+    )
+    diameter: float = setting(
+        24.0,
+        "Diameter of a typical object, in voxels of the finest axis. Only the suggested halo depends on it.",
+        unit="px",
+        ge=2,
+        le=2000,
+    )
+    scale: float = setting(
+        1.0,
+        "The image is scaled by this for the network: 0.5 where objects are twice as large as those it was trained on.",
+        ge=0.05,
+        le=20,
+    )
+    prob_threshold: float | None = setting(
+        None,
+        "Lower finds more objects, higher fewer. Empty: what is stored with the network.",
+        gt=0,
+        lt=1,
+    )
+    nms_threshold: float | None = setting(
+        None,
+        "Overlap from which two candidates are one object; lower removes more. Empty: what is stored with the network.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+
+    def prepare(self, image: PixelSource) -> Self:
+        """Get the network, check it, and measure brightness and anisotropy of the whole image.
+
+        Raises
+        ------
+        ImportError
+            If the extra is not installed and something must be downloaded.
+        OSError
+            If the network is not there and cannot be downloaded.
+        ValueError
+            If there is no such network, or it is not for images of this rank or with one channel.
+        """
+        spacing = self._spacing_of(image)
+        weights = self._weights(len(spacing))
+        folder = obtain_network(weights)
+        self._check(read_network(folder / "config.json"), weights, len(spacing))
+        files = files_of(weights, folder)
+        sha256 = digest(files)
+        check_digest(folder, sha256, self.sha256)
+        low, high = self._range(image)
+        # Workers may run in another folder, and know only the names that StarDist itself registers.
+        if is_path(weights):
+            weights = str(Path(weights).expanduser().absolute())
+        elif weights not in BUILT_IN or find_network(weights) != folder:
+            weights = str(folder)
+        update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": low, "high": high}
+        return self.model_copy(update=update)
+
+    def suggest(self, image: PixelSource) -> Suggestion:
+        """Tiles and a halo of multiples of what the network halves, so that it sees the same in all tiles.
+
+        The halo is two diameters, or as far as the network looks if that is more.
+        """
+        spacing = self._spacing_of(image)
+        if len(spacing) not in DEFAULTS:
+            return Suggestion(None, (0,) * len(spacing))
+        network = self._network(len(spacing))
+        scales = self.scales(spacing, network)
+        steps = [round_up(n / s, 1) for n, s in zip(network.divisor, scales, strict=True)]
+        reach = [n / s for n, s in zip(network.reach, scales, strict=True)]
+        wish = [max(a, b) for a, b in zip(per_axis(2 * self.diameter, spacing), reach, strict=True)]
+        halo = tuple(round_up(math.ceil(n), step) for n, step in zip(wish, steps, strict=True))
+        return Suggestion(_tile(image.spatial_shape, halo, steps, scales, network.bytes_per_voxel), halo)
+
+    def load(self) -> Segmenter:
+        """The segmenter: the network in this process.
+
+        Raises
+        ------
+        ImportError
+            If the extra is not installed.
+        RuntimeError
+            If the model is not prepared.
+        OSError
+            If the network is not on this machine: workers never download.
+        """
+        self._require("spacing", "weights", "low", "high", "sha256")
+        assert self.weights is not None
+        assert self.spacing is not None
+        import_stardist()
+        from .segmenter import StarDistSegmenter
+
+        folder = find_network(self.weights)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"the StarDist network {self.weights!r} is not on this worker's machine (no folder {folder}), and "
+                "workers do not download; let KERAS_HOME name a folder that all machines share"
+            )
+        files = files_of(self.weights, folder)
+        check_digest(folder, digest(files), self.sha256)
+        network = read_network(folder / "config.json")
+        return StarDistSegmenter(self, network, folder, files[-1].name, self.scales(self.spacing, network))
+
+    def scales(self, spacing: Sequence[float], network: Network) -> tuple[float, ...]:
+        """By what each axis of the image is scaled for the network, which knows its own anisotropy."""
+        trained = network.anisotropy or tuple(spacing)
+        wanted = [self.scale * s / t for s, t in zip(spacing, trained, strict=True)]
+        return tuple(1.0 if abs(s - 1) <= SAME else s for s in wanted)
+
+    def _weights(self, ndim: int) -> str:
+        if ndim not in DEFAULTS:
+            raise ValueError(f"the model 'stardist' needs images of 2 or 3 spatial axes; this one has {ndim}")
+        return self.weights or DEFAULTS[ndim]
+
+    def _network(self, ndim: int) -> Network:
+        """The network if it is on this machine and fits, else one of the usual size."""
+        try:
+            network = read_network(find_network(self._weights(ndim)) / "config.json")
+        except (OSError, ValueError):
+            return UNKNOWN[ndim]
+        return network if network.ndim == ndim else UNKNOWN[ndim]
+
+    def _check(self, network: Network, weights: str, ndim: int) -> None:
+        if network.ndim != ndim:
+            raise ValueError(
+                f"the StarDist network {weights!r} is for images of {network.ndim} axes, and this one has {ndim}; "
+                f"set weights to one for {ndim}, such as {DEFAULTS[ndim]}"
+            )
+        if network.channels != 1:
+            raise ValueError(
+                f"the StarDist network {weights!r} needs images of {network.channels} channels, and tiles have one; "
+                "set weights to a network for one channel"
+            )
+
+
+def _tile(
+    shape: Sequence[int], halo: Sequence[int], steps: Sequence[int], scales: Sequence[float], memory: int
+) -> tuple[int, ...]:
+    """The longest tile within a worker's share of the memory, at least as long as its halo."""
+    from napari_blockbuster.execution.cluster import cpu_count, memory_limit_bytes
+
+    budget = memory_limit_bytes() / cpu_count() / 2 / memory
+    side = SIDES[len(shape)]
+    while True:
+        tile = tuple(min(n, round_up(max(side, h), s)) for n, h, s in zip(shape, halo, steps, strict=True))
+        read = math.prod(min(t + 2 * h, n) * s for t, h, n, s in zip(tile, halo, shape, scales, strict=True))
+        if read <= budget or side <= max(steps):
+            return tile
+        side //= 2

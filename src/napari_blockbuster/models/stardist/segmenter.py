@@ -1,0 +1,117 @@
+"""Running StarDist on one tile."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_blockbuster.models.classical.settings import check_rank
+from napari_blockbuster.models.network import thread_share
+
+from .network import Network
+from .weights import import_stardist
+
+if TYPE_CHECKING:
+    from .model import StarDist
+
+__all__ = ["StarDistSegmenter"]
+
+PIECES = 64
+"""Into how many pieces StarDist is asked to cut a tile before memory counts as exhausted."""
+
+
+class StarDistSegmenter:
+    """A network, and the settings that it is called with."""
+
+    def __init__(
+        self, settings: StarDist, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
+    ) -> None:
+        models: Any = import_stardist()
+        _configure()
+        self._settings = settings
+        self._divisor = network.divisor
+        self._scale = None if all(s == 1 for s in scales) else scales
+        self._pieces = 1
+        # Keras compiles its prediction at the first call, and two threads that do so at once disturb each other.
+        self._lock = threading.Lock()
+        cls = models.StarDist2D if network.ndim == 2 else models.StarDist3D
+        # StarDist prints what it loads; a console of thousands of tiles is no place for that.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._stardist: Any = cls(None, name=folder.name, basedir=str(folder.parent))
+            self._stardist.load_weights(weights)
+        # From here on it writes nothing into the user's folder.
+        self._stardist.basedir = None
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Labels of a tile; the tile is left as it is."""
+        check_rank(tile, self._settings.spacing)
+        pixels = self._settings._scaled_copy(tile, max(self._divisor))
+        with self._lock:
+            labels = self._within_memory(pixels)
+        return labels[tuple(map(slice, tile.shape))]
+
+    def _instances(self, pixels: np.ndarray) -> np.ndarray:
+        labels, _ = self._stardist.predict_instances(
+            pixels,
+            prob_thresh=self._settings.prob_threshold,
+            nms_thresh=self._settings.nms_threshold,
+            scale=self._scale,
+            n_tiles=self._n_tiles(pixels.shape),
+            show_tile_progress=False,
+            # Otherwise candidates within two pixels of the border are left out, also where a tile ends.
+            predict_kwargs={"b": 0},
+        )
+        return np.asarray(labels)
+
+    def _n_tiles(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Pieces along each axis: the longest is halved first."""
+        counts = [1] * len(shape)
+        while np.prod(counts) < self._pieces:
+            longest = int(np.argmax([n / c for n, c in zip(shape, counts, strict=True)]))
+            counts[longest] *= 2
+        return tuple(counts)
+
+    def _within_memory(self, pixels: np.ndarray) -> np.ndarray:
+        """Predict in more and more pieces while memory runs out; what was found to fit is kept.
+
+        StarDist's pieces overlap by as far as its network looks, so they change nothing in the result.
+
+        Raises
+        ------
+        MemoryError
+            If `PIECES` pieces do not fit either.
+        """
+        import tensorflow as tf
+
+        while True:
+            try:
+                return self._instances(pixels)
+            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+                reason = str(error).partition("\n")[0][:200]
+            # Outside the handler: the error's frames hold what must be freed.
+            gc.collect()
+            if self._pieces >= PIECES:
+                raise MemoryError(
+                    f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
+                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                )
+            self._pieces *= 2
+
+
+def _configure() -> None:
+    """Keep TensorFlow to this process's share of the CPUs, and to the memory of a GPU that it needs."""
+    import tensorflow as tf
+
+    # Once it has computed something it refuses both; then another network of this process has set them before.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(thread_share())
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    with contextlib.suppress(RuntimeError, ValueError):
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)

@@ -1,0 +1,134 @@
+"""The result: where it goes, and how it is handed back, also before it is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.stage.labels import lookup
+from napari_blockbuster.stage.regions import RegionStore
+from napari_blockbuster.stage.store import StageStore
+
+from .writer import open_labels
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Merged labels on disk.
+
+    Attributes
+    ----------
+    path : Path
+        The OME-Zarr of the labels.
+    n_objects : int
+    failed_tiles : dict of int to str
+        Tiles that hold background because they could not be segmented, and why.
+    missing_tiles : list of int
+        Tiles that hold background because they were not staged (yet), failed ones included.
+    seams : numpy.ndarray
+        The evidence of all pairs at the seams (`napari_blockbuster.stage.seams.evidence_dtype`).
+    joined : numpy.ndarray of bool
+        For each row of `seams`, whether the pair became one object.
+    provenance : dict
+        Versions, settings, counts and the merge rule; also in the attributes of the OME-Zarr.
+    """
+
+    path: Path
+    n_objects: int
+    failed_tiles: dict[int, str]
+    missing_tiles: list[int]
+    seams: np.ndarray
+    joined: np.ndarray
+    provenance: dict[str, Any]
+
+    @property
+    def labels(self) -> da.Array:
+        """Lazy, full resolution, the image's shape (time and space)."""
+        array: da.Array = open_labels(self.path)
+        return array
+
+    def __repr__(self) -> str:
+        gaps = f", {len(self.missing_tiles)} tiles missing" if self.missing_tiles else ""
+        return f"Result({str(self.path)!r}, n_objects={self.n_objects}{gaps})"
+
+
+@dataclass(frozen=True, repr=False)
+class StagedMerge(Merge):
+    """A merge of a job's staged tiles: all that `Merge` says, and the merged labels before anything is written."""
+
+    store: StageStore | None = None
+
+    @classmethod
+    def of(cls, merged: Merge, store: StageStore) -> Self:
+        return cls(**{f.name: getattr(merged, f.name) for f in fields(Merge)}, store=store)
+
+    @property
+    def labels(self) -> da.Array:
+        """Merged labels of the image's shape, relabelled as they are read; background where no tile is staged."""
+        assert self.store is not None
+        return lazy_labels(self.store, self)
+
+
+def lazy_labels(store: StageStore, merged: Merge) -> da.Array:
+    """Staged labels as a dask array, one chunk per tile, relabelled when a chunk is computed."""
+    import dask.array as da
+
+    name = f"merged-labels-{id(merged):x}-{os.urandom(4).hex()}"
+    grid = store.grid
+    graph = {(name, *grid.position(i)): (_read_merged, store, i, merged) for i in range(len(grid))}
+    chunks = tuple(tuple(axis.core(p)[1] - axis.core(p)[0] for p in range(len(axis))) for axis in grid.axes)
+    return da.Array(graph, name, chunks, dtype=merged.new_ids.dtype)
+
+
+def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
+    tile = store.grid[index]
+    table = merged.table(index)
+    if len(table) == 1:
+        return np.zeros(tile.core.shape, table.dtype)
+    reading = RegionStore(store).read(tile) if merged.fills(index) else store.read_labels(tile)
+    return lookup(table, reading.result())
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+def default_output(source: ImageSource) -> Path:
+    """``<image>.labels.ome.zarr`` beside the image.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a file or folder of this machine.
+    """
+    path = source.local_path
+    if path is None:
+        raise ValueError("this image has no folder of its own: say where the labels go, output='labels.ome.zarr' (-o)")
+    stem = path.name
+    for suffix in (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", ".tiff", ".tif"):
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+            break
+    return path.with_name(f"{stem}.labels.ome.zarr")
+
+
+def job_folder(output: Path) -> Path:
+    """The job folder of an output: ``<output>.job``, or beside the image for labels inside an OME-Zarr image."""
+    if not output.name:
+        raise ValueError(f"the output is {output}, which is no name of a file; choose a path such as labels.ome.zarr")
+    if output.parent.name == "labels" and _is_zarr_group(output.parent.parent):
+        image = output.parent.parent
+        return image.with_name(f"{image.name}.{output.name}.job")
+    return output.with_name(f"{output.name}.job")
+
+
+def _is_zarr_group(path: Path) -> bool:
+    return (path / ".zgroup").exists() or (path / "zarr.json").exists()

@@ -1,0 +1,443 @@
+"""The merged labels as OME-Zarr: tile by tile, each file by one writer, with the pyramid in the same pass."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid, browse_chunk
+from napari_blockbuster.machine.disk import StoreError, writing_to
+from napari_blockbuster.machine.files import beside
+from napari_blockbuster.machine.system import exchange as _exchange
+from napari_blockbuster.machine.system import syncs, tensorstore_path
+
+from .metadata import Level, attributes, plan_levels
+from .occupant import Occupant
+from .zarr_metadata import plain_text, refresh_consolidated, update_attributes, utf8
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import tensorstore as ts
+
+__all__ = ["LabelsWriter", "Pending", "labels_info", "open_labels", "put_in_place"]
+
+SHARE = 32
+"""A tile writes its share of a level while that is at least this long; coarser levels are written in larger blocks."""
+KEY = "napari-blockbuster"
+
+
+class Pending:
+    """Writes under way; ``result()`` waits for them."""
+
+    def __init__(self, path: Path, futures: list[Any]) -> None:
+        self._path, self._futures = path, futures
+
+    def result(self) -> None:
+        """Wait until all is on disk.
+
+        Raises
+        ------
+        StoreError
+            If something could not be written.
+        """
+        for future in self._futures:
+            with _write_errors(self._path):
+                future.result()
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn what tensorstore raises into a `StoreError` that names the labels. Only calls of tensorstore belong in it."""
+    try:
+        yield
+    except Exception as error:
+        raise StoreError.of(error, path) from error
+
+
+@dataclass(frozen=True)
+class LabelsWriter:
+    """Writes one label image. A small picklable handle; arrays are opened once per process.
+
+    Attributes
+    ----------
+    path : Path
+        The group, at a temporary place until `put_in_place`.
+    grid : TileGrid
+    levels : tuple of Level
+    blocks : tuple of tuple of int
+        For each level, the extent that one writer owns: the shard (0.5), or a multiple of chunks (0.4).
+    opening : str
+        Tells this label image from one written to the same path before: a process keeps arrays opened.
+    """
+
+    path: Path
+    grid: TileGrid
+    levels: tuple[Level, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    version: str = "0.5"
+    opening: str = field(default_factory=lambda: os.urandom(8).hex())
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        grid: TileGrid,
+        dtype: Any,
+        axes: Sequence[str],
+        scale: Sequence[float],
+        units: Sequence[str | None],
+        translation: Sequence[float] | None = None,
+        name: str,
+        version: str = "0.5",
+        source_image: str | None = None,
+        n_levels: int | None = None,
+    ) -> LabelsWriter:
+        """Make the group and its arrays.
+
+        Parameters
+        ----------
+        path : path
+            Where to write; it must not exist.
+        grid : TileGrid
+        dtype : numpy dtype
+            uint32 or uint64.
+        axes, scale, units, translation
+            For each axis of the grid.
+        name : str
+        version : {"0.5", "0.4"}
+            0.5 is zarr v3, a shard for each tile; 0.4 is zarr v2, chunks that divide tiles.
+        source_image : str, optional
+            Path of the image, relative to the labels.
+        n_levels : int, optional
+            Default: until the longest spatial extent is at most 256 voxels.
+
+        Raises
+        ------
+        ValueError
+            For another version.
+        FileExistsError
+            If the path exists.
+        StoreError
+            If the disk is full, read-only or gone.
+        """
+        import zarr
+
+        if version not in ("0.4", "0.5"):
+            raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose '0.5' or '0.4'")
+        path = Path(path)
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
+        levels = plan_levels(grid.shape, scale, grid.separate_axes, n_levels)
+        blocks = tuple(_block(grid, level) for level in levels)
+        said = attributes(
+            levels,
+            version=version,
+            axes=axes,
+            scale=scale,
+            units=units,
+            translation=translation,
+            name=name,
+            source_image=source_image,
+        )
+        with writing_to(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=plain_text(said))
+            for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
+                _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
+        return cls(path, grid, tuple(levels), blocks, version)
+
+    # ------------------------------------------------------------- tile by tile
+    def write_tile(self, tile: Tile, labels: np.ndarray) -> Pending:
+        """Start writing a tile's merged labels, and its share of all levels that tiles write.
+
+        Parameters
+        ----------
+        tile : Tile
+        labels : numpy.ndarray
+            Of the core's shape; it must not be changed afterwards.
+        """
+        futures = []
+        for number in self._tile_levels():
+            factors = self.levels[number].factors
+            box = _reduced(tile.core, factors)
+            # Tiles begin at multiples of the factor, so each begins with a voxel of the level.
+            values = np.ascontiguousarray(labels[tuple(slice(None, None, f) for f in factors)])
+            futures.append(self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True))
+        return Pending(self.path, futures)
+
+    def _tile_levels(self) -> list[int]:
+        """Levels whose blocks are tiles: those that one pass over the tiles writes."""
+        own = itertools.takewhile(lambda n: _is_tile_level(self.grid, self.levels[n]), range(len(self.levels)))
+        return list(own)
+
+    # -------------------------------------------------------- the coarse levels
+    def passes(self) -> list[list[tuple[int, Box]]]:
+        """What is left after the tiles: for each further level its blocks, which are made from the level below.
+
+        The blocks of a level may be written in any order and in parallel, the levels one after the other.
+        """
+        first = len(self._tile_levels())
+        return [[(n, box) for box in self._boxes(n)] for n in range(first, len(self.levels))]
+
+    def _boxes(self, number: int) -> list[Box]:
+        shape, block = self.levels[number].shape, self.blocks[number]
+        return [tile.core for tile in TileGrid(shape, block)]
+
+    def write_block(self, number: int, box: Box) -> None:
+        """Write one block of a coarse level from the level below."""
+        below, here = self.levels[number - 1], self.levels[number]
+        steps = [h // b for h, b in zip(here.factors, below.factors, strict=True)]
+        region = tuple(
+            slice(a * s, min((b - 1) * s + 1, n))
+            for a, b, s, n in zip(box.start, box.stop, steps, below.shape, strict=True)
+        )
+        with _write_errors(self.path):
+            read = self._array(number - 1)[region].read().result()
+        values = read[tuple(slice(None, None, s) for s in steps)]
+        if values.any():
+            writing = self._array(number)[box.slices].write(np.ascontiguousarray(values))
+            Pending(self.path, [writing]).result()
+
+    def _array(self, number: int) -> ts.TensorStore:
+        with _write_errors(self.path):
+            return _handle(self.path / str(number), self.version, self.opening)
+
+    # ------------------------------------------------------------------ the end
+    def finish(self, more: dict[str, Any]) -> None:
+        """Add attributes (provenance) to the group; call it once all is written."""
+        with writing_to(self.path.parent):
+            update_attributes(self.path, plain_text(more))
+
+
+# -------------------------------------------------------------------------------------------------------------- levels
+def _is_tile_level(grid: TileGrid, level: Level) -> bool:
+    """Whether each tile can write its share of a level in blocks of its own."""
+    if all(f == 1 for f in level.factors):
+        return True
+    return all(
+        f == 1 or (t % f == 0 and t // f >= SHARE) or (n == 1)
+        for t, f, n in zip(grid.tile_shape, level.factors, grid.grid_shape, strict=True)
+    )
+
+
+def _block(grid: TileGrid, level: Level) -> tuple[int, ...]:
+    """What one writer owns of a level: a tile's share, or about as many voxels as a tile."""
+    if _is_tile_level(grid, level):
+        return tuple(-(-t // f) for t, f in zip(grid.tile_shape, level.factors, strict=True))
+    spatial = sum(n > 1 for n in level.shape[grid.separate_axes :])
+    side = {0: 1, 1: 2**18, 2: 1024}.get(spatial, 128)
+    return tuple(
+        1 if axis < grid.separate_axes else min(side, n) if n < side else side for axis, n in enumerate(level.shape)
+    )
+
+
+def _reduced(box: Box, factors: Sequence[int]) -> Box:
+    return Box(
+        tuple(-(-a // f) for a, f in zip(box.start, factors, strict=True)),
+        tuple(-(-b // f) for b, f in zip(box.stop, factors, strict=True)),
+    )
+
+
+def _create_array(
+    path: Path, shape: tuple[int, ...], block: tuple[int, ...], dtype: np.dtype[Any], version: str, axes: Sequence[str]
+) -> None:
+    import zarr
+    from zarr.codecs import ZstdCodec
+
+    inner = browse_chunk(block)
+    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "fill_value": 0, "chunks": inner}
+    if version == "0.5":
+        zarr.create_array(
+            str(path), **common, shards=block, compressors=ZstdCodec(level=1), dimension_names=list(axes), zarr_format=3
+        )
+    else:
+        zstd: Any = {"id": "zstd", "level": 1}
+        zarr.create_array(
+            str(path),
+            **common,
+            compressors=zstd,
+            zarr_format=2,
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
+    import tensorstore as ts
+
+    metadata = path / ("zarr.json" if version == "0.5" else ".zarray")
+    spec = {
+        "driver": "zarr3" if version == "0.5" else "zarr",
+        "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(metadata)},
+    }
+    return ts.open(spec, open=True).result()
+
+
+# -------------------------------------------------------------------------------------------------------- in place
+def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
+    """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
+
+    Parameters
+    ----------
+    temporary, final : Path
+    overwrite : bool or Occupant
+        Replace what is at `final`: False nothing, True whatever is there now, an `Occupant` only that.
+
+    Raises
+    ------
+    FileExistsError
+        If something else is there. It is left as it is.
+    """
+    old = beside(final, ".old")
+    if os.path.lexists(old) and not os.path.lexists(final):
+        # A process was killed between the two renames below: what it moved away is still the result.
+        os.rename(old, final)
+    there = Occupant.of(final)
+    expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
+    if not there.is_nothing and there != expected:
+        raise _taken(final, overwrite)
+    _remove(old)
+    if there.is_nothing:
+        _rename_to_free(temporary, final, overwrite)
+    elif _exchange(temporary, final):
+        if Occupant.of(temporary) != expected:
+            # It came in the instant between the look and the swap.
+            _swap_back(temporary, final)
+            raise _taken(final, overwrite)
+        _remove(temporary)
+    else:
+        _replace_in_two_steps(temporary, final, old, expected)
+    if final.parent.name == "labels":
+        _register(final)
+
+
+def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
+    if overwrite is False or overwrite == Occupant():
+        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    return FileExistsError(
+        f"{final} is not what overwrite=True was meant for: it changed meanwhile. It was left as it is"
+    )
+
+
+def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
+    try:
+        os.rename(temporary, final)
+    except OSError as error:
+        if os.path.lexists(final):
+            raise _taken(final, overwrite) from error
+        raise
+
+
+def _swap_back(temporary: Path, final: Path) -> None:
+    """Undo a swap. What is not ours never stays under the temporary name, where it would be deleted."""
+    if not _exchange(temporary, final):
+        os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
+
+
+def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
+    """Replace labels where the file system cannot swap two names."""
+    os.rename(final, old)
+    if Occupant.of(old) != expected:
+        os.rename(old, final)
+        raise _taken(final, expected)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        os.rename(old, final)
+        raise
+    # Under its other name an output is whole, whenever this process is killed.
+    os.rename(old, temporary)
+    _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one (never what it leads to)."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _register(labels: Path) -> None:
+    """Name the labels in the ``labels`` group of their OME-Zarr image, as the specification asks."""
+    import zarr
+
+    image = labels.parent.parent
+    if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
+        return
+    # In the image's own format: whoever reads the image must find the list.
+    zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
+    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
+    known: dict[str, Any] = dict(group.attrs.asdict())
+    holder = known.get("ome", {}) if zarr_format == 3 else known
+    names = [*holder.get("labels", [])]
+    if utf8(labels.name) not in names:
+        names.append(utf8(labels.name))
+        listed = {"labels": names}
+        changed = {"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed
+        update_attributes(labels.parent, changed)
+    if stale := refresh_consolidated(labels):
+        warnings.warn(
+            f"The labels are at {labels}, but the consolidated metadata in {', '.join(map(str, stale))} cannot be updated. "
+            "Programs that read the consolidated metadata do not show them. Consolidate the image's metadata again.",
+            stacklevel=2,
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+def open_labels(path: str | Path, level: int = 0) -> da.Array:
+    """Labels of one level as a lazy dask array, a chunk for each shard.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are no labels, or no such level.
+    """
+    import dask.array as da
+    import zarr
+
+    if not (Path(path) / str(level)).exists():
+        n = len(labels_info(path)["shapes"])
+        raise ValueError(f"there is no level {level} in the labels {path}; its levels are 0 to {n - 1}")
+    array = zarr.open_array(str(Path(path) / str(level)), mode="r")
+    # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
+    name = f"labels-{os.urandom(8).hex()}"
+    labels: da.Array = da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
+    return labels
+
+
+def labels_info(path: str | Path) -> dict[str, Any]:
+    """What a label image says of itself: ``shapes`` of its levels, ``scales``, and ``provenance`` (of this package).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are no labels.
+    """
+    import zarr
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there are no labels at {path}")
+    try:
+        said: dict[str, Any] = dict(zarr.open_group(str(path), mode="r").attrs.asdict())
+        multiscale = said.get("ome", said)["multiscales"][0]
+    except (OSError, KeyError, IndexError):
+        raise ValueError(f"{path} is not a label image: it has no OME-Zarr multiscales metadata") from None
+    paths = [dataset["path"] for dataset in multiscale["datasets"]]
+    return {
+        "axes": [axis["name"] for axis in multiscale["axes"]],
+        "shapes": [tuple(zarr.open_array(str(Path(path) / p), mode="r").shape) for p in paths],
+        "scales": [d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]],
+        "provenance": said.get(KEY, {}),
+    }

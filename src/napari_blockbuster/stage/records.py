@@ -1,0 +1,87 @@
+"""What is kept of a tile beside its labels: the marker that makes it staged, or why it has none."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from napari_blockbuster.machine.files import read_checked
+
+__all__ = ["TileFailure", "TileRecord", "read_record"]
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """What is known of a staged tile; the content of its marker.
+
+    Attributes
+    ----------
+    index : int
+    n_objects : int
+        Objects with at least one voxel in the core; their ids are 1..n_objects.
+    model_seconds, seconds : float
+        Wall time inside the model, and of the whole tile.
+    host, pid : str, int
+        Where the model ran.
+    staged_at : float
+        Seconds since the epoch.
+    typical_size, n_whole : float, int
+        Median voxels of the objects that no inner border of the read box cuts, and how many those are.
+    bands : list of str
+        The bands that the tile stored, as ``"axis/side"``.
+    objects_crc32 : int
+        Checksum of the table of objects; labels and bands carry their own.
+    """
+
+    index: int
+    n_objects: int
+    typical_size: float = 0.0
+    n_whole: int = 0
+    model_seconds: float = 0.0
+    seconds: float = 0.0
+    host: str = ""
+    pid: int = 0
+    staged_at: float = 0.0
+    bands: list[str] = field(default_factory=list)
+    objects_crc32: int = 0
+
+
+@dataclass(frozen=True)
+class TileFailure:
+    """Why a tile could not be staged."""
+
+    index: int
+    error: str
+    message: str
+    traceback: str = ""
+    host: str = ""
+    pid: int = 0
+    failed_at: float = 0.0
+
+    @classmethod
+    def of(cls, index: int, error: BaseException) -> TileFailure:
+        """The record of an exception, with its traceback as text."""
+        text = "".join(traceback.format_exception(error))
+        return cls(index, type(error).__name__, str(error), text, socket.gethostname(), os.getpid(), time.time())
+
+
+R = TypeVar("R", TileRecord, TileFailure)
+
+
+def read_record(kind: type[R], path: Path) -> R:
+    """A record from its file.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    try:
+        return kind(**read_checked(path))
+    except TypeError:
+        raise ValueError(f"{path} is damaged: it is not a {kind.__name__}") from None

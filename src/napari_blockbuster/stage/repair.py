@@ -1,0 +1,82 @@
+"""Recompute evidence that is missing or damaged from the bands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.machine.disk import damage_named, writing_to
+from napari_blockbuster.machine.files import read_table
+
+from .seams import evidence_dtype, gather_evidence, in_order, missing_pairs
+from .store import StageStore
+from .work import CompareWork
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Evidence", "complete_evidence", "drop_damaged_evidence"]
+
+
+class Evidence(NamedTuple):
+    """The evidence between all staged tiles, and whether all of it is on disk."""
+
+    table: np.ndarray
+    is_on_disk: bool
+
+
+def complete_evidence(
+    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: bool = False
+) -> Evidence:
+    """The evidence of all pairs of staged tiles. Pairs without any, as their run was cut short, are compared now.
+
+    Parameters
+    ----------
+    store : StageStore
+    staged : frozenset of int
+    client : distributed.Client or None
+    keep : bool, default False
+        Write what was missing, and delete damaged files: only with the job's lock.
+    """
+    table, damaged = _gathered(store, staged, keep)
+    pairs = missing_pairs(store, table, set(staged))
+    if not pairs:
+        return Evidence(table, keep or not damaged)
+    compared = [
+        found for found in run(CompareWork(store, pairs, keep), TileQueue(sorted(pairs)), client) if found is not None
+    ]
+    return Evidence(in_order(np.concatenate([table, *compared])), keep)
+
+
+def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:
+    """The evidence on disk without damaged files, and the tiles whose files are damaged."""
+    with damage_named(store.folder.parent):
+        try:
+            return gather_evidence(store, staged), []
+        except (ValueError, IndexError):
+            with writing_to(store.folder):
+                damaged = drop_damaged_evidence(store, keep=not keep)
+            return gather_evidence(store, staged, without=damaged), damaged
+
+
+def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]:
+    """Delete (or keep) evidence that cannot be read or names tiles that there are not; returns the tiles that had it.
+
+    It is not synchronised with the disk as it is written, so that a loss of power may cut it short: bands bring it
+    back.
+    """
+    dropped = []
+    for index in sorted(store.indices("seams")):
+        path = store.path("seams", index, "npy")
+        try:
+            table = read_table(path, evidence_dtype(store.grid.ndim))
+            sound = not len(table) or max(table["low"].max(), table["high"].max()) < len(store.grid)
+        except ValueError:
+            sound = False
+        if not sound:
+            if not keep:
+                path.unlink()
+            dropped.append(index)
+    return dropped

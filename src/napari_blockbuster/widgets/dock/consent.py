@@ -1,0 +1,174 @@
+"""Permission to run code that a job names. Nothing of it is imported before the user allows it. No Qt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.models import Model
+from napari_blockbuster.models.bioimageio.package import is_address
+from napari_blockbuster.models.function.model import FunctionModel
+
+__all__ = ["Code", "CodeNotAllowedError", "Consent", "code_of", "consent", "load_module", "module_file"]
+
+
+class CodeNotAllowedError(JobError, ValueError):
+    """Code that must not run yet, with its place and how to allow it."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Code that a model runs.
+
+    Attributes
+    ----------
+    kind : {"file", "module", "package"}
+        A file with a function, an importable module, or a package of a network.
+    source : str
+        As the model's settings name it.
+    options : str
+        Arguments for the function, as JSON; "" if there are none.
+    """
+
+    kind: str
+    source: str
+    options: str = ""
+
+    @property
+    def name(self) -> str:
+        """The function; "" for a package."""
+        return "" if self.kind == "package" else self.source.rpartition(":")[2]
+
+    @property
+    def file(self) -> str:
+        """The file that holds the code, found without importing anything."""
+        if self.kind == "package":
+            return self.source
+        place = self.source.rpartition(":")[0]
+        return place if self.kind == "file" else module_file(place) or "no file found"
+
+    def __str__(self) -> str:
+        if self.kind == "package":
+            return f"the code in the model package {self.file}"
+        module = f" of the module {self.source.rpartition(':')[0]}" if self.kind == "module" else ""
+        options = f", with the options {self.options}" if self.options else ""
+        return f"the function {self.name}{module}, in {self.file}{options}"
+
+    @property
+    def button(self) -> str:
+        """Words of the button that allows it."""
+        what = self.file.rpartition("/")[2] if self.kind == "package" else f"{self.name} from {self.file}"
+        return f"{'Load' if self.kind == 'module' else 'Run code:'} {what}"
+
+
+def code_of(settings: Mapping[str, Any]) -> Code | None:
+    """The code that a model with these settings runs; None if it is all of installed models."""
+    if settings.get("model") == "bioimageio" and settings.get("weights"):
+        # Packages may hold the network as Python.
+        weights = str(settings["weights"])
+        return Code("package", weights if is_address(weights) else str(Path(weights).expanduser().absolute()))
+    place, _, name = str(settings.get("source") or "").rpartition(":")
+    if settings.get("model") != "function" or not place or settings.get("kind") == "python":
+        return None
+    kind = str(settings.get("kind") or ("file" if place.endswith(".py") else "module"))
+    options = settings.get("options") or {}
+    return Code(kind, f"{place}:{name}", json.dumps(options, sort_keys=True, default=str) if options else "")
+
+
+class Consent:
+    """What the user allowed in this session.
+
+    A file that the user names in the form is theirs. A file that a job names is a stranger's until it is allowed. A module
+    needs a yes in both cases: its import would run code while its name is being typed.
+    """
+
+    def __init__(self) -> None:
+        self._allowed: set[Code] = set()
+        self._strangers: set[str] = set()
+        self._models: dict[Code, Model] = {}
+
+    def doubt(self, settings: Mapping[str, Any]) -> None:
+        """Take a model's settings from a job: their code must be allowed before it runs."""
+        code = code_of(settings)
+        if code is not None:
+            self._strangers.add(code.source)
+
+    def allow(self, code: Code) -> None:
+        """Run this code from now on."""
+        self._allowed.add(code)
+
+    def needs(self, code: Code) -> bool:
+        """Whether the user must allow this code first."""
+        if code in self._allowed:
+            return False
+        if code.kind == "module" or code.source in self._strangers:
+            return True
+        # The user typed it: it stays theirs when a job of this session is opened again.
+        self._allowed.add(code)
+        return False
+
+    def pending(self, model: Model | None) -> Code | None:
+        """The code of a model that the user must allow before it runs; None if nothing must be allowed."""
+        if model is None or getattr(model, "function", None) is not None:
+            return None
+        code = code_of(model.settings())
+        return code if code is not None and self.needs(code) else None
+
+    def check(self, model: Model | None) -> None:
+        """Refuse to run a model whose code is not allowed.
+
+        Raises
+        ------
+        CodeNotAllowedError
+        """
+        code = self.pending(model)
+        if code is not None:
+            raise CodeNotAllowedError(f"Nothing was run. This job runs {code}. Resume the job to allow it.")
+
+    def keep(self, code: Code, model: Model) -> None:
+        """Keep a model whose module was loaded in another process."""
+        self._models[code] = model
+
+    def model(self, code: Code) -> Model | None:
+        """The model of a module that was loaded."""
+        return self._models.get(code)
+
+
+consent = Consent()
+"""Of this session."""
+
+
+def load_module(source: str, options: dict[str, Any]) -> Model:
+    """The model of a function in a module. The module is imported in another process."""
+    from napari_blockbuster.models.apart import apart
+
+    model: Model = apart(_load, source, options)
+    return model
+
+
+def _load(source: str, options: dict[str, Any]) -> Model:
+    return FunctionModel.from_source(source, **options)
+
+
+def module_file(name: str) -> str | None:
+    """The file of a module, found without importing the packages that hold it."""
+    path, origin = None, None
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    for end in range(1, len(parts) + 1):
+        spec = _spec(".".join(parts[:end]), path)
+        if spec is None:
+            return None
+        path, origin = spec.submodule_search_locations, spec.origin
+    return origin
+
+
+def _spec(name: str, path: Any) -> Any:
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    return next((spec for find in finders if find is not None and (spec := find(name, path)) is not None), None)

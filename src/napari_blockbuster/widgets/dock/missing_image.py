@@ -1,0 +1,178 @@
+"""The image of a job that was opened without it: found among the open layers, by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.widgets.controls import times
+from napari_blockbuster.widgets.layers import images as layer_images
+from napari_blockbuster.widgets.run.runner import in_thread
+
+from .image_section import AXES
+
+if TYPE_CHECKING:
+    from .dock import SegmentWidget
+
+__all__ = ["ImageOffer", "Match"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layer that shows the image of a job, and what of it is that image."""
+
+    layer: Image
+    axes: str
+    level: int
+    channel: int | None
+
+
+class ImageOffer:
+    """Offers layers for the job that is open in a dock, and opens the job again with the chosen one."""
+
+    def __init__(self, dock: SegmentWidget) -> None:
+        self._dock = dock
+        self._turn = 0
+        self._job: Job | None = None
+        self._matches: list[Match] = []
+        self._then: tuple[Path, Callable[[], object]] | None = None
+        dock.viewer.layers.events.inserted.connect(self._layers_changed)
+        dock.viewer.layers.events.removed.connect(self._layers_changed)
+        dock.image.changed.connect(self._image_opened)
+        dock.control.changed.connect(self._job_opened)
+        dock.control.failed.connect(self._give_up)
+
+    # -------------------------------------------------------------------------------------------------------- looking
+    def check(self) -> None:
+        """Look for the image of the job that is open, once, if it is missing."""
+        control = self._dock.control
+        job = control.job if control.state in ("paused", "staged") else None
+        if job is not None and job.source is not None:
+            job = None
+        if job is not self._job:
+            self._job = job
+            self._show([])
+            if job is not None:
+                self._look()
+
+    def _layers_changed(self, event: Any = None) -> None:
+        if self._job is not None and isinstance(event.value, Image):
+            self._look()
+
+    def _look(self, done: Callable[[], object] | None = None) -> None:
+        job = self._job
+        assert job is not None
+        self._turn += 1
+        turn = self._turn
+        layers = [layer for layer in self._dock.viewer.layers if isinstance(layer, Image) and not layer.rgb]
+
+        def found(matches: list[Match]) -> None:
+            if turn == self._turn and self._job is job:
+                self._show(matches)
+                if done is not None:
+                    done()
+
+        def fail(error: Exception) -> None:
+            self._dock.running.problem.say(str(error), problem=True)
+
+        in_thread(
+            lambda: [match for layer in layers for match in matches_of(layer, job)][:20], found, fail, owner=self._dock
+        )
+
+    def _show(self, matches: list[Match]) -> None:
+        self._matches = matches
+        self._dock.running.offer_layers([_name(match) for match in matches])
+
+    # ---------------------------------------------------------------------------------------------------------- using
+    def use(self, then: Callable[[], object]) -> None:
+        """Open the job again with the layer that is chosen, then call `then`; say what is missing if there is none."""
+        if self._matches:
+            self._choose(then)
+            return
+
+        def looked() -> None:
+            if self._matches:
+                self._choose(then)
+            else:
+                self._dock.running.problem.say(self._missing(), problem=True)
+
+        self.check()
+        if self._job is not None:
+            self._look(looked)
+
+    def _missing(self) -> str:
+        assert self._job is not None
+        image = self._job.spec.image
+        where = f"is not at {image['path']}" if image.get("path") else "was in memory"
+        return (
+            f"The image of this run {where}, and no open layer has the same pixels ({times(image['shape'])} "
+            f"{image['dtype']}). Open the image, and press Resume again."
+        )
+
+    def _choose(self, then: Callable[[], object]) -> None:
+        assert self._job is not None
+        section = self._dock.image
+        match = self._matches[max(self._dock.running.layer.currentIndex(), 0)]
+        self._then = self._job.folder, then
+        section.choice.value = match.layer
+        section.axes.setCurrentText(match.axes)
+        section.level.setCurrentIndex(match.level)
+        section.channel.setValue(match.channel or 0)
+        # Where nothing changed, nothing is opened. Otherwise the section tells when the image is open.
+        self._image_opened()
+
+    def _image_opened(self) -> None:
+        if self._then is not None and self._job is not None and self._dock.image.source is not None:
+            self._dock.opener.open(self._job.folder)
+
+    def _job_opened(self) -> None:
+        control = self._dock.control
+        if self._then is None or control.state not in ("paused", "staged") or control.job is self._job:
+            return
+        (folder, then), self._then = self._then, None
+        if control.job is not None and control.job.folder == folder and control.job.source is not None:
+            then()
+
+    def _give_up(self, message: str) -> None:
+        self._then = None
+
+
+def matches_of(layer: Image, job: Job) -> Iterator[Match]:
+    """What of a layer is the image of a job: its pixels are read where shape and type are right. For a thread."""
+    spec = job.spec
+    wanted = "".join(spec.image["axes"])
+    shapes = layer_images.level_shapes(layer)
+    for axes in dict.fromkeys([layer_images.usual_axes(layer), *AXES.get(len(shapes[0]), [])]):
+        if axes.replace("c", "") != wanted:
+            continue
+        for level, shape in enumerate(shapes):
+            spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "c"]
+            if spatial != list(spec.image["shape"]):
+                continue
+            channels = range(shape[axes.index("c")]) if "c" in axes else [None]
+            for channel in channels:
+                if _is_same(layer, axes, level, channel, spec.identity):
+                    yield Match(layer, axes, level, channel)
+
+
+def _is_same(layer: Image, axes: str, level: int, channel: int | None, identity: dict[str, Any]) -> bool:
+    try:
+        source: ImageSource = layer_images.image_of(layer, axes, level, channel)
+        return str(source.dtype) == identity["dtype"] and source.identity() == identity
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _name(match: Match) -> str:
+    parts = [match.layer.name]
+    if match.level:
+        parts.append(f"level {match.level}")
+    if match.channel is not None:
+        parts.append(f"channel {match.channel}")
+    return ", ".join(parts)

