@@ -15,7 +15,7 @@ from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, stag
 from napari_blockbuster import Job
 from napari_blockbuster.job.check import check_job
 from napari_blockbuster.job.lock import JobLockedError
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 TILE = 13

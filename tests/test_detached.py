@@ -27,7 +27,7 @@ from napari_blockbuster.detached.files import DriverFiles, DriverState
 from napari_blockbuster.detached.follower import DriverFailedError, DriverGoneError
 from napari_blockbuster.execution.cluster import connect
 from napari_blockbuster.job.lock import JobLockedError
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import OPTIONS, components
 from napari_blockbuster import Job
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
 
 

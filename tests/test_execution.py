@@ -8,7 +8,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
 
 
 @given(st.integers(0, 60), st.integers(1, 5), st.randoms(use_true_random=False))

@@ -20,7 +20,7 @@ from jobs import chunks_of
 from napari_blockbuster import Job, segment
 from napari_blockbuster.cli.console import Decision
 from napari_blockbuster.job.second_try import SecondTry
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.output.result import StagedMerge

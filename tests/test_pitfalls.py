@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from helpers import merge_store, stage_all
 from napari_blockbuster import Job, segment
-from napari_blockbuster.execution.run import TILES_PER_WORKER
+from napari_blockbuster.execution.cluster_run import TILES_PER_WORKER
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.merge.mapping import merge
 from napari_blockbuster.stage.label_table import LabelTable

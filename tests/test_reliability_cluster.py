@@ -24,8 +24,7 @@ from faults import N_TILES as FEW
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
 from napari_blockbuster import Heartbeat, Job, make_local_cluster
 from napari_blockbuster.execution.cluster import connect
-from napari_blockbuster.execution.run import ClusterLostError
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import ClusterLostError, JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

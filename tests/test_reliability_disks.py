@@ -16,8 +16,8 @@ import pytest
 
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish
 from napari_blockbuster import Job, segment
-from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.machine.errors import JobError
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from napari_blockbuster import Job, segment
 from napari_blockbuster.job.lock import JobLockedError
 from napari_blockbuster.job.publication import NothingStagedError
 from napari_blockbuster.job.second_try import SecondTry, tiles_again
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models import get_model
 from napari_blockbuster.output.occupant import Occupant
 from napari_blockbuster.output.result import job_folder

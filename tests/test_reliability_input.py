@@ -16,7 +16,7 @@ import zarr
 from jobs import N_TILES, OPTIONS, chunks_of, components, finish, write_image
 from napari_blockbuster import Job, segment
 from napari_blockbuster.job.lock import JobLockedError, holding
-from napari_blockbuster.job.settings import JobError, JobMismatchError
+from napari_blockbuster.machine.errors import JobError, JobMismatchError
 
 
 @pytest.fixture

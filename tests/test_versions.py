@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from napari_blockbuster import Job, make_local_cluster, segment
-from napari_blockbuster.job.settings import JobError, JobMismatchError
+from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.models import get_model
 from napari_blockbuster.models.function.model import FunctionModel
 

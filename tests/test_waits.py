@@ -17,8 +17,7 @@ import pytest
 from jobs import N_TILES, OPTIONS, Counting, chunks_of
 from napari_blockbuster import Heartbeat, Job, make_local_cluster
 from napari_blockbuster.execution.cluster import connect
-from napari_blockbuster.execution.run import ClusterLostError
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import ClusterLostError, JobError
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def test_suggested_tiles(shape: tuple[int, ...], spacing: tuple[float, ...], set
 
 def test_one_tile_of_the_network_holds_what_one_network_tile_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     for_memory: Callable[[], int] = lambda: 1  # noqa: E731
-    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", for_memory)
+    monkeypatch.setattr("napari_blockbuster.machine.limits.memory_limit_bytes", for_memory)
     tile, halo = Cellpose().suggest(ArraySource(np.broadcast_to(np.uint8(0), (9000, 9000))))
     assert tile == (112, 112)
     assert halo == (60, 60)

@@ -57,7 +57,7 @@ def test_a_gpu_is_asked_once_in_a_while(boards: Path) -> None:
 
 def test_tiles_shrink_with_the_memory_of_the_gpu(boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for_host: Any = lambda: 2**45  # noqa: E731
-    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", for_host)
+    monkeypatch.setattr("napari_blockbuster.machine.limits.memory_limit_bytes", for_host)
     volume = ArraySource(np.broadcast_to(np.uint8(0), (2000, 4000, 4000)))
 
     def voxels(free: int, **settings: Any) -> int:
@@ -168,7 +168,7 @@ def test_a_worker_keeps_to_its_limit(client: Any) -> None:
     def left() -> tuple[int, int | None]:
         import types
 
-        from napari_blockbuster.execution.cluster import worker_limit_bytes
+        from napari_blockbuster.machine.limits import worker_limit_bytes
         from napari_blockbuster.models.cellpose.memory import free_bytes
 
         return free_bytes(types.SimpleNamespace(type="cpu")), worker_limit_bytes()

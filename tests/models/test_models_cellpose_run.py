@@ -20,9 +20,10 @@ from small_cellpose.network import SmallNetwork  # noqa: E402
 
 from napari_blockbuster import segment  # noqa: E402
 from napari_blockbuster.models.cellpose import weights as _cellpose_weights  # noqa: E402
-from napari_blockbuster.models.cellpose.library import choose_device, fast_in_bfloat16, import_cellpose  # noqa: E402
+from napari_blockbuster.models.cellpose.library import import_cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.model import Cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.segmenter import CellposeSegmenter  # noqa: E402
+from napari_blockbuster.models.device import choose_device, fast_in_bfloat16  # noqa: E402
 
 TRUTH = 0.01
 """How far tiled and untiled may be apart in F1 against the truth."""

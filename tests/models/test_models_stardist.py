@@ -230,7 +230,7 @@ def test_little_memory_makes_small_tiles(monkeypatch: pytest.MonkeyPatch) -> Non
     model = StarDist(weights=str(FLAT), diameter=20)
     wide, halo = model.suggest(source)
     assert wide == (1024, 1024)
-    monkeypatch.setattr("napari_blockbuster.execution.cluster.memory_limit_bytes", lambda: 1)
+    monkeypatch.setattr("napari_blockbuster.machine.limits.memory_limit_bytes", lambda: 1)
     tile, same = model.suggest(source)
     assert same == halo
     assert tile == halo

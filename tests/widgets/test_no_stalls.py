@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_blockbuster import Job, TileGrid
-from napari_blockbuster.execution.run import TileQueue
+from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.widgets.layers.live import LiveLabels
 

@@ -126,7 +126,7 @@ class Crew:
     def _processes(self, n_tiles: int) -> int | None:
         if self.workers is not None or self.gpu:
             return self.workers
-        from napari_blockbuster.execution.cluster import cpu_count
+        from napari_blockbuster.machine.limits import cpu_count
 
         wanted = min(cpu_count(), n_tiles)
         return wanted if wanted > 1 or (wanted == 1 and self.tile_timeout is not None) else 0

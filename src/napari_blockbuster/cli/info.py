@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 if TYPE_CHECKING:
     from napari_blockbuster.images import ImageSource

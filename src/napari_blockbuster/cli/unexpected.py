@@ -28,7 +28,7 @@ def is_expected(error: BaseException) -> bool:
     from cyclopts import CycloptsError
     from pydantic import ValidationError
 
-    from napari_blockbuster.job.settings import JobError
+    from napari_blockbuster.machine.errors import JobError
 
     if isinstance(error, (CycloptsError, JobError, OSError, ImportError, ValidationError)):
         return True
@@ -74,7 +74,7 @@ def describe(error: BaseException, words: list[str]) -> str:
 
 def write_log(error: BaseException, words: list[str]) -> Path:
     """Write the traceback of an error, the command and the versions to a new file, which only this user can read."""
-    from napari_blockbuster.job.settings import describe_versions
+    from napari_blockbuster.machine.versions import describe_versions
 
     text = [
         time.strftime("%Y-%m-%d %H:%M:%S %z"),

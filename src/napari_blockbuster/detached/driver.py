@@ -1,5 +1,6 @@
-"""The process of a detached driver: ``python -m napari_blockbuster.detached.driver SCHEDULER``. Its standard input holds two pickles:
-the certificates for the scheduler, and its request.
+"""The process of a detached driver: ``python -m napari_blockbuster.detached.driver SCHEDULER``.
+
+Its standard input holds two pickles: the certificates for the scheduler, and its request.
 
 It answers with one line of JSON: its state once the first tiles are under way, or the error that kept it from that. After
 that it talks to nobody: what it does is in ``driver.json``, what it prints in ``driver.log``.
@@ -26,8 +27,8 @@ from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.lock import Lock, holding
 from napari_blockbuster.job.progress import Progress
-from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.job.shell import one_line
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.signals import stopping_cleanly
 from napari_blockbuster.output.zarr_metadata import utf8
 

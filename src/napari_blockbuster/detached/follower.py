@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_blockbuster.job.events import Heartbeat, StageEvent, StepProgress, TileFailed, TileStaged
-from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.job.shell import command
+from napari_blockbuster.machine.errors import JobError
 
 from .files import DriverFiles, DriverState
 

@@ -28,8 +28,8 @@ from napari_blockbuster.job import folder as folders
 from napari_blockbuster.job import preflight
 from napari_blockbuster.job.completion import Finish
 from napari_blockbuster.job.lock import JobLockedError
-from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.job.shell import command
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.system import new_session
 
 from .files import DriverFiles, DriverState

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.job.settings import JobError, describe_versions, packages_of
+from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.limits import worker_limit_bytes
+from napari_blockbuster.machine.versions import describe_versions, packages_of
 from napari_blockbuster.models import Model
 
-from .cluster import IN_PROCESS, place_of_this_process, worker_limit_bytes
+from .cluster import IN_PROCESS, place_of_this_process
 from .serialization import pickle_work
 
 if TYPE_CHECKING:
@@ -158,7 +160,7 @@ def load_shipped(blob: bytes) -> str:
     """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
     import cloudpickle
 
-    from napari_blockbuster.stage.work import load_once
+    from napari_blockbuster.models.cache import load_once
 
     try:
         load_once(cloudpickle.loads(blob).model)

@@ -11,17 +11,18 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.work import Work, wants_retry
+from napari_blockbuster.machine.errors import JobError, WorkerDiedError
 
 from . import waits
 from .admission import LOADING, Admission
-from .run import TILES_PER_WORKER, TileQueue, Work, WorkerDiedError, wants_retry
 from .serialization import pickle_work
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["ClusterRun"]
+__all__ = ["TILES_PER_WORKER", "ClusterRun"]
 
 R = TypeVar("R")
 
@@ -296,3 +297,7 @@ class ClusterRun(Generic[R]):
                 if getattr(self._work, "outlives_no_run", False):
                     self._wait_for_running()
             waits.ask(lambda: self._client.unregister_worker_plugin(self._name), seconds=STOP)
+
+
+TILES_PER_WORKER = 2
+"""Tiles sent to a worker at a time: one runs while the next one waits, so that no worker idles for the driver."""

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .run import ClusterLostError
+from napari_blockbuster.machine.errors import ClusterLostError
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -21,7 +21,7 @@ def cache_bytes() -> int:
     asked = os.environ.get("NAPARI_BLOCKBUSTER_CACHE_BYTES")
     if asked:
         return int(asked)
-    from napari_blockbuster.execution.cluster import memory_limit_bytes
+    from napari_blockbuster.machine.limits import memory_limit_bytes
 
     return min(2**30, memory_limit_bytes() // 20)
 

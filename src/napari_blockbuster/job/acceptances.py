@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
-
-from .settings import JobError
 
 __all__ = ["AGAIN", "AGAIN_FILES", "NOTES", "Notes", "accepted_together", "tiles_again"]
 

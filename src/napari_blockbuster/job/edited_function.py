@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.models import Model
 
 from .acceptances import Notes
-from .settings import JobMismatchError, JobSpec
+from .settings import JobSpec
 
 if TYPE_CHECKING:
     from .job import Job

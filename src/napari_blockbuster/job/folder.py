@@ -14,7 +14,9 @@ from napari_blockbuster.detached.files import DRIVER_FILES, DriverFiles
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource, open_image, source_from_description
 from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.files import beside, discard, write_atomically
+from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, model_from_settings
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.stage.store import StageStore
@@ -23,7 +25,7 @@ from .acceptances import AGAIN, AGAIN_FILES, NOTES
 from .edited_function import is_same_but_for_code
 from .lock import JobLockedError, holding
 from .results import PLACING, RESULT, RESULTS, missing_in_result, result_token, wrote
-from .settings import JobError, JobMismatchError, JobSpec, describe_versions
+from .settings import JobSpec
 
 __all__ = [
     "at_home",

@@ -15,6 +15,8 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ImageSource, open_image
 from napari_blockbuster.machine.disk import StoreError, damage_named
+from napari_blockbuster.machine.errors import JobError, JobMismatchError
+from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.mapping import Merge, PairOfLabels, merge
 from napari_blockbuster.merge.region_search import RegionCache
@@ -35,7 +37,7 @@ from . import second_try as again
 from .acceptances import Notes
 from .events import Beats, Heartbeat, StageEvent, Tally, TileFailed, TileStaged
 from .lock import holding
-from .settings import GridSpec, JobError, JobMismatchError, JobSpec, describe_versions
+from .settings import GridSpec, JobSpec
 from .suggestion import make_grid, suggest_tiles
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_blockbuster.machine.disk import writing_to
-
-from .settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 __all__ = ["JobLockedError", "Lock", "holding", "is_held"]
 

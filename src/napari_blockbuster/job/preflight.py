@@ -25,15 +25,15 @@ from napari_blockbuster.execution.admission import (
     shipped_model,
     unanswered,
 )
-from napari_blockbuster.execution.cluster import memory_limit_bytes
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 
 from .folder import restore_old, wrote
-from .settings import JobError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -333,7 +333,7 @@ def _check_scheduler(client: Client) -> waits.Wait[None]:
 
 
 def _load(model: Model, where: str) -> None:
-    from napari_blockbuster.stage.work import load_once
+    from napari_blockbuster.models.cache import load_once
 
     try:
         load_once(model)

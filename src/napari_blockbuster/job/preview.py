@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.execution.cluster import worker_limit_bytes
-from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.peak_memory import PeakMemory
 from napari_blockbuster.merge.mapping import Merge
 from napari_blockbuster.models import Model
+from napari_blockbuster.models.cache import load_once
 from napari_blockbuster.stage.labels import compact
-from napari_blockbuster.stage.work import PixelWork, load_once
+from napari_blockbuster.stage.work import PixelWork
 
 from .preflight import check_channels, estimated_bytes
 

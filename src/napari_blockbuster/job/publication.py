@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import StoreError, writing_to
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import beside
 from napari_blockbuster.merge.mapping import Merge
 from napari_blockbuster.output.occupant import Occupant
 from napari_blockbuster.output.result import Result
+from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter, put_in_place
-from napari_blockbuster.stage.work import WriteBlockWork, WriteTileWork
 
 from . import folder as folders
 from . import results
 from .acceptances import tiles_again
-from .settings import JobError
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -16,9 +16,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.disk import errno_of, writing_to
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import discard, write_atomically
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
@@ -27,7 +29,6 @@ from napari_blockbuster.stage.work import StageWork
 from .acceptances import AGAIN, Notes, accepted_together, tiles_again
 from .folder import check_stage
 from .lock import holding
-from .settings import JobError
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -5,47 +5,25 @@ Nothing in it is code, and opening one runs none.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.machine.errors import JobError
 
-__all__ = ["JobError", "JobMismatchError", "JobSpec", "describe_versions", "packages_of"]
+__all__ = ["JobSpec"]
 
 FORMAT = 1
 MOST_TILES = 10**8
 """A petavoxel in tiles of 200 voxels; a grid of more is a mistake."""
-PACKAGES = (
-    "napari-blockbuster",
-    "numpy",
-    "scipy",
-    "dask",
-    "distributed",
-    "zarr",
-    "tensorstore",
-    "cellpose",
-    "torch",
-)
-"""Packages that a result may depend on."""
 OF_EVERY_JOB = ("napari-blockbuster", "numpy")
 """Packages whose versions must not be mixed within a job, whatever its model."""
-
-
-class JobError(RuntimeError):
-    """A job that cannot go on as asked; the message says what to do."""
-
-
-class JobMismatchError(JobError):
-    """A job folder holds tiles of a different run."""
 
 
 def _check_output(output: Any) -> str:
@@ -225,41 +203,3 @@ def _converted(value: Any, convert: Callable[[str], str]) -> Any:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
-
-
-def describe_versions(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result may depend on, if they are installed.
-
-    Parameters
-    ----------
-    packages : iterable of str
-        Distributions to look for in addition, such as those that a model depends on.
-    """
-    versions = {"python": platform.python_version()}
-    for package in dict.fromkeys((*PACKAGES, *packages)):
-        if version := _version_of(package, by_module=package not in PACKAGES):
-            versions[package] = version
-    return versions
-
-
-def packages_of(settings: str) -> tuple[str, ...]:
-    """The distributions that a job's model depends on, from the text of its ``job.json``; none if it cannot be read."""
-    try:
-        return tuple(str(name) for name in json.loads(settings).get("depends_on", ()))
-    except (ValueError, AttributeError, TypeError):
-        return ()
-
-
-def _version_of(package: str, by_module: bool) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        # The same library under another name: tensorflow-cpu holds the module tensorflow.
-        others = _distributions_by_package().get(package, ()) if by_module else ()
-        return metadata.version(others[0]) if others else None
-
-
-@functools.cache
-def _distributions_by_package() -> Mapping[str, list[str]]:
-    # It asks every distribution, which takes a second.
-    return metadata.packages_distributions()

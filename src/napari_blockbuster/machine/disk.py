@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 from .system import refuses_to_replace
 

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from napari_blockbuster.job.settings import JobError
 from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.stage.records import TileRecord, read_record
 

@@ -1,8 +1,8 @@
 """Which holes belong to which merged object: decided on a graph of regions, without a voxel.
 
 A region is all that is connected, through faces of voxels, of one label or of the background of a tile. Which regions touch is
-read from the voxels once (`napari_blockbuster.stage.regions`), whatever the merge decides later. A hole is then a set of connected
-empty regions that reaches nothing unknown and has one object all around it.
+read from the voxels once (`napari_blockbuster.stage.regions`), whatever the merge decides later. A hole is then a set of
+connected empty regions that reaches nothing unknown and has one object all around it.
 """
 
 from __future__ import annotations

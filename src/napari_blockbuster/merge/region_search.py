@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.execution.run import TileQueue, Work, run
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
+from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.disk import damage_named, finish_writes, writing_to
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of, touching_across
 from napari_blockbuster.stage.store import StageStore
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.classical.settings import SpacedModel, setting
+from napari_blockbuster.models.spacing import SpacedModel, setting
 
 from .base import PixelSource
 
@@ -129,7 +129,7 @@ def round_up(length: float, step: int) -> int:
 
 def thread_share() -> int:
     """Threads that a network may take in this process; clusters say it in ``OMP_NUM_THREADS``."""
-    from napari_blockbuster.execution.cluster import cpu_count
+    from napari_blockbuster.machine.limits import cpu_count
 
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(said) if said.isdigit() and int(said) > 0 else cpu_count()

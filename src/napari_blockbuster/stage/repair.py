@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.execution.run import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import read_table
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from napari_blockbuster.execution.run import TileQueue
+from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 
 from .records import TileFailure, TileRecord
 

@@ -1,6 +1,6 @@
 """What runs for each tile: staging it, comparing it with its neighbours, writing it merged.
 
-Each class is a `napari_blockbuster.execution.run.Work`: sent to a worker once, called for many tiles.
+Each class is a `napari_blockbuster.execution.work.Work`: sent to a worker once, called for many tiles.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ import numpy as np
 from napari_blockbuster.execution.time_limit import say_if_it_hung, time_limit
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.job.settings import JobError
-from napari_blockbuster.machine.disk import damage_named, writing_to
-from napari_blockbuster.merge.mapping import Merge
-from napari_blockbuster.models.base import Model, Segmenter
-from napari_blockbuster.output.writer import LabelsWriter
+from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.models.base import Model
+from napari_blockbuster.models.cache import load_once
 
 from .attempts import allowed_attempts, segment_in_memory
 from .claims import Claim
-from .labels import lookup
 from .records import TileFailure, TileRecord
-from .regions import RegionStore
 from .seams import close_seams, compare_missing
 from .store import StageStore, StagingTile, stage_tile
 
-__all__ = ["CompareWork", "PixelWork", "StageWork", "WriteBlockWork", "WriteTileWork"]
+__all__ = ["CompareWork", "PixelWork", "StageWork"]
 
 
 @dataclass
@@ -162,22 +159,6 @@ def _name(model: Model) -> str:
     return f"function {model.source!r}" if hasattr(model, "source") else f"model {model.family!r}"
 
 
-_loaded: list[tuple[Model, Segmenter]] = []
-
-
-def load_once(model: Model) -> Segmenter:
-    """The model's segmenter, built on first use and kept for as long as this process runs the same model.
-
-    One is kept, not more: two networks on one GPU would take the memory that the tiles need.
-    """
-    for known, segmenter in _loaded:
-        if known is model or known == model:
-            return segmenter
-    segmenter = model.load()
-    _loaded[:] = [(model, segmenter)]
-    return segmenter
-
-
 @dataclass
 class CompareWork:
     """Compare pairs of staged tiles that no worker compared (their run was cut short)."""
@@ -205,74 +186,3 @@ class CompareWork:
 
     def lost(self, item: int, error: BaseException) -> np.ndarray:
         raise error
-
-
-@dataclass
-class WriteTileWork:
-    """Relabel staged tiles and write them, with their share of the pyramid."""
-
-    store: StageStore
-    writer: LabelsWriter
-    merged: Merge | None
-    outlives_no_run = True
-
-    @property
-    def folder(self) -> Path:
-        """What workers must see."""
-        return self.store.folder
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"merged": None}
-
-    def ship(self, item: int) -> tuple[np.ndarray, bool, Any]:
-        assert self.merged is not None
-        return self.merged.table(item), self.merged.fills(item), None
-
-    def ahead(self, item: int) -> tuple[np.ndarray, bool, Any]:
-        table, with_holes, _ = self.ship(item)
-        return table, with_holes, self._read(item, with_holes)
-
-    def _read(self, item: int, with_holes: bool) -> Any:
-        """Start reading what the table is for: labels, or labels and pieces of background."""
-        tile = self.store.grid[item]
-        return RegionStore(self.store).read(tile) if with_holes else self.store.read_labels(tile)
-
-    def __call__(self, item: int, payload: tuple[np.ndarray, bool, Any]) -> Callable[[], int]:
-        table, with_holes, reading = payload
-        tile = self.store.grid[item]
-        with damage_named(self.store.folder.parent):
-            merged = lookup(table, (reading or self._read(item, with_holes)).result())
-        pending = self.writer.write_tile(tile, merged)
-        return functools.partial(_wait, pending, item)
-
-    def lost(self, item: int, error: BaseException) -> int:
-        raise error
-
-
-@dataclass
-class WriteBlockWork:
-    """Write blocks of the pyramid's coarse levels, from the level below."""
-
-    writer: LabelsWriter
-    blocks: list[Any]
-    outlives_no_run = True
-
-    def ahead(self, item: int) -> Any:
-        return self.blocks[item]
-
-    ship = ahead
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"blocks": []}
-
-    def __call__(self, item: int, payload: Any) -> Callable[[], int]:
-        self.writer.write_block(*payload)
-        return lambda: item
-
-    def lost(self, item: int, error: BaseException) -> int:
-        raise error
-
-
-def _wait(pending: Any, item: int) -> int:
-    pending.result()
-    return item

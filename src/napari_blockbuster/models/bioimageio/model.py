@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from napari_blockbuster.models.apart import apart_in_viewer
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.classical.settings import SpacedModel, per_axis, setting
 from napari_blockbuster.models.network import check_digest, digest
+from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
 
 from .package import files_of, find_package, is_address, obtain_package, read_geometry, require, suggested_tile
 

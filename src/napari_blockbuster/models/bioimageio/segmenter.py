@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.models.classical.settings import check_rank
+from napari_blockbuster.models.spacing import check_rank
 
 from .labels import from_boundaries, from_foreground, from_labels
 from .package import read_geometry
@@ -215,6 +215,6 @@ def _filled(tile: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _devices(asked: str) -> list[str] | None:
     if asked == "auto":
         return None
-    from napari_blockbuster.models.cellpose.library import choose_device
+    from napari_blockbuster.models.device import choose_device
 
     return [str(choose_device(asked))]

@@ -105,7 +105,7 @@ def free_bytes(device: Any) -> int:
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     import psutil
 
-    from napari_blockbuster.execution.cluster import worker_limit_bytes
+    from napari_blockbuster.machine.limits import worker_limit_bytes
 
     limit = worker_limit_bytes()
     left = psutil.virtual_memory().available

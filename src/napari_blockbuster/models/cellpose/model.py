@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.classical.settings import SpacedModel, per_axis, setting
+from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
 
 __all__ = ["Cellpose"]
 
@@ -255,7 +255,7 @@ class Cellpose(SpacedModel):
 
     def _free_bytes(self) -> float:
         """What a worker has left beside the weights: of its share of the host's memory, and of its GPU."""
-        from napari_blockbuster.execution.cluster import cpu_count, memory_limit_bytes
+        from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 
         from .memory import free_gpu_bytes
         from .weights import weights_bytes

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.models.classical.settings import check_rank
+from napari_blockbuster.models.device import choose_device, fast_in_bfloat16, share_threads
+from napari_blockbuster.models.spacing import check_rank
 
-from .library import choose_device, fast_in_bfloat16, import_cellpose, share_threads
+from .library import import_cellpose
 from .memory import Footprint, measure
 
 if TYPE_CHECKING:

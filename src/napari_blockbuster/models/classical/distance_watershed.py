@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
+from napari_blockbuster.models.spacing import per_axis, setting
 
 from .filters import flood, peaks, smooth
-from .settings import per_axis, setting
 from .threshold import ThresholdedModel
 
 __all__ = ["DistanceWatershed"]

@@ -8,9 +8,10 @@ from typing import ClassVar, Self
 import numpy as np
 
 from napari_blockbuster.models.base import PixelSource, Segmenter
+from napari_blockbuster.models.spacing import setting
 
 from .filters import difference_of_gaussians, flood, keep_seeded, otsu, peaks
-from .settings import BlobModel, setting
+from .settings import BlobModel
 
 __all__ = ["DogWatershed"]
 

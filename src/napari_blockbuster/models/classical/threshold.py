@@ -8,10 +8,10 @@ from typing import ClassVar, Self
 import numpy as np
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
+from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis, setting
 
 from .filters import smooth
 from .intensity import LogScale, measure_range, split
-from .settings import SpacedModel, check_rank, per_axis, setting
 
 __all__ = ["Threshold", "ThresholdedModel"]
 

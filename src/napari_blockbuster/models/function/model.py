@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import PrivateAttr, field_validator
 
 from napari_blockbuster.models.base import Model, PixelSource, Segmenter, Suggestion, relative_spacing
-from napari_blockbuster.models.classical.settings import per_axis, setting
+from napari_blockbuster.models.spacing import per_axis, setting
 
 from .digest import function_digest, function_packages
 

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, Self
 
 from napari_blockbuster.models.apart import apart_in_viewer
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.classical.settings import per_axis, setting
 from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
+from napari_blockbuster.models.spacing import per_axis, setting
 
 from .weights import check_network, find_network, is_path, obtain_network, require
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.models.cellpose.library import choose_device
-from napari_blockbuster.models.classical.settings import check_rank
+from napari_blockbuster.models.device import choose_device
 from napari_blockbuster.models.network import thread_share
+from napari_blockbuster.models.spacing import check_rank
 
 if TYPE_CHECKING:
     from .model import InstanSeg

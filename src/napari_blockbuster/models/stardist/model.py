@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.classical.settings import per_axis, setting
 from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
+from napari_blockbuster.models.spacing import per_axis, setting
 
 from .network import UNKNOWN, Network, read_network
 from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network
@@ -176,7 +176,7 @@ def _tile(
     shape: Sequence[int], halo: Sequence[int], steps: Sequence[int], scales: Sequence[float], memory: int
 ) -> tuple[int, ...]:
     """The longest tile within a worker's share of the memory, at least as long as its halo."""
-    from napari_blockbuster.execution.cluster import cpu_count, memory_limit_bytes
+    from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 
     budget = memory_limit_bytes() / cpu_count() / 2 / memory
     side = SIDES[len(shape)]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.models.classical.settings import check_rank
 from napari_blockbuster.models.network import thread_share
+from napari_blockbuster.models.spacing import check_rank
 
 from .network import Network
 from .weights import import_stardist

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.job.settings import JobError
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models import Model
 from napari_blockbuster.models.bioimageio.package import is_address
 from napari_blockbuster.models.function.model import FunctionModel

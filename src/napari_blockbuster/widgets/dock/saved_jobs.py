@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.settings import JobMismatchError
+from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.widgets.layers import images as layer_images
 from napari_blockbuster.widgets.layers import layers
 from napari_blockbuster.widgets.layers.lazy import views_of

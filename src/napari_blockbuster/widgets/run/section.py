@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
     QSpinBox,
 )
 
-from napari_blockbuster.execution.cluster import cpu_count
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.progress import duration
+from napari_blockbuster.machine.limits import cpu_count
 from napari_blockbuster.output.result import default_output, job_folder
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of

@@ -1,0 +1,73 @@
+"""Run work in this process, one tile at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.work import R, Work, wants_retry
+from napari_blockbuster.machine.freed_memory import keep_freed_memory
+
+__all__ = ["run_here"]
+
+
+def run_here(work: Work[R], waiting: TileQueue) -> Generator[R, None, None]:
+    attempts: Counter[int] = Counter()
+    with keep_freed_memory():
+        # The second time round, if at all, is for items that failed at the very end.
+        while waiting:
+            for item, result in _pass_here(work, waiting):
+                attempts[item] += 1
+                if wants_retry(work, result, attempts[item]):
+                    waiting.add([item])
+                else:
+                    yield result
+
+
+def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
+    """One item computes while the one before is written and the one after is read."""
+    with ThreadPoolExecutor(1, "blockbuster-finish") as finisher:
+        unfinished: deque[tuple[int, ThreadFuture[R]]] = deque()
+        item = waiting.take()
+        payload = _ahead(work, item)
+        while item is not None:
+            following = waiting.take()
+            upcoming = _ahead(work, following)
+            began = time.perf_counter()
+            try:
+                if isinstance(payload, _NotRead):
+                    raise payload.error
+                unfinished.append((item, finisher.submit(work(item, payload))))
+            except Exception as error:
+                yield item, work.lost(item, error)
+            # Overlap is worth it for quick work only; a slow model's tile is reported before the next one starts.
+            slow = time.perf_counter() - began > 1.0
+            while unfinished and (slow or len(unfinished) > 1 or unfinished[0][1].done()):
+                yield _finished(work, *unfinished.popleft())
+            item, payload = following, upcoming
+        while unfinished:
+            yield _finished(work, *unfinished.popleft())
+
+
+class _NotRead(NamedTuple):
+    error: Exception
+
+
+def _ahead(work: Work[R], item: int | None) -> Any:
+    """An item's payload; an error waits until it is the item's turn."""
+    try:
+        return work.ahead(item) if item is not None else None
+    except Exception as error:
+        return _NotRead(error)
+
+
+def _finished(work: Work[R], item: int, future: ThreadFuture[R]) -> tuple[int, R]:
+    try:
+        return item, future.result()
+    except Exception as error:
+        return item, work.lost(item, error)
