@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 
 GRID_SHAPE, TILE = (22, 10, 10), 256
 N_LABELS, N_PAIRS = 1_000_000, 100_000

@@ -1,0 +1,148 @@
+"""Every wait on a cluster ends: its worker is gone, the run was canceled, or time is up. Workers are checked when they join."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from jobs import N_TILES, OPTIONS, Counting, chunks_of
+
+from napari_blockbuster import Heartbeat, Job, make_local_cluster
+from napari_blockbuster.execution.cluster import connect
+from napari_blockbuster.machine.errors import ClusterLostError, JobError
+
+
+@pytest.fixture
+def empty_scheduler(tmp_path: Path) -> Iterator[str]:
+    """A scheduler without workers."""
+    file = tmp_path / "scheduler.json"
+    words = [sys.executable, "-m", "dask", "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield str(file)
+    process.kill()
+    process.wait(30)
+
+
+class Loading(Counting):
+    """Runs something where it is loaded in another process than the one that made it."""
+
+    def __init__(self, log: Path, text: str) -> None:
+        super().__init__(log)
+        self.text = text
+
+    def __reduce__(self) -> tuple:
+        return eval, (f"(lambda: exec({self.text!r}))() or __import__('jobs').components",)
+
+
+def test_a_model_whose_loading_kills_its_worker_ends_the_run(image: Path, tmp_path: Path) -> None:
+    client, cluster = make_local_cluster(n_workers=2)
+    with cluster, client:
+        model = Loading(tmp_path / "calls", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+        job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
+        with pytest.raises(JobError, match=r"Loading the model killed worker tls://.*give workers more memory"):
+            list(job.stage(client))
+    assert not (job.folder / "lock.json").exists()
+
+
+def test_cancel_ends_a_run_that_waits(empty_scheduler: str, client, image: Path, tmp_path: Path) -> None:
+    """For a worker that there is none of; and for one that loads its model for long."""
+    alone = connect(empty_scheduler)
+    slow = Loading(tmp_path / "calls", "import time; time.sleep(15)")
+    for number, (workers, model) in enumerate([(alone, "threshold"), (client, slow)]):
+        job = Job.create(image, model, tmp_path / f"{number}.ome.zarr", **OPTIONS)
+        threading.Timer(2, job.cancel).start()
+        began = time.monotonic()
+        events = list(job.stage(workers, heartbeat=0.2))
+        assert 1.5 < time.monotonic() - began < 8
+        assert all(isinstance(event, Heartbeat) for event in events)
+        assert any("worker" in event.waits_for for event in events)
+    alone.close()
+
+
+def test_a_cluster_without_workers_ends_the_run_after_its_time(
+    empty_scheduler: str, image: Path, tmp_path: Path
+) -> None:
+    job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
+    client = connect(empty_scheduler)
+    with (
+        dask.config.set({"napari-blockbuster.worker-timeout": "2s"}),
+        pytest.raises(ClusterLostError, match=r"has had no worker for 2 s.*Start workers and resume"),
+    ):
+        list(job.stage(client))
+    client.close()
+
+
+class Slow(Counting):
+    def __call__(self, pixels):
+        time.sleep(1.0)
+        return super().__call__(pixels)
+
+
+def test_a_worker_that_joins_late_is_checked_before_it_gets_a_tile(
+    empty_scheduler: str, image: Path, expected, tmp_path: Path
+) -> None:
+    """Its numpy says that it is of another version."""
+    good = [sys.executable, "-m", "dask", "worker", "--scheduler-file", empty_scheduler, "--nthreads", "1"]
+    lie = (
+        "from importlib import metadata; real = metadata.version; "
+        "metadata.version = lambda n: '1.0.1' if n == 'numpy' else real(n)"
+    )
+    (tmp_path / "lie.py").write_text(lie)
+    place = ["--no-dashboard", "--local-directory", str(tmp_path), "--no-nanny"]
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    processes = [subprocess.Popen([*good, *place], **options)]
+    client = connect(empty_scheduler, n_workers=1)
+    job = Job.create(image, Slow(tmp_path / "calls"), tmp_path / "o.ome.zarr", **OPTIONS)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for number, _ in enumerate(job.stage(client)):
+                if number == 0:
+                    preload = ["--preload", str(tmp_path / "lie.py")]
+                    processes.append(subprocess.Popen([*good, *place, *preload], **options))
+        assert any("numpy 1.0.1" in str(warning.message) for warning in told)
+        assert len({job.store.record(index).pid for index in range(N_TILES)}) == 1
+        assert chunks_of(job.write(job.merge("touch", client=client)).path) == expected
+    finally:
+        client.close()
+        for process in processes:
+            process.kill()
+            process.wait(30)
+
+
+def test_a_local_cluster_accepts_only_its_own_clients() -> None:
+    from distributed import Client
+
+    client, cluster = make_local_cluster(n_workers=1)
+    with cluster, client:
+        assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
+        addresses = [cluster.scheduler_address, *client.nthreads()]
+        assert all(address.startswith("tls://") for address in addresses)
+        with pytest.raises(ConnectionError, match="requires TLS certificates"):
+            connect(cluster.scheduler_address, timeout=2)
+        with pytest.raises(ConnectionError, match="no dask scheduler answers"):
+            connect(cluster.scheduler_address.replace("tls", "tcp"), timeout=2)
+        from distributed.security import Security
+
+        with pytest.raises(OSError, match=r"(?i)tls|ssl|certificate|timed out|connect"):
+            Client(cluster.scheduler_address, security=Security.temporary(), set_as_default=False, timeout=3)
+        with Client(cluster.scheduler_address, security=cluster.security, set_as_default=False) as second:
+            assert second.submit(int, 3).result() == 3
+        words = (
+            " ".join(Path(f"/proc/{cluster.pid}/cmdline").read_text().split("\0")) if sys.platform == "linux" else ""
+        )
+        assert "PRIVATE KEY" not in words

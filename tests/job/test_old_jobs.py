@@ -1,0 +1,61 @@
+"""Job folders made by version 0.1.0 before the packages were rearranged still open, resume, merge and write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_blockbuster import Job
+
+ARCHIVE = Path(__file__).parents[1] / "data" / "jobs_0.1.zip"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The stored jobs, and the image that they were made from, in a folder of their own."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+def digest(labels: object) -> str:
+    return hashlib.sha256(np.asarray(labels).astype("<u4").tobytes()).hexdigest()
+
+
+def expected(old: Path, name: str) -> dict[str, object]:
+    return json.loads((old / "expected.json").read_text())[name]
+
+
+@pytest.mark.parametrize(("name", "rule"), [("threshold.ome.zarr", "touch"), ("voronoi.ome.zarr", "overlap")])
+def test_a_finished_old_job_merges_to_the_same_labels(old: Path, name: str, rule: str) -> None:
+    job = Job.open(old / f"{name}.job", image=old / "image.zarr")
+    merged = job.merge(rule)
+    assert {"n_objects": merged.n_objects, "sha": digest(merged.labels)} == expected(old, name)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("threshold.ome.zarr", "touch"), ("voronoi.ome.zarr", "overlap")])
+def test_a_finished_old_job_is_written_again(old: Path, name: str, rule: str) -> None:
+    job = Job.open(old / f"{name}.job", image=old / "image.zarr")
+    result = job.write(job.merge(rule), overwrite=True, keep_stage=True)
+    assert digest(result.labels) == expected(old, name)["sha"]
+
+
+def test_a_stopped_old_job_resumes_to_the_same_labels(old: Path) -> None:
+    job = Job.open(old / "stopped.ome.zarr.job", image=old / "image.zarr")
+    done = len(job.staged())
+    assert 0 < done < job.n_tiles
+    assert len(list(job.stage())) == job.n_tiles - done
+    result = job.write(job.merge("touch"))
+    assert digest(result.labels) == expected(old, "threshold.ome.zarr")["sha"]
+
+
+def test_a_stopped_old_job_of_the_default_model_resumes(old: Path) -> None:
+    job = Job.open(old / "stopped-voronoi.ome.zarr.job", image=old / "image.zarr")
+    list(job.stage())
+    result = job.write(job.merge("overlap"))
+    assert digest(result.labels) == expected(old, "voronoi.ome.zarr")["sha"]

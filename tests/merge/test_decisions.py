@@ -1,0 +1,297 @@
+"""Verdicts on real jobs: kept, undone, applied, set aside when a tile is segmented again, exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tissue
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_blockbuster import Job
+from napari_blockbuster.merge.decisions import Decisions, DecisionsError, export_csv
+from napari_blockbuster.output.writer import open_labels
+
+SHAPE, TILE, HALO = (120, 120), 60, 16
+
+
+def identity(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.int32)
+
+
+def make_job(folder: Path, function: Callable[[np.ndarray], np.ndarray] = identity) -> Job:
+    truth = tissue.voronoi_tissue(SHAPE, 20, seed=3).astype(np.uint16)
+    job = Job.create(truth, function, folder / "labels.ome.zarr", tile_shape=TILE, halo=HALO)
+    for event in job.stage():
+        assert type(event).__name__ == "TileStaged", event
+    return job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return make_job(tmp_path)
+
+
+def pairs_of(job: Job, joined: bool = True) -> list:
+    merged = job.merge()
+    rows = merged.seams[merged.joined == joined]
+    return [((int(r["low"]), int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in rows]
+
+
+def restage(job: Job, tile: int) -> None:
+    job.store.unstage([tile])
+    job.forget({tile})
+    list(job.stage())
+
+
+def test_verdicts_are_applied_and_survive_a_restart(job: Job) -> None:
+    first, second = pairs_of(job)[:2]
+    before = job.merge()
+    decisions = Decisions.load(job.folder)
+    decisions.set(first, "cut")
+    decisions.set(second[::-1], "join")
+    again = Decisions.load(job.folder)
+    assert (again.cut, again.join) == ((first,), (second,))
+    merged = job.merge(cut=again.cut, join=again.join)
+    assert merged.joined.sum() == before.joined.sum() - 1
+    assert job.merge(min_iou=0.9, cut=again.cut, join=again.join).join == (second,)
+
+
+def test_undo_and_redo_survive_a_restart(job: Job) -> None:
+    pairs = pairs_of(job)[:3]
+    decisions = Decisions.load(job.folder)
+    for pair in pairs:
+        decisions.set(pair, "cut")
+    assert Decisions.load(job.folder).undo() == (pairs[2],)
+    decisions = Decisions.load(job.folder)
+    assert decisions.cut == tuple(pairs[:2])
+    assert decisions.redo() == (pairs[2],)
+    decisions.undo()
+    decisions.set(pairs[0], "join")
+    assert not decisions.can_redo
+    assert decisions.verdicts == {pairs[1]: "cut", pairs[0]: "join"}
+    decisions.clear()
+    assert decisions.verdicts == {}
+    decisions.undo()
+    assert len(Decisions.load(job.folder).verdicts) == 2
+
+
+def test_several_pairs_are_one_step(job: Job) -> None:
+    decisions = Decisions.load(job.folder)
+    decisions.set(pairs_of(job)[:4], "cut")
+    assert len(decisions.cut) == 4
+    decisions.undo()
+    assert decisions.verdicts == {}
+    assert not decisions.can_undo
+
+
+def test_a_verdict_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) -> None:
+    pair, other = next(p for p in pairs_of(job) if p[0][0] == 0), next(p for p in pairs_of(job) if p[0][0] == 2)
+    decisions = Decisions.load(job.folder)
+    decisions.set(pair, "cut")
+    decisions.set(other, "cut")
+    marker = job.store.path("tiles", 0)
+    kept = marker.read_bytes()
+    restage(job, 0)
+    decisions.refresh()
+    assert decisions.cut == (other,)
+    assert decisions.set_aside == {pair: "tile 0 was segmented again since"}
+    assert Decisions.load(job.folder).set_aside == decisions.set_aside
+    assert "not applied: label" in decisions.lines()[1]
+    assert job.merge(cut=decisions.cut).cut == (other,)
+    # Whoever goes back to the tile of before has the verdict back.
+    now = marker.read_bytes()
+    marker.write_bytes(kept)
+    assert Decisions.load(job.folder).cut == (pair, other)
+    marker.write_bytes(now)
+    # Given again, it counts again; withdrawn, it is gone.
+    decisions.set(pair, "cut")
+    assert decisions.set_aside == {}
+    decisions.undo()
+    decisions.set(pair, None)
+    assert decisions.verdicts == {other: "cut"}
+    assert decisions.set_aside == {}
+
+
+def test_a_tile_that_is_not_staged_sets_verdicts_aside(job: Job) -> None:
+    pair = next(p for p in pairs_of(job) if p[0][0] == 0)
+    decisions = Decisions.load(job.folder)
+    decisions.set(pair, "cut")
+    job.store.unstage([0])
+    assert Decisions.load(job.folder).set_aside == {pair: "tile 0 is not staged now"}
+    with pytest.raises(DecisionsError, match="tile 0 is not staged"):
+        decisions.set(pair, "join")
+
+
+@pytest.mark.parametrize(
+    ("pair", "verdict", "message"),
+    [
+        (((0, 1), (1, 9999)), "cut", "label 9999 of tile 1 does not exist"),
+        (((0, 1), (99, 1)), "cut", "tile 99 is not staged"),
+        (((0, 1), (0, 1)), "join", "is one label"),
+        (((0, 1), (0, 2)), "cut", "a cut follows the seam"),
+        (((0, 1), (1, 1)), "glue", "'glue' is no verdict"),
+        (((0, 1), 3), "cut", "no pair of labels"),
+        (((0, 1), (1, 1.5)), "cut", "no pair of labels"),
+        (((0, 1), (1, -2)), "cut", "does not exist"),
+        (((0, 0), (1, 1)), "join", "does not exist"),
+    ],
+)
+def test_verdicts_that_make_no_sense_are_refused(job: Job, pair: object, verdict: str, message: str) -> None:
+    decisions = Decisions.load(job.folder)
+    with pytest.raises(DecisionsError, match=message):
+        decisions.set(pair, verdict)
+    assert not (job.folder / "decisions.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is damaged"),
+        (b"{", "is damaged"),
+        (b'{"format": 7, "steps": [], "done": 0}', "format 7, this version knows 1: update"),
+        (b'{"format": 1, "steps": [], "done": 3}', "3 steps are said to count, but there are 0"),
+        (b'{"format": 1, "steps": [], "done": 0, "run": "x"}', "damaged at run"),
+        (
+            b'{"format": 1, "done": 1, "steps": [{"at": "", "entries": '
+            b'[{"pair": [[1, 1], [0, 1]], "verdict": "cut", "stamps": ["", ""]}]}]}',
+            "the lower tile first",
+        ),
+        (
+            b'{"format": 1, "done": 1, "steps": [{"at": "", "entries": '
+            b'[{"pair": [[0, 1], [1, 1]], "verdict": "burn", "stamps": ["", ""]}]}]}',
+            "steps.0.entries.0.verdict",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(job: Job, content: bytes, message: str) -> None:
+    (job.folder / "decisions.json").write_bytes(content)
+    with pytest.raises(DecisionsError, match=message):
+        Decisions.load(job.folder)
+
+
+def test_a_change_by_another_process_is_not_overwritten(job: Job) -> None:
+    first, second = pairs_of(job)[:2]
+    mine, other = Decisions.load(job.folder), Decisions.load(job.folder)
+    other.set(first, "cut")
+    with pytest.raises(DecisionsError, match="changed by another process"):
+        mine.set(second, "cut")
+    assert Decisions.load(job.folder).cut == (first,)
+
+
+def test_a_cut_around_which_the_object_holds_together_is_reported(job: Job) -> None:
+    merged = job.merge()
+    ids = np.concatenate([[0], merged.new_ids[1:]])
+    low = ids[merged.labels_table.numbers(merged.seams["low"], merged.seams["low_id"]) + 1]
+    counts = np.bincount(low[merged.joined])
+    ring = int(np.flatnonzero(counts >= 4)[0])  # a cell in the corner of four tiles
+    row = merged.seams[np.flatnonzero(merged.joined & (low == ring))[0]]
+    pair = (int(row["low"]), int(row["low_id"])), (int(row["high"]), int(row["high_id"]))
+    decisions = Decisions.load(job.folder)
+    decisions.set(pair, "cut")
+    assert decisions.without_effect(job.merge(cut=decisions.cut)) == [pair]
+
+
+def test_csv_has_evidence_verdict_and_outcome(job: Job, tmp_path: Path) -> None:
+    cut, far = pairs_of(job)[0], ((0, 1), (3, 1))
+    decisions = Decisions.load(job.folder)
+    decisions.set(cut, "cut")
+    decisions.set(far, "join")
+    merged = job.merge(cut=decisions.cut, join=decisions.join)
+    export_csv(tmp_path / "pairs.csv", merged, decisions, axes="yx", scale=(0.5, 0.25), units=("micrometer", None))
+    with open(tmp_path / "pairs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(merged.seams) + (far not in pairs_of(job, False))
+    row = next(r for r in rows if r["verdict"] == "cut")
+    assert [int(row[k]) for k in ("low_tile", "low_id", "high_tile", "high_id")] == [*cut[0], *cut[1]]
+    assert (row["rule_joins"], row["joined"]) == ("1", "0")
+    assert float(row["band_iou"]) == 1
+    assert float(row["y_micrometer"]) == pytest.approx(float(row["y_voxel"]) * 0.5)
+    assert float(row["x_scaled"]) == pytest.approx(float(row["x_voxel"]) * 0.25)
+    row = next(r for r in rows if r["verdict"] == "join")
+    assert row["one_object"] == "1"
+    restage(job, cut[0][0])
+    export_csv(tmp_path / "pairs.csv", job.merge(), Decisions.load(job.folder))
+    with open(tmp_path / "pairs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["set_aside"] for r in rows} > {f"tile {cut[0][0]} was segmented again since"}
+
+
+# ------------------------------------------------------------------------------------------------------ any sequence
+@pytest.fixture(scope="module")
+def shared_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return make_job(tmp_path_factory.mktemp("job"))
+
+
+STEP = st.one_of(
+    st.tuples(st.just("set"), st.integers(0, 4), st.sampled_from(["join", "cut", None])),
+    st.tuples(st.sampled_from(["undo", "redo", "clear", "load"]), st.just(0), st.none()),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEP, max_size=25))
+def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) -> None:
+    """Against the plainest model there is: a list of all states and a place in it."""
+    (shared_job.folder / "decisions.json").unlink(missing_ok=True)
+    pairs = pairs_of(shared_job)[:5]
+    decisions = Decisions.load(shared_job.folder)
+    states, place = [{}], 0
+    for what, k, verdict in steps:
+        if what == "load":
+            decisions = Decisions.load(shared_job.folder)
+        elif what == "undo":
+            assert decisions.can_undo == (place > 0)
+            decisions.undo()
+            place = max(0, place - 1)
+        elif what == "redo":
+            assert decisions.can_redo == (place < len(states) - 1)
+            decisions.redo()
+            place = min(len(states) - 1, place + 1)
+        else:
+            state = dict(states[place])
+            if what == "clear":
+                decisions.clear()
+                if not state:
+                    continue
+                state = {}
+            else:
+                decisions.set(pairs[k], verdict)
+                state.pop(pairs[k], None)
+                state |= {} if verdict is None else {pairs[k]: verdict}
+            states, place = [*states[: place + 1], state], place + 1
+        assert list(decisions.verdicts.items()) == list(states[place].items())
+        assert set(decisions.cut) | set(decisions.join) == set(states[place])
+    kept = Decisions.load(shared_job.folder)
+    assert kept.verdicts == decisions.verdicts
+    if steps and (shared_job.folder / "decisions.json").exists():
+        assert json.loads((shared_job.folder / "decisions.json").read_bytes())["format"] == 1
+
+
+def test_the_command_line_applies_and_tells_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_blockbuster.cli.main import main
+
+    pixels = np.zeros((40, 64), np.uint8)
+    pixels[5:12, 28:36] = pixels[20:28, 20:44] = 200
+    image = tmp_path / "image.zarr"
+    zarr.create_array(str(image), data=pixels, chunks=(40, 32))
+    output = tmp_path / "labels.ome.zarr"
+    words = ["segment", str(image), "--model", "threshold", "--set", "threshold=100", "-o", str(output), "--quiet"]
+    assert main([*words, "--tile", "40", "32", "--halo", "0", "16", "--workers", "0", "--keep-stage"]) == 0
+    before = np.unique(open_labels(output).compute()).size
+    folder = tmp_path / "labels.ome.zarr.job"
+    Decisions.load(folder).set(((0, 1), (1, 1)), "cut")
+    capsys.readouterr()
+    assert main(["merge", str(folder), "--overwrite", "--quiet"]) == 0
+    assert "1 pairs cut and 0 joined by hand" in capsys.readouterr().out
+    assert np.unique(open_labels(output).compute()).size == before + 1
+    assert main(["info", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "1 pairs cut" in told
+    assert "seams" in told

@@ -1,0 +1,34 @@
+"""Command line shared by several tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
+
+
+def run(*words: object, code: int = 0, **options: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **options
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    if code != 0:
+        assert "Traceback" not in done.stderr
+    return done
+
+
+def mistake(*words: object) -> str:
+    """Run a call that is wrong; returns its one line."""
+    done = run(*words, code=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert done.stdout == ""
+    return lines[0]
+
+
+def numbers(text: str) -> dict[str, str]:
+    """The report at the end of a run, by name."""
+    return dict(re.split(r"\s{2,}", line, maxsplit=1) for line in text.strip().splitlines() if "  " in line)

@@ -1,0 +1,70 @@
+"""Runs that are killed anywhere, many times over: what comes out is what an undisturbed run gives, bit for bit.
+
+The soak, a thousand seeds, is ``tox -e tests -- -s -m soak tests/system/test_faults.py``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+from faults import Undisturbed, fork_server, quick_folder, survive, undisturbed
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+SEEDS, SOAK = 50, 1000
+
+
+@pytest.fixture(scope="module")
+def context() -> ForkServerContext:
+    return fork_server()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def peace(context: ForkServerContext, place: Path) -> Undisturbed:
+    return undisturbed(context, place / "peace")
+
+
+@pytest.mark.parametrize("decade", range(SEEDS // 10))
+def test_a_run_killed_anywhere_goes_on(
+    context: ForkServerContext, peace: Undisturbed, place: Path, decade: int
+) -> None:
+    for seed in range(10 * decade, 10 * decade + 10):
+        survive(context, place / str(seed), seed, peace)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_soak(context: ForkServerContext, peace: Undisturbed, place: Path) -> None:
+    began = time.monotonic()
+    for seed in range(1_000, 1_000 + SOAK):
+        print(f"{time.monotonic() - began:7.1f} s  {survive(context, place / str(seed), seed, peace)}", flush=True)
+        shutil.rmtree(place / str(seed))
+
+
+def test_killing_reaches_every_step(peace: Undisturbed) -> None:
+    """Where a run is killed: making the job, tiles, evidence, merging, writing, renaming, closing the books."""
+    told = "\n".join(peace.operations)
+    for step in (
+        "job.json",
+        "lock.json",
+        "stage/objects/.0.npy",
+        "stage/tiles/.7.json",
+        "stage/seams/",
+        "placing.json",
+        "os.rename",
+        ".part/zarr.json",
+        "result.json",
+        "shutil.rmtree",
+    ):
+        assert step in told, step
