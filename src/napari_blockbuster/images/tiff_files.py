@@ -1,0 +1,166 @@
+"""Opened TIFF files: their series, also where pages lie in other files or the OME-XML is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from xml.etree import ElementTree
+
+from .base import ImageReadError
+
+__all__ = ["OpenTiff", "check_complete", "open_tiff"]
+
+
+class OpenTiff:
+    """A TIFF file, its series, and its OME-XML.
+
+    Attributes
+    ----------
+    file : tifffile.TiffFile
+    series : list of tifffile.TiffPageSeries
+    images : list of ElementTree.Element or None
+        For each series, its ``Image`` in the OME-XML; None where there is none.
+    damage : str
+        Why the OME-XML cannot be used; empty if it can, or if there is none.
+    """
+
+    def __init__(self, path: str, file: Any, xml: str | None, damage: str = "") -> None:
+        self.path, self.file, self.damage = path, file, damage
+        self.series = list(file.series)
+        self.images: list[Any] = [None] * len(self.series)
+        if xml and not damage:
+            self._match(xml)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+    def holds(self, series: Any) -> bool:
+        """Whether pixels of a series are in this very file."""
+        return any(page is not None and page.parent is self.file for page in series)
+
+    def _match(self, xml: str) -> None:
+        try:
+            images = ElementTree.fromstring(xml).findall("./{*}Image")
+        except ElementTree.ParseError as error:
+            self.damage = f"its OME-XML is damaged ({error})"
+            return
+        if not all(series.kind == "ome" for series in self.series):
+            # The pages do not fit the OME-XML: tifffile took them as they are. Sizes of a single image still hold.
+            if len(images) == len(self.series) == 1 and _fits(images[0], self.series[0], self.path):
+                self.images = images
+            else:
+                self.damage = "its OME-XML does not describe its pages"
+            return
+        # In order, but without the images that have no pages here.
+        rest = iter(images)
+        for i, series in enumerate(self.series):
+            self.images[i] = next((image for image in rest if _fits(image, series, self.path)), None)
+
+
+def open_tiff(path: str) -> OpenTiff:
+    """Open a TIFF file; what its OME-XML says is used as far as it is sound.
+
+    Raises
+    ------
+    ImageReadError
+        If it cannot be read as TIFF.
+    """
+    import tifffile
+
+    try:
+        file = tifffile.TiffFile(path)
+        xml = file.ome_metadata if file.is_ome else None
+        companion = _companion(xml, path) if xml else None
+        if companion is not None:
+            file.close()
+            file = tifffile.TiffFile(path, omexml=companion)
+            xml = companion
+        damage = ""
+        if xml is None and "<OME" in (file.pages.first.description or "")[:4000]:
+            damage = "its OME-XML is cut off"
+        try:
+            if not file.series:
+                raise ValueError("no pages that belong together")
+        except Exception as error:
+            if xml is None:
+                raise
+            file.close()
+            file = tifffile.TiffFile(path, is_ome=False)
+            damage = f"its OME-XML is damaged ({str(error)[:200] or type(error).__name__})"
+        return OpenTiff(path, file, xml, damage)
+    except Exception as error:
+        raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
+
+
+def _companion(xml: str, path: str) -> str | None:
+    """OME-XML of the file that holds it for others; None if this file has its own, or if that one is missing."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    binary = root.find("./{*}BinaryOnly")
+    name = binary.get("MetadataFile") if binary is not None else None
+    other = Path(path).parent / name if name else None
+    if other is None or not other.is_file():
+        return None
+    if other.suffix.lower() in (".ome", ".xml"):
+        return other.read_text(encoding="utf-8")
+    import tifffile
+
+    with tifffile.TiffFile(other) as file:
+        metadata: str | None = file.ome_metadata
+        return metadata
+
+
+# ------------------------------------------------------------------------------------------------- files of one image
+def check_complete(tiff: OpenTiff, index: int) -> None:
+    """Refuse an image of which pages are missing: blank planes would be segmented as if they had been imaged.
+
+    Raises
+    ------
+    ImageReadError
+        Naming the missing files.
+    """
+    pages = list(tiff.series[index])
+    if len(pages) == 1 and pages[0] is not None:
+        return
+    blank = [i for i, page in enumerate(pages) if page is None]
+    if not blank:
+        return
+    image = tiff.images[index]
+    folder = Path(tiff.path).parent
+    missing = sorted(n for n in _file_names(image) if not (folder / n).exists()) if image is not None else []
+    if missing:
+        names = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        reason = f"in files that are missing: {names}. Bring them back into {folder}"
+    else:
+        reason = "not there, though its OME-XML names them: the file was cut off or edited"
+    raise ImageReadError(f"{tiff.path}: {len(blank)} of {len(pages)} planes are {reason}")
+
+
+def _file_names(image: Any) -> list[str]:
+    names = {uuid.get("FileName", "") for uuid in image.findall("./{*}Pixels/{*}TiffData/{*}UUID")}
+    return sorted(names - {""})
+
+
+def _fits(image: Any, series: Any, path: str) -> bool:
+    """Whether a series can be this image of the OME-XML."""
+    pixels = image.find("./{*}Pixels")
+    if pixels is None or (series.kind == "ome" and (image.get("Name") or "") != (series.name or "")):
+        return False
+    extents = dict(zip(series.axes, series.shape, strict=True))
+    for axis in "XY":
+        if str(extents.get(axis, 1)) != pixels.get(f"Size{axis}"):
+            return False
+    names = {name.lower() for name in _file_names(image)}
+    if not names:
+        return True
+    parents = {Path(page.parent.filehandle.path).name.lower() for page in series if page is not None}
+    # A file that was renamed is found by its UUID.
+    return bool(parents & names) or Path(path).name.lower() in parents
