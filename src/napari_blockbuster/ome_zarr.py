@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .consolidated import refresh_consolidated
 from .ngff import Level, attributes, plan_levels
 from .tiling import Box, Tile, TileGrid, browse_chunk
 
@@ -345,6 +346,7 @@ def _register(labels: Path) -> None:
         names.append(labels.name)
     listed = {"labels": names}
     group.attrs.update({"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed)
+    refresh_consolidated(image)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

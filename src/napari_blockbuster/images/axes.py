@@ -85,7 +85,7 @@ def resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
     ValueError
         If they are unclear or not those of an image.
     """
-    if not 1 <= len(shape) <= 6:
+    if not 1 <= len(shape) <= 5 + ("s" in (axes or "")):
         raise ValueError(f"{what} has {len(shape)} axes of extent {shape}; images have 1 to 5: time, channel, z, y, x")
     if any(isinstance(n, float) for n in shape):
         raise ValueError(f"{what} has the unknown shape {shape}; call its compute_chunk_sizes() first")

@@ -181,9 +181,7 @@ def _simple(steps: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _version_06(
-    entry: dict[str, Any], datasets: Sequence[dict[str, Any]], paths: list[str], what: str
-) -> Multiscale:
+def _version_06(entry: dict[str, Any], datasets: Sequence[dict[str, Any]], paths: list[str], what: str) -> Multiscale:
     systems = {s.get("name"): s for s in entry.get("coordinateSystems") or [] if isinstance(s, dict)}
     transforms, outputs = [], []
     for dataset in datasets:

@@ -20,17 +20,11 @@ METERS = (1e-13, 1.0)
 LENGTH = "micrometer"
 """Unit of sizes that come without one that OME-Zarr knows."""
 
+PREFIXES = ("", "atto", "centi", "deci", "exa", "femto", "giga", "hecto", "kilo", "mega", "micro", "milli", "nano")
+PREFIXES += ("peta", "pico", "tera", "yocto", "yotta", "zepto", "zetta")
 UNITS = {
-    "[length]": frozenset(
-        "angstrom attometer centimeter decimeter exameter femtometer foot gigameter hectometer inch kilometer "
-        "megameter meter micrometer mile millimeter nanometer parsec petameter picometer terameter yard yoctometer "
-        "yottameter zeptometer zettameter".split()
-    ),
-    "[time]": frozenset(
-        "attosecond centisecond day decisecond exasecond femtosecond gigasecond hectosecond hour kilosecond "
-        "megasecond microsecond millisecond minute nanosecond petasecond picosecond second terasecond yoctosecond "
-        "yottasecond zeptosecond zettasecond".split()
-    ),
+    "[length]": {"angstrom", "foot", "inch", "mile", "parsec", "yard", *(f"{p}meter" for p in PREFIXES)},
+    "[time]": {"day", "hour", "minute", *(f"{p}second" for p in PREFIXES)},
 }
 """Names that OME-Zarr allows."""
 FREQUENT = {"µm": "micrometer", "μm": "micrometer", "um": "micrometer", "nm": "nanometer", "mm": "millimeter"} | {
@@ -277,4 +271,4 @@ def _conversion(unit: str, target: str) -> float:
 def _registry() -> Any:
     import pint
 
-    return pint.get_application_registry()
+    return pint.get_application_registry()  # type: ignore[no-untyped-call]

@@ -48,9 +48,7 @@ class WebStore(Store):
     def __hash__(self) -> int:
         return hash(self.location)
 
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         data = await asyncio.to_thread(self._get, key, byte_range)
         return None if data is None else prototype.buffer.from_bytes(data)
 

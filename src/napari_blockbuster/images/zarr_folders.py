@@ -120,7 +120,8 @@ def _nothing_in(location: str) -> str:
     files = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     if not files:
         return f"{location} is an empty folder{advice}"
-    return f"{text}, but {len(files)} other entries: {few(files)}. Pass one of them"
+    entries = f"{len(files)} other entries: {few(files)}" if len(files) > 1 else files[0]
+    return f"{text}, but {entries}{advice} inside it"
 
 
 def _not_an_image(root: str, attributes: dict[str, Any]) -> str:
@@ -171,9 +172,8 @@ def _open_multiscale(
     full = open_array(join(image, paths[0]), opening).shape if level else shape
     axes = image_axes(stored)
     extents = dict(zip(stored, full, strict=True))
-    factors = {a: _factor(finest.scale.get(a), place.scale.get(a)) for a in axes}
     here = dict(zip(stored, shape, strict=True))
-    factors = {a: f if f else level_factor(extents[a], here[a]) for a, f in factors.items()}
+    factors = {a: _factor(finest.scale.get(a), place.scale.get(a)) or level_factor(extents[a], here[a]) for a in axes}
     sizes = voxel_sizes(
         axes,
         [extents[a] for a in axes],
