@@ -88,16 +88,26 @@ class Multiscale:
     axes: list[dict[str, Any]] | None
     transforms: list[list[tuple[str, Any]]]
 
-    def letters(self, ndim: int) -> str | None:
-        """One letter for each axis; None where the names say nothing."""
+    def letters(self, ndim: int, what: str) -> str:
+        """One letter for each axis.
+
+        Raises
+        ------
+        ImageReadError
+            If the metadata name other axes than an image has, or another number of them.
+        """
         if self.axes is None:
             return "tczyx"[-ndim:]
-        if len(self.axes) != ndim:
+        names = [a.get("name") for a in self.axes]
+        kinds = [a.get("type") for a in self.axes]
+        found = axes_of_names(names, kinds) if len(names) == ndim else None
+        if found is None:
+            told = ", ".join(f"{name} ({kind})" if kind else str(name) for name, kind in zip(names, kinds, strict=True))
             raise ImageReadError(
-                f"the metadata name {len(self.axes)} axes ({', '.join(str(a.get('name')) for a in self.axes)}), "
-                f"but the pixels have {ndim}; say which they are with axes= (--axes)"
+                f"{what} names the axes {told}, and its pixels have {ndim}: these are not those of an image. "
+                f"Say which they are with axes= (--axes), as {'tczyx'[-ndim:]}"
             )
-        return axes_of_names([a.get("name") for a in self.axes], [a.get("type") for a in self.axes])
+        return found
 
     def units(self, stored: str) -> dict[str, Any]:
         """Unit of each axis, as stored."""
@@ -113,22 +123,27 @@ class Multiscale:
             if by_axis is None:
                 continue
             if kind == "scale":
-                scale = {a: _times(scale.get(a), v) for a, v in by_axis.items()} | {
-                    a: v for a, v in scale.items() if a not in by_axis
-                }
-                translation = {a: v * float(by_axis.get(a, 1.0)) for a, v in translation.items()}
+                scale |= {a: _times(scale.get(a), v) for a, v in by_axis.items()}
+                translation = {a: v * (_plain(by_axis.get(a)) or 1.0) for a, v in translation.items()}
             else:
-                translation = {a: translation.get(a, 0.0) + float(v) for a, v in by_axis.items()}
+                translation |= {a: translation.get(a, 0.0) + (_plain(v) or 0.0) for a, v in by_axis.items()}
         return LevelPlace(scale, translation)
 
 
+def _plain(value: Any) -> float | None:
+    """A finite number; None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _times(before: Any, value: Any) -> Any:
-    return value if before is None else before * value
+    """A size after one more scale. What is no number is kept, to be reported as it stands."""
+    first, second = _plain(before), _plain(value)
+    return value if before is None or first is None or second is None else first * second
 
 
 def _by_axis(values: Any, stored: str, kind: str, what: str) -> dict[str, Any] | None:
     """Numbers of a transformation by axis; None where they cannot be used."""
-    if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+    if not isinstance(values, list):
         say(f"{what}: a {kind} of its coordinateTransformations is no list of numbers ({values!r:.60}); it is ignored")
         return None
     if len(values) == len(stored):

@@ -67,10 +67,8 @@ def open_image(
     """
     if channel is not None and not isinstance(channel, (int, np.integer, str)):
         return _open_channels(image, list(channel), level=level, axes=axes, scene=scene, spacing=spacing)
-    if not isinstance(spacing, (int, float)) and spacing is not None:
-        spacing = tuple(None if s is None else float(s) for s in spacing)
     named = None if axes is None else "".join(axes).lower()
-    request = Request(channel, level, named, scene, spacing)
+    request = Request(channel, level, named, scene, _numbers(spacing))
     if isinstance(image, (str, os.PathLike)):
         place = locate(os.fspath(image))
         source: ImageSource = _format_of(place).open_place(place, request)
@@ -100,6 +98,17 @@ def _format_of(place: Place) -> Any:
     if place.text.lower().endswith(".ome") or place.start() == b"<?xml version=":
         raise ValueError(f"{place.text} holds only metadata; pass one of the TIFF files that it describes")
     raise ValueError(f"{place.text} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF files")
+
+
+def _numbers(spacing: Any) -> float | tuple[float | None, ...] | None:
+    try:
+        if spacing is None or isinstance(spacing, int | float):
+            return spacing
+        return tuple(None if number is None else float(number) for number in spacing)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"spacing is {spacing!r}; give the size of a voxel in micrometers, one number or one per spatial axis"
+        ) from None
 
 
 def _open_channels(image: Any, channels: list[int | str], **options: Any) -> ImageSource:

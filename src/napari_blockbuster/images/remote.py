@@ -10,6 +10,9 @@ from .places import join, zip_file_of
 
 __all__ = ["kvstore", "python_store", "read_json", "says_forbidden"]
 
+RETRIES = {"max_retries": 6, "initial_delay": "200ms", "max_delay": "8s"}
+"""Of tensorstore's requests: about twenty seconds until a server counts as gone."""
+
 
 def kvstore(location: str) -> dict[str, Any]:
     """The tensorstore key-value store of a folder, a zip file or an address."""
@@ -22,7 +25,7 @@ def kvstore(location: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
         # Before the query, which stays at the end of every address.
         path, mark, query = location.partition("?")
-        return {"driver": "http", "base_url": f"{path.rstrip('/')}/{mark}{query}"}
+        return {"driver": "http", "base_url": f"{path.rstrip('/')}/{mark}{query}", "http_request_retries": RETRIES}
     if scheme in ("s3", "gs"):
         bucket, _, path = rest.partition("/")
         return {"driver": "s3" if scheme == "s3" else "gcs", "bucket": bucket, "path": _folder(path)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -71,51 +73,83 @@ def open_tiff(path: str) -> OpenTiff:
     ImageReadError
         If it cannot be read as TIFF.
     """
-    import tifffile
-
     try:
-        file = tifffile.TiffFile(path)
-        xml = file.ome_metadata if file.is_ome else None
-        companion = _companion(xml, path) if xml else None
-        if companion is not None:
-            file.close()
-            file = tifffile.TiffFile(path, omexml=companion)
-            xml = companion
-        damage = ""
-        if xml is None and "<OME" in (file.pages.first.description or "")[:4000]:
-            damage = "its OME-XML is cut off"
-        try:
-            if not file.series:
-                raise ValueError("no pages that belong together")
-        except Exception as error:
-            if xml is None:
-                raise
-            file.close()
-            file = tifffile.TiffFile(path, is_ome=False)
-            damage = f"its OME-XML is damaged ({str(error)[:200] or type(error).__name__})"
-        return OpenTiff(path, file, xml, damage)
+        with _quiet:
+            return _opened(path)
     except Exception as error:
         raise ImageReadError(f"{path} cannot be read as TIFF ({str(error)[:300]})") from error
 
 
-def _companion(xml: str, path: str) -> str | None:
-    """OME-XML of the file that holds it for others; None if this file has its own, or if that one is missing."""
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return None
-    binary = root.find("./{*}BinaryOnly")
-    name = binary.get("MetadataFile") if binary is not None else None
-    other = Path(path).parent / name if name else None
-    if other is None or not other.is_file():
-        return None
-    if other.suffix.lower() in (".ome", ".xml"):
-        return other.read_text(encoding="utf-8")
+def _opened(path: str) -> OpenTiff:
     import tifffile
 
-    with tifffile.TiffFile(other) as file:
+    file = tifffile.TiffFile(path)
+    xml = file.ome_metadata if file.is_ome else None
+    damage = ""
+    if xml is None and "<OME" in (file.pages.first.description or "")[:4000]:
+        damage = "its OME-XML is cut off"
+    holder = _holder(xml) if xml else None
+    if holder:
+        other = Path(path).parent / holder
+        if other.is_file():
+            file.close()
+            xml = _xml_of(other)
+            file = tifffile.TiffFile(path, omexml=xml)
+        else:
+            damage = f"its OME-XML is in a file that is missing, {holder}"
+    try:
+        if not file.series:
+            raise ValueError("no pages that belong together")
+    except Exception as error:
+        file.close()
+        if xml is None:
+            raise
+        file = tifffile.TiffFile(path, is_ome=False)
+        damage = f"its OME-XML is damaged ({str(error)[:200] or type(error).__name__})"
+    return OpenTiff(path, file, xml, damage)
+
+
+def _holder(xml: str) -> str | None:
+    """Name of the file that holds the OME-XML of this one, for a file without its own."""
+    try:
+        binary = ElementTree.fromstring(xml).find("./{*}BinaryOnly")
+    except ElementTree.ParseError:
+        return None
+    return binary.get("MetadataFile") if binary is not None else None
+
+
+def _xml_of(path: Path) -> str | None:
+    if path.suffix.lower() in (".ome", ".xml"):
+        return path.read_text(encoding="utf-8")
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
         metadata: str | None = file.ome_metadata
         return metadata
+
+
+class _Quiet:
+    """Silence tifffile's log: what it finds wrong is an error or a warning of ours, or of no consequence."""
+
+    def __init__(self) -> None:
+        self._lock, self._depth, self._level = threading.Lock(), 0, logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            log = logging.getLogger("tifffile")
+            if not self._depth:
+                self._level = log.level
+            self._depth += 1
+            log.setLevel(logging.CRITICAL)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                logging.getLogger("tifffile").setLevel(self._level)
+
+
+_quiet = _Quiet()
 
 
 # ------------------------------------------------------------------------------------------------- files of one image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from .arrays import plain_layout
 from .axes import Request, axes_of_names, check_dtype, check_level, image_axes, make_layout, resolve_axes
 from .base import ImageReadError, ImageSource
 from .multiscales import Multiscale, attributes_of_image, channel_names, multiscales_of
-from .places import Place, few, is_remote, join, name_of
+from .places import Place, few, is_remote, join, name_of, zip_file_of
 from .remote import read_json
 from .scenes import Scene, pick_scene
 from .sizes import level_factor, say, voxel_sizes
@@ -47,6 +48,8 @@ def open_place(place: Place, request: Request) -> ImageSource:
         If it is neither, or does not have what was asked for.
     """
     root = place.text
+    if is_remote(root) and name_of(root).lower().endswith((".tif", ".tiff")):
+        raise ValueError(f"{root}: TIFF files are read from disk. Download it, or convert it to OME-Zarr")
     attributes = _group_attributes(root)
     if attributes is None:
         return _open_plain(root, request)
@@ -112,10 +115,12 @@ def _group_attributes(location: str) -> dict[str, Any] | None:
 def _nothing_in(location: str) -> str:
     text = f"{location} is not an image: it holds no zarr.json, .zarray or .zgroup"
     advice = "; pass the folder of an OME-Zarr or of a zarr array, or a TIFF file"
-    folder = Path(location)
-    if is_remote(location) or not folder.is_dir():
-        if location.partition("?")[0].lower().endswith((".tif", ".tiff")):
-            return f"{location}: TIFF files are read from disk; download it, or convert it to OME-Zarr"
+    folder, zipped = Path(location), zip_file_of(location)
+    if zipped is not None:
+        with zipfile.ZipFile(zipped[0]) as archive:
+            inside = sorted({name.partition("/")[0] for name in archive.namelist()})
+        return f"{text}; the zip file holds {few(inside)}: pass the path of an image in it, as {zipped[0]}/{inside[0]}"
+    if not folder.is_dir():
         return text + advice
     files = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     if not files:
@@ -166,7 +171,7 @@ def _open_multiscale(
     array = open_array(join(image, paths[level]), opening)
     shape = array.shape
     check_dtype(array.dtype, image)
-    stored = resolve_axes(request.axes or multiscale.letters(len(shape)), shape, image)
+    stored = resolve_axes(request.axes or multiscale.letters(len(shape), image), shape, image)
     place = multiscale.place(level, stored, name_of(image))
     finest = multiscale.place(0, stored, name_of(image)) if level else place
     full = open_array(join(image, paths[0]), opening).shape if level else shape
