@@ -20,7 +20,21 @@ METERS = (1e-13, 1.0)
 LENGTH = "micrometer"
 """Unit of sizes that come without one that OME-Zarr knows."""
 
-PREFIXES: tuple[str, ...] = ("", "atto", "centi", "deci", "exa", "femto", "giga", "hecto", "kilo", "mega", "micro", "milli", "nano")
+PREFIXES: tuple[str, ...] = (
+    "",
+    "atto",
+    "centi",
+    "deci",
+    "exa",
+    "femto",
+    "giga",
+    "hecto",
+    "kilo",
+    "mega",
+    "micro",
+    "milli",
+    "nano",
+)
 PREFIXES += ("peta", "pico", "tera", "yocto", "yotta", "zepto", "zetta")
 UNITS = {
     "[length]": {"angstrom", "foot", "inch", "mile", "parsec", "yard", *(f"{p}meter" for p in PREFIXES)},

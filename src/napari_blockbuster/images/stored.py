@@ -238,5 +238,10 @@ class _WebReading:
         except Exception as error:
             if not says_forbidden(error):
                 raise
-            pixels = self.web.other().read(self.index).result()
+            try:
+                other = self.web.other()
+            except Exception:
+                # Not even the metadata can be read any more: the address is closed.
+                raise error from None
+            pixels = other.read(self.index).result()
         return pixels

@@ -54,15 +54,19 @@ class OpenTiff:
             return
         if not all(series.kind == "ome" for series in self.series):
             # The pages do not fit the OME-XML: tifffile took them as they are. Sizes of a single image still hold.
-            if len(images) == len(self.series) == 1 and _fits(images[0], self.series[0], self.path):
+            if len(images) == len(self.series) == 1 and _fits(images[0], self.series[0]):
                 self.images = images
             else:
                 self.damage = "its OME-XML does not describe its pages"
             return
         # In order, but without the images that have no pages here.
-        rest = iter(images)
+        start = 0
         for i, series in enumerate(self.series):
-            self.images[i] = next((image for image in rest if _fits(image, series, self.path)), None)
+            able = [k for k in range(start, len(images)) if _fits(images[k], series)]
+            # A file that was renamed is not among the names, and belongs to the first image that it can be.
+            found = next((k for k in able if _names_a_file_of(images[k], series)), able[0] if able else None)
+            if found is not None:
+                self.images[i], start = images[found], found + 1
 
 
 def open_tiff(path: str) -> OpenTiff:
@@ -183,18 +187,16 @@ def _file_names(image: Any) -> list[str]:
     return sorted(names - {""})
 
 
-def _fits(image: Any, series: Any, path: str) -> bool:
-    """Whether a series can be this image of the OME-XML."""
+def _fits(image: Any, series: Any) -> bool:
+    """Whether a series can be this image of the OME-XML, by name and extent."""
     pixels = image.find("./{*}Pixels")
     if pixels is None or (series.kind == "ome" and (image.get("Name") or "") != (series.name or "")):
         return False
     extents = dict(zip(series.axes, series.shape, strict=True))
-    for axis in "XY":
-        if str(extents.get(axis, 1)) != pixels.get(f"Size{axis}"):
-            return False
+    return all(str(extents.get(axis, 1)) == pixels.get(f"Size{axis}") for axis in "XY")
+
+
+def _names_a_file_of(image: Any, series: Any) -> bool:
     names = {name.lower() for name in _file_names(image)}
-    if not names:
-        return True
     parents = {Path(page.parent.filehandle.path).name.lower() for page in series if page is not None}
-    # A file that was renamed is found by its UUID.
-    return bool(parents & names) or Path(path).name.lower() in parents
+    return not names or bool(parents & names)
