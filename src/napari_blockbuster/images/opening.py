@@ -14,7 +14,7 @@ from .arrays import open_in_memory
 from .axes import Request
 from .base import ImageSource
 from .channels import ChannelsSource
-from .places import Place, is_remote, locate
+from .places import Place, is_remote, locate, zip_file_of
 from .scenes import Scene
 
 __all__ = ["list_scenes", "open_image", "source_from_description"]
@@ -104,7 +104,9 @@ def _numbers(spacing: Any) -> float | tuple[float | None, ...] | None:
     try:
         if spacing is None or isinstance(spacing, int | float):
             return spacing
-        return tuple(None if number is None else float(number) for number in spacing)
+        if not isinstance(spacing, str):
+            return tuple(None if number is None else float(number) for number in spacing)
+        raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
             f"spacing is {spacing!r}; give the size of a voxel in micrometers, one number or one per spatial axis"
@@ -134,7 +136,7 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
     if description["kind"] not in dict(FORMATS):
         raise ValueError("this image was in memory; pass it again")
     path = description["path"]
-    if not is_remote(path) and not Path(path).exists():
+    if not is_remote(path) and not Path(path).exists() and zip_file_of(path) is None:
         raise FileNotFoundError(f"{path} is not there any more")
     return open_image(
         path,
