@@ -123,7 +123,7 @@ def open_place(place: Place, request: Request) -> TiffSource:
 
 def _obvious_scene(tiff: OpenTiff) -> int | None:
     """The scene that is meant where the user names none; None where that is not clear."""
-    own = [i for i, series in enumerate(tiff.series) if tiff.holds(series)]
+    own = [i for i, series in enumerate(tiff.series) if tiff.holds(series)] if len(tiff.series) > 1 else []
     candidates = own or list(range(len(tiff.series)))
     if len(candidates) == 1:
         return candidates[0]
@@ -222,12 +222,10 @@ def _open(path: str, series_index: int, level: int, opening: str) -> _Opened:
 
 def _contiguous(series: Any) -> _Contiguous | None:
     """A reader of pages that are neither compressed nor cut into scattered pieces; None for others."""
-    pages = list(series)
     shape = tuple(series.shape)
-    if len(pages) == 1:
-        if series.dataoffset is None:
-            return None
-        return _Contiguous((_page(pages[0], series.dataoffset, series.dtype),), shape, 0)
+    if not series.is_multifile and series.dataoffset is not None:
+        return _Contiguous((_page(series.keyframe, series.dataoffset, series.dtype),), shape, 0)
+    pages = list(series)
     page_shape = tuple(series.keyframe.shape)
     leading = len(shape) - len(page_shape)
     if leading < 1 or shape[leading:] != page_shape or math.prod(shape[:leading]) != len(pages):

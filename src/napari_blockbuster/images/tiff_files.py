@@ -44,7 +44,7 @@ class OpenTiff:
 
     def holds(self, series: Any) -> bool:
         """Whether pixels of a series are in this very file."""
-        return any(page is not None and page.parent is self.file for page in series)
+        return series.kind != "ome" or any(page is not None and page.parent is self.file for page in series)
 
     def _match(self, xml: str) -> None:
         try:
@@ -165,9 +165,10 @@ def check_complete(tiff: OpenTiff, index: int) -> None:
     ImageReadError
         Naming the missing files.
     """
-    pages = list(tiff.series[index])
-    if len(pages) == 1 and pages[0] is not None:
+    if tiff.series[index].kind != "ome":
+        # Only OME-XML names pages that may not be there; others are made of the pages that are.
         return
+    pages = list(tiff.series[index])
     blank = [i for i, page in enumerate(pages) if page is None]
     if not blank:
         return
