@@ -316,7 +316,7 @@ def test_the_suffix_is_no_judge(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / name, PLANE)
         np.testing.assert_array_equal(pixels(open_image(tmp_path / name)), PLANE)
     (tmp_path / "b.tif").write_text("no TIFF")
-    with pytest.raises(ValueError, match=r"b\.tif is a file but no TIFF"):
+    with pytest.raises(ImageReadError, match=r"b\.tif cannot be read as TIFF \(not a TIFF file"):
         open_image(tmp_path / "b.tif")
 
 

@@ -64,8 +64,9 @@ class TiffSource(ImageSource):
 
 # ------------------------------------------------------------------------------------------------------------- opening
 def accepts(place: Place) -> bool:
-    """Any file that begins like a TIFF, whatever it is called."""
-    return place.start(4) in MAGIC
+    """Any file that begins like a TIFF, whatever it is called; one that is only called so is refused as damaged."""
+    called_so = place.path is not None and place.path.is_file() and place.path.suffix.lower() in (".tif", ".tiff")
+    return called_so or place.start(4) in MAGIC
 
 
 def scenes(place: Place) -> list[Scene]:
