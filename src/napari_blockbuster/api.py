@@ -32,6 +32,8 @@ def segment(
     channel: int | str | Sequence[int | str] | None = None,
     level: int = 0,
     axes: str | None = None,
+    scene: int | str | None = None,
+    spacing: float | Sequence[float | None] | None = None,
     client: Client | None = None,
     merge: str = "overlap",
     min_iou: float | None = None,
@@ -67,6 +69,10 @@ def segment(
         Resolution level of a pyramid; 0 is the finest.
     axes : str, optional
         Names of the axes where the image does not say, as ``"tzyx"``.
+    scene : int or str, optional
+        Number or name of an image in a file that holds several.
+    spacing : float or sequence of float, optional
+        Size of a voxel along each spatial axis at full resolution, in micrometers. Default: as the image says.
     client : distributed.Client, optional
         A process cluster (`make_local_cluster`, or any other). None: this process, one tile at a time.
     merge : {"overlap", "face", "touch", "none"}
@@ -127,6 +133,8 @@ def segment(
         channel=channel,
         level=level,
         axes=axes,
+        scene=scene,
+        spacing=spacing,
         overwrite=overwrite,
     )
     asked = asked.begun(job)

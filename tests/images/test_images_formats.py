@@ -217,21 +217,22 @@ def ome_tiff(folder: Path) -> Case:
     says = {"axes": "TCZYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 900, "TimeIncrement": 2.5}
     says |= {"PhysicalSizeZUnit": "nm", "PhysicalSizeXUnit": "µm", "Channel": {"Name": ["DAPI & co", "GFP"]}}
     tifffile.imwrite(folder / "a.ome.tif", FILM, metadata=says, photometric="minisblack")
-    units = ("second", "nanometer", "micrometer", "micrometer")
+    units = ("second", "micrometer", "micrometer", "micrometer")
     options = {"channel": "DAPI & co"}
-    return Case(folder / "a.ome.tif", FILM[:, 0], "tzyx", options, (2.5, 900, 0.25, 0.25), units)
+    return Case(folder / "a.ome.tif", FILM[:, 0], "tzyx", options, (2.5, 0.9, 0.25, 0.25), units)
 
 
 @case
 def ome_tiff_pyramid(folder: Path) -> Case:
     with tifffile.TiffWriter(folder / "a.ome.tif", ome=True) as writer:
         options = {"tile": (16, 16), "photometric": "minisblack"}
-        says = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "mm"}
+        says = {"axes": "ZYX"}
+        for axis, size in (("X", 0.5), ("Y", 0.5), ("Z", 2.0)):
+            says |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
         writer.write(STACK, subifds=1, metadata=says, **options)
         writer.write(STACK[:, ::2, ::2], subfiletype=1, **options)
     truth = STACK[:, ::2, ::2]
-    scale = (1.0, 37 / 19, 0.5 * 41 / 21)
-    return Case(folder / "a.ome.tif", truth, "zyx", {"level": 1}, scale, (None, None, "millimeter"))
+    return Case(folder / "a.ome.tif", truth, "zyx", {"level": 1}, (2.0, 1.0, 1.0), ("millimeter",) * 3)
 
 
 @case

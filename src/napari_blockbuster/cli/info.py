@@ -13,7 +13,7 @@ import numpy as np
 from napari_blockbuster.machine.errors import JobError
 
 if TYPE_CHECKING:
-    from napari_blockbuster.images import ImageSource
+    from napari_blockbuster.images import ImageSource, Scene
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.models import Model
 
@@ -201,9 +201,12 @@ def _bytes_in(folder: Path) -> int:
 def describe_image(path: str, model: Model, **options: Any) -> Rows:
     """Axes, shape, chunks and levels of an image, and the tiles that a run would use."""
     from napari_blockbuster.geometry.tiles import TileGrid
-    from napari_blockbuster.images import open_image
+    from napari_blockbuster.images import list_scenes, open_image
     from napari_blockbuster.job.suggestion import suggest_tiles
 
+    scenes = list_scenes(path)
+    unclear = options.get("scene") is None and len(scenes) > 1
+    options = options | ({"scene": _largest(scenes)} if unclear else {})
     channels = _channels(path, options)
     source = open_image(path, **options | ({"channel": 0} if channels else {}))
     tile, halo = suggest_tiles(source, model)
@@ -214,6 +217,7 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
     voxels = math.prod(source.shape)
     return [
         ("image", path),
+        *_scene_rows(scenes, options.get("scene"), unclear),
         ("shape", _named(source.axes, source.shape)),
         *([("channels", f"{channels}; say which one to segment (--channel)")] if channels else []),
         ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
@@ -224,6 +228,21 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
         ("halo", f"{_by(halo)} (suggested for {model.family})"),
         ("tiles", str(len(grid))),
     ]
+
+
+def _largest(scenes: list[Scene]) -> int:
+    """The scene to describe where none was chosen: the first of the largest."""
+    return max(range(len(scenes)), key=lambda i: (math.prod(scenes[i].shape or (0,)), -i))
+
+
+def _scene_rows(scenes: list[Scene], scene: Any, unclear: bool) -> Rows:
+    """The images that a file holds; no row for a single one."""
+    from napari_blockbuster.images.scenes import listed
+
+    if len(scenes) < 2:
+        return []
+    advice = f"; below: {scene}, choose one with --scene" if unclear else f"; below: {scene}"
+    return [("scenes", f"{len(scenes)} images: {listed(scenes)}{advice}")]
 
 
 def _axes_of(source: ImageSource) -> list[tuple[str, float, str | None]]:

@@ -25,6 +25,7 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 
 from .attach import leave, look_in
 from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
+from .notices import plain_warnings
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Channels = Annotated[tuple[int | str, ...] | None, Parameter(consume_multiple=True)]
+Scene = int | str | None
+Spacing = Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)]
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 CREW, DECISION, WRITING = Crew(), Decision(), Writing()
@@ -66,6 +69,8 @@ def segment(
     channel: Channels = None,
     level: int = 0,
     axes: str | None = None,
+    scene: Scene = None,
+    spacing: Spacing = None,
     crew: Crew = CREW,
     decision: Decision = DECISION,
     keep_stage: bool = False,
@@ -95,6 +100,11 @@ def segment(
         Resolution level of a pyramid; 0 is the finest.
     axes
         Names of the axes where the image does not say, as tczyx.
+    scene
+        Number or name of an image in a file that holds several; `info` lists them.
+    spacing
+        Size of a voxel at full resolution in micrometers, one number or one per spatial axis (Z Y X). Default: as the
+        image says.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
     detach
@@ -112,6 +122,8 @@ def segment(
         channel=_one_or_all(channel),
         level=level,
         axes=axes,
+        scene=scene,
+        spacing=_one_or_all(spacing),
         overwrite=writing.overwrite,
     )
     return leave(job, plan) if detach else report(job, run_job(job, plan).summary(), writing.quiet)
@@ -222,6 +234,8 @@ def info(
     channel: Channels = None,
     level: int = 0,
     axes: str | None = None,
+    scene: Scene = None,
+    spacing: Spacing = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
     check: bool = False,
     repair: bool = False,
@@ -244,6 +258,10 @@ def info(
         For an image: the resolution level that would be segmented.
     axes
         For an image: names of the axes where it does not say, as tczyx.
+    scene
+        For an image: number or name of the one that would be segmented, where the file holds several.
+    spacing
+        For an image: size of a voxel in micrometers, where the stored one is not to count.
     json_
         Print JSON.
     check
@@ -264,7 +282,8 @@ def info(
     elif folder is not None:
         rows = describe_job(folder)
     else:
-        rows = describe_image(path, _make_model(model, settings), channel=_one_or_all(channel), level=level, axes=axes)
+        asked = {"channel": _one_or_all(channel), "level": level, "axes": axes, "scene": scene}
+        rows = describe_image(path, _make_model(model, settings), spacing=_one_or_all(spacing), **asked)
     if json_:
         print(json.dumps(dict(rows), indent=2))
     else:
@@ -359,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     code = DONE
-    with stopping_cleanly() as terminated:
+    with stopping_cleanly() as terminated, plain_warnings():
         try:
             code = int(app(words, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
         except KeyboardInterrupt as stop:

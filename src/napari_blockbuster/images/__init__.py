@@ -3,7 +3,9 @@
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource
 from .channels import ChannelsSource
-from .opening import open_image, source_from_description
+from .opening import list_scenes, open_image, source_from_description
+from .scenes import Scene
+from .sizes import ImageWarning
 from .stored import StoredSource
 from .tiff import TiffSource
 
@@ -13,8 +15,11 @@ __all__ = [
     "DaskSource",
     "ImageReadError",
     "ImageSource",
+    "ImageWarning",
+    "Scene",
     "StoredSource",
     "TiffSource",
+    "list_scenes",
     "open_image",
     "source_from_description",
 ]

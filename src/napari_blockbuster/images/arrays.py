@@ -1,23 +1,152 @@
-"""Images in memory: numpy arrays, and dask arrays that are computed box by box."""
+"""Images in memory: numpy, zarr and xarray arrays, and dask arrays that are computed box by box."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 
+from .axes import Request, axes_of_names, check_dtype, image_axes, make_layout, resolve_axes
 from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
 from .chunks import CachedReader
+from .places import few
+from .sizes import voxel_sizes
+from .stored import StoredSource
 
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["ArraySource", "DaskSource"]
+__all__ = ["ArraySource", "DaskSource", "open_in_memory"]
+
+
+# ------------------------------------------------------------------------------------------------------------- opening
+def open_in_memory(image: Any, request: Request) -> ImageSource:
+    """Open an array of any library.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be an image; the message says why.
+    """
+    if request.level:
+        raise ValueError(f"level is {request.level}, but an array has no levels; pass the array of that level")
+    if request.scene not in (None, 0, "0"):
+        raise ValueError(f"scene is {request.scene!r}, but an array is one image; leave it out")
+    library = type(image).__module__.partition(".")[0]
+    if library == "xarray":
+        return _open_xarray(image, request)
+    if library == "dask":
+        return DaskSource(image, plain_layout(image, request, "this dask array"), "dask array")
+    if getattr(image, "store", None) is not None:
+        if not hasattr(image, "chunks"):
+            raise ValueError(f"this is a zarr group ({image.store}); pass its path, or one of its arrays")
+        return _open_zarr_array(image, request)
+    array = image if isinstance(image, np.ndarray) else _as_array(image)
+    return ArraySource(array, plain_layout(array, request, "this array"), "array")
+
+
+def plain_layout(
+    array: Any,
+    request: Request,
+    what: str,
+    *,
+    axes: str | None = None,
+    channels: Sequence[str] = (),
+    sizes: dict[str, Any] | None = None,
+    units: dict[str, Any] | None = None,
+) -> Layout:
+    """The layout of an array without levels: `axes`, where it names them itself, and sizes, where it has some."""
+    shape = tuple(array.shape)
+    stored = resolve_axes(request.axes or axes, shape, what)
+    check_dtype(np.dtype(array.dtype), what)
+    named = image_axes(stored)
+    extents = [n for a, n in zip(stored, shape, strict=True) if a in named]
+    found = voxel_sizes(named, extents, sizes or {}, units or {}, what, spacing=request.spacing)
+    return make_layout(stored, shape, request, found, what, channels=channels)
+
+
+def _as_array(image: Any) -> np.ndarray:
+    try:
+        array = np.asarray(image)
+    except ValueError:  # Lists of unequal length.
+        array = np.empty(0, object)
+    if array.dtype == object or array.ndim == 0:
+        raise ValueError(
+            f"an image cannot be made of {type(image).__name__}; pass a path, or a zarr, dask or numpy array"
+        )
+    return array
+
+
+def _open_zarr_array(array: Any, request: Request) -> ImageSource:
+    names = getattr(getattr(array, "metadata", None), "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    layout = plain_layout(array, request, "this zarr array", axes=axes_of_names(names))
+    root = getattr(array.store, "root", None)
+    if root is not None:
+        # On disk: workers read it themselves.
+        return StoredSource(str(Path(root).absolute() / array.path).rstrip("/"), "", layout)
+    return ArraySource(array, layout, "zarr array")
+
+
+# -------------------------------------------------------------------------------------------------------------- xarray
+def _open_xarray(image: Any, request: Request) -> ImageSource:
+    if type(image).__name__ not in ("DataArray", "Variable"):
+        names = few(str(name) for name in getattr(image, "data_vars", ()))
+        inside = f"; inside it are {names}" if names else ""
+        raise ValueError(f"this is an xarray {type(image).__name__}{inside}: pass one DataArray")
+    axes = axes_of_names([str(name) for name in image.dims])
+    if axes is None and request.axes is None:
+        raise ValueError(
+            f"this xarray has the dimensions {', '.join(map(str, image.dims))} of extent {image.shape}; "
+            "say which they are, as axes='tczyx' (t time, c channel, z, y, x)"
+        )
+    stored = request.axes or axes or ""
+    coords = getattr(image, "coords", {})
+    by_axis = {a: coords[d] for a, d in zip(stored, image.dims, strict=False) if d in coords}
+    layout = plain_layout(
+        image,
+        request,
+        "this xarray",
+        axes=axes,
+        channels=[str(name) for name in by_axis["c"].values] if "c" in by_axis and by_axis["c"].ndim == 1 else (),
+        sizes={a: _step(coord) for a, coord in by_axis.items()},
+        units={a: coord.attrs.get("units") for a, coord in by_axis.items()},
+    )
+    name = str(getattr(image, "name", None) or "xarray")
+    variable = getattr(image, "variable", image)
+    if image.chunks is not None:
+        return DaskSource(image.data, layout, name)
+    return ArraySource(_LazyVariable(variable), layout, name)
+
+
+def _step(coordinate: Any) -> float | None:
+    """Distance between the evenly spaced values of a coordinate; None for anything else, as plain numbering."""
+    values = np.asarray(coordinate.values)
+    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
+        return None
+    steps = np.diff(values.astype(float))
+    even = np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+    numbering = values.dtype.kind in "iu" and steps[0] == 1
+    return float(np.mean(steps)) if even and not numbering else None
+
+
+class _LazyVariable:
+    """An xarray variable, which may still be in its file: an index reads no more than it names."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable, self.shape, self.dtype = variable, tuple(variable.shape), variable.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self._variable[index].values)
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
 
 
 class ArraySource(ImageSource):

@@ -43,13 +43,17 @@ class Layout:
     Attributes
     ----------
     stored_axes : str
-        Axes as stored, as ``"tczyx"``.
+        Axes as stored, as ``"tczyx"``; ``s`` for colour samples beside channels.
     channel : int or None
-        Index along ``c``; None where there is no such axis.
+        Index along ``c`` (and ``s``, which runs faster); None where there is no such axis.
     scale, translation : tuple of float
         For each axis of the image.
     units : tuple of str or None
         For each axis of the image.
+    samples : int
+        Extent along ``s``.
+    scene, spacing
+        What the user asked for, see `napari_blockbuster.images.open_image`.
     """
 
     stored_axes: str
@@ -57,20 +61,25 @@ class Layout:
     scale: tuple[float, ...]
     units: tuple[str | None, ...]
     translation: tuple[float, ...] | None = None
+    samples: int = 1
+    scene: int | str | None = None
+    spacing: float | tuple[float | None, ...] | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
         """Axes of the image: time first, then space."""
-        return tuple(a for a in self.stored_axes if a != "c")
+        return tuple(a for a in self.stored_axes if a not in "cs")
 
     def pick(self, stored: Sequence[Any]) -> tuple[Any, ...]:
         """Entries of the image's axes, from one for each stored axis."""
-        return tuple(v for a, v in zip(self.stored_axes, stored, strict=True) if a != "c")
+        return tuple(v for a, v in zip(self.stored_axes, stored, strict=True) if a not in "cs")
 
     def index(self, box: Box) -> tuple[slice | int, ...]:
         """A box of the image as an index into the stored array."""
         parts = iter(box.slices)
-        return tuple(self.channel or 0 if a == "c" else next(parts) for a in self.stored_axes)
+        channel, sample = divmod(self.channel or 0, self.samples)
+        places = {"c": channel, "s": sample}
+        return tuple(places[a] if a in places else next(parts) for a in self.stored_axes)
 
 
 class ImageSource(ABC):
@@ -123,8 +132,14 @@ class ImageSource(ABC):
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Extent of a voxel along each spatial axis."""
-        return self.scale[self.separate_axes :]
+        """Extent of a voxel along each spatial axis, for models and tiles.
+
+        An axis with a single plane has no distance between planes: it counts like the finest of the others, whatever
+        `scale` says of it.
+        """
+        scale = self.scale[self.separate_axes :]
+        thick = [s for s, n in zip(scale, self.spatial_shape, strict=True) if n > 1]
+        return tuple(s if n > 1 or not thick else min(thick) for s, n in zip(scale, self.spatial_shape, strict=True))
 
     @property
     def units(self) -> tuple[str | None, ...]:
@@ -218,7 +233,9 @@ class ImageSource(ABC):
         Its digest covers all pixels of a small image; of a larger one, blocks of about four million voxels in all,
         spread evenly. A change between those blocks goes unnoticed.
         """
-        return {
+        # Sizes that the user gave decide what the model sees, as pixels do.
+        given = {} if self.layout.spacing is None else {"spacing": _plain(self.layout.spacing)}
+        return given | {
             "shape": list(self.shape),
             "axes": "".join(self.axes),
             "dtype": str(self.dtype),
@@ -245,6 +262,8 @@ class ImageSource(ABC):
             "units": list(self.units),
             "translation": list(self.translation) if self.translation else None,
             "channel": self.layout.channel,
+            "scene": self.layout.scene,
+            "spacing": _plain(self.layout.spacing),
         }
 
     # ---------------------------------------------------------- places
@@ -265,6 +284,10 @@ class ImageSource(ABC):
     def aliases(self, path: Path) -> bool:
         """Whether writing to `path` would hit the pixels of this image."""
         return False
+
+
+def _plain(spacing: float | tuple[float | None, ...] | None) -> float | list[float | None] | None:
+    return list(spacing) if isinstance(spacing, tuple) else spacing
 
 
 class _Later:

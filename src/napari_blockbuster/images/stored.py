@@ -5,21 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.machine.system import tensorstore_path
 
 from .base import ImageReadError, ImageSource, Layout
 from .chunks import CachedReader, cache_bytes
+from .places import is_remote, join, name_of, zip_file_of
+from .remote import kvstore, python_store, says_forbidden
 
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["StoredSource", "kvstore", "new_opening", "open_array"]
+__all__ = ["StoredSource", "new_opening", "open_array"]
 
 
 class StoredSource(ImageSource):
@@ -40,7 +42,7 @@ class StoredSource(ImageSource):
     def __init__(self, root: str, inner: str, layout: Layout, level: int = 0, opening: str | None = None) -> None:
         self.root, self.inner, self.layout, self.level = root, inner, layout, level
         self.opening = opening or new_opening()
-        self.name = root.rstrip("/").rsplit("/", 1)[-1]
+        self.name = name_of(root)
         array = open_array(self.location, self.opening)
         self.shape = layout.pick(array.shape)
         self.dtype = array.dtype
@@ -49,7 +51,7 @@ class StoredSource(ImageSource):
     @property
     def location(self) -> str:
         """Path or URL of the array."""
-        return f"{self.root.rstrip('/')}/{self.inner}" if self.inner else self.root
+        return join(self.root, self.inner)
 
     def _read(self, box: Box) -> np.ndarray:
         pixels: np.ndarray = open_array(self.location, self.opening).read(self.layout.index(box)).result()
@@ -68,7 +70,7 @@ class StoredSource(ImageSource):
 
     @property
     def local_path(self) -> Path | None:
-        return None if "://" in self.root else Path(self.root)
+        return None if is_remote(self.root) else Path(self.root)
 
     def aliases(self, path: Path) -> bool:
         """True for the image, its levels, and every folder that holds it; not for ``<image>/labels/<name>``."""
@@ -78,7 +80,8 @@ class StoredSource(ImageSource):
         if root == target or root.is_relative_to(target):
             return True
         if not target.is_relative_to(root):
-            return False
+            zipped = zip_file_of(self.root)
+            return zipped is not None and target == Path(zipped[0]).resolve()
         parts = target.relative_to(root).parts
         return not (self.inner and len(parts) >= 2 and parts[0] == "labels" and not self.inner.startswith("labels/"))
 
@@ -122,22 +125,6 @@ class _Now:
         return self._pixels
 
 
-def kvstore(location: str) -> dict[str, Any]:
-    """The tensorstore key-value store of a path or URL (a folder)."""
-    folder = location.rstrip("/") + "/"
-    scheme, separator, rest = folder.partition("://")
-    if not separator or scheme == "file":
-        return {"driver": "file", "path": tensorstore_path(Path(rest if separator else folder))}
-    if scheme in ("http", "https"):
-        return {"driver": "http", "base_url": folder}
-    if scheme in ("s3", "gs"):
-        bucket, _, path = rest.partition("/")
-        return {"driver": "s3" if scheme == "s3" else "gcs", "bucket": bucket, "path": path}
-    raise ValueError(
-        f"{location}: images are read from folders, http(s)://, s3:// and gs:// addresses, not {scheme}://"
-    )
-
-
 @functools.lru_cache(maxsize=1)
 def _context() -> ts.Context:
     import tensorstore as ts
@@ -156,11 +143,14 @@ def _open(location: str, opening: str) -> _Array:
             return _open_tensorstore(location, driver)
         except Exception as error:
             errors.append(error)
-    if "://" not in location:
+    try:
         array = _open_zarr_python(location)
-        if array is not None:
-            return array
-    raise ImageReadError(f"{location} cannot be opened as a zarr array ({str(errors[0]).splitlines()[0][:300]})")
+    except Exception as error:
+        # The driver of the right version has the reason; the other one only misses its file.
+        telling = next((e for e in errors if "does not exist" not in str(e)), errors[0] if len(errors) else error)
+        reason = str(telling).splitlines()[0].partition(" [tensorstore_spec")[0].partition(" [source locations")[0]
+        raise ImageReadError(f"{location} cannot be opened as a zarr array ({reason[:300]})") from error
+    return array
 
 
 def new_opening() -> str:
@@ -201,19 +191,58 @@ def _open_tensorstore(location: str, driver: str) -> _Array:
         store.dtype.numpy_dtype,
         tuple(n or s for n, s in zip(layout.write_chunk.shape or store.shape, store.shape, strict=True)),
         tuple(n or s for n, s in zip(layout.read_chunk.shape or store.shape, store.shape, strict=True)),
-        lambda index: store[index].read(),
+        _Web(store, location).read if location.startswith("http") else lambda index: store[index].read(),
     )
 
 
-def _open_zarr_python(location: str) -> _Array | None:
+def _open_zarr_python(location: str) -> _Array:
     import zarr
 
-    try:
-        array = zarr.open_array(location, mode="r")
-    except Exception:
-        return None
+    store, inner = python_store(location)
+    array = zarr.open_array(store, path=inner, mode="r")
     shards = getattr(array, "shards", None)
     reader = CachedReader(array, array.chunks)
     return _Array(
         array.shape, array.dtype, tuple(shards or array.chunks), tuple(array.chunks), lambda index: _Now(reader[index])
     )
+
+
+class _Web:
+    """Reads over http: through tensorstore, or zarr-python where a server answers 403 for chunks that were never written."""
+
+    def __init__(self, store: ts.TensorStore, location: str) -> None:
+        self._store, self._location = store, location
+        self._lock = threading.Lock()
+        self._other: _Array | None = None
+
+    def read(self, index: Any) -> Any:
+        if self._other is not None:
+            return self._other.read(index)
+        return _WebReading(self, index, self._store[index].read())
+
+    def other(self) -> _Array:
+        with self._lock:
+            if self._other is None:
+                self._other = _open_zarr_python(self._location)
+            return self._other
+
+
+@dataclass(frozen=True)
+class _WebReading:
+    web: _Web
+    index: Any
+    future: Any
+
+    def result(self) -> np.ndarray:
+        try:
+            pixels: np.ndarray = self.future.result()
+        except Exception as error:
+            if not says_forbidden(error):
+                raise
+            try:
+                other = self.web.other()
+            except Exception:
+                # Not even the metadata can be read any more: the address is closed.
+                raise error from None
+            pixels = other.read(self.index).result()
+        return pixels

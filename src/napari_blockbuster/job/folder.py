@@ -210,7 +210,9 @@ def reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
         If `image` is another one.
     """
     if image is not None:
-        options = {key: spec.image[key] for key in ("channel", "level") if spec.image.get(key) is not None}
+        options = {
+            key: spec.image[key] for key in ("channel", "level", "scene", "spacing") if spec.image.get(key) is not None
+        }
         source = image if isinstance(image, ImageSource) else open_image(image, **options)
         if changed := spec.differences(spec.model_copy(update={"identity": source.identity()})):
             raise JobMismatchError("this is not the image of the job: " + "; ".join(changed))

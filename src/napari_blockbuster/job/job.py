@@ -99,6 +99,8 @@ class Job:
         channel: int | str | Sequence[int | str] | None = None,
         level: int = 0,
         axes: str | None = None,
+        scene: int | str | None = None,
+        spacing: float | Sequence[float | None] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
     ) -> Job:
@@ -115,7 +117,7 @@ class Job:
             Where the merged labels go. Default: ``<image>.labels.ome.zarr`` beside the image.
         tile_shape, halo : int or sequence of int, optional
             In voxels along the spatial axes. Default: chosen from chunks, memory and model.
-        channel, level, axes
+        channel, level, axes, scene, spacing
             See `napari_blockbuster.images.open_image`.
         overwrite : bool, default False
             Replace an existing output, and a job folder of another run. The other run's tiles are deleted once all checks
@@ -132,7 +134,8 @@ class Job:
         ValueError, OSError
             If the image, the model or the geometry cannot be used.
         """
-        source = image if isinstance(image, ImageSource) else open_image(image, channel=channel, level=level, axes=axes)
+        asked_for: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene}
+        source = image if isinstance(image, ImageSource) else open_image(image, spacing=spacing, **asked_for)
         asked = as_model(model)
         preflight.check_channels(source, asked)
         target = outputs.default_output(source) if output is None else Path(output).absolute()

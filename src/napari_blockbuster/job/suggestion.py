@@ -44,6 +44,8 @@ def suggest_tiles(
     shape = source.spatial_shape
     wish = model.suggest(source)
     reach = _each(wish.halo if halo is None else halo, len(shape), "halo")
+    # Along an axis of one plane there is nothing to see beyond it.
+    reach = tuple(h if n > 1 else 0 for h, n in zip(reach, shape, strict=True))
     if tile_shape is not None:
         tile = _each(tile_shape, len(shape), "tile_shape")
         if halo is None:
