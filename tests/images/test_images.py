@@ -24,8 +24,9 @@ import tifffile.zarr
 import zarr
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
-from napari_blockbuster.images import ImageReadError, ImageSource, open_image, stored
+from napari_blockbuster.images import ImageReadError, ImageSource, open_image
 from napari_blockbuster.images.chunks import CACHE, CachedReader, ChunkCache
+from napari_blockbuster.images.zarr import source as stored
 
 SIDE, CHUNK = 96, 24
 LAYER = SIDE * SIDE * CHUNK

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from napari_blockbuster.geometry.tiles import Box
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.cli.main import main
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageReadError, ImageSource, ImageWarning, Scene, list_scenes, open_image
 from napari_blockbuster.models import get_model
 

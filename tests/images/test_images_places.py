@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from napari_blockbuster.geometry.tiles import Box
 
 from napari_blockbuster import segment
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageReadError, ImageSource, open_image, source_from_description
 
 STACK = np.random.default_rng(1).integers(0, 60000, (4, 30, 40), dtype=np.uint16)

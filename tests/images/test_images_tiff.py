@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from napari_blockbuster.geometry.tiles import Box
 
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import (
     ImageReadError,
     ImageSource,
@@ -21,8 +21,8 @@ from napari_blockbuster.images import (
     list_scenes,
     open_image,
     source_from_description,
-    tiff,
 )
+from napari_blockbuster.images.tiff import source as tiff
 
 RNG = np.random.default_rng(4)
 PLANE = RNG.integers(0, 60000, (200, 240), dtype=np.uint16)

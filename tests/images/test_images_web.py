@@ -15,8 +15,8 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from napari_blockbuster.geometry.tiles import Box
 
+from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageReadError, open_image, source_from_description
 
 DATA = np.random.default_rng(0).integers(1, 60000, (64, 64), dtype=np.uint16)

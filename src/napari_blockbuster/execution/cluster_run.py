@@ -11,13 +11,13 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from napari_blockbuster.execution.queue import TileQueue
-from napari_blockbuster.execution.work import Work, wants_retry
 from napari_blockbuster.machine.errors import JobError, WorkerDiedError
 
 from . import waits
 from .admission import LOADING, Admission
+from .queue import TileQueue
 from .serialization import pickle_work
+from .work import Work, wants_retry
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -1,13 +1,14 @@
 """Images as the engine sees them: axes, scale, and pixels of a box; never the whole image at once."""
 
+from napari_blockbuster.images.tiff.source import TiffSource
+from napari_blockbuster.images.zarr.source import StoredSource
+
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource
 from .channels import ChannelsSource
 from .opening import list_scenes, open_image, source_from_description
 from .scenes import Scene
 from .sizes import ImageWarning
-from .stored import StoredSource
-from .tiff import TiffSource
 
 __all__ = [
     "ArraySource",

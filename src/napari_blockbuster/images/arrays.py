@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images.zarr.source import StoredSource
 
 from .axes import Request, axes_of_names, check_dtype, image_axes, make_layout, resolve_axes
 from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
 from .chunks import CachedReader
 from .places import few
 from .sizes import voxel_sizes
-from .stored import StoredSource
 
 if TYPE_CHECKING:
     import dask.array as da

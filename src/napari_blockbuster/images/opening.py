@@ -21,8 +21,8 @@ from .scenes import Scene
 __all__ = ["list_scenes", "open_image", "source_from_description"]
 
 FORMATS = (
-    ("tiff", ".tiff"),
-    ("zarr", ".zarr_folders"),
+    ("tiff", ".tiff.source"),
+    ("zarr", ".zarr.folders"),
 )
 """Kind of a description, and the module that reads it.
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.machine.errors import JobError
-
+from .errors import JobError
 from .system import refuses_to_replace
 
 __all__ = ["StoreError", "damage_named", "errno_of", "finish_writes", "writing_to"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_blockbuster.models.base import Model, Segmenter
+from .base import Model, Segmenter
 
 __all__ = ["load_once"]
 

@@ -12,9 +12,8 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.spacing import SpacedModel, setting
-
 from .base import PixelSource
+from .spacing import SpacedModel, setting
 
 __all__ = ["NetworkModel", "check_digest", "digest", "round_up", "thread_share"]
 

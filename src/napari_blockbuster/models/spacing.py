@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from napari_blockbuster.models.base import Model, PixelSource, Suggestion, relative_spacing
+from .base import Model, PixelSource, Suggestion, relative_spacing
 
 __all__ = ["SpacedModel", "check_rank", "per_axis", "setting"]
 

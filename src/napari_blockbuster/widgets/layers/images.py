@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_blockbuster.images import ImageSource, open_image
-from napari_blockbuster.images.stored import StoredSource
+from napari_blockbuster.images.zarr.source import StoredSource
 
 from . import origins
 from .lazy import LazyView

@@ -20,8 +20,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.images.stored import StoredSource, new_opening
-from napari_blockbuster.images.tiff import TiffSource
+from napari_blockbuster.images.tiff.source import TiffSource
+from napari_blockbuster.images.zarr.source import StoredSource, new_opening
 
 __all__ = ["as_shown", "confirmed", "hold", "is_held", "same_pixels", "zarr_location"]
 

@@ -6,15 +6,24 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from .arrays import plain_layout
-from .axes import Request, axes_of_names, check_dtype, check_level, image_axes, make_layout, resolve_axes
-from .base import ImageReadError, ImageSource
+from napari_blockbuster.images.arrays import plain_layout
+from napari_blockbuster.images.axes import (
+    Request,
+    axes_of_names,
+    check_dtype,
+    check_level,
+    image_axes,
+    make_layout,
+    resolve_axes,
+)
+from napari_blockbuster.images.base import ImageReadError, ImageSource
+from napari_blockbuster.images.places import Place, few, is_remote, join, name_of, zip_file_of
+from napari_blockbuster.images.scenes import Scene, pick_scene
+from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
+
 from .multiscales import Multiscale, attributes_of_image, channel_names, multiscales_of
-from .places import Place, few, is_remote, join, name_of, zip_file_of
-from .remote import read_json
-from .scenes import Scene, pick_scene
-from .sizes import level_factor, say, voxel_sizes
-from .stored import StoredSource, new_opening, open_array
+from .source import StoredSource, new_opening, open_array
+from .stores import read_json
 
 __all__ = ["accepts", "open_place", "scenes"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .tiff_files import OpenTiff
+from .files import OpenTiff
 
 __all__ = ["Facts", "facts_of"]
 

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.places import join, zip_file_of
 from napari_blockbuster.machine.system import tensorstore_path
-
-from .base import ImageReadError
-from .places import join, zip_file_of
 
 __all__ = ["kvstore", "python_store", "read_json", "says_forbidden"]
 
@@ -79,7 +78,7 @@ def read_json(location: str, name: str) -> dict[str, Any] | None:
 def python_store(location: str) -> tuple[Any, str]:
     """The same for zarr-python: a store, and a path inside it."""
     if location.startswith(("http://", "https://")):
-        from .web_store import WebStore
+        from .web import WebStore
 
         return WebStore(location), ""
     zipped = zip_file_of(location)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images.axes import Request, check_dtype, check_level, image_axes, make_layout, resolve_axes
+from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout
+from napari_blockbuster.images.chunks import CachedReader
+from napari_blockbuster.images.places import Place
+from napari_blockbuster.images.scenes import Scene, pick_scene
+from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
+from napari_blockbuster.images.zarr.source import new_opening
 
-from .axes import Request, check_dtype, check_level, image_axes, make_layout, resolve_axes
-from .base import ImageReadError, ImageSource, Layout
-from .chunks import CachedReader
-from .places import Place
-from .scenes import Scene, pick_scene
-from .sizes import level_factor, say, voxel_sizes
-from .stored import new_opening
-from .tiff_files import OpenTiff, check_complete, open_tiff
-from .tiff_says import facts_of
+from .files import OpenTiff, check_complete, open_tiff
+from .metadata import facts_of
 
 __all__ = ["TiffSource", "accepts", "open_place", "scenes"]
 

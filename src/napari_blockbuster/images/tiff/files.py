@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 from xml.etree import ElementTree
 
-from .base import ImageReadError
+from napari_blockbuster.images.base import ImageReadError
 
 __all__ = ["OpenTiff", "check_complete", "open_tiff"]
 

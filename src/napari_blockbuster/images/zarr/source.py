@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout
+from napari_blockbuster.images.chunks import CachedReader, cache_bytes
+from napari_blockbuster.images.places import is_remote, join, name_of, zip_file_of
 
-from .base import ImageReadError, ImageSource, Layout
-from .chunks import CachedReader, cache_bytes
-from .places import is_remote, join, name_of, zip_file_of
-from .remote import kvstore, python_store, says_forbidden
+from .stores import kvstore, python_store, says_forbidden
 
 if TYPE_CHECKING:
     import tensorstore as ts

@@ -11,8 +11,8 @@ from typing import Any
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from .base import ImageReadError
-from .places import join
+from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.places import join
 
 __all__ = ["WebStore"]
 
