@@ -93,17 +93,17 @@ def main(repeats: int) -> None:
     from napari_blockbuster.inspect.seam_report import _beyond_halo, _per_tile, seam_report
     from napari_blockbuster.inspect.under_merging import under_alarms
     from napari_blockbuster.merge.decisions import Decisions, export_csv
-    from napari_blockbuster.merge.mapping import merge
+    from napari_blockbuster.merge.numbering import merge_labels
 
     grid, labels, evidence = make_tables(np.random.default_rng(1))
-    merged = merge(evidence, labels)
+    merged = merge_labels(evidence, labels)
     there = np.ones(len(grid), bool)
     print(f"{len(grid)} tiles, {merged.n_labels} labels, {merged.n_objects} objects, {len(evidence)} pairs")
 
     def tell(what: str, call: Callable[[], object], times: int = repeats) -> None:
         print(f"{median_ms(call, times):8.0f} ms  {what}", flush=True)
 
-    tell("merge", lambda: merge(evidence, labels))
+    tell("merge", lambda: merge_labels(evidence, labels))
     alarms = find_alarms(merged, grid)
     tell(f"alarms, tables alone ({len(alarms)} found)", lambda: find_alarms(merged, grid))
     tell("  of which over-merging", lambda: over_alarms(MergedTable(merged, grid), 1000))

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels
+from napari_blockbuster.merge.numbering import Merge, PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.stage.store import StageStore
 

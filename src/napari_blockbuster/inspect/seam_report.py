@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.numbering import Merge
 from napari_blockbuster.stage.store import StageStore
 
 from .alarms import MergedTable

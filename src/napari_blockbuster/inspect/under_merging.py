@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour
-from napari_blockbuster.merge.mapping import PairOfLabels
+from napari_blockbuster.merge.numbering import PairOfLabels
 from napari_blockbuster.stage.store import StageStore
 
 from .alarms import Alarm, MergedTable

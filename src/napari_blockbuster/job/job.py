@@ -18,7 +18,7 @@ from napari_blockbuster.machine.disk import StoreError, damage_named
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels, merge
+from napari_blockbuster.merge.numbering import Merge, PairOfLabels, merge_labels
 from napari_blockbuster.merge.region_search import RegionCache
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output import result as outputs
@@ -482,7 +482,7 @@ class Job:
         Parameters
         ----------
         rule, min_iou, connectivity, cut, join
-            See `napari_blockbuster.merge.mapping.merge`.
+            See `napari_blockbuster.merge.numbering.merge_labels`.
         sequential_labels : bool, default True
             Number the objects 1..n.
         filter : ObjectFilter, optional
@@ -496,7 +496,7 @@ class Job:
         """
         folders.check_stage(self.folder)
         self.settle()
-        merged = merge(
+        merged = merge_labels(
             self.evidence(client),
             self.labels_table(),
             rule=rule,

@@ -24,7 +24,7 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.stage.records import TileRecord, read_record
 
-from .mapping import Merge, PairOfLabels
+from .numbering import Merge, PairOfLabels
 from .rules import band_iou, decide, face_iou
 
 __all__ = ["Decisions", "DecisionsError", "Verdict", "export_csv"]

@@ -16,7 +16,7 @@ import numpy as np
 from .holes import Filled, Regions, fill
 
 if TYPE_CHECKING:
-    from .mapping import Merge
+    from .numbering import Merge
 
     M = TypeVar("M", bound=Merge)
 

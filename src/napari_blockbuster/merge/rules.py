@@ -73,7 +73,7 @@ def decide(rule: str, seams: np.ndarray, min_iou: float, connectivity: int, scor
     Parameters
     ----------
     rule, seams, min_iou, connectivity
-        See `napari_blockbuster.merge.mapping.merge`.
+        See `napari_blockbuster.merge.numbering.merge_labels`.
     score : numpy.ndarray or None
         `agreement` of the pairs; not used by ``touch`` and ``none``.
     """

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels
+from napari_blockbuster.merge.numbering import Merge, PairOfLabels
 
 from .pairs_model import FILTERS, PairsModel
 

@@ -13,7 +13,7 @@ from .filters import ObjectFilter
 from .holes import Filled
 from .rules import DEFAULT_MIN_IOU, RULES, agreement, decide
 
-__all__ = ["Merge", "PairOfLabels", "check_rule", "merge"]
+__all__ = ["Merge", "PairOfLabels", "check_rule", "merge_labels"]
 
 PairOfLabels = tuple[tuple[int, int], tuple[int, int]]
 """Two labels of two tiles: ``((tile, id), (tile, id))``."""
@@ -112,7 +112,7 @@ class Merge:
         return int(found[0]) if len(found) else None
 
 
-def merge(
+def merge_labels(
     evidence: np.ndarray,
     labels: LabelTable,
     *,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_blockbuster.merge.mapping import Merge, merge
+from napari_blockbuster.merge.numbering import Merge, merge_labels
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.seams import evidence_dtype
 
@@ -26,7 +26,7 @@ def evidence(*rows: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def run(table: np.ndarray, counts: object, **options: object) -> Merge:
-    return merge(table, LabelTable.of_counts(np.asarray(counts)), **options)
+    return merge_labels(table, LabelTable.of_counts(np.asarray(counts)), **options)
 
 
 def test_a_chain_over_tiles_is_one_object() -> None:
@@ -65,7 +65,7 @@ def test_numbers_that_are_not_sequential_are_those_of_first_labels() -> None:
 
 def test_more_labels_than_uint32_are_counted_in_uint64() -> None:
     # Only the offsets are large: the tables of 2^32 labels would not fit a test.
-    from napari_blockbuster.merge.mapping import id_dtype
+    from napari_blockbuster.merge.numbering import id_dtype
 
     assert id_dtype(2**32 - 1) == np.uint32
     assert id_dtype(2**32) == np.uint64
