@@ -88,12 +88,14 @@ def stage_small(folder: Path) -> tuple:
 
 
 def main(repeats: int) -> None:
-    from napari_blockbuster.inspect.alarms import MergedTable, find_alarms
+    from napari_blockbuster.inspect.alarms import find_alarms
+    from napari_blockbuster.inspect.merged_table import MergedTable
     from napari_blockbuster.inspect.over_merging import over_alarms
     from napari_blockbuster.inspect.seam_report import _beyond_halo, _per_tile, seam_report
     from napari_blockbuster.inspect.under_merging import under_alarms
-    from napari_blockbuster.merge.decisions import Decisions, export_csv
+    from napari_blockbuster.merge.decisions import Decisions
     from napari_blockbuster.merge.numbering import merge_labels
+    from napari_blockbuster.merge.pair_export import export_csv
 
     grid, labels, evidence = make_tables(np.random.default_rng(1))
     merged = merge_labels(evidence, labels)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_blockbuster import Job
-from napari_blockbuster.inspect.alarms import Alarm, find_alarms
+from napari_blockbuster.inspect.alarm import Alarm
+from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.inspect.over_merging import _bridges
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.output.result import StagedMerge

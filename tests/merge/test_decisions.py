@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_blockbuster import Job
-from napari_blockbuster.merge.decisions import Decisions, DecisionsError, export_csv
+from napari_blockbuster.merge.decisions import Decisions, DecisionsError
+from napari_blockbuster.merge.pair_export import export_csv
 from napari_blockbuster.output.writer import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.numbering import Merge, merge_labels
+from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTableCache
 from napari_blockbuster.stage.seams import close_seams, gather_evidence
 from napari_blockbuster.stage.store import StageStore, StagingTile, stage_tile

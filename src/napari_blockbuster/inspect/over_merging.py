@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .alarms import Alarm, AlarmKind, MergedTable
+from napari_blockbuster.merge.pairs import described
+
+from .alarm import Alarm, AlarmKind
+from .merged_table import MergedTable
 
 __all__ = ["over_alarms"]
 
@@ -284,15 +287,10 @@ def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | Non
     if link is not None:
         pair, place = table.pair(link.row), table.place(link.row)
         labels = list(dict.fromkeys([*pair, *labels]))
-        text += f". Weakest link: {_named(pair)} (IoU {link.strength:.2f})"
+        text += f". Weakest link: {described(pair)} (IoU {link.strength:.2f})"
         if link.is_bridge:
             text += f"; without it, {_times(link.side / table.typical[owner])} a typical object comes off"
     return Alarm(signs[0].kind, float(signs[0].weight), place, (owner,), tuple(labels), tiles, text + ".", pair)
-
-
-def _named(pair: tuple[tuple[int, int], tuple[int, int]]) -> str:
-    (a, i), (b, k) = pair
-    return f"label {i} of tile {a} with label {k} of tile {b}"
 
 
 def _times(ratio: float) -> str:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.merge.numbering import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import StageStore
 
-from .alarms import MergedTable
+from .merged_table import MergedTable
 
 __all__ = ["AxisReport", "SeamReport", "seam_report"]
 

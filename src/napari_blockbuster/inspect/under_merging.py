@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour
-from napari_blockbuster.merge.numbering import PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.stage.store import StageStore
 
-from .alarms import Alarm, MergedTable
+from .alarm import Alarm
+from .merged_table import MergedTable
 
 __all__ = ["under_alarms"]
 

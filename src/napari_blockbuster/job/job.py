@@ -17,9 +17,12 @@ from napari_blockbuster.images import ImageSource, open_image
 from napari_blockbuster.machine.disk import StoreError, damage_named
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.numbering import Merge, PairOfLabels, merge_labels
+from napari_blockbuster.merge.numbering import merge_labels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.region_search import RegionCache
+from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output import result as outputs
 from napari_blockbuster.output.occupant import Occupant
@@ -536,13 +539,13 @@ class Job:
         ValueError
             If `merged` has holes filled already, or tiles were staged since it was made.
         JobError
-            If a tile is damaged, or it was cancelled (`LookingCancelled`).
+            If a tile is damaged, or it was cancelled (`RegionSearchCanceled`).
         """
         if not filter.fill_holes:
-            return filter.apply(merged)
+            return apply_filter(merged, filter)
         self._cancelled.clear()
         regions = self._regions.regions(frozenset(self.staged()), client, self._cancelled, progress)
-        return filter.apply(merged, regions)
+        return apply_filter(merged, filter, regions)
 
     # --------------------------------------------------------------- writing
     def write(

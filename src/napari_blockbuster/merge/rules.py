@@ -24,7 +24,7 @@ import numpy as np
 
 from napari_blockbuster.stage.label_table import LabelTable
 
-__all__ = ["DEFAULT_MIN_IOU", "RULES", "agreement", "band_iou", "decide", "face_iou"]
+__all__ = ["DEFAULT_MIN_IOU", "RULES", "agreement", "band_iou", "check_rule", "decide", "face_iou"]
 
 RULES = ("overlap", "face", "touch", "none")
 DEFAULT_MIN_IOU = {"overlap": 0.25, "face": 0.3}
@@ -145,3 +145,19 @@ def _mutual_best(seams: np.ndarray, score: np.ndarray) -> np.ndarray:
         np.maximum.at(top, group, score)
         best &= score >= top[group]
     return best
+
+
+def check_rule(rule: str, min_iou: float | None, connectivity: int) -> None:
+    """Refuse what no merge takes.
+
+    Raises
+    ------
+    ValueError
+        Saying what it may be.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown merge rule {rule!r}; the rules are {', '.join(RULES)}")
+    if min_iou is not None and not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou is {min_iou}; it is a share of the common area, from 0 to 1")
+    if connectivity not in (1, 2, 3):
+        raise ValueError(f"connectivity is {connectivity}; it must be 1 (faces), 2 (edges) or 3 (corners)")

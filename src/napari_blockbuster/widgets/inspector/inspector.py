@@ -21,10 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_blockbuster.inspect.alarms import Alarm
+from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
-from napari_blockbuster.merge.decisions import export_csv
-from napari_blockbuster.merge.numbering import PairOfLabels
+from napari_blockbuster.merge.pair_export import export_csv
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note, button
 from napari_blockbuster.widgets.run.control import RunControl

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.numbering import Merge, PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
 __all__ = ["FILTERS", "PairsModel", "doubt_of"]
