@@ -128,7 +128,7 @@ def main(repeats: int) -> None:
         pairs = [((int(r["low"]), int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in rows]
         for pair in (pairs * (2000 // len(pairs) + 1))[:2000]:
             decisions.set(pair, "cut")
-        tell("one more verdict after 2,000 steps", lambda: decisions.set(pairs[0], "cut"))
+        tell("one more decision after 2,000 steps", lambda: decisions.set(pairs[0], "cut"))
         tell("undo and redo after 2,000 steps", lambda: (decisions.undo(), decisions.redo()))
         tell("load 2,000 steps", lambda: Decisions.load(job.folder))
         tell("export 100,000 pairs as CSV", lambda: export_csv(folder / "pairs.csv", merged, scale=(2, 0.5, 0.5)), 3)

@@ -262,7 +262,7 @@ def test_tiles_that_are_staged_later_close_a_hole(tmp_path: Path) -> None:
     assert some.filled is not None
     assert some.filled.n_holes == 0
     list(job.stage())
-    with pytest.raises(ValueError, match="staged since"):
+    with pytest.raises(ValueError, match="staged after this merge"):
         job.filtered(early, FILL)
     np.testing.assert_array_equal(job.filtered(plain(job), FILL).labels.compute(), ring((40, 40), (19.5, 19.5), 18, -1))
 
@@ -454,7 +454,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     job.store.unstage([5])
     report = numbers(run("resume", labels, *touch, "--fill-holes", "--overwrite", "--workers", 0).stdout)
     assert (report["tiles"], report["holes"]) == ("16 of 16", "1 filled")
-    assert "add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
+    assert "Add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
     advice = Decision(fill_holes=True, max_hole_size=4).options()
     assert advice == ["--fill-holes", "--max-hole-size", "4"]
 

@@ -21,9 +21,7 @@ from .rules import band_iou, decide, face_iou
 __all__ = ["export_csv"]
 
 _COLUMNS = ("low_tile", "low_id", "high_tile", "high_id", "axis", "contact_face", "contact_edge", "contact_corner")
-
-
-_OUTCOME = ("agreement", "rule_joins", "verdict", "joined", "one_object", "set_aside")
+_OUTCOME = ("agreement", "rule_joins", "decision", "joined", "one_object", "set_aside")
 
 
 def export_csv(
@@ -35,9 +33,10 @@ def export_csv(
     scale: Sequence[float] | None = None,
     units: Sequence[str | None] | None = None,
 ) -> None:
-    """Write one row per pair: its evidence, what the rule decided, and what a person said.
+    """Write a CSV file with one row per pair: its evidence, the outcome of the rule, and a person's decision.
 
-    Verdicts on labels that do not meet at a seam follow without evidence; those set aside say why in the last column.
+    Decisions on labels that do not meet at a seam follow without evidence. If a decision is set aside, the last column says
+    why.
 
     Parameters
     ----------
@@ -45,9 +44,9 @@ def export_csv(
     merged : Merge
     decisions : Decisions, optional
     axes, scale, units : sequence, optional
-        Name, voxel size and unit of each axis, for the columns of positions.
+        Name, voxel size and unit of each axis, for the position columns.
     """
-    given = decisions.verdicts if decisions is not None else {}
+    given = decisions.applied if decisions is not None else {}
     names = list(axes or [f"axis{k}" for k in range(merged.seams["position"].shape[1])])
     evidence = [*_COLUMNS, "band_iou", "face_iou", *(f"{name}_voxel" for name in names)]
     if scale is not None:
@@ -59,12 +58,12 @@ def export_csv(
     for pair, row, (agreed, by_rule, joined, one) in _evidence_rows(merged, scale):
         table.writerow([*row, agreed, by_rule, given.pop(pair, ""), joined, one, ""])
     blank = [""] * (len(evidence) - 4 + 2)
-    for pair, verdict in given.items():
+    for pair, decision in given.items():
         one = int(merged.is_one_object(pair))
-        table.writerow([*pair[0], *pair[1], *blank, verdict, int(pair in merged.join), one, ""])
+        table.writerow([*pair[0], *pair[1], *blank, decision, int(pair in merged.join), one, ""])
     if decisions is not None:
         for pair, why in decisions.set_aside.items():
-            table.writerow([*pair[0], *pair[1], *blank, decisions.verdict_of(pair), "", "", why])
+            table.writerow([*pair[0], *pair[1], *blank, decisions.decision_on(pair), "", "", why])
     target = Path(path).absolute()
     with writing_to(target.parent):
         write_atomically(target, text.getvalue().encode())
@@ -73,7 +72,7 @@ def export_csv(
 def _evidence_rows(
     merged: Merge, scale: Sequence[float] | None
 ) -> Iterator[tuple[PairOfLabels, list[Any], tuple[Any, int, int, int]]]:
-    """Per pair: its labels, the columns of evidence, and (agreement, rule's decision, joined, one object at last)."""
+    """For each pair its labels, its evidence, and (agreement, joined by the rule, joined, one object in the end)."""
     seams = merged.seams
     has_score = len(merged.agreement) == len(seams)
     score = merged.agreement if has_score else None
@@ -84,7 +83,7 @@ def _evidence_rows(
     place = seams["position"].astype(np.float64)
     columns += [np.round(place[:, k], 2).tolist() for k in range(place.shape[1])]
     if scale is not None:
-        # The centre of voxel 0 is the origin, as in OME-NGFF and napari.
+        # The center of voxel 0 is the origin, as in OME-NGFF and napari.
         columns += [np.round(place[:, k] * s, 6).tolist() for k, s in enumerate(scale)]
     agreed: list[Any] = np.round(score, 4).tolist() if score is not None else [""] * len(seams)
     low, high = (merged.new_ids[merged.labels_table.numbers(seams[s], seams[f"{s}_id"]) + 1] for s in ("low", "high"))

@@ -252,7 +252,7 @@ class SeamInspector(QWidget):
             self.said.say("Choose a pair: the camera flies there, its two labels are blue and yellow.")
         else:
             (a, i), (b, k) = pair
-            verdict = self.control.decisions.verdict_of(pair) if self.control.decisions is not None else None
+            verdict = self.control.decisions.decision_on(pair) if self.control.decisions is not None else None
             same = merged.is_one_object(pair)
             kept = self.control.merged or merged
             left_out = " and ".join(f"label {n} of tile {tile}" for tile, n in pair if not kept.object_of(tile, n))
@@ -276,7 +276,7 @@ class SeamInspector(QWidget):
         self._describe()
 
     def _show_report(self, report: SeamReport) -> None:
-        verdict = report.verdict[0].upper() + report.verdict[1:]
+        verdict = report.conclusion[0].upper() + report.conclusion[1:]
         self.report.say("<br>".join([f"<b>{verdict}.</b>", *report.lines()[:-1]]))
 
     # ----------------------------------------------------------------------------------------------------- deciding

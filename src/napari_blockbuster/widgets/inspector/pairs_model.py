@@ -147,7 +147,7 @@ def doubt_of(merged: Merge) -> np.ndarray:
 
 def _verdicts(merged: Merge, decisions: Decisions | None) -> np.ndarray:
     """For each pair of the evidence, the place of its verdict in `VERDICTS`: int8."""
-    seams, given = merged.seams, {} if decisions is None else decisions.verdicts
+    seams, given = merged.seams, {} if decisions is None else decisions.applied
     found = np.zeros(len(seams), np.int8)
     if given:
         # Thousands of verdicts on 100,000 pairs: labels that are named at all are found first, then pairs of them.
