@@ -143,3 +143,28 @@ def test_everything_left_out_leaves_no_object_at_a_seam(tmp_path: Path) -> None:
     )
     assert report.conclusion == "no object meets a seam"
     assert report.at_seams == 0
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_info_reports_the_seams_of_the_filtered_result(
+    fill: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And it writes nothing, even if regions that the filter needs are missing."""
+    from napari_blockbuster.cli.main import main
+
+    def told() -> str:
+        assert main(["info", str(job.folder)]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("seams ")).strip()
+
+    job, merged = run(tmp_path, with_debris(checkers(240, 240)), perfect, 60, 16)
+    keep = ObjectFilter(min_size=12, fill_holes=fill)
+    kept = job.filtered(merged, keep)
+    job.write(kept, keep_stage=True)
+    expected, other = (seam_report(m, job.store, names="yx").conclusion for m in (kept, merged))
+    assert expected != other
+    assert told().endswith(expected)
+    if fill:
+        for path in (job.store.folder / "regions" / "tiles").iterdir():
+            path.unlink()
+        assert "(sizes without filled holes" in told()
+        assert not list((job.store.folder / "regions" / "tiles").iterdir())

@@ -47,7 +47,7 @@ class Entry(_Frozen):
     """A decision on one pair. None withdraws the earlier decision."""
 
     pair: tuple[Label, Label]
-    decision: Decision | None = Field(alias="verdict")
+    decision: Decision | None = Field(validation_alias="verdict", serialization_alias="verdict")
     """Under its first name in the file, so that old job folders stay readable."""
     stamps: tuple[str, str]
 

@@ -154,6 +154,10 @@ class RegionCache:
         """Read the disk again next time, because tiles were staged again."""
         self._known = None
 
+    def stored(self, staged: frozenset[int]) -> RegionGraph | None:
+        """Return the regions of the staged tiles if all of them are on disk. Nothing is computed or written."""
+        return _Search(self._store, staged, _Control(None, threading.Event(), None)).stored()
+
     def regions(
         self,
         staged: frozenset[int],
@@ -213,6 +217,13 @@ class _Search:
         if missing_faces or len(found) < len(self.tiles):
             raise JobError("Tiles were staged again during the search for holes. Merge again.")
         return RegionGraph.of_tiles(self.grid, found, contacts)
+
+    def stored(self) -> RegionGraph | None:
+        found = self._tiles()
+        if len(found) < len(self.tiles):
+            return None
+        contacts, missing_faces = self._faces()
+        return None if missing_faces else RegionGraph.of_tiles(self.grid, found, contacts)
 
     def _run(self, work: Work[int], items: Sequence[int], done: int, total: int) -> None:
         control = self.control
