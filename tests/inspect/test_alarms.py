@@ -341,7 +341,7 @@ def test_a_lost_part_may_lie_in_what_a_filter_left_out(tmp_path: Path) -> None:
         assert len(alarms) == 1
         assert 0 not in alarms[0].objects
         left_out = alarms[0].pair is not None and not all(kept.object_of(*label) for label in alarms[0].pair)
-        assert ("the filter left it out" in alarms[0].reason) == left_out
+        assert ("the filter removed it" in alarms[0].reason) == left_out
     assert left_out
 
 
