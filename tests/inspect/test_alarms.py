@@ -72,8 +72,8 @@ def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> Non
     assert set(alarm.tiles) == {0, 1}
     assert len(alarm.labels) == 10
     assert "times as large as the objects around it" in alarm.reason
-    assert "which had it whole in sight" in alarm.reason
-    assert "held together by one doubtful pair" in alarm.reason
+    assert "which saw all of it" in alarm.reason
+    assert "connected by one doubtful pair" in alarm.reason
     assert alarm.place[0] == 59.5
     # The named link is the one in the middle; cutting it splits the chain in two halves.
     assert alarm.labels[:2] == alarm.pair

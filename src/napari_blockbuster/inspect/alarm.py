@@ -14,28 +14,28 @@ AlarmKind = Literal["large", "sum", "spread", "conflict", "weak link", "lost par
 
 @dataclass(frozen=True)
 class Alarm:
-    """One suspicion.
+    """An object that looks wrong, where, and why.
 
     Attributes
     ----------
     kind : str
-        Over-merging: ``large`` (far larger than its neighbours), ``sum`` (larger than a tile saw it), ``spread``
-        (longer than its size explains), ``conflict`` (one tile saw several objects in it), ``weak link`` (two objects
-        held together by one doubtful pair). Under-merging: ``lost part`` (a tile saw it go on beyond its border, where
-        nothing was joined), ``straight cut`` (two objects end face to face at a seam, or one with nothing behind it).
+        Over-merging: ``large`` (far larger than its neighbors), ``sum`` (larger than in a tile that saw all of it),
+        ``spread`` (too long for its size), ``conflict`` (one tile saw several objects in it), ``weak link`` (one
+        doubtful pair connects two objects). Under-merging: ``lost part`` (a tile saw it continue beyond its border,
+        but nothing was joined), ``straight cut`` (two objects meet at a seam, or one ends there with nothing behind it).
     severity : float
-        For sorting: how many typical objects are wrongly placed if the suspicion is right.
+        Sort key: the number of typical objects that are misplaced if the alarm is right.
     place : tuple of float
-        Where to look, in voxels of the image.
+        Position in voxels of the image.
     objects : tuple of int
         Merged ids.
     labels : tuple of (tile, id)
-        Labels of tiles that are concerned; of a large object, those at the weakest link come first.
+        Labels concerned. For a large object, those at the weakest link come first.
     tiles : tuple of int
     reason : str
-        In words.
+        The reason as text.
     pair : ((tile, id), (tile, id)) or None
-        What a verdict would be about: the weakest link of an over-merged object, the missing one of a cut object.
+        The pair to decide on: the weakest link of an over-merged object, or the missing link of a cut object.
     """
 
     kind: AlarmKind
@@ -49,5 +49,5 @@ class Alarm:
 
     @property
     def over(self) -> bool:
-        """Whether too much was joined, and not too little."""
+        """Whether too much was joined (rather than too little)."""
         return self.kind not in ("lost part", "straight cut")

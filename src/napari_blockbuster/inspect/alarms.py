@@ -1,8 +1,8 @@
-"""Alarms: merged objects that look wrong as a whole, each with its place and its reason in words.
+"""Find alarms: merged objects that look wrong, each with its position and a reason as text.
 
-A pair of labels may look sound while the object that it belongs to does not. What is asked here is about objects: has
-one grown far beyond its neighbours, or beyond what a tile saw of it (`overmerging`); has one lost a part that a tile
-saw beyond its own border (`undermerging`)? All of it comes from tables; bands are read to say where a part is lost.
+A pair of labels may look right although their object is wrong. Alarms therefore examine objects. An object may have grown
+far beyond its neighbors, or beyond what a tile saw of it (`over_merging`), or it may have lost a part that a tile saw beyond
+its own border (`under_merging`). All of this comes from tables. Bands are read only to locate a lost part.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from napari_blockbuster.stage.store import StageStore
 
 from .alarm import Alarm
 from .merged_table import MergedTable
+from .over_merging import over_alarms
+from .under_merging import under_alarms
 
 __all__ = ["find_alarms"]
 
@@ -29,29 +31,26 @@ def find_alarms(
     staged: Iterable[int] | None = None,
     limit: int = 1000,
 ) -> list[Alarm]:
-    """All alarms of a merge, the most severe first.
+    """Return the alarms of a merge, most severe first.
 
     Parameters
     ----------
     merged : Merge
-        Of a filtered merge, what is left out is background: no object, and no part of one.
+        If it is filtered, removed labels count as background.
     grid : TileGrid
     store : StageStore, optional
-        With it, bands of the tiles concerned are read to say where a lost part lies; without a halo those of all tiles,
-        the only way to see an object that ends at a seam with nothing behind it. Without a store, no file is touched.
+        If given, bands are read to locate lost parts. Without a halo, the bands of all tiles are read, because only they
+        show an object that ends at a seam with nothing behind it. Without a store, no file is read.
     staged : iterable of int, optional
-        Tiles that are staged. Default: those of the store, or all. An object that goes on into a tile that is not
-        staged (yet) has lost nothing.
+        Staged tiles. Default: those of the store, or all. An object that continues in a tile that is not staged (yet)
+        has lost nothing.
     limit : int, default 1000
-        At most so many of over-merging, and so many of under-merging.
+        Largest number of alarms for over-merging, and for under-merging.
 
     Returns
     -------
     list of Alarm
     """
-    from .over_merging import over_alarms
-    from .under_merging import under_alarms
-
     if not merged.n_objects:
         return []
     there = np.zeros(len(grid), bool)

@@ -17,9 +17,9 @@ __all__ = ["MergedTable"]
 
 @dataclass(frozen=True)
 class MergedTable:
-    """Labels and merged objects of a merge as columns; objects are indexed by merged id.
+    """Columns for the labels, objects and pairs of a merge. The merged id is the index of an object.
 
-    Row 0 is background. It has no members and no size, although `ids` is 0 for the labels that a filter left out.
+    Row 0 is background. It has no members and no size, although `ids` is 0 for labels that the filter removed.
     """
 
     merged: Merge
@@ -32,29 +32,29 @@ class MergedTable:
     # ---------------------------------------------------------------- labels
     @cached_property
     def written(self) -> np.ndarray:
-        """The merged id that each label is written with; 0 if it was left out."""
+        """Merged id with which each label is written; 0 if it was removed."""
         return self.merged.new_ids[1:].astype(np.int64)
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """The object that each label was joined to; 0 if it was left out, also where it fills a hole of an object."""
+        """Object that each label was joined to; 0 if it was removed, even if it now fills a hole of another object."""
         filled = self.merged.filled
         return self.written if filled is None else np.where(filled.absorbed, 0, self.written)
 
     @cached_property
     def tiles(self) -> np.ndarray:
-        """The tile of each label."""
+        """Tile of each label."""
         counts = self.merged.labels_table.counts
         return np.repeat(np.arange(len(counts)), counts)
 
     @cached_property
     def core(self) -> np.ndarray:
-        """The voxels of each label that are written."""
+        """Voxels of each label inside the core of its tile, which are written."""
         return self.merged.labels_table.objects["core"].astype(np.float64)
 
     @cached_property
     def read(self) -> np.ndarray:
-        """The voxels of each label that its tile saw."""
+        """Voxels of each label in the read box of its tile."""
         return self.merged.labels_table.objects["read"].astype(np.float64)
 
     @cached_property
@@ -63,13 +63,13 @@ class MergedTable:
         return order, self.ids[order]
 
     def pieces_of(self, owner: int) -> np.ndarray:
-        """The labels of one object that has several."""
+        """Labels of one object that has several."""
         order, owners = self._by_owner
         start, stop = np.searchsorted(owners, [owner, owner + 1])
         return order[start:stop]
 
     def label(self, number: int) -> tuple[int, int]:
-        """(tile, id) of a label counted through all tiles, from 0."""
+        """(tile, id) of a label, given its number in all tiles, from 0."""
         tile = int(self.tiles[number])
         return tile, int(number - self.merged.labels_table.offsets[tile]) + 1
 
@@ -80,12 +80,12 @@ class MergedTable:
 
     @cached_property
     def members(self) -> np.ndarray:
-        """Labels of each object."""
+        """Number of labels of each object."""
         return self._without_background(np.bincount(self.ids, minlength=self.n_rows))
 
     @cached_property
     def size(self) -> np.ndarray:
-        """Voxels of each object, without the holes that were filled: tiles saw it without them."""
+        """Voxels of each object, without filled holes, to compare with what tiles saw."""
         return self._without_background(np.bincount(self.ids, weights=self.core, minlength=self.n_rows))
 
     @staticmethod
@@ -95,25 +95,25 @@ class MergedTable:
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """Labels that were joined with others."""
+        """Labels that were joined with other labels."""
         return np.flatnonzero(self.members[self.ids] > 1)
 
     @cached_property
     def witness(self) -> np.ndarray:
-        """For each object the label that saw most of it; -1 for none."""
+        """For each object, the label with the most voxels; -1 without labels."""
         best = np.full(self.n_rows, -1)
         best[self.ids] = np.arange(len(self.ids))
         order = self.pieces[np.argsort(self.read[self.pieces], kind="stable")]
-        # Written in ascending order, so that the largest is what stays.
+        # The order is ascending, so the largest remains.
         best[self.ids[order]] = order
         best[0] = -1
         return best
 
     @cached_property
     def typical(self) -> np.ndarray:
-        """Size of a typical object around each object; where a tile does not know it, that of all."""
+        """Typical size around each object, or that of all tiles if its tile has none."""
         labels = self.merged.labels_table
-        # Debris that a filter left out must not say what size is typical.
+        # Debris that the filter removed must not affect the typical size.
         of_tile = labels.typical_of(self.ids > 0) if self.merged.n_removed else labels.typical_size
         known = of_tile[of_tile > 0]
         if len(known) < len(of_tile):
@@ -125,33 +125,33 @@ class MergedTable:
     # ----------------------------------------------------------------- pairs
     @cached_property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each row of the evidence, its two labels, counted through all tiles from 0."""
+        """The two labels of each row of the evidence, numbered through all tiles from 0."""
         seams, labels = self.merged.seams, self.merged.labels_table
         return labels.numbers(seams["low"], seams["low_id"]), labels.numbers(seams["high"], seams["high_id"])
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """For each row of the evidence, whether both of its labels are written."""
+        """Whether both labels of each row of the evidence are written."""
         low, high = self.ends
         return np.asarray((self.written[low] > 0) & (self.written[high] > 0))
 
     @cached_property
     def strength(self) -> np.ndarray:
-        """How well the labels of each row agree, whatever the rule: in the band, on the faces where there is none."""
+        """Agreement of the labels of each row, for any rule: in the band or, without a band, on the faces."""
         seams = self.merged.seams
         has_band = (seams["low_band"] > 0) | (seams["high_band"] > 0)
         return np.where(has_band, band_iou(seams), face_iou(seams))
 
     def pair(self, row: int) -> PairOfLabels:
-        """The labels of a row of the evidence."""
+        """Labels of a row of the evidence."""
         seam = self.merged.seams[row]
         return (int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"]))
 
     def place(self, row: int) -> tuple[float, ...]:
-        """The position of a row of the evidence."""
+        """Position of a row of the evidence."""
         return tuple(float(x) for x in self.merged.seams["position"][row])
 
-    def centre(self, tile: int) -> tuple[float, ...]:
-        """The middle of a tile's core."""
+    def center(self, tile: int) -> tuple[float, ...]:
+        """Center of a tile's core."""
         core = self.grid[tile].core
         return tuple((a + b - 1) / 2 for a, b in zip(core.start, core.stop, strict=True))

@@ -151,10 +151,10 @@ def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
             best, lost.beyond = len(inside), neighbour
             box = table.grid.band(table.grid[tile], axis, side)
             assert box is not None
-            centre = inside.mean(axis=0) + box.start
+            center = inside.mean(axis=0) + box.start
             core = table.grid[tile].core
-            centre[axis] = core.stop[axis] - 0.5 if side == "low" else core.start[axis] - 0.5
-            lost.place = tuple(float(x) for x in centre)
+            center[axis] = core.stop[axis] - 0.5 if side == "low" else core.start[axis] - 0.5
+            lost.place = tuple(float(x) for x in center)
     return lost.beyond >= 0
 
 
@@ -188,7 +188,7 @@ def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen
     return Alarm(
         "lost part",
         float(severity),
-        place or table.centre(tile),
+        place or table.center(tile),
         tuple(objects),
         tuple(labels),
         tuple(sorted(tiles)),
