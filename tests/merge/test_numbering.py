@@ -93,7 +93,7 @@ def test_numbering_is_sequential_and_follows_first_members(seed: int) -> None:
         ({"rule": "magic"}, "unknown merge rule 'magic'; the rules are overlap, face, touch, none"),
         ({"min_iou": 1.5}, "min_iou is 1.5"),
         ({"connectivity": 0}, "connectivity is 0"),
-        ({"cut": [((0, 1), (1, 9))]}, "label 9 of tile 1 does not exist"),
+        ({"cut": [((0, 1), (1, 9))]}, "Label 9 of tile 1 does not exist"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

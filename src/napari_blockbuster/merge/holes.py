@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .components import connected_components
 from .region_graph import RegionGraph
 
 __all__ = ["Filled", "fill"]
@@ -113,11 +114,6 @@ def fill(
 
 def _components(empty: np.ndarray, place: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
     """Component of each empty region, from 0."""
-    from scipy import sparse
-
     joined = [place[table[empty[table[:, 0]] & empty[table[:, 1]]]] for table in pairs]
     low, high = np.concatenate(joined).T
-    n = int(empty.sum())
-    graph = sparse.coo_array((np.ones(len(low), bool), (low, high)), shape=(n, n))
-    component: np.ndarray = sparse.csgraph.connected_components(graph, directed=False)[1]
-    return component
+    return connected_components(int(empty.sum()), low, high)[0]

@@ -9,8 +9,9 @@ import numpy as np
 from napari_blockbuster.stage.label_table import LabelTable
 
 from .assignment import Merge, MergeSettings
+from .components import connected_components
 from .pairs import PairOfLabels, ordered
-from .rules import DEFAULT_MIN_IOU, agreement, check_rule, decide
+from .rules import DEFAULT_MIN_IOU, agreement, check_rule, joined_by_rule
 
 __all__ = ["merge_labels"]
 
@@ -41,7 +42,7 @@ def merge_labels(
     connectivity : int, default 1
         For ``touch``: 1 joins labels whose voxels share a face, 2 an edge, 3 a corner.
     cut, join : iterable of ((tile, id), (tile, id))
-        Pairs that are kept apart, or joined, whatever the rule says. ``join`` may name any two labels.
+        Pairs that are kept apart or joined regardless of the rule. ``join`` may name any two labels.
     sequential : bool, default True
         Number the objects 1..n. Otherwise an object keeps the number of its first label among all labels.
 
@@ -52,11 +53,11 @@ def merge_labels(
     Raises
     ------
     ValueError
-        For an unknown rule, a threshold outside 0..1, a connectivity outside 1..3, or a pair that names no label.
+        If the rule is unknown, the threshold is outside 0..1, the connectivity is outside 1..3, or a label does not exist.
 
     Notes
     -----
-    Components are found by `scipy.sparse.csgraph.connected_components` over labels, in time linear in labels and pairs.
+    Uses `scipy.sparse.csgraph.connected_components`. Time is linear in labels and pairs.
     """
     check_rule(rule, min_iou, connectivity)
     threshold = DEFAULT_MIN_IOU.get(rule, 0.0) if min_iou is None else float(min_iou)
@@ -65,11 +66,11 @@ def merge_labels(
     low, high = (labels.numbers(seams[side], seams[f"{side}_id"]) for side in ("low", "high"))
     extra_low, extra_high = _numbers_of(labels, join)
     score = agreement(rule, seams, labels) if rule in DEFAULT_MIN_IOU else np.zeros(0)
-    joined = decide(rule, seams, threshold, connectivity, score)
+    joined = joined_by_rule(rule, seams, threshold, connectivity, score)
     joined |= _named(low, high, extra_low, extra_high)
     joined &= ~_named(low, high, *_numbers_of(labels, cut))
     n_labels = int(labels.offsets[-1])
-    component = _components(n_labels, np.append(low[joined], extra_low), np.append(high[joined], extra_high))
+    component = _ordered_components(n_labels, np.append(low[joined], extra_low), np.append(high[joined], extra_high))
     n_objects = int(component.max(initial=-1)) + 1
     new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
     new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
@@ -78,23 +79,25 @@ def merge_labels(
 
 
 def id_dtype(highest: int) -> type[np.unsignedinteger]:
-    """The smallest of uint32 and uint64 that holds an id."""
+    """Return uint32, or uint64 if the highest id needs it."""
     return np.uint32 if highest < 2**32 else np.uint64
 
 
 def _numbers_of(labels: LabelTable, pairs: Sequence[PairOfLabels]) -> tuple[np.ndarray, np.ndarray]:
     for tile, label in (end for pair in pairs for end in pair):
         if not (0 <= tile < len(labels.counts) and 1 <= label <= labels.counts[tile]):
-            raise ValueError(f"label {label} of tile {tile} does not exist: cut and join take ((tile, id), (tile, id))")
+            raise ValueError(
+                f"Label {label} of tile {tile} does not exist. cut and join take pairs ((tile, id), (tile, id))."
+            )
     table = np.array(pairs, np.int64).reshape(-1, 2, 2)
     return labels.numbers(table[:, 0, 0], table[:, 0, 1]), labels.numbers(table[:, 1, 0], table[:, 1, 1])
 
 
 def _named(low: np.ndarray, high: np.ndarray, named_low: np.ndarray, named_high: np.ndarray) -> np.ndarray:
-    """Which of the pairs are among the named ones."""
+    """Whether each pair is one of the named pairs."""
     if not len(named_low):
         return np.zeros(len(low), bool)
-    # Only labels that are named at all can be in a named pair: the exact test is left for a handful.
+    # Only pairs of two named labels are candidates, so few pairs need the exact test.
     candidates = np.flatnonzero(np.isin(low, named_low) & np.isin(high, named_high))
     wanted = set(zip(named_low.tolist(), named_high.tolist(), strict=True))
     result = np.zeros(len(low), bool)
@@ -102,13 +105,10 @@ def _named(low: np.ndarray, high: np.ndarray, named_low: np.ndarray, named_high:
     return result
 
 
-def _components(n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _ordered_components(n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Component of each of n labels, numbered from 0 in the order of their first members."""
-    from scipy import sparse
-
-    graph = sparse.coo_array((np.ones(len(low), bool), (low, high)), shape=(n, n))
-    n_components, component = sparse.csgraph.connected_components(graph, directed=False)
-    # The numbering follows from the labels, not from how scipy walks the graph.
+    component, n_components = connected_components(n, low, high)
+    # The numbers must depend on the labels only, not on the order in which scipy visits them.
     first = _first_members(component, n_components)
     rank = np.empty(n_components, np.int64)
     rank[np.argsort(first)] = np.arange(n_components)
@@ -118,6 +118,6 @@ def _components(n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _first_members(component: np.ndarray, n_components: int) -> np.ndarray:
     first = np.empty(n_components, np.int64)
-    # Written backwards, so that the smallest member is what stays.
+    # The order is descending, so the smallest member remains.
     first[component[::-1]] = np.arange(len(component) - 1, -1, -1)
     return first

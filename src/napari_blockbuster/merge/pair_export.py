@@ -16,7 +16,7 @@ from napari_blockbuster.machine.files import write_atomically
 from .assignment import Merge
 from .decisions import Decisions
 from .pairs import PairOfLabels
-from .rules import band_iou, decide, face_iou
+from .rules import band_iou, face_iou, joined_by_rule
 
 __all__ = ["export_csv"]
 
@@ -76,7 +76,7 @@ def _evidence_rows(
     seams = merged.seams
     has_score = len(merged.agreement) == len(seams)
     score = merged.agreement if has_score else None
-    by_rule = decide(merged.rule, seams, merged.min_iou, merged.connectivity, score)
+    by_rule = joined_by_rule(merged.rule, seams, merged.min_iou, merged.connectivity, score)
     columns: list[list[Any]] = [seams[name].tolist() for name in ("low", "low_id", "high", "high_id", "axis")]
     columns += [seams["contact"][:, k].tolist() for k in range(3)]
     columns += [np.round(iou, 4).tolist() for iou in (band_iou(seams), face_iou(seams))]
