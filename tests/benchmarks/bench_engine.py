@@ -125,7 +125,7 @@ def cluster_rate(work: Path, n: int) -> dict:
 # -------------------------------------------------------------------------------------------------- merge at full size
 def merge_at_scale(n_tiles: int = 2200, labels_per_tile: int = 455, pairs: int = 100_000) -> dict:
     """A first merge, and one at another threshold, of a million labels and 100,000 pairs (tables made up, in memory)."""
-    from napari_blockbuster.merge.mapping import merge
+    from napari_blockbuster.merge.numbering import merge_labels
     from napari_blockbuster.stage.label_table import LabelTable
     from napari_blockbuster.stage.seams import evidence_dtype
 
@@ -142,7 +142,7 @@ def merge_at_scale(n_tiles: int = 2200, labels_per_tile: int = 455, pairs: int =
     seconds = []
     for threshold in (0.25, 0.3, 0.35, 0.4, 0.45):
         began = time.perf_counter()
-        merged = merge(table, labels, min_iou=threshold)
+        merged = merge_labels(table, labels, min_iou=threshold)
         seconds.append(time.perf_counter() - began)
     row = {"labels": merged.n_labels, "pairs": pairs, "median_s": statistics.median(seconds), "worst_s": max(seconds)}
     print(row, flush=True)

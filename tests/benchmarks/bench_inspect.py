@@ -88,22 +88,24 @@ def stage_small(folder: Path) -> tuple:
 
 
 def main(repeats: int) -> None:
-    from napari_blockbuster.inspect.alarms import MergedTable, find_alarms
+    from napari_blockbuster.inspect.alarms import find_alarms
+    from napari_blockbuster.inspect.merged_table import MergedTable
     from napari_blockbuster.inspect.over_merging import over_alarms
     from napari_blockbuster.inspect.seam_report import _beyond_halo, _per_tile, seam_report
     from napari_blockbuster.inspect.under_merging import under_alarms
-    from napari_blockbuster.merge.decisions import Decisions, export_csv
-    from napari_blockbuster.merge.mapping import merge
+    from napari_blockbuster.merge.decisions import Decisions
+    from napari_blockbuster.merge.numbering import merge_labels
+    from napari_blockbuster.merge.pair_export import export_csv
 
     grid, labels, evidence = make_tables(np.random.default_rng(1))
-    merged = merge(evidence, labels)
+    merged = merge_labels(evidence, labels)
     there = np.ones(len(grid), bool)
     print(f"{len(grid)} tiles, {merged.n_labels} labels, {merged.n_objects} objects, {len(evidence)} pairs")
 
     def tell(what: str, call: Callable[[], object], times: int = repeats) -> None:
         print(f"{median_ms(call, times):8.0f} ms  {what}", flush=True)
 
-    tell("merge", lambda: merge(evidence, labels))
+    tell("merge", lambda: merge_labels(evidence, labels))
     alarms = find_alarms(merged, grid)
     tell(f"alarms, tables alone ({len(alarms)} found)", lambda: find_alarms(merged, grid))
     tell("  of which over-merging", lambda: over_alarms(MergedTable(merged, grid), 1000))
@@ -126,7 +128,7 @@ def main(repeats: int) -> None:
         pairs = [((int(r["low"]), int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in rows]
         for pair in (pairs * (2000 // len(pairs) + 1))[:2000]:
             decisions.set(pair, "cut")
-        tell("one more verdict after 2,000 steps", lambda: decisions.set(pairs[0], "cut"))
+        tell("one more decision after 2,000 steps", lambda: decisions.set(pairs[0], "cut"))
         tell("undo and redo after 2,000 steps", lambda: (decisions.undo(), decisions.redo()))
         tell("load 2,000 steps", lambda: Decisions.load(job.folder))
         tell("export 100,000 pairs as CSV", lambda: export_csv(folder / "pairs.csv", merged, scale=(2, 0.5, 0.5)), 3)

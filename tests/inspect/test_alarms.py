@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_blockbuster import Job
-from napari_blockbuster.inspect.alarms import Alarm, find_alarms
+from napari_blockbuster.inspect.alarm import Alarm
+from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.inspect.over_merging import _bridges
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.output.result import StagedMerge
@@ -71,8 +72,8 @@ def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> Non
     assert set(alarm.tiles) == {0, 1}
     assert len(alarm.labels) == 10
     assert "times as large as the objects around it" in alarm.reason
-    assert "which had it whole in sight" in alarm.reason
-    assert "held together by one doubtful pair" in alarm.reason
+    assert "which saw all of it" in alarm.reason
+    assert "connected by one doubtful pair" in alarm.reason
     assert alarm.place[0] == 59.5
     # The named link is the one in the middle; cutting it splits the chain in two halves.
     assert alarm.labels[:2] == alarm.pair
@@ -340,7 +341,7 @@ def test_a_lost_part_may_lie_in_what_a_filter_left_out(tmp_path: Path) -> None:
         assert len(alarms) == 1
         assert 0 not in alarms[0].objects
         left_out = alarms[0].pair is not None and not all(kept.object_of(*label) for label in alarms[0].pair)
-        assert ("the filter left it out" in alarms[0].reason) == left_out
+        assert ("the filter removed it" in alarms[0].reason) == left_out
     assert left_out
 
 

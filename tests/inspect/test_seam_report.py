@@ -32,7 +32,7 @@ def test_clean_tissue_shows_no_seams(truth: np.ndarray, tmp_path: Path) -> None:
         assert axis.known
         assert abs(axis.excess) < 0.03
         assert axis.seam_changed == pytest.approx(axis.inside_changed, abs=0.03)
-    assert report.verdict.startswith("the halo was large enough: nothing is cut")
+    assert report.conclusion.startswith("the halo was large enough: no objects are cut")
 
 
 def test_clean_tissue_in_3d(tmp_path: Path) -> None:
@@ -50,12 +50,12 @@ def test_objects_cut_along_one_axis_only(truth: np.ndarray, tmp_path: Path) -> N
     report = seam_report(job.merge(cut=cut), job.store, names="yx")
     y, x = report.axes
     assert y.sure
-    assert y.verdict == "many objects are cut"
+    assert y.conclusion == "many objects are cut"
     assert y.rate > 0.9
-    assert x.verdict == "no more than anywhere else"
+    assert x.conclusion == "no more than inside tiles"
     # The halo is not to blame, and the report does not blame it.
-    assert "the halo was large enough" in report.verdict
-    assert "tiles disagree" in report.verdict
+    assert "the halo was large enough" in report.conclusion
+    assert "tiles disagree" in report.conclusion
     assert len(report.worst_tiles(100)) == 16
 
 
@@ -66,7 +66,7 @@ def test_one_bad_tile_is_named(truth: np.ndarray, tmp_path: Path) -> None:
     report = seam_report(job.merge(cut=cut), job.store)
     assert report.worst_tiles(1) == [5]
     assert report.tile_changed[5] == 1
-    assert any(line.startswith("tile 5: 100%") for line in report.lines())
+    assert any(line.startswith("tile 5: the object changes at 100%") for line in report.lines())
 
 
 def test_without_a_halo_a_model_that_errs_at_borders_cuts(truth: np.ndarray, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_without_a_halo_a_model_that_errs_at_borders_cuts(truth: np.ndarray, tmp
     assert report.cut
     assert report.beyond == 1
     assert all(axis.excess > 0.1 for axis in report.axes)
-    assert report.verdict.startswith("there was no halo, and objects are cut")
+    assert report.conclusion.startswith("there was no halo, and objects are cut")
     # What it asks for is about the length of a large cell of this tissue.
     assert set(report.suggested_halo) == {0, 1}
     assert all(24 < n < 48 for n in report.suggested_halo.values())
@@ -83,8 +83,8 @@ def test_without_a_halo_a_model_that_errs_at_borders_cuts(truth: np.ndarray, tmp
 def test_a_halo_that_is_too_small_is_said_to_be(truth: np.ndarray, tmp_path: Path) -> None:
     report = report_of(tmp_path, truth, noisy, 160, 6)
     assert report.beyond > 0.5
-    assert "the halo was too small" in report.verdict
-    assert "along y" in report.verdict
+    assert "the halo was too small" in report.conclusion
+    assert "along y" in report.conclusion
 
 
 def test_tiles_that_are_missing_are_left_out(truth: np.ndarray, tmp_path: Path) -> None:
@@ -98,12 +98,16 @@ def test_tiles_that_are_missing_are_left_out(truth: np.ndarray, tmp_path: Path) 
 
 def test_one_tile_has_no_seams(tmp_path: Path) -> None:
     report = report_of(tmp_path, tissue.voronoi_tissue((60, 60), 20, 1), perfect, 60, 0)
-    assert report.lines() == ["there is one tile only, and no seam"]
+    assert report.lines() == ["there is only one tile, so there is no seam"]
 
 
 def test_an_empty_image(tmp_path: Path) -> None:
     report = report_of(tmp_path, np.zeros((40, 40), np.int32), perfect, 20, 4)
-    assert report.lines() == ["y: too few objects to say", "x: too few objects to say", "no object meets a seam"]
+    assert report.lines() == [
+        "y: too few objects for a conclusion",
+        "x: too few objects for a conclusion",
+        "no object meets a seam",
+    ]
 
 
 def test_frames_of_a_series_are_no_seam(tmp_path: Path) -> None:
@@ -137,5 +141,30 @@ def test_everything_left_out_leaves_no_object_at_a_seam(tmp_path: Path) -> None:
     report = report_of(
         tmp_path, checkers(110, 168).astype(np.int32), perfect, 60, 8, filter=ObjectFilter(min_size=10_000)
     )
-    assert report.verdict == "no object meets a seam"
+    assert report.conclusion == "no object meets a seam"
     assert report.at_seams == 0
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_info_reports_the_seams_of_the_filtered_result(
+    fill: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And it writes nothing, even if regions that the filter needs are missing."""
+    from napari_blockbuster.cli.main import main
+
+    def told() -> str:
+        assert main(["info", str(job.folder)]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("seams ")).strip()
+
+    job, merged = run(tmp_path, with_debris(checkers(240, 240)), perfect, 60, 16)
+    keep = ObjectFilter(min_size=12, fill_holes=fill)
+    kept = job.filtered(merged, keep)
+    job.write(kept, keep_stage=True)
+    expected, other = (seam_report(m, job.store, names="yx").conclusion for m in (kept, merged))
+    assert expected != other
+    assert told().endswith(expected)
+    if fill:
+        for path in (job.store.folder / "regions" / "tiles").iterdir():
+            path.unlink()
+        assert "(sizes without filled holes" in told()
+        assert not list((job.store.folder / "regions" / "tiles").iterdir())

@@ -1,4 +1,4 @@
-"""Verdicts on real jobs: kept, undone, applied, set aside when a tile is segmented again, exported."""
+"""Decisions on real jobs: saved, undone, applied, set aside when a tile is segmented again, exported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_blockbuster import Job
-from napari_blockbuster.merge.decisions import Decisions, DecisionsError, export_csv
+from napari_blockbuster.merge.decisions import Decisions, DecisionsError
+from napari_blockbuster.merge.pair_export import export_csv
 from napari_blockbuster.output.writer import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16
@@ -50,12 +51,15 @@ def restage(job: Job, tile: int) -> None:
     list(job.stage())
 
 
-def test_verdicts_are_applied_and_survive_a_restart(job: Job) -> None:
+def test_decisions_are_applied_and_survive_a_restart(job: Job) -> None:
     first, second = pairs_of(job)[:2]
     before = job.merge()
     decisions = Decisions.load(job.folder)
     decisions.set(first, "cut")
     decisions.set(second[::-1], "join")
+    # The keys of the file stay as they are, so that job folders of every version can be read.
+    entry = json.loads((job.folder / "decisions.json").read_bytes())["steps"][0]["entries"][0]
+    assert sorted(entry) == ["pair", "stamps", "verdict"]
     again = Decisions.load(job.folder)
     assert (again.cut, again.join) == ((first,), (second,))
     merged = job.merge(cut=again.cut, join=again.join)
@@ -75,11 +79,11 @@ def test_undo_and_redo_survive_a_restart(job: Job) -> None:
     decisions.undo()
     decisions.set(pairs[0], "join")
     assert not decisions.can_redo
-    assert decisions.verdicts == {pairs[1]: "cut", pairs[0]: "join"}
+    assert decisions.applied == {pairs[1]: "cut", pairs[0]: "join"}
     decisions.clear()
-    assert decisions.verdicts == {}
+    assert decisions.applied == {}
     decisions.undo()
-    assert len(Decisions.load(job.folder).verdicts) == 2
+    assert len(Decisions.load(job.folder).applied) == 2
 
 
 def test_several_pairs_are_one_step(job: Job) -> None:
@@ -87,11 +91,11 @@ def test_several_pairs_are_one_step(job: Job) -> None:
     decisions.set(pairs_of(job)[:4], "cut")
     assert len(decisions.cut) == 4
     decisions.undo()
-    assert decisions.verdicts == {}
+    assert decisions.applied == {}
     assert not decisions.can_undo
 
 
-def test_a_verdict_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) -> None:
+def test_a_decision_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) -> None:
     pair, other = next(p for p in pairs_of(job) if p[0][0] == 0), next(p for p in pairs_of(job) if p[0][0] == 2)
     decisions = Decisions.load(job.folder)
     decisions.set(pair, "cut")
@@ -101,11 +105,11 @@ def test_a_verdict_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) -> 
     restage(job, 0)
     decisions.refresh()
     assert decisions.cut == (other,)
-    assert decisions.set_aside == {pair: "tile 0 was segmented again since"}
+    assert decisions.set_aside == {pair: "tile 0 was segmented again"}
     assert Decisions.load(job.folder).set_aside == decisions.set_aside
     assert "not applied: label" in decisions.lines()[1]
     assert job.merge(cut=decisions.cut).cut == (other,)
-    # Whoever goes back to the tile of before has the verdict back.
+    # Once the earlier tile is restored, the decision counts again.
     now = marker.read_bytes()
     marker.write_bytes(kept)
     assert Decisions.load(job.folder).cut == (pair, other)
@@ -115,38 +119,38 @@ def test_a_verdict_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) -> 
     assert decisions.set_aside == {}
     decisions.undo()
     decisions.set(pair, None)
-    assert decisions.verdicts == {other: "cut"}
+    assert decisions.applied == {other: "cut"}
     assert decisions.set_aside == {}
 
 
-def test_a_tile_that_is_not_staged_sets_verdicts_aside(job: Job) -> None:
+def test_a_tile_that_is_not_staged_sets_decisions_aside(job: Job) -> None:
     pair = next(p for p in pairs_of(job) if p[0][0] == 0)
     decisions = Decisions.load(job.folder)
     decisions.set(pair, "cut")
     job.store.unstage([0])
-    assert Decisions.load(job.folder).set_aside == {pair: "tile 0 is not staged now"}
-    with pytest.raises(DecisionsError, match="tile 0 is not staged"):
+    assert Decisions.load(job.folder).set_aside == {pair: "tile 0 is not staged"}
+    with pytest.raises(DecisionsError, match="Tile 0 is not staged"):
         decisions.set(pair, "join")
 
 
 @pytest.mark.parametrize(
-    ("pair", "verdict", "message"),
+    ("pair", "decision", "message"),
     [
-        (((0, 1), (1, 9999)), "cut", "label 9999 of tile 1 does not exist"),
-        (((0, 1), (99, 1)), "cut", "tile 99 is not staged"),
-        (((0, 1), (0, 1)), "join", "is one label"),
-        (((0, 1), (0, 2)), "cut", "a cut follows the seam"),
-        (((0, 1), (1, 1)), "glue", "'glue' is no verdict"),
-        (((0, 1), 3), "cut", "no pair of labels"),
-        (((0, 1), (1, 1.5)), "cut", "no pair of labels"),
+        (((0, 1), (1, 9999)), "cut", "Label 9999 of tile 1 does not exist"),
+        (((0, 1), (99, 1)), "cut", "Tile 99 is not staged"),
+        (((0, 1), (0, 1)), "join", "are the same label"),
+        (((0, 1), (0, 2)), "cut", "A cut follows the seam"),
+        (((0, 1), (1, 1)), "glue", "'glue' is not a decision"),
+        (((0, 1), 3), "cut", "is not a pair of labels"),
+        (((0, 1), (1, 1.5)), "cut", "is not a pair of labels"),
         (((0, 1), (1, -2)), "cut", "does not exist"),
         (((0, 0), (1, 1)), "join", "does not exist"),
     ],
 )
-def test_verdicts_that_make_no_sense_are_refused(job: Job, pair: object, verdict: str, message: str) -> None:
+def test_decisions_that_make_no_sense_are_refused(job: Job, pair: object, decision: str, message: str) -> None:
     decisions = Decisions.load(job.folder)
     with pytest.raises(DecisionsError, match=message):
-        decisions.set(pair, verdict)
+        decisions.set(pair, decision)
     assert not (job.folder / "decisions.json").exists()
 
 
@@ -155,13 +159,13 @@ def test_verdicts_that_make_no_sense_are_refused(job: Job, pair: object, verdict
     [
         (b"", "is damaged"),
         (b"{", "is damaged"),
-        (b'{"format": 7, "steps": [], "done": 0}', "format 7, this version knows 1: update"),
-        (b'{"format": 1, "steps": [], "done": 3}', "3 steps are said to count, but there are 0"),
+        (b'{"format": 7, "steps": [], "done": 0}', "format 7. This version reads format 1. Update"),
+        (b'{"format": 1, "steps": [], "done": 3}', "done is 3, but the file has 0 steps"),
         (b'{"format": 1, "steps": [], "done": 0, "run": "x"}', "damaged at run"),
         (
             b'{"format": 1, "done": 1, "steps": [{"at": "", "entries": '
             b'[{"pair": [[1, 1], [0, 1]], "verdict": "cut", "stamps": ["", ""]}]}]}',
-            "the lower tile first",
+            "the lower tile must come first",
         ),
         (
             b'{"format": 1, "done": 1, "steps": [{"at": "", "entries": '
@@ -180,7 +184,7 @@ def test_a_change_by_another_process_is_not_overwritten(job: Job) -> None:
     first, second = pairs_of(job)[:2]
     mine, other = Decisions.load(job.folder), Decisions.load(job.folder)
     other.set(first, "cut")
-    with pytest.raises(DecisionsError, match="changed by another process"):
+    with pytest.raises(DecisionsError, match="Another process changed"):
         mine.set(second, "cut")
     assert Decisions.load(job.folder).cut == (first,)
 
@@ -198,7 +202,7 @@ def test_a_cut_around_which_the_object_holds_together_is_reported(job: Job) -> N
     assert decisions.without_effect(job.merge(cut=decisions.cut)) == [pair]
 
 
-def test_csv_has_evidence_verdict_and_outcome(job: Job, tmp_path: Path) -> None:
+def test_csv_has_evidence_decision_and_outcome(job: Job, tmp_path: Path) -> None:
     cut, far = pairs_of(job)[0], ((0, 1), (3, 1))
     decisions = Decisions.load(job.folder)
     decisions.set(cut, "cut")
@@ -208,19 +212,19 @@ def test_csv_has_evidence_verdict_and_outcome(job: Job, tmp_path: Path) -> None:
     with open(tmp_path / "pairs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(merged.seams) + (far not in pairs_of(job, False))
-    row = next(r for r in rows if r["verdict"] == "cut")
+    row = next(r for r in rows if r["decision"] == "cut")
     assert [int(row[k]) for k in ("low_tile", "low_id", "high_tile", "high_id")] == [*cut[0], *cut[1]]
     assert (row["rule_joins"], row["joined"]) == ("1", "0")
     assert float(row["band_iou"]) == 1
     assert float(row["y_micrometer"]) == pytest.approx(float(row["y_voxel"]) * 0.5)
     assert float(row["x_scaled"]) == pytest.approx(float(row["x_voxel"]) * 0.25)
-    row = next(r for r in rows if r["verdict"] == "join")
+    row = next(r for r in rows if r["decision"] == "join")
     assert row["one_object"] == "1"
     restage(job, cut[0][0])
     export_csv(tmp_path / "pairs.csv", job.merge(), Decisions.load(job.folder))
     with open(tmp_path / "pairs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {r["set_aside"] for r in rows} > {f"tile {cut[0][0]} was segmented again since"}
+    assert {r["set_aside"] for r in rows} > {f"tile {cut[0][0]} was segmented again"}
 
 
 # ------------------------------------------------------------------------------------------------------ any sequence
@@ -243,7 +247,7 @@ def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) ->
     pairs = pairs_of(shared_job)[:5]
     decisions = Decisions.load(shared_job.folder)
     states, place = [{}], 0
-    for what, k, verdict in steps:
+    for what, k, decision in steps:
         if what == "load":
             decisions = Decisions.load(shared_job.folder)
         elif what == "undo":
@@ -262,19 +266,19 @@ def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) ->
                     continue
                 state = {}
             else:
-                decisions.set(pairs[k], verdict)
+                decisions.set(pairs[k], decision)
                 state.pop(pairs[k], None)
-                state |= {} if verdict is None else {pairs[k]: verdict}
+                state |= {} if decision is None else {pairs[k]: decision}
             states, place = [*states[: place + 1], state], place + 1
-        assert list(decisions.verdicts.items()) == list(states[place].items())
+        assert list(decisions.applied.items()) == list(states[place].items())
         assert set(decisions.cut) | set(decisions.join) == set(states[place])
     kept = Decisions.load(shared_job.folder)
-    assert kept.verdicts == decisions.verdicts
+    assert kept.applied == decisions.applied
     if steps and (shared_job.folder / "decisions.json").exists():
         assert json.loads((shared_job.folder / "decisions.json").read_bytes())["format"] == 1
 
 
-def test_the_command_line_applies_and_tells_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_applies_and_reports_decisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from napari_blockbuster.cli.main import main
 
     pixels = np.zeros((40, 64), np.uint8)
@@ -289,9 +293,9 @@ def test_the_command_line_applies_and_tells_verdicts(tmp_path: Path, capsys: pyt
     Decisions.load(folder).set(((0, 1), (1, 1)), "cut")
     capsys.readouterr()
     assert main(["merge", str(folder), "--overwrite", "--quiet"]) == 0
-    assert "1 pairs cut and 0 joined by hand" in capsys.readouterr().out
+    assert "1 pair cut and 0 joined by hand" in capsys.readouterr().out
     assert np.unique(open_labels(output).compute()).size == before + 1
     assert main(["info", str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "1 pairs cut" in told
+    assert "1 pair cut" in told
     assert "seams" in told

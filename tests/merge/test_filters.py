@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.output.writer import labels_info
 
 
@@ -43,7 +44,7 @@ def test_equals_the_whole_image(
     for _ in job.stage():
         pass
     plain = job.merge("touch")
-    merged = keep.apply(plain)
+    merged = apply_filter(plain, keep)
     expected = filtered(ndimage.label(mask)[0], keep)
     found = merged.labels.compute()
     assert_same_objects(found, expected)
@@ -96,7 +97,7 @@ def test_sizes_in_micrometres() -> None:
     assert ObjectFilter.of_volumes(None, 1.05, (0.1, 1.0)) == ObjectFilter(None, 10)
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(-1, None, "min_size is -1"), (9, 3, "no object lies between")])
+@pytest.mark.parametrize(("low", "high", "said"), [(-1, None, "min_size is -1"), (9, 3, "No object can be kept")])
 def test_impossible_sizes_are_refused(low: int, high: int | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ObjectFilter(low, high)

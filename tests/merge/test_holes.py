@@ -23,6 +23,7 @@ from napari_blockbuster.cli.console import Decision
 from napari_blockbuster.job.second_try import SecondTry
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.output.writer import open_labels
@@ -261,7 +262,7 @@ def test_tiles_that_are_staged_later_close_a_hole(tmp_path: Path) -> None:
     assert some.filled is not None
     assert some.filled.n_holes == 0
     list(job.stage())
-    with pytest.raises(ValueError, match="staged since"):
+    with pytest.raises(ValueError, match="staged after this merge"):
         job.filtered(early, FILL)
     np.testing.assert_array_equal(job.filtered(plain(job), FILL).labels.compute(), ring((40, 40), (19.5, 19.5), 18, -1))
 
@@ -393,19 +394,19 @@ def test_the_check_finds_damaged_voxels(tmp_path: Path, kind: str) -> None:
 
 def test_it_stops_when_told_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = staged(tmp_path, holey((30, 40)), 11)
-    from napari_blockbuster.merge import region_search as region_pass
+    from napari_blockbuster.merge import region_search
 
     done: list[int] = []
 
-    class Stopping(region_pass.RegionWork):
+    class Stopping(region_search.RegionWork):
         def __call__(self, item: int, payload: object) -> Callable[[], int]:
             done.append(item)
             if len(done) == 3:
                 job.cancel()
             return super().__call__(item, payload)
 
-    monkeypatch.setattr(region_pass, "RegionWork", Stopping)
-    with pytest.raises(JobError, match="cancelled"):
+    monkeypatch.setattr(region_search, "RegionWork", Stopping)
+    with pytest.raises(JobError, match="canceled"):
         job.merge("touch", filter=FILL)
     assert 3 <= len(done) < job.n_tiles
     before = len(done)
@@ -453,7 +454,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     job.store.unstage([5])
     report = numbers(run("resume", labels, *touch, "--fill-holes", "--overwrite", "--workers", 0).stdout)
     assert (report["tiles"], report["holes"]) == ("16 of 16", "1 filled")
-    assert "add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
+    assert "Add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
     advice = Decision(fill_holes=True, max_hole_size=4).options()
     assert advice == ["--fill-holes", "--max-hole-size", "4"]
 
@@ -467,8 +468,8 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     job = staged(tmp_path, holey((20, 20)), 11)
     merged = plain(job)
     with pytest.raises(ValueError, match=r"Job\.filtered"):
-        FILL.apply(merged)
-    with pytest.raises(ValueError, match="filled already"):
+        apply_filter(merged, FILL)
+    with pytest.raises(ValueError, match="already has its holes filled"):
         job.filtered(job.filtered(merged, FILL), ObjectFilter(min_size=2))
 
 

@@ -13,7 +13,7 @@ import tissue
 from helpers import assemble, assert_same_objects, merge_store, stage_tiles
 
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.merge.mapping import merge
+from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.seams import evidence_dtype
 from napari_blockbuster.stage.store import StageStore
@@ -108,7 +108,7 @@ def pair(
 )
 def test_size_tells_a_split_object_from_a_fused_pair(numbers: tuple, joined: bool) -> None:
     table, labels = pair(*numbers)
-    assert merge(table, labels).joined.tolist() == [joined]
+    assert merge_labels(table, labels).joined.tolist() == [joined]
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_a_fusion_that_stands_already_takes_the_rest_of_its_cell(
     table, labels = pair(50, 50, 100, 50, 200, 100)
     labels.objects["core"] = [small_core, large_core]
     labels.objects["cut"][0] = cut
-    assert merge(table, labels).joined.tolist() == [joined]
+    assert merge_labels(table, labels).joined.tolist() == [joined]
     swapped = table.copy()
     swapped["low_id"], swapped["high_id"] = 1, 1
     swapped["low_band"], swapped["high_band"] = table["high_band"], table["low_band"]
     labels.objects[:] = labels.objects[::-1].copy()
-    assert merge(swapped, labels).joined.tolist() == [joined]
+    assert merge_labels(swapped, labels).joined.tolist() == [joined]
 
 
 def test_raising_the_threshold_only_undoes_joins(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.mapping import Merge, merge
+from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTableCache
 from napari_blockbuster.stage.seams import close_seams, gather_evidence
 from napari_blockbuster.stage.store import StageStore, StagingTile, stage_tile
@@ -47,7 +48,7 @@ def stage_tiles(
 def merge_store(store: StageStore, **options: object) -> Merge:
     """Merge all staged tiles."""
     staged = store.indices("tiles")
-    return merge(gather_evidence(store, staged), LabelTableCache(store).table(staged), **options)
+    return merge_labels(gather_evidence(store, staged), LabelTableCache(store).table(staged), **options)
 
 
 def assemble(store: StageStore, merged: Merge) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from napari_blockbuster import Job, segment
 from napari_blockbuster.execution.cluster_run import TILES_PER_WORKER
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.merge.mapping import merge
+from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.seams import evidence_dtype
 
@@ -106,9 +106,9 @@ def test_merging_grows_with_the_labels_and_not_with_their_square() -> None:
     seconds = {}
     for n in (500, 8000):
         evidence, labels = _chain(n)
-        merge(evidence, labels, rule="touch")
+        merge_labels(evidence, labels, rule="touch")
         began = time.perf_counter()
-        merged = merge(evidence, labels, rule="touch")
+        merged = merge_labels(evidence, labels, rule="touch")
         seconds[n] = time.perf_counter() - began
         assert merged.n_objects == 50
     # 16 times the labels: 16 times the work, where a quadratic pass would take 256 times.

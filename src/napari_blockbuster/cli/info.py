@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from napari_blockbuster.machine.errors import JobError
 if TYPE_CHECKING:
     from napari_blockbuster.images import ImageSource, Scene
     from napari_blockbuster.job.job import Job
+    from napari_blockbuster.merge.assignment import Merge
     from napari_blockbuster.models import Model
 
 __all__ = ["describe_check", "describe_image", "describe_job", "describe_model", "describe_models", "find_job"]
@@ -159,7 +161,7 @@ def _other_results(job: Job) -> Rows:
 
 
 def _seam_rows(job: Job) -> Rows:
-    """What tiling did to the objects, and what a person decided, while the tiles are there."""
+    """Effects of tiling on the objects of the last result, and a person's decisions, while the staged tiles exist."""
     from napari_blockbuster.inspect.seam_report import seam_report
     from napari_blockbuster.job.acceptances import Notes
     from napari_blockbuster.merge.decisions import Decisions
@@ -174,15 +176,36 @@ def _seam_rows(job: Job) -> Rows:
                 ("seams", "unknown: tiles were being replaced when a process was killed; the next run finishes that")
             ]
         given = Decisions.load(job.folder)
-        merged = job.merge(**options, cut=given.cut, join=given.join)
+        merged, note = _filtered_as_written(job, job.merge(**options, cut=given.cut, join=given.join))
     except JobError as error:
-        # The rest is worth knowing all the more.
+        # The other rows are all the more useful.
         return [("seams", f"cannot be read: {str(error).partition(chr(10))[0]}")]
     names = [str(name) for name in job.spec.image.get("axes") or ()] or None
-    *axes, verdict = seam_report(merged, job.store, names=names).lines()
+    *axes, conclusion = seam_report(merged, job.store, names=names).lines()
     parts = [line.partition(": ") for line in axes]
-    rows = [("seams", verdict), *((f"seams, {name}", text) for name, _, text in parts)]
+    rows = [("seams", conclusion + note), *((f"seams, {name}", text) for name, _, text in parts)]
     return rows + [("by hand", line) for line in given.lines()]
+
+
+def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
+    """Apply the object filter of the last result, without computing or writing regions; and a note if that is not exact."""
+    from napari_blockbuster.job.results import own_record
+    from napari_blockbuster.merge.filters import ObjectFilter
+    from napari_blockbuster.merge.region_search import RegionCache
+    from napari_blockbuster.merge.selection import apply_filter
+
+    try:
+        keep = ObjectFilter(**own_record(job.folder)["merge"]["filter"])
+    except (KeyError, TypeError, ValueError):
+        # No result yet, or one of an early version.
+        return merged, ""
+    if not keep.fill_holes:
+        return apply_filter(merged, keep), ""
+    regions = RegionCache(job.store).stored(frozenset(job.staged()))
+    if regions is not None:
+        return apply_filter(merged, keep, regions), ""
+    without_holes = replace(keep, fill_holes=False, max_hole_size=None)
+    return apply_filter(merged, without_holes), " (sizes without filled holes: not all tiles were searched for holes)"
 
 
 def _bytes_in(folder: Path) -> int:

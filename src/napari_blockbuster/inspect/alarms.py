@@ -1,68 +1,26 @@
-"""Alarms: merged objects that look wrong as a whole, each with its place and its reason in words.
+"""Find alarms: merged objects that look wrong, each with its position and a reason as text.
 
-A pair of labels may look sound while the object that it belongs to does not. What is asked here is about objects: has
-one grown far beyond its neighbours, or beyond what a tile saw of it (`overmerging`); has one lost a part that a tile
-saw beyond its own border (`undermerging`)? All of it comes from tables; bands are read to say where a part is lost.
+A pair of labels may look right although their object is wrong. Alarms therefore examine objects. An object may have grown
+far beyond its neighbors, or beyond what a tile saw of it (`over_merging`), or it may have lost a part that a tile saw beyond
+its own border (`under_merging`). All of this comes from tables. Bands are read only to locate a lost part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels
-from napari_blockbuster.merge.rules import band_iou, face_iou
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import StageStore
 
-__all__ = ["Alarm", "AlarmKind", "find_alarms"]
+from .alarm import Alarm
+from .merged_table import MergedTable
+from .over_merging import over_alarms
+from .under_merging import under_alarms
 
-AlarmKind = Literal["large", "sum", "spread", "conflict", "weak link", "lost part", "straight cut"]
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """One suspicion.
-
-    Attributes
-    ----------
-    kind : str
-        Over-merging: ``large`` (far larger than its neighbours), ``sum`` (larger than a tile saw it), ``spread``
-        (longer than its size explains), ``conflict`` (one tile saw several objects in it), ``weak link`` (two objects
-        held together by one doubtful pair). Under-merging: ``lost part`` (a tile saw it go on beyond its border, where
-        nothing was joined), ``straight cut`` (two objects end face to face at a seam, or one with nothing behind it).
-    severity : float
-        For sorting: how many typical objects are wrongly placed if the suspicion is right.
-    place : tuple of float
-        Where to look, in voxels of the image.
-    objects : tuple of int
-        Merged ids.
-    labels : tuple of (tile, id)
-        Labels of tiles that are concerned; of a large object, those at the weakest link come first.
-    tiles : tuple of int
-    reason : str
-        In words.
-    pair : ((tile, id), (tile, id)) or None
-        What a verdict would be about: the weakest link of an over-merged object, the missing one of a cut object.
-    """
-
-    kind: AlarmKind
-    severity: float
-    place: tuple[float, ...]
-    objects: tuple[int, ...]
-    labels: tuple[tuple[int, int], ...]
-    tiles: tuple[int, ...]
-    reason: str
-    pair: PairOfLabels | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether too much was joined, and not too little."""
-        return self.kind not in ("lost part", "straight cut")
+__all__ = ["find_alarms"]
 
 
 def find_alarms(
@@ -73,29 +31,26 @@ def find_alarms(
     staged: Iterable[int] | None = None,
     limit: int = 1000,
 ) -> list[Alarm]:
-    """All alarms of a merge, the most severe first.
+    """Return the alarms of a merge, most severe first.
 
     Parameters
     ----------
     merged : Merge
-        Of a filtered merge, what is left out is background: no object, and no part of one.
+        If it is filtered, removed labels count as background.
     grid : TileGrid
     store : StageStore, optional
-        With it, bands of the tiles concerned are read to say where a lost part lies; without a halo those of all tiles,
-        the only way to see an object that ends at a seam with nothing behind it. Without a store, no file is touched.
+        If given, bands are read to locate lost parts. Without a halo, the bands of all tiles are read, because only they
+        show an object that ends at a seam with nothing behind it. Without a store, no file is read.
     staged : iterable of int, optional
-        Tiles that are staged. Default: those of the store, or all. An object that goes on into a tile that is not
-        staged (yet) has lost nothing.
+        Staged tiles. Default: those of the store, or all. An object that continues in a tile that is not staged (yet)
+        has lost nothing.
     limit : int, default 1000
-        At most so many of over-merging, and so many of under-merging.
+        Largest number of alarms for over-merging, and for under-merging.
 
     Returns
     -------
     list of Alarm
     """
-    from .over_merging import over_alarms
-    from .under_merging import under_alarms
-
     if not merged.n_objects:
         return []
     there = np.zeros(len(grid), bool)
@@ -104,145 +59,3 @@ def find_alarms(
     table = MergedTable(merged, grid)
     found = over_alarms(table, limit) + under_alarms(table, there, store, limit)
     return sorted(found, key=lambda alarm: -alarm.severity)
-
-
-@dataclass(frozen=True)
-class MergedTable:
-    """Labels and merged objects of a merge as columns; objects are indexed by merged id.
-
-    Row 0 is background. It has no members and no size, although `ids` is 0 for the labels that a filter left out.
-    """
-
-    merged: Merge
-    grid: TileGrid
-
-    @property
-    def n_space(self) -> int:
-        return self.grid.ndim - self.grid.separate_axes
-
-    # ---------------------------------------------------------------- labels
-    @cached_property
-    def written(self) -> np.ndarray:
-        """The merged id that each label is written with; 0 if it was left out."""
-        return self.merged.new_ids[1:].astype(np.int64)
-
-    @cached_property
-    def ids(self) -> np.ndarray:
-        """The object that each label was joined to; 0 if it was left out, also where it fills a hole of an object."""
-        filled = self.merged.filled
-        return self.written if filled is None else np.where(filled.absorbed, 0, self.written)
-
-    @cached_property
-    def tiles(self) -> np.ndarray:
-        """The tile of each label."""
-        counts = self.merged.labels_table.counts
-        return np.repeat(np.arange(len(counts)), counts)
-
-    @cached_property
-    def core(self) -> np.ndarray:
-        """The voxels of each label that are written."""
-        return self.merged.labels_table.objects["core"].astype(np.float64)
-
-    @cached_property
-    def read(self) -> np.ndarray:
-        """The voxels of each label that its tile saw."""
-        return self.merged.labels_table.objects["read"].astype(np.float64)
-
-    @cached_property
-    def _by_owner(self) -> tuple[np.ndarray, np.ndarray]:
-        order = self.pieces[np.argsort(self.ids[self.pieces], kind="stable")]
-        return order, self.ids[order]
-
-    def pieces_of(self, owner: int) -> np.ndarray:
-        """The labels of one object that has several."""
-        order, owners = self._by_owner
-        start, stop = np.searchsorted(owners, [owner, owner + 1])
-        return order[start:stop]
-
-    def label(self, number: int) -> tuple[int, int]:
-        """(tile, id) of a label counted through all tiles, from 0."""
-        tile = int(self.tiles[number])
-        return tile, int(number - self.merged.labels_table.offsets[tile]) + 1
-
-    # --------------------------------------------------------------- objects
-    @cached_property
-    def n_rows(self) -> int:
-        return int(self.ids.max(initial=0)) + 1
-
-    @cached_property
-    def members(self) -> np.ndarray:
-        """Labels of each object."""
-        return self._without_background(np.bincount(self.ids, minlength=self.n_rows))
-
-    @cached_property
-    def size(self) -> np.ndarray:
-        """Voxels of each object, without the holes that were filled: tiles saw it without them."""
-        return self._without_background(np.bincount(self.ids, weights=self.core, minlength=self.n_rows))
-
-    @staticmethod
-    def _without_background(column: np.ndarray) -> np.ndarray:
-        column[0] = 0
-        return column
-
-    @cached_property
-    def pieces(self) -> np.ndarray:
-        """Labels that were joined with others."""
-        return np.flatnonzero(self.members[self.ids] > 1)
-
-    @cached_property
-    def witness(self) -> np.ndarray:
-        """For each object the label that saw most of it; -1 for none."""
-        best = np.full(self.n_rows, -1)
-        best[self.ids] = np.arange(len(self.ids))
-        order = self.pieces[np.argsort(self.read[self.pieces], kind="stable")]
-        # Written in ascending order, so that the largest is what stays.
-        best[self.ids[order]] = order
-        best[0] = -1
-        return best
-
-    @cached_property
-    def typical(self) -> np.ndarray:
-        """Size of a typical object around each object; where a tile does not know it, that of all."""
-        labels = self.merged.labels_table
-        # Debris that a filter left out must not say what size is typical.
-        of_tile = labels.typical_of(self.ids > 0) if self.merged.n_removed else labels.typical_size
-        known = of_tile[of_tile > 0]
-        if len(known) < len(of_tile):
-            fallback = float(np.median(known if len(known) else self.size[self.members > 0]))
-            of_tile = np.where(of_tile > 0, of_tile, fallback)
-        found: np.ndarray = of_tile[self.tiles[self.witness]]
-        return found
-
-    # ----------------------------------------------------------------- pairs
-    @cached_property
-    def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each row of the evidence, its two labels, counted through all tiles from 0."""
-        seams, labels = self.merged.seams, self.merged.labels_table
-        return labels.numbers(seams["low"], seams["low_id"]), labels.numbers(seams["high"], seams["high_id"])
-
-    @cached_property
-    def shown(self) -> np.ndarray:
-        """For each row of the evidence, whether both of its labels are written."""
-        low, high = self.ends
-        return np.asarray((self.written[low] > 0) & (self.written[high] > 0))
-
-    @cached_property
-    def strength(self) -> np.ndarray:
-        """How well the labels of each row agree, whatever the rule: in the band, on the faces where there is none."""
-        seams = self.merged.seams
-        has_band = (seams["low_band"] > 0) | (seams["high_band"] > 0)
-        return np.where(has_band, band_iou(seams), face_iou(seams))
-
-    def pair(self, row: int) -> PairOfLabels:
-        """The labels of a row of the evidence."""
-        seam = self.merged.seams[row]
-        return (int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"]))
-
-    def place(self, row: int) -> tuple[float, ...]:
-        """The position of a row of the evidence."""
-        return tuple(float(x) for x in self.merged.seams["position"][row])
-
-    def centre(self, tile: int) -> tuple[float, ...]:
-        """The middle of a tile's core."""
-        core = self.grid[tile].core
-        return tuple((a + b - 1) / 2 for a, b in zip(core.start, core.stop, strict=True))

@@ -1,4 +1,4 @@
-"""Over-merging that no single pair shows: objects far too large, too long, or held together by a thread."""
+"""Find over-merging that no single pair shows: objects that are too large or too long, or that one weak link connects."""
 
 from __future__ import annotations
 
@@ -8,37 +8,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .alarms import Alarm, AlarmKind, MergedTable
+from napari_blockbuster.merge.pairs import described
+
+from .alarm import Alarm, AlarmKind
+from .merged_table import MergedTable
 
 __all__ = ["over_alarms"]
 
 LARGE_Z = 4.0
-"""Robust standard deviations of log size beyond which an object is far larger than its neighbours ..."""
+"""An object is far larger than its neighbors beyond this many robust standard deviations of log size ..."""
 LARGE_RATIO = 2.5
-"""... provided that it is this many times as large as a typical one."""
+"""... if it is also this many times as large as a typical object."""
 LEAST_SPREAD, UNKNOWN_SPREAD = 0.1, 0.4
-"""Of log size: what is assumed at least, and where too few objects say."""
+"""Standard deviation of log size: the smallest value used, and the value for too few objects."""
 SUM_RATIO, SUM_SIZE = 1.5, 1.4
-"""An object may be this many times as large as a tile saw it that had it whole in sight; and as a typical object."""
+"""Largest size of an object, relative to a tile that saw all of it, and to a typical object."""
 MOST_WORDS = 4
-"""Signs that are told of one object."""
+"""Largest number of signs in the reason of an alarm."""
 RIM = 0.1
-"""Of a typical object: a piece that is smaller may be a rim that belongs to a neighbour."""
+"""Share of a typical object. A smaller piece may be the rim of a neighbor."""
 SPREAD_RATIO = 2.5
-"""Length that is proven by the tiles between, in diameters of a compact object of that size."""
+"""Largest length, in diameters of a compact object of the same size. The tiles between its ends prove the length."""
 SAMPLE = 50_000
+"""Approximate number of objects from which the spread of sizes is estimated."""
 ENOUGH = 20
-"""Objects from which on they say what is usual."""
+"""Smallest number of objects for an estimate."""
 CONFLICT_SHARE = 0.25
-"""Of a typical object: what a tile's second label in the same object must have to count as an object of its own."""
+"""Share of a typical object from which a tile's second label in an object counts as a separate object."""
 CONFLICT_SIZE = 1.5
-"""An object of ordinary size is rather one that this tile split."""
+"""Smallest size of a conflict, in typical objects. A smaller object was probably split by the tile."""
 INSIDE_SHARE, INSIDE_SIZE = 0.6, 0.1
-"""Of a label's band: what lies inside a larger object; and how much of a typical object that band must hold."""
+"""Share of a label's band inside a larger object, and smallest size of the band in typical objects."""
 WEAK = 0.5
-"""IoU below which a link is doubtful ..."""
+"""A link is doubtful below this IoU ..."""
 SIDE_SHARE = 0.6
-"""... and what both sides of it must have of a typical object."""
+"""... if both sides have at least this share of a typical object."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class _Sign:
 
 
 def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
-    """Objects that look like several: one alarm each, with all that speaks against it."""
+    """Find objects that look like several. Each gets one alarm with all its signs."""
     signs: dict[int, list[_Sign]] = defaultdict(list)
     for find in (_large, _beyond_sight, _spread, _conflicts, _contested):
         find(table, signs)
@@ -57,11 +61,11 @@ def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
     for owner, link in links.items():
         if link.is_bridge and link.strength < WEAK and link.side >= SIDE_SHARE * table.typical[owner]:
             share = link.side / table.typical[owner]
-            words = f"two parts, the smaller {_times(share)} a typical object, are held together by one doubtful pair"
+            words = f"two parts, the smaller {_times(share)} a typical object, are connected by one doubtful pair"
             signs[owner].append(_Sign("weak link", share, words))
     worst = sorted(signs, key=lambda owner: -max(s.weight for s in signs[owner]))[:limit]
     found = (_alarm(table, owner, signs[owner], links.get(owner)) for owner in worst)
-    # Who joined the weakest link by hand has seen the object.
+    # If the weakest link was joined by hand, a person has seen the object.
     confirmed = set(table.merged.join)
     return [alarm for alarm in found if alarm.pair not in confirmed]
 
@@ -72,7 +76,7 @@ def _large(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     objects = table.merged.labels_table.objects
     whole = (table.members[table.ids] == 1) & ~objects["cut"] & (table.read > 0)
     few = np.flatnonzero(whole)
-    # A spread needs no million of them.
+    # A sample is enough to estimate the spread.
     few = few[:: len(few) // SAMPLE + 1]
     logs = np.log(table.read[few] / table.typical[table.ids[few]])
     spread = UNKNOWN_SPREAD
@@ -85,14 +89,14 @@ def _large(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
 
 
 def _beyond_sight(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
-    """Larger than a tile saw it whose read box does not cut what it saw: one tile's two objects are another's one."""
+    """Find objects larger than in a tile that saw all of them: this tile's object is part of two in another tile."""
     pieces = table.pieces
     ids = table.ids[pieces]
     entire = ~table.merged.labels_table.objects["cut"][pieces] & (table.core[pieces] >= RIM * table.typical[ids])
     pieces, ids = pieces[entire], ids[entire]
     order = pieces[np.argsort(-table.read[pieces], kind="stable")]
     least = np.full(table.n_rows, -1)
-    # Written in descending order, so that the smallest is what stays.
+    # The order is descending, so the smallest remains.
     least[table.ids[order]] = order
     owners = np.unique(ids)
     ratio = table.size[owners] / np.maximum(table.read[least[owners]], 1)
@@ -100,12 +104,12 @@ def _beyond_sight(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     for owner, times in zip(owners[suspect].tolist(), ratio[suspect].tolist(), strict=True):
         excess = table.size[owner] * (1 - 1 / times) / table.typical[owner]
         tile = table.tiles[least[owner]]
-        words = f"it is {_times(times)} as large as tile {tile} saw it, which had it whole in sight"
+        words = f"it is {_times(times)} as large as in tile {tile}, which saw all of it"
         signs[owner].append(_Sign("sum", excess, words))
 
 
 def _spread(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
-    """Between the first and the last tile of an object lie whole tiles: so long it must be."""
+    """Find objects that span whole tiles, which makes them too long for their size."""
     ids = table.ids[table.pieces]
     owners, row = np.unique(ids, return_inverse=True)
     places = np.unravel_index(table.tiles[table.pieces], table.grid.grid_shape)
@@ -117,17 +121,17 @@ def _spread(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
         length = np.maximum(length, (high - low - 1) * table.grid.tile_shape[axis])
     ratio = np.maximum(length, 0) / np.maximum(table.size[owners], 1) ** (1 / table.n_space)
     far = ratio > 0
-    # Where most objects are long (vessels, fibres), length says nothing.
+    # If most objects are long (vessels, fibers), length is no sign.
     usual = float(np.median(ratio[far])) if far.sum() >= ENOUGH else 0.0
     for k in np.flatnonzero(ratio > max(SPREAD_RATIO, 3 * usual)).tolist():
-        words = f"it is at least {length[k]:.0f} voxels long, {_times(ratio[k])} the diameter that its size explains"
+        words = f"it is at least {length[k]:.0f} voxels long, {_times(ratio[k])} the diameter of a compact object of its size"
         signs[int(owners[k])].append(_Sign("spread", ratio[k] - 1, words))
 
 
 def _conflicts(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
-    """Labels of one tile in one object: its model kept apart what the merge joined by way of another tile."""
+    """Find several labels of one tile in one object: the merge joined them through another tile."""
     if table.merged.rule == "touch":
-        # There it is usual: a vessel that leaves a tile and comes back has two labels in it.
+        # This is normal for touch: a vessel that leaves a tile and returns has two labels in it.
         return
     ids = table.ids[table.pieces]
     big = table.pieces[
@@ -143,12 +147,12 @@ def _conflicts(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     smaller = total - most
     for k in np.flatnonzero(count > 1).tolist():
         owner, tile = divmod(int(groups[k]), len(table.grid))
-        words = f"tile {tile} by itself saw {count[k]} separate objects in it"
+        words = f"tile {tile} saw {count[k]} separate objects in it"
         signs[owner].append(_Sign("conflict", smaller[k] / table.typical[owner], words))
 
 
 def _contested(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
-    """Where one tile saw the object, the next saw another one beside it that nothing joined to it."""
+    """Find objects in which the next tile saw another object that was not joined to it."""
     seams = table.merged.seams
     ids = [table.ids[end] for end in table.ends]
     low_inside = seams["low_band"] < seams["high_band"]
@@ -166,7 +170,7 @@ def _contested(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     for row in np.flatnonzero(suspect).tolist():
         owner, side = int(outer[row]), "low" if low_inside[row] else "high"
         tile, label = int(seams[side][row]), int(seams[f"{side}_id"][row])
-        words = f"tile {tile} saw a part of it as an object of its own (label {label})"
+        words = f"tile {tile} saw a part of it as a separate object (label {label})"
         signs[owner].append(_Sign("conflict", table.size[owner] / table.typical[owner] - 1, words))
 
 
@@ -180,9 +184,9 @@ class _Link:
 
 
 def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
-    """The weakest link of each suspect object and of each that a doubtful link holds together.
+    """The weakest link of each suspect object, and of each object that a doubtful link connects.
 
-    A link without which the object falls apart comes before one that others make up for.
+    A link that holds the object together comes before a link that has alternatives.
     """
     merged = table.merged
     rows = np.flatnonzero(merged.joined & (table.ids[table.ends[0]] > 0))
@@ -198,7 +202,7 @@ def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
     extra = _joined_far(table, u, v)
     side = _bridges(np.append(u, extra[0]), np.append(v, extra[1]), table.core)[: len(rows)]
     strength = table.strength[rows]
-    # First the bridges, of those the ones with much on both sides, then the weakest, then the one nearest the middle.
+    # Bridges first; among them those with large parts on both sides, then the weakest, then the most central.
     heavy = side >= SIDE_SHARE * table.typical[owner]
     order = np.lexsort((-side, strength.round(2), ~heavy, side <= 0, owner))
     first = np.ones(len(order), bool)
@@ -210,7 +214,7 @@ def _links(table: MergedTable, suspects: set[int]) -> dict[int, _Link]:
 
 
 def _joined_far(table: MergedTable, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels joined by hand that are not linked by these rows already: twice the same link would be no bridge."""
+    """Labels joined by hand, except those that these rows link: a link that exists twice would not be a bridge."""
     pairs = np.array(table.merged.join, np.int64).reshape(-1, 2, 2)
     labels = table.merged.labels_table
     low, high = (labels.numbers(pairs[:, k, 0], pairs[:, k, 1]) for k in (0, 1))
@@ -219,9 +223,9 @@ def _joined_far(table: MergedTable, u: np.ndarray, v: np.ndarray) -> tuple[np.nd
 
 
 def _bridges(u: np.ndarray, v: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """For each edge the weight of the lighter of the two sides that it alone connects; 0 where it is no bridge.
+    """For each edge, the weight of the lighter of the two sides that only this edge connects; 0 if it is not a bridge.
 
-    Tarjan's search, without recursion: chains may have any length.
+    Uses Tarjan's search without recursion, so chains may have any length.
     """
     nodes, ends = np.unique(np.concatenate([u, v]), return_inverse=True)
     a, b = ends[: len(u)], ends[len(u) :]
@@ -280,19 +284,14 @@ def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | Non
         words[MOST_WORDS:] = [f"and {len(words) - MOST_WORDS} more signs"]
     reasons = "; ".join(words)
     text = f"{len(numbers)} pieces in {len(tiles)} tiles are one object: {reasons}"
-    pair, place = None, table.centre(tiles[0])
+    pair, place = None, table.center(tiles[0])
     if link is not None:
         pair, place = table.pair(link.row), table.place(link.row)
         labels = list(dict.fromkeys([*pair, *labels]))
-        text += f". Weakest link: {_named(pair)} (IoU {link.strength:.2f})"
+        text += f". Weakest link: {described(pair)} (IoU {link.strength:.2f})"
         if link.is_bridge:
-            text += f"; without it, {_times(link.side / table.typical[owner])} a typical object comes off"
+            text += f"; without it, a part {_times(link.side / table.typical[owner])} a typical object separates"
     return Alarm(signs[0].kind, float(signs[0].weight), place, (owner,), tuple(labels), tiles, text + ".", pair)
-
-
-def _named(pair: tuple[tuple[int, int], tuple[int, int]]) -> str:
-    (a, i), (b, k) = pair
-    return f"label {i} of tile {a} with label {k} of tile {b}"
 
 
 def _times(ratio: float) -> str:

@@ -1,40 +1,36 @@
-"""Did the tiles leave a mark? What ends and what changes at the seams, against the same inside tiles.
+"""Seam report: compare objects at seams with objects inside tiles to detect tiling artifacts.
 
-Objects end everywhere: of those that one plane cuts through, some do not reach the next. Inside a tile that is nature;
-at a seam it is nature and what tiling cut. The difference is the artefact. Inside tiles it is measured on pairs of
-planes in the middle of some tiles, at seams on the bands of some faces; what is said of single tiles comes from the
-evidence alone.
+Some objects end at any given plane. Inside a tile this is biology; at a seam it is biology plus tiling artifacts. The
+difference is the artifact. It is measured on pairs of planes: in the middle of some tiles, and at some seams (from the
+bands). The figures of single tiles come from the evidence alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import StageStore
 
-from .alarms import MergedTable
+from .merged_table import MergedTable
+from .seam_planes import AxisPlanes, PlaneSampler
 
 __all__ = ["AxisReport", "SeamReport", "seam_report"]
 
-SMALL = 0.2
-"""Of a typical cross-section: smaller ones are tips and rims, which come and go by a voxel."""
 ENOUGH = 60
-"""Cross-sections from which on a rate is worth telling."""
+"""Smallest number of cross-sections for which a rate is reported."""
 SURE = 3.0
-"""Standard errors beyond which a difference is no chance."""
+"""Standard errors beyond which a difference is significant."""
 SLIGHT, SEVERE = 0.03, 0.10
-"""Objects cut by the seam, as a share of those that meet it."""
+"""Share of the objects at a seam that the seam cuts: limits for some and for many."""
 BEYOND_FEW, BEYOND_MANY = 0.02, 0.10
-"""Objects at seams that reach beyond the halo."""
+"""Share of the objects at seams that reach beyond the halo: limits for few and for many."""
 LARGE = 95
-"""Percentile of size that a halo should hold."""
+"""Percentile of object size that the halo should hold."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +42,16 @@ class AxisReport:
     axis, name : int, str
     halo : int
     faces : int
-        How many faces were looked at.
+        Number of faces that were read.
     seam_sections, seam_ends : int
-        Objects that meet the planes beside those seams, and how many of them do not go on in the other plane.
+        Cross-sections in the planes at those seams, and how many of them do not continue in the other plane.
     inside_sections, inside_ends : int
-        The same in the middle of tiles: what is expected without an artefact.
+        The same in the middle of tiles: the values expected without artifacts.
     seam_changed, inside_changed : float
-        Of all that touches across the seams of this axis, the share that changes its object there; and inside tiles.
-        NaN if nothing touches.
+        Share of the contact across the seams of this axis, and across planes inside tiles, at which the object changes.
+        NaN without contact.
     extent : float
-        How long a large object is along this axis, in voxels, estimated; NaN if unknown.
+        Estimated length of a large object along this axis, in voxels; NaN if unknown.
     """
 
     axis: int
@@ -72,67 +68,67 @@ class AxisReport:
 
     @property
     def rate(self) -> float:
-        """Share of the objects at the seams that end there."""
+        """Share of the objects at seams that end there."""
         return _ratio(self.seam_ends, self.seam_sections)
 
     @property
     def expected(self) -> float:
-        """Share of the objects that end at any other plane."""
+        """Share of the objects that end at a plane inside a tile."""
         return _ratio(self.inside_ends, self.inside_sections)
 
     @property
     def excess(self) -> float:
-        """Share of the objects at the seams that the seam cuts."""
+        """Share of the objects at seams that the seam cuts."""
         return self.rate - self.expected
 
     @property
     def known(self) -> bool:
-        """Whether there are enough objects to say anything."""
+        """Whether there are enough objects for a conclusion."""
         return min(self.seam_sections, self.inside_sections) >= ENOUGH
 
     @property
     def sure(self) -> bool:
-        """Whether more objects end at the seams than chance explains."""
+        """Whether significantly more objects end at seams than inside tiles."""
         n, m = self.seam_sections, self.inside_sections
         both = _ratio(self.seam_ends + self.inside_ends, n + m)
         error = math.sqrt(max(both * (1 - both), 1e-12) * (1 / max(n, 1) + 1 / max(m, 1)))
         return self.known and self.excess > SURE * error
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
+        """Conclusion for this axis, in a few words."""
         if not self.known:
-            return "too few objects to say"
+            return "too few objects for a conclusion"
         if not self.sure or self.excess < SLIGHT:
-            return "no more than anywhere else"
+            return "no more than inside tiles"
         return "some objects are cut" if self.excess < SEVERE else "many objects are cut"
 
     def line(self) -> str:
-        """One line of text."""
+        """Line of the report for this axis."""
         if not self.known:
-            return f"{self.name}: {self.verdict}"
+            return f"{self.name}: {self.conclusion}"
         return (
-            f"{self.name}: of 1000 objects at a seam {1000 * self.rate:.0f} end there, "
-            f"{1000 * self.expected:.0f} expected; {self.verdict}"
+            f"{self.name}: {1000 * self.rate:.0f} of 1000 objects at a seam end there, "
+            f"{1000 * self.expected:.0f} expected; {self.conclusion}"
         )
 
 
 @dataclass(frozen=True)
 class SeamReport:
-    """What tiling did to the objects.
+    """Effects of tiling on the objects.
 
     Attributes
     ----------
     axes : tuple of AxisReport
         One for each axis that has seams.
     tile_changed : numpy.ndarray
-        float64, for each tile the share of what touches across its seams that changes its object there; NaN where
-        nothing touches.
+        float64, for each tile the share of the contact across its seams at which the object changes; NaN without contact.
     tile_expected : numpy.ndarray
-        The same, had its seams been anywhere inside a tile.
+        The same for planes inside tiles: the value expected without artifacts.
     tile_pairs : numpy.ndarray
-        int64, how many pairs of labels that rests on.
+        int64, for each tile the number of pairs of labels behind the two shares.
     at_seams, beyond_halo : int
-        Objects that go beyond the core of a tile, and those of them that go beyond its halo as well.
+        Objects that extend beyond the core of a tile, and how many of them extend beyond its halo too.
     """
 
     axes: tuple[AxisReport, ...]
@@ -144,51 +140,51 @@ class SeamReport:
 
     @property
     def beyond(self) -> float:
-        """Share of the objects at seams that no tile has whole in sight."""
+        """Share of the objects at seams that no tile sees completely."""
         return _ratio(self.beyond_halo, self.at_seams)
 
     @property
     def cut(self) -> bool:
-        """Whether objects are cut at the seams of any axis."""
+        """Whether seams cut objects along any axis."""
         return any(axis.sure and axis.excess >= SLIGHT for axis in self.axes)
 
     @property
     def halo_enough(self) -> bool:
-        """Whether nearly every object at a seam lies within the halo."""
+        """Whether nearly all objects at seams lie within the halo."""
         return self.beyond <= BEYOND_FEW
 
     @property
     def suggested_halo(self) -> dict[int, int]:
-        """For each axis whose halo is shorter than a large object: how long it should be, about."""
+        """Approximate halo needed along each axis whose halo is shorter than a large object."""
         wanted = {a.axis: math.ceil(a.extent) for a in self.axes if not math.isnan(a.extent)}
         return {a.axis: wanted[a.axis] for a in self.axes if a.axis in wanted and wanted[a.axis] > a.halo}
 
     @property
-    def verdict(self) -> str:
-        """One sentence: was the halo large enough, and if not, or if objects are cut all the same, what to do."""
+    def conclusion(self) -> str:
+        """One sentence: whether the halo was large enough and, if objects are cut, what to do."""
         if not self.axes:
-            return "there is one tile only, and no seam"
+            return "there is only one tile, so there is no seam"
         if not self.at_seams:
             return "no object meets a seam"
         share = f"{self.beyond:.1%} of the {self.at_seams} objects at seams reach beyond it"
         if not any(axis.halo for axis in self.axes):
-            return f"there was no halo{', and objects are cut' if self.cut else ', yet none are cut'}{self._advice()}"
+            return f"there was no halo, {'and' if self.cut else 'but no'} objects are cut{self._advice()}"
         if not self.cut:
-            return f"the halo was large enough: nothing is cut, and {share}"
+            return f"the halo was large enough: no objects are cut, and {share}"
         if self.halo_enough:
             return (
-                f"the halo was large enough ({share}), yet objects are cut: tiles disagree about them; "
-                "look at the alarms, try a lower min_iou, or improve the model"
+                f"the halo was large enough ({share}), but objects are cut because tiles disagree about them; "
+                "check the alarms, lower min_iou, or improve the model"
             )
         return f"the halo was {'too small' if self.beyond > BEYOND_MANY else 'rather small'}: {share}{self._advice()}"
 
     def _advice(self) -> str:
         names = {axis.axis: axis.name for axis in self.axes}
         wanted = ", ".join(f"{n} along {names[axis]}" for axis, n in self.suggested_halo.items())
-        return f"; a halo of about {wanted} voxels would hold nearly all" if wanted else ""
+        return f"; a halo of about {wanted} (voxels) would hold nearly all of them" if wanted else ""
 
     def worst_tiles(self, most: int = 5) -> list[int]:
-        """Tiles at whose seams far more changes than expected, the worst first."""
+        """Tiles with far more changes at their seams than expected, worst first."""
         usual = np.clip(np.nan_to_num(self.tile_expected), 0.01, 0.99)
         chance = SURE * np.sqrt(usual * (1 - usual) / np.maximum(self.tile_pairs, 1))
         excess = np.nan_to_num(self.tile_changed - self.tile_expected, nan=-1.0)
@@ -196,30 +192,21 @@ class SeamReport:
         return [int(tile) for tile in order if excess[tile] > max(SEVERE, chance[tile])][:most]
 
     def lines(self) -> list[str]:
-        """What the command line prints."""
+        """Lines of the report. The last one is the conclusion."""
         found = [axis.line() for axis in self.axes]
         for tile in self.worst_tiles(3):
             found.append(
-                f"tile {tile}: {self.tile_changed[tile]:.0%} of what touches across its seams changes its object, "
+                f"tile {tile}: the object changes at {self.tile_changed[tile]:.0%} of the contact across its seams, "
                 f"{self.tile_expected[tile]:.0%} expected"
             )
-        return [*found, self.verdict]
+        return [*found, self.conclusion]
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
-class _Planes(NamedTuple):
-    """Counts from pairs of adjacent planes, summed up."""
-
-    sections: int = 0
-    ends: int = 0
-    touching: int = 0
-    changed: int = 0
-
-
 def seam_report(
     merged: Merge, store: StageStore, *, names: Sequence[str] | None = None, most_faces: int = 32, seed: int = 0
 ) -> SeamReport:
-    """Compare what ends and changes at seams with the same inside tiles.
+    """Compare objects at seams with objects inside tiles.
 
     Parameters
     ----------
@@ -228,102 +215,39 @@ def seam_report(
     names : sequence of str, optional
         Names of the axes.
     most_faces : int, default 32
-        So many faces, and so many tiles, are looked at for each axis: that is what it costs, whatever the image's size.
+        Largest number of faces, and of tiles, that are read per axis. It bounds the time for an image of any size.
     seed : int
-        Chooses them.
+        Seed of the random sample.
     """
     grid, table = store.grid, MergedTable(merged, store.grid)
     names = list(names or [f"axis {axis}" for axis in range(grid.ndim)])
-    there = np.zeros(len(grid), bool)
-    there[list(store.indices("tiles"))] = True
+    staged = np.zeros(len(grid), bool)
+    staged[list(store.indices("tiles"))] = True
+    sampler = PlaneSampler(table, store, staged, most_faces, np.random.default_rng(seed))
     with_seams = [a for a in range(grid.separate_axes, grid.ndim) if grid.grid_shape[a] > 1]
-    rng = np.random.default_rng(seed)
-    axes = tuple(_axis(table, store, axis, names[axis], there, most_faces, rng) for axis in with_seams)
+    axes = tuple(_axis_report(table, axis, names[axis], sampler.sample(axis)) for axis in with_seams)
     changed, expected, pairs = _per_tile(table, axes)
     at_seams, beyond = _beyond_halo(table)
     return SeamReport(axes, changed, expected, pairs, at_seams, beyond)
 
 
-def _axis(
-    table: MergedTable,
-    store: StageStore,
-    axis: int,
-    name: str,
-    there: np.ndarray,
-    most: int,
-    rng: np.random.Generator,
-) -> AxisReport:
-    grid = store.grid
-    index = np.arange(len(grid)).reshape(grid.grid_shape)
-    low = index.take(range(grid.grid_shape[axis] - 1), axis).ravel()
-    high = index.take(range(1, grid.grid_shape[axis]), axis).ravel()
-    faces = np.flatnonzero(there[low] & there[high])
-    faces = np.sort(rng.permutation(faces)[:most])
-    tiles = np.unique(np.concatenate([low[faces], high[faces]]))
-    tiles = np.sort(rng.permutation(tiles)[:most])
-    with ThreadPoolExecutor(4) as pool:
-        inside = [p for p in pool.map(lambda t: _inside(table, store, axis, int(t)), tiles) if p is not None]
-        areas = np.concatenate([np.zeros(0), *(_areas(a) for a, _ in inside)])
-        floor = SMALL * float(np.median(areas)) if len(areas) else 0.0
-        seams = pool.map(lambda f: _at_seam(table, store, axis, int(low[f]), int(high[f])), faces)
-        at_seam = _sum(_compare(a, b, floor) for a, b in seams)
-    within = _sum(_compare(a, b, floor) for a, b in inside)
-    contact = _contacts(table)[table.merged.seams["axis"] == axis]
-    same = _same_object(table)[table.merged.seams["axis"] == axis]
+def _axis_report(table: MergedTable, axis: int, name: str, planes: AxisPlanes) -> AxisReport:
+    of_axis = table.merged.seams["axis"] == axis
+    contact, same = _contacts(table)[of_axis], _same_object(table)[of_axis]
+    at_seams, inside = planes.at_seams, planes.inside
     return AxisReport(
         axis,
         name,
-        grid.halo[axis],
-        len(faces),
-        at_seam.sections,
-        at_seam.ends,
-        within.sections,
-        within.ends,
+        table.grid.halo[axis],
+        planes.n_faces,
+        at_seams.sections,
+        at_seams.ends,
+        inside.sections,
+        inside.ends,
         _ratio(float(contact[~same].sum()), float(contact.sum())),
-        _ratio(within.changed, within.touching),
-        _extent(table, areas),
+        _ratio(inside.changed, inside.touching),
+        _extent(table, planes.areas),
     )
-
-
-def _inside(table: MergedTable, store: StageStore, axis: int, tile: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Merged ids of two planes in the middle of a tile; None for a tile that is too thin to have a middle."""
-    core = store.grid[tile].core
-    middle = (core.start[axis] + core.stop[axis]) // 2
-    if core.shape[axis] < 4:
-        return None
-    index = list(core.slices)
-    index[axis] = slice(middle - 1, middle + 1)
-    both = table.merged.table(tile)[store.labels[tuple(index)].read().result()]
-    return both.take(0, axis), both.take(1, axis)
-
-
-def _at_seam(table: MergedTable, store: StageStore, axis: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """Merged ids of the last plane of one tile and the first of the next."""
-    depth = store.grid.depth(axis)
-    planes = []
-    for tile, side, place in ((low, "low", max(depth, 1) - 1), (high, "high", depth)):
-        band = store.read_band(store.grid[tile], axis, side)
-        planes.append(table.merged.table(tile)[band.take(place, axis)])
-    return planes[0], planes[1]
-
-
-def _areas(plane: np.ndarray) -> np.ndarray:
-    return np.unique(plane[plane > 0], return_counts=True)[1].astype(np.float64)
-
-
-def _compare(a: np.ndarray, b: np.ndarray, floor: float) -> _Planes:
-    sections = ends = 0
-    for one, other in ((a, b), (b, a)):
-        ids, area = np.unique(one[one > 0], return_counts=True)
-        ids = ids[area >= floor]
-        sections += len(ids)
-        ends += int((~np.isin(ids, other)).sum())
-    both = (a > 0) & (b > 0)
-    return _Planes(sections, ends, int(both.sum()), int((both & (a != b)).sum()))
-
-
-def _sum(counts: Iterable[_Planes]) -> _Planes:
-    return _Planes(*(sum(column) for column in zip(_Planes(), *counts, strict=True)))
 
 
 # --------------------------------------------------------------------------------------------------------- from tables
@@ -333,7 +257,7 @@ def _same_object(table: MergedTable) -> np.ndarray:
 
 
 def _contacts(table: MergedTable) -> np.ndarray:
-    """Voxels with which the two labels of each row touch; 0 where one of them is background because it was left out."""
+    """Contact of the two labels of each row, in voxels; 0 if the filter removed one of them."""
     return table.merged.seams["contact"][:, 0] * table.shown.astype(np.float64)
 
 
@@ -357,19 +281,19 @@ def _per_tile(table: MergedTable, axes: Sequence[AxisReport]) -> tuple[np.ndarra
 
 
 def _beyond_halo(table: MergedTable) -> tuple[int, int]:
-    """How many objects go beyond a core, and how many of those beyond the read box of a tile that wrote them."""
+    """Objects that extend beyond a core, and how many of them extend beyond the read box of their tile."""
     objects = table.merged.labels_table.objects
     at_seam = np.zeros(table.n_rows, bool)
     at_seam[table.ids[(objects["read"] > objects["core"]) | objects["cut"]]] = True
     at_seam |= table.members > 1
     beyond = np.zeros(table.n_rows, bool)
     beyond[table.ids[objects["cut"]]] = True
-    # Labels that were left out are no objects.
+    # Row 0 stands for background and for labels that the filter removed.
     return int(at_seam[1:].sum()), int(beyond[1:].sum())
 
 
 def _extent(table: MergedTable, areas: np.ndarray) -> float:
-    """Length of a large object along an axis: over all planes, mean section is mean volume through mean length."""
+    """Length of a large object along an axis. Over all planes, mean area is mean volume / mean length."""
     size = table.size[table.members > 0]
     if not len(areas) or not len(size):
         return math.nan

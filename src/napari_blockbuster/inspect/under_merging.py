@@ -1,4 +1,4 @@
-"""Under-merging: objects that lost a part at a seam, and objects that two tiles cut straight."""
+"""Find under-merging: objects that lost a part at a seam, and objects with a straight cut at a seam."""
 
 from __future__ import annotations
 
@@ -8,43 +8,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour
-from napari_blockbuster.merge.mapping import PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.stage.store import StageStore
 
-from .alarms import Alarm, MergedTable
+from .alarm import Alarm
+from .merged_table import MergedTable
 
 __all__ = ["under_alarms"]
 
 LOST_SHARE = 0.3
-"""Share of what a tile saw of an object that is missing from the merged one ..."""
+"""Smallest share of what a tile saw of an object that the merged object lacks ..."""
 LOST_VOXELS = 0.2
-"""... and how much of a typical object that must be."""
+"""... and its smallest size, in typical objects."""
 SLIVER = 0.15
-"""Of a typical object: less than this is no object but a rim that two tiles disagree on."""
+"""Share of a typical object. Anything smaller is a rim on which two tiles disagree."""
 FACE_IOU = 0.5
-"""Agreement of two cross-sections that face each other across a seam, from which on they look like one object."""
+"""Smallest IoU of two cross-sections at a seam that look like one object."""
 SECTION = 0.5
-"""Of a typical cross-section: what an object must show at the seam."""
-GOES_ON = 0.3
-"""Share of the smaller label's band that the other one claims where a tile saw its object go on through the seam."""
+"""Smallest cross-section at the seam, as a share of a typical one."""
+CONTINUES = 0.3
+"""Smallest share of the smaller band that both labels claim if a tile saw its object continue across the seam."""
 ALONE = 0.7
-"""Share of an object's face at a seam behind which there is nothing."""
+"""Smallest share of an object's cross-section at a seam with nothing on the other side."""
 DOUBLE = 1.6
-"""In typical objects: what a tile saw may as well be two of them that it took for one ..."""
+"""In typical objects: from this size on, the tile may have fused two objects ..."""
 ENTIRE = 0.8
-"""... if what was merged is about an object already."""
+"""... if the merged object is at least this large."""
 DISCOUNT = 0.5
+"""Factor on the severity in that case."""
 CLEARLY = 0.3
-"""Of what is lost: what a pair must share to be where it went."""
+"""Share of the lost part that a pair must share to be its place."""
 ENOUGH = 30
+"""Smallest number of cross-sections for a typical one."""
 MOST_READ = 300
-"""So many alarms get their exact place from bands."""
+"""Largest number of alarms whose exact place is read from bands."""
 WINDOW = 32
-"""Pairs of tiles whose bands are read at a time."""
+"""Number of tile pairs whose bands are read at a time."""
 
 
 def under_alarms(table: MergedTable, there: np.ndarray, store: StageStore | None, limit: int) -> list[Alarm]:
-    """Objects with a part missing, and straight cuts; a pair is named once."""
+    """Find objects with a missing part and straight cuts. Each pair is named once."""
     rows = _free_rows(table)
     lost = _lost_parts(table, there, store, rows, limit)
     named = {alarm.pair for alarm in lost} | set(table.merged.cut)
@@ -56,7 +59,7 @@ def under_alarms(table: MergedTable, there: np.ndarray, store: StageStore | None
 
 
 def _free_rows(table: MergedTable) -> np.ndarray:
-    """Rows of the evidence whose labels ended up in two objects, or in an object and in what a filter left out."""
+    """Rows of the evidence whose labels are in different objects, or of which the filter removed one."""
     low, high = table.ends
     return np.flatnonzero(table.written[low] != table.written[high])
 
@@ -75,7 +78,7 @@ class _Lost:
 def _lost_parts(
     table: MergedTable, there: np.ndarray, store: StageStore | None, rows: np.ndarray, limit: int
 ) -> list[Alarm]:
-    """What a tile saw of an object, within and beyond its border, against what all tiles together wrote of it."""
+    """Compare the size of an object as one tile saw it, beyond its core too, with its size as written by all tiles."""
     seen = table.read[table.witness]
     missing = seen - table.size
     enough = (missing > LOST_SHARE * seen) & (missing > LOST_VOXELS * table.typical)
@@ -96,13 +99,13 @@ def _lost_parts(
         if pair in named:
             continue
         beside_gap = bool(gap[table.tiles[label]])
-        # Evidence tells the place as well, but not whether the object goes on elsewhere.
+        # Evidence has a place too, but does not show whether the object continues elsewhere.
         if bands is not None and k < MOST_READ and (pair is None or beside_gap):
             located = _locate(table, lost, bands)
         else:
             located = pair is not None and table.merged.seams["shared"][lost.row] > CLEARLY * lost.voxels
         if beside_gap and not located:
-            # Most likely it goes on where nothing is segmented yet.
+            # It probably continues in a tile that is not segmented yet.
             continue
         if pair is not None:
             named.add(pair)
@@ -111,7 +114,7 @@ def _lost_parts(
 
 
 def _beside_a_gap(table: MergedTable, there: np.ndarray) -> np.ndarray:
-    """Tiles that touch one that is not staged."""
+    """Whether each tile touches a tile that is not staged."""
     from scipy import ndimage
 
     spatial = [1 if axis < table.grid.separate_axes else 3 for axis in range(table.grid.ndim)]
@@ -120,7 +123,7 @@ def _beside_a_gap(table: MergedTable, there: np.ndarray) -> np.ndarray:
 
 
 def _best_free_row(table: MergedTable, rows: np.ndarray, owners: np.ndarray) -> dict[int, int]:
-    """For each of these objects the row that comes closest to joining it with another."""
+    """For each of these objects, the row with the strongest evidence for joining it to another."""
     wanted = np.zeros(table.n_rows, bool)
     wanted[owners] = True
     found: dict[int, tuple[float, int]] = {}
@@ -136,7 +139,7 @@ def _best_free_row(table: MergedTable, rows: np.ndarray, owners: np.ndarray) -> 
 
 
 def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
-    """Find the face through which most of the object goes on; False if there is none, or no staged tile behind it."""
+    """Find the face across which most of the object continues. Return False without a face or a staged tile behind it."""
     tile, label = table.label(lost.label)
     best = 0
     for neighbour, axis, side, band in bands.of(tile):
@@ -148,10 +151,10 @@ def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
             best, lost.beyond = len(inside), neighbour
             box = table.grid.band(table.grid[tile], axis, side)
             assert box is not None
-            centre = inside.mean(axis=0) + box.start
+            center = inside.mean(axis=0) + box.start
             core = table.grid[tile].core
-            centre[axis] = core.stop[axis] - 0.5 if side == "low" else core.start[axis] - 0.5
-            lost.place = tuple(float(x) for x in centre)
+            center[axis] = core.stop[axis] - 0.5 if side == "low" else core.start[axis] - 0.5
+            lost.place = tuple(float(x) for x in center)
     return lost.beyond >= 0
 
 
@@ -162,30 +165,30 @@ def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen
     if pair is not None and beyond < 0:
         beyond = pair[1][0] if pair[0] == (tile, label) else pair[0][0]
     where = f"its border with tile {beyond}" if beyond >= 0 else "its border"
-    text = f"tile {tile} saw {lost.voxels:.0f} voxels more of it ({share:.0%}) beyond {where}, which were not joined: "
+    text = f"Tile {tile} saw {lost.voxels:.0f} more voxels of it ({share:.0%}) beyond {where}. They were not joined: "
     objects, labels, tiles = [lost.owner], [(tile, label)], {tile}
     place = lost.place
     if pair is not None:
         other = pair[1] if pair[0] == (tile, label) else pair[0]
         text += f"label {other[1]} of tile {other[0]} lies there (IoU {table.strength[lost.row]:.2f})"
-        text += "." if table.shown[lost.row] else ", and the filter left it out."
+        text += "." if table.shown[lost.row] else ", but the filter removed it."
         place = place or table.place(lost.row)
         owners = [int(table.ids[end[lost.row]]) for end in table.ends]
         objects += [owner for owner in owners if owner not in (0, lost.owner)]
         labels = list(dict.fromkeys([*pair, (tile, label)]))
         tiles |= {pair[0][0], pair[1][0]}
     else:
-        text += "the tile beyond found no object there."
+        text += "the neighboring tile found no object there."
         tiles |= {lost.beyond} - {-1}
     typical = float(table.typical[lost.owner])
     severity = lost.voxels / typical
     if seen > DOUBLE * typical and table.size[lost.owner] > ENTIRE * typical:
         severity *= DISCOUNT
-        text += f" Or tile {tile} took two objects for one."
+        text += f" Or tile {tile} fused two objects."
     return Alarm(
         "lost part",
         float(severity),
-        place or table.centre(tile),
+        place or table.center(tile),
         tuple(objects),
         tuple(labels),
         tuple(sorted(tiles)),
@@ -195,14 +198,14 @@ def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen
 
 
 class _Bands:
-    """Bands of single tiles, the last few kept: alarms of one tile come one after another only by chance."""
+    """Reads the bands of single tiles, and keeps the last few."""
 
     def __init__(self, store: StageStore, there: np.ndarray) -> None:
         self._store, self._there = store, there
         self._kept: dict[int, list[tuple[int, int, str, np.ndarray]]] = {}
 
     def of(self, tile: int) -> list[tuple[int, int, str, np.ndarray]]:
-        """(neighbour or -1 if it is not staged, axis, side, band) of each face of a tile."""
+        """(neighbor, axis, side, band) of each face of a tile; neighbor is -1 if it is not staged."""
         if tile not in self._kept:
             while len(self._kept) >= 16:
                 self._kept.pop(next(iter(self._kept)))
@@ -222,7 +225,7 @@ class _Bands:
 
 # ------------------------------------------------------------------------------------------------------- straight cuts
 def _sections(table: MergedTable) -> np.ndarray:
-    """A typical cross-section at the seams across each axis, in voxels."""
+    """Typical cross-section at the seams across each axis, in voxels."""
     merged = table.merged
     typical = float(np.median(table.typical[table.members > 0]))
     found = np.full(table.grid.ndim, typical ** ((table.n_space - 1) / table.n_space))
@@ -235,15 +238,15 @@ def _sections(table: MergedTable) -> np.ndarray:
 
 
 def _straight_cuts(table: MergedTable, rows: np.ndarray, limit: int) -> list[Alarm]:
-    """Two objects that face each other across a seam with one outline."""
+    """Find two objects that meet at a seam with the same outline."""
     seams = table.merged.seams[rows]
     face = seams["contact"][:, 0].astype(np.float64)
     low, high = seams["low_face"].astype(np.float64), seams["high_face"].astype(np.float64)
     iou = face / np.maximum(low + high - face, 1)
     suspect = (iou >= FACE_IOU) & (face >= SECTION * _sections(table)[seams["axis"]])
-    # Where both tiles saw beyond the seam and both let their object end at it, the tissue does have a border there.
+    # If both tiles saw beyond the seam and both objects end at it, the tissue has a border there.
     band = np.minimum(seams["low_band"], seams["high_band"])
-    suspect &= (band == 0) | (seams["shared"] >= GOES_ON * band)
+    suspect &= (band == 0) | (seams["shared"] >= CONTINUES * band)
     low_end, high_end = (table.ids[end[rows]] for end in table.ends)
     smaller = np.minimum(table.size[low_end], table.size[high_end])
     share = smaller / table.typical[low_end]
@@ -256,8 +259,8 @@ def _straight_cuts(table: MergedTable, rows: np.ndarray, limit: int) -> list[Ala
         pair = table.pair(row)
         tiles = pair[0][0], pair[1][0]
         text = (
-            f"objects of tiles {tiles[0]} and {tiles[1]} end face to face at the seam with the same outline "
-            f"(IoU {iou[k]:.2f} over {face[k]:.0f} voxels), but were not joined: one object cut straight?"
+            f"Objects of tiles {tiles[0]} and {tiles[1]} meet at the seam with the same outline "
+            f"(IoU {iou[k]:.2f} over {face[k]:.0f} voxels), but were not joined. They may be one object."
         )
         owners, severity = (int(low_end[k]), int(high_end[k])), min(1.0, float(share[k]))
         found.append(Alarm("straight cut", severity, table.place(row), owners, pair, tiles, text, pair))
@@ -265,52 +268,66 @@ def _straight_cuts(table: MergedTable, rows: np.ndarray, limit: int) -> list[Ala
 
 
 # ------------------------------------------------------------------------------------- without a halo: faces and bands
-def _faces_alone(table: MergedTable, there: np.ndarray, store: StageStore) -> list[Alarm]:
-    """Objects that end at a seam with a broad face and nothing behind it, across axes without a halo.
+@dataclass(frozen=True)
+class _Face:
+    """One tile's plane at a seam, and the plane on the other side."""
 
-    With a halo their tile has seen them go on (`_lost_parts`); without one only the planes at the seam tell, a
-    single plane of each tile.
+    tile: int
+    behind: int
+    axis: int
+    position: float
+    own: np.ndarray
+    other: np.ndarray
+
+    @classmethod
+    def both(cls, store: StageStore, pair: Neighbour) -> tuple[_Face, _Face]:
+        """The seam between two tiles, seen from both sides."""
+        low = store.read_band(store.grid[pair.low], pair.axis, "low")
+        high = store.read_band(store.grid[pair.high], pair.axis, "high")
+        position = store.grid[pair.high].core.start[pair.axis] - 0.5
+        return (
+            cls(pair.low, pair.high, pair.axis, position, low, high),
+            cls(pair.high, pair.low, pair.axis, position, high, low),
+        )
+
+
+def _faces_alone(table: MergedTable, there: np.ndarray, store: StageStore) -> list[Alarm]:
+    """Find objects that end at a seam with a large cross-section and nothing behind it, across axes without a halo.
+
+    With a halo, the tile has seen the object continue (`_lost_parts`). Without a halo, a band is a single plane of voxels.
     """
     grid, sections = store.grid, _sections(table)
     pairs = [p for p in grid.all_pairs() if p.is_face and not grid.depth(p.axis) and there[p.low] and there[p.high]]
     found: list[Alarm] = []
     for start in range(0, len(pairs), WINDOW):
-        for pair, low, high in _planes(store, pairs[start : start + WINDOW]):
-            for tile, mine, other in ((pair.low, low, high), (pair.high, high, low)):
-                found += _alone(table, pair, tile, mine, other, float(sections[pair.axis]))
+        for face in _faces(store, pairs[start : start + WINDOW]):
+            found += _alone(table, face, float(sections[face.axis]))
     return found
 
 
-def _planes(store: StageStore, pairs: list[Neighbour]) -> Iterator[tuple[Neighbour, np.ndarray, np.ndarray]]:
+def _faces(store: StageStore, pairs: list[Neighbour]) -> Iterator[_Face]:
     from concurrent.futures import ThreadPoolExecutor
 
-    def read(pair: Neighbour) -> tuple[Neighbour, np.ndarray, np.ndarray]:
-        low = store.read_band(store.grid[pair.low], pair.axis, "low")
-        return pair, low, store.read_band(store.grid[pair.high], pair.axis, "high")
-
     with ThreadPoolExecutor(4) as pool:
-        yield from pool.map(read, pairs)
+        for both in pool.map(lambda pair: _Face.both(store, pair), pairs):
+            yield from both
 
 
-def _alone(
-    table: MergedTable, pair: Neighbour, tile: int, mine: np.ndarray, other: np.ndarray, section: float
-) -> Iterator[Alarm]:
-    area = np.bincount(mine.reshape(-1)).astype(np.float64)
+def _alone(table: MergedTable, face: _Face, section: float) -> Iterator[Alarm]:
+    area = np.bincount(face.own.reshape(-1)).astype(np.float64)
     area[0] = 0
-    bare = np.bincount(mine[other == 0].reshape(-1), minlength=len(area))
-    offset = int(table.merged.labels_table.offsets[tile])
-    behind = pair.high if tile == pair.low else pair.low
+    bare = np.bincount(face.own[face.other == 0].reshape(-1), minlength=len(area))
+    offset = int(table.merged.labels_table.offsets[face.tile])
     for label in np.flatnonzero((area >= SECTION * section) & (bare >= ALONE * area)).tolist():
         owner = int(table.ids[offset + label - 1])
         if not owner:
             continue
-        place = np.argwhere(mine == label).mean(axis=0) + table.grid[tile].core.start
-        place[pair.axis] = table.grid[pair.high].core.start[pair.axis] - 0.5
+        place = np.argwhere(face.own == label).mean(axis=0) + table.grid[face.tile].core.start
+        place[face.axis] = face.position
         text = (
-            f"label {label} of tile {tile} ends at the seam with tile {behind} over {area[label]:.0f} voxels, "
+            f"Label {label} of tile {face.tile} ends at the seam with tile {face.behind} over {area[label]:.0f} voxels, "
             "and there is nothing on the other side."
         )
         severity = min(1.0, float(table.size[owner] / table.typical[owner]))
-        yield Alarm(
-            "straight cut", severity, tuple(float(x) for x in place), (owner,), ((tile, label),), (tile, behind), text
-        )
+        where, tiles = tuple(float(x) for x in place), (face.tile, face.behind)
+        yield Alarm("straight cut", severity, where, (owner,), ((face.tile, label),), tiles, text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.mapping import check_rule
+from napari_blockbuster.merge.rules import check_rule
 from napari_blockbuster.output.occupant import Occupant
 
 from .publication import check_any_staged

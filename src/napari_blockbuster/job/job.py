@@ -17,9 +17,12 @@ from napari_blockbuster.images import ImageSource, open_image
 from napari_blockbuster.machine.disk import StoreError, damage_named
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels, merge
+from napari_blockbuster.merge.numbering import merge_labels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.region_search import RegionCache
+from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output import result as outputs
 from napari_blockbuster.output.occupant import Occupant
@@ -485,7 +488,7 @@ class Job:
         Parameters
         ----------
         rule, min_iou, connectivity, cut, join
-            See `napari_blockbuster.merge.mapping.merge`.
+            See `napari_blockbuster.merge.numbering.merge_labels`.
         sequential_labels : bool, default True
             Number the objects 1..n.
         filter : ObjectFilter, optional
@@ -499,7 +502,7 @@ class Job:
         """
         folders.check_stage(self.folder)
         self.settle()
-        merged = merge(
+        merged = merge_labels(
             self.evidence(client),
             self.labels_table(),
             rule=rule,
@@ -539,13 +542,13 @@ class Job:
         ValueError
             If `merged` has holes filled already, or tiles were staged since it was made.
         JobError
-            If a tile is damaged, or it was cancelled (`LookingCancelled`).
+            If a tile is damaged, or it was cancelled (`RegionSearchCanceled`).
         """
         if not filter.fill_holes:
-            return filter.apply(merged)
+            return apply_filter(merged, filter)
         self._cancelled.clear()
         regions = self._regions.regions(frozenset(self.staged()), client, self._cancelled, progress)
-        return filter.apply(merged, regions)
+        return apply_filter(merged, filter, regions)
 
     # --------------------------------------------------------------- writing
     def write(

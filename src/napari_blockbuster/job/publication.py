@@ -19,7 +19,7 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import beside
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.output.occupant import Occupant
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork

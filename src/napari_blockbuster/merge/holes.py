@@ -1,8 +1,6 @@
-"""Which holes belong to which merged object: decided on a graph of regions, without a voxel.
+"""Find the holes of merged objects and fill them, on the graph of regions: no voxel is read.
 
-A region is all that is connected, through faces of voxels, of one label or of the background of a tile. Which regions touch is
-read from the voxels once (`napari_blockbuster.stage.regions`), whatever the merge decides later. A hole is then a set of
-connected empty regions that reaches nothing unknown and has one object all around it.
+A hole is a set of connected empty regions that reaches nothing unknown and that one object surrounds.
 """
 
 from __future__ import annotations
@@ -11,64 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Filled", "Regions", "fill"]
+from .components import connected_components
+from .region_graph import RegionGraph
 
-
-@dataclass(frozen=True)
-class Regions:
-    """All regions of the staged tiles: labels first, as numbered by `LabelTable.numbers`, then pieces, tile after tile.
-
-    A piece is a region of background, or the second (third...) region of a label that is not connected within its tile.
-
-    Attributes
-    ----------
-    n_labels : int
-    offsets : numpy.ndarray
-        int64, one entry per tile and one more: piece ``k`` of tile ``t`` is number ``n_labels + offsets[t] + k - 1``.
-    parents : numpy.ndarray
-        int64, for each piece the number of its label, from 1; 0 for background.
-    local_parents : numpy.ndarray
-        uint32, likewise with the ids 1..n of the tile.
-    sizes : numpy.ndarray
-        int64, voxels of each region.
-    is_open : numpy.ndarray
-        bool, for each region: it reaches the image's edge, or a tile that is not staged.
-    touching : numpy.ndarray
-        Integers of shape (n, 2): regions that share a face of two voxels, at least one of them background.
-    labels_touching : numpy.ndarray
-        Likewise where both belong to labels.
-    """
-
-    n_labels: int
-    offsets: np.ndarray
-    parents: np.ndarray
-    local_parents: np.ndarray
-    sizes: np.ndarray
-    is_open: np.ndarray
-    touching: np.ndarray
-    labels_touching: np.ndarray
-
-    def owners(self, labels: np.ndarray) -> np.ndarray:
-        """The object of each region, from that of each label."""
-        return np.concatenate([labels, np.concatenate([[0], labels])[self.parents]])
+__all__ = ["Filled", "fill"]
 
 
 @dataclass(frozen=True)
 class Filled:
-    """The merged ids of all pieces, once holes are filled.
+    """The merged ids of all pieces after filling.
 
     Attributes
     ----------
     offsets, parents : numpy.ndarray
-        `Regions.offsets` and `Regions.local_parents`.
+        `RegionGraph.offsets` and `RegionGraph.local_parents`.
     new_ids : numpy.ndarray
-        Merged id of each piece, 0 for background that stays background.
+        Merged id of each piece; 0 for background that is not filled.
     n_holes : int
-        Holes filled; one that spans several tiles counts once.
+        Number of filled holes. A hole that spans several tiles counts once.
     is_changed : numpy.ndarray
-        bool, for each tile: not every piece of it has the id of its label (0 for background).
+        bool, for each tile: at least one piece has another id than its label (0 for background).
     absorbed : numpy.ndarray
-        bool, for each label: its object was left out, and it fills a hole of another object.
+        bool, for each label: the filter removed its object, and it fills a hole of another object.
     """
 
     offsets: np.ndarray
@@ -79,8 +41,8 @@ class Filled:
     absorbed: np.ndarray
 
     @classmethod
-    def of(cls, regions: Regions, new_ids: np.ndarray, hole: np.ndarray) -> Filled:
-        """From the merged id of each region, and the hole that it is part of (0: none)."""
+    def of(cls, regions: RegionGraph, new_ids: np.ndarray, hole: np.ndarray) -> Filled:
+        """Build from the merged id of each region and the hole that it is part of (0: none)."""
         labels, pieces = np.split(new_ids, [regions.n_labels])
         changed = np.concatenate([[0], np.cumsum(regions.owners(labels)[regions.n_labels :] != pieces)])
         is_changed = np.diff(changed[regions.offsets]) > 0
@@ -89,7 +51,7 @@ class Filled:
         return cls(regions.offsets, regions.local_parents, pieces, n_holes, is_changed, absorbed)
 
     def table(self, tile: int) -> np.ndarray:
-        """Merged ids of a tile's pieces, the first piece first; empty if labels alone say what is where."""
+        """Merged ids of a tile's pieces, in order; empty if nothing of the tile is filled."""
         start, stop = self.offsets[tile : tile + 2]
         return self.new_ids[start:stop] if self.is_changed[tile] else self.new_ids[:0]
 
@@ -100,33 +62,33 @@ class Filled:
 
     @property
     def tiles(self) -> np.ndarray:
-        """Tiles in which something is filled."""
+        """Tiles with filled voxels."""
         return np.flatnonzero(self.is_changed)
 
 
 def fill(
-    regions: Regions, owner: np.ndarray, max_size: int | None, *, all_pairs: bool = False
+    regions: RegionGraph, owner: np.ndarray, max_size: int | None, *, all_pairs: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the holes of each object to it.
+    """Fill the holes of each object.
 
     Parameters
     ----------
-    regions : Regions
+    regions : RegionGraph
     owner : numpy.ndarray
-        The object of each region; 0 for what is empty.
+        The object of each region; 0 for empty regions.
     max_size : int or None
-        Voxels of the largest hole that is filled; None for any.
+        Largest hole that is filled, in voxels; None for no limit.
     all_pairs : bool, default False
-        Some labels are empty as well (their objects were left out), so that contacts between labels count.
+        Some labels are empty too, because their objects were removed: contacts between labels count.
 
     Returns
     -------
     owner, hole : numpy.ndarray
-        The object of each region; and which hole a region is part of, counted from 1 (0: it is in none).
+        The object of each region, and the hole that it is part of, counted from 1 (0: none).
 
     Notes
     -----
-    `scipy.sparse.csgraph.connected_components` over the empty regions: linear in regions and contacts.
+    Uses `scipy.sparse.csgraph.connected_components` on the empty regions. Time is linear in regions and contacts.
     """
     empty = owner == 0
     place = np.cumsum(empty) - 1
@@ -152,11 +114,6 @@ def fill(
 
 def _components(empty: np.ndarray, place: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
     """Component of each empty region, from 0."""
-    from scipy import sparse
-
     joined = [place[table[empty[table[:, 0]] & empty[table[:, 1]]]] for table in pairs]
     low, high = np.concatenate(joined).T
-    n = int(empty.sum())
-    graph = sparse.coo_array((np.ones(len(low), bool), (low, high)), shape=(n, n))
-    component: np.ndarray = sparse.csgraph.connected_components(graph, directed=False)[1]
-    return component
+    return connected_components(int(empty.sum()), low, high)[0]

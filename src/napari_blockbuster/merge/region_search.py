@@ -1,7 +1,12 @@
-"""The pass over the tiles that finds the regions of their background, when holes are to be filled for the first time.
+"""The pass over the tiles that finds the regions of their background, before holes are filled for the first time.
 
-Like staging, it runs here or on a cluster with a bounded number of tiles in flight, and goes on where it was after a stop.
-Merging anew with other settings needs no pass: what touches what does not depend on the merge.
+Like staging, it runs in this process or on a cluster, with a bounded number of tiles in flight, and it can be stopped and
+resumed. A merge with other settings needs no new pass, because the contacts of regions do not depend on the merge.
+
+The pass writes below the stage folder without the lock of the job. Two processes may run it at the same time: both write the
+same bytes, tables are replaced atomically, and each table carries the stamp of the tile that it describes, so the table of a
+tile that is staged again is not used. Known gap: nothing stops one process from staging a tile again while another searches
+it. If the searching process is killed between writing voxels and table, the two may not match; `Job.check` finds this.
 """
 
 from __future__ import annotations
@@ -12,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.execution.work import Work
@@ -22,33 +25,33 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of, touching_across
 from napari_blockbuster.stage.store import StageStore
 
-from .holes import Regions
+from .region_graph import Contacts, RegionGraph
 
 if TYPE_CHECKING:
     from distributed import Client
 
     Clients = Client | Callable[[], Client] | None
 
-__all__ = ["LookingCancelled", "RegionCache", "RegionFacesWork", "RegionWork"]
+__all__ = ["RegionCache", "RegionFacesWork", "RegionSearchCanceled", "RegionWork"]
 
 
-class LookingCancelled(JobError):
-    """Looking for holes was cancelled."""
+class RegionSearchCanceled(JobError):
+    """The search for holes was canceled."""
 
 
 @dataclass
 class RegionWork:
-    """Number the background of staged tiles."""
+    """Number the regions of a tile."""
 
     store: RegionStore
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
+        """Folder that workers must be able to read and write."""
         return self.store.stage.folder
 
     def ahead(self, item: int) -> Any:
-        # The stamp comes first: of a tile that is staged again meanwhile, what follows is then known to be stale.
+        # Read the stamp first: if the tile is staged again meanwhile, the table is recognized as stale.
         return self.store.stamp(item), self.store.stage.read_labels(self.store.stage.grid[item])
 
     def ship(self, item: int) -> None:
@@ -61,7 +64,7 @@ class RegionWork:
             stamp, reading = payload or self.ahead(item)
             labels, n_labels = reading.result(), stage.record(item).n_objects
             regions, found = regions_of(labels, n_labels, stamp, stage.grid.separate_axes)
-        # Its voxels of before must not be taken for those that its table describes, wherever this is interrupted.
+        # Delete the table before its voxels change, so that an interruption leaves no table that does not match.
         with writing_to(self.store.folder):
             self.store.drop(item)
 
@@ -85,24 +88,24 @@ class RegionWork:
 
 @dataclass
 class RegionFacesWork:
-    """Find which regions touch across the faces between a tile and those that come after it."""
+    """Find the regions that touch across the faces between a tile and the next tile along each axis."""
 
     store: RegionStore
-    neighbours: dict[int, dict[int, int]]
-    """For each tile, the tile after it along some axes."""
+    next_tiles: dict[int, dict[int, int]]
+    """For each tile, the next tile along some axes."""
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
+        """Folder that workers must be able to read and write."""
         return self.store.stage.folder
 
     def ahead(self, item: int) -> dict[int, int]:
-        return self.neighbours[item]
+        return self.next_tiles[item]
 
     ship = ahead
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"neighbours": {}}
+        return self.__dict__ | {"next_tiles": {}}
 
     def __call__(self, item: int, payload: dict[int, int]) -> Callable[[], int]:
         with damage_named(self.store.stage.folder.parent):
@@ -131,73 +134,79 @@ class RegionFacesWork:
         raise error
 
 
+@dataclass
+class _Control:
+    """Where a search runs, how it is canceled, and who follows its progress."""
+
+    client: Clients
+    canceled: threading.Event
+    progress: Callable[[int, int], None] | None
+
+
 class RegionCache:
-    """The regions of a job's staged tiles: made where they are missing, and kept in memory while the tiles stay the same."""
+    """The regions of a job's staged tiles. Missing ones are computed; the result stays in memory until tiles change."""
 
     def __init__(self, stage: StageStore) -> None:
         self._store = RegionStore(stage)
-        self._known: tuple[frozenset[int], Regions] | None = None
+        self._known: tuple[frozenset[int], RegionGraph] | None = None
 
     def forget(self) -> None:
-        """Look at the disk again (tiles were staged again)."""
+        """Read the disk again next time, because tiles were staged again."""
         self._known = None
+
+    def stored(self, staged: frozenset[int]) -> RegionGraph | None:
+        """Return the regions of the staged tiles if all of them are on disk. Nothing is computed or written."""
+        return _Search(self._store, staged, _Control(None, threading.Event(), None)).stored()
 
     def regions(
         self,
         staged: frozenset[int],
         client: Clients,
-        cancelled: threading.Event,
+        canceled: threading.Event,
         progress: Callable[[int, int], None] | None,
-    ) -> Regions:
-        """The regions of the staged tiles; those of tiles that have none yet are found now, which reads their labels.
+    ) -> RegionGraph:
+        """Return the regions of the staged tiles. Tiles without regions are read and searched now.
 
         Parameters
         ----------
         staged : frozenset of int
         client : distributed.Client or callable, optional
-            Or a function that makes one: called only if tiles have to be read.
-        cancelled : threading.Event
+            A client, or a function that returns one. The function is called only if tiles have to be read.
+        canceled : threading.Event
         progress : callable, optional
-            ``progress(done, total)`` in tiles, each of which is looked at twice.
+            ``progress(done, total)`` in tiles. Each tile counts twice.
 
         Raises
         ------
-        LookingCancelled
-            If `cancelled` was set meanwhile.
+        RegionSearchCanceled
+            If `canceled` is set during the search.
         JobError
             If a staged tile is damaged.
         StoreError
-            If the disk is full, read-only or gone.
+            If the disk is full, read-only or disconnected.
         """
         if self._known is None or self._known[0] != staged:
             with writing_to(self._store.folder):
                 self._store.create()
-            self._known = staged, _Pass(self._store, staged, client, cancelled, progress).result()
+            search = _Search(self._store, staged, _Control(client, canceled, progress))
+            self._known = staged, search.result()
         return self._known[1]
 
 
-class _Pass:
-    """One look at the regions of some tiles; what is missing or stale is made."""
+class _Search:
+    """One search for the regions of some tiles. Missing and stale tables are computed."""
 
-    def __init__(
-        self,
-        store: RegionStore,
-        staged: frozenset[int],
-        client: Clients,
-        cancelled: threading.Event,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self.store, self.grid = store, store.stage.grid
+    def __init__(self, store: RegionStore, staged: frozenset[int], control: _Control) -> None:
+        self.store, self.grid, self.control = store, store.stage.grid, control
         self.tiles = sorted(staged)
-        self.client, self.cancelled, self.progress = client, cancelled, progress
         with damage_named(store.stage.folder.parent):
             self.stamps = {index: store.stamp(index) for index in self.tiles}
 
-    def result(self) -> Regions:
+    def result(self) -> RegionGraph:
         found = self._tiles()
         missing = [index for index in self.grid.order() if index in self.stamps and index not in found]
         if missing:
-            # Nearly every one of them is looked at once more, for its faces.
+            # Nearly all of them are read a second time for their faces.
             self._run(RegionWork(self.store), missing, 0, 2 * len(missing))
             found = self._tiles()
         contacts, missing_faces = self._faces()
@@ -206,19 +215,29 @@ class _Pass:
             self._run(RegionFacesWork(self.store, missing_faces), list(missing_faces), len(missing), total)
             contacts, missing_faces = self._faces()
         if missing_faces or len(found) < len(self.tiles):
-            raise JobError("tiles were staged again while holes were looked for; merge again")
-        return self._assembled(found, contacts)
+            raise JobError("Tiles were staged again during the search for holes. Merge again.")
+        return RegionGraph.of_tiles(self.grid, found, contacts)
+
+    def stored(self) -> RegionGraph | None:
+        found = self._tiles()
+        if len(found) < len(self.tiles):
+            return None
+        contacts, missing_faces = self._faces()
+        return None if missing_faces else RegionGraph.of_tiles(self.grid, found, contacts)
 
     def _run(self, work: Work[int], items: Sequence[int], done: int, total: int) -> None:
-        self.client = self.client() if callable(self.client) else self.client
-        results = run(work, TileQueue(items), self.client)
+        control = self.control
+        control.client = control.client() if callable(control.client) else control.client
+        results = run(work, TileQueue(items), control.client)
         try:
             for _ in results:
                 done += 1
-                if self.progress is not None:
-                    self.progress(done, total)
-                if self.cancelled.is_set():
-                    raise LookingCancelled("looking for holes was cancelled; it goes on when they are filled next")
+                if control.progress is not None:
+                    control.progress(done, total)
+                if control.canceled.is_set():
+                    raise RegionSearchCanceled(
+                        "The search for holes was canceled. It resumes when holes are filled again."
+                    )
         finally:
             results.close()
 
@@ -226,9 +245,9 @@ class _Pass:
         tables = ((index, self.store.load(index, stamp)) for index, stamp in self.stamps.items())
         return {index: table for index, table in tables if table is not None}
 
-    def _faces(self) -> tuple[list[tuple[int, int, np.ndarray]], dict[int, dict[int, int]]]:
-        """Contacts as (tile, next tile, pairs), and the faces for which there are none (any more)."""
-        contacts: list[tuple[int, int, np.ndarray]] = []
+    def _faces(self) -> tuple[list[Contacts], dict[int, dict[int, int]]]:
+        """Contacts across faces, and the faces without valid contacts."""
+        contacts: list[Contacts] = []
         missing: dict[int, dict[int, int]] = {}
         for index in self.tiles:
             stored = self.store.load_faces(index)
@@ -241,61 +260,10 @@ class _Pass:
         return contacts, missing
 
     def _next(self, index: int) -> dict[int, int]:
-        """The staged tile that comes after a tile, along each axis that has one."""
+        """The next staged tile along each axis that has one."""
         found = {}
         for axis in range(self.grid.separate_axes, self.grid.ndim):
             other = self.grid.neighbour(index, [int(a == axis) for a in range(self.grid.ndim)])
             if other is not None and other in self.stamps:
                 found[axis] = other
         return found
-
-    def _open_faces(self, index: int) -> int:
-        """Bits of the faces of a tile behind which nothing is known."""
-        bits = 0
-        for axis in range(self.grid.separate_axes, self.grid.ndim):
-            for side, step in enumerate((-1, 1)):
-                other = self.grid.neighbour(index, [step * (a == axis) for a in range(self.grid.ndim)])
-                if other is None or other not in self.stamps:
-                    bits |= 1 << (2 * axis + side)
-        return bits
-
-    def _assembled(self, found: dict[int, TileRegions], contacts: list[tuple[int, int, np.ndarray]]) -> Regions:
-        """The tables of all tiles with one numbering."""
-        labels, pieces = np.zeros((2, len(self.grid)), np.int64)
-        for index, table in found.items():
-            labels[index], pieces[index] = table.n_labels, len(table.parents)
-        n_labels = int(labels.sum())
-        n_regions = n_labels + int(pieces.sum())
-        first_label, first_piece = np.cumsum(labels) - labels, n_labels + np.cumsum(pieces) - pieces
-        # Half the memory, where the numbers fit: these are most of what is held.
-        kind = np.int32 if n_regions < 2**31 else np.int64
-
-        def numbered(index: int, local: np.ndarray) -> np.ndarray:
-            shift = np.where(local <= labels[index], first_label[index], first_piece[index] - labels[index])
-            numbers: np.ndarray = (local + shift - 1).astype(kind)
-            return numbers
-
-        is_open, sizes = np.zeros(n_regions, bool), np.zeros(n_regions, np.int64)
-        pairs = [np.zeros((0, 2), kind)]
-        for index, table in found.items():
-            own = numbered(index, np.arange(1, len(table.sizes) + 1))
-            is_open[own] = table.faces & self._open_faces(index) > 0
-            sizes[own] = table.sizes
-            pairs.append(numbered(index, table.touching))
-        for index, other, across in contacts:
-            pairs.append(np.stack([numbered(index, across[:, 0]), numbered(other, across[:, 1])], axis=-1))
-        local_parents = np.concatenate([np.zeros(0, np.uint32), *(table.parents for table in found.values())])
-        parents = np.where(local_parents > 0, local_parents + np.repeat(first_label, pieces), 0)
-        is_background = np.concatenate([np.zeros(n_labels, bool), local_parents == 0])
-        every = np.concatenate(pairs)
-        with_background = is_background[every].any(axis=1)
-        return Regions(
-            n_labels=n_labels,
-            offsets=np.concatenate([[0], np.cumsum(pieces)]),
-            parents=parents,
-            local_parents=local_parents,
-            sizes=sizes,
-            is_open=is_open,
-            touching=every[with_background],
-            labels_touching=every[~with_background],
-        )

@@ -1,21 +1,21 @@
-"""The rules that turn evidence into decisions, each a function of tables alone.
+"""The merge rules. Each rule joins pairs of labels, given the table of evidence.
 
 ``overlap``
-    (default) In the band that both tiles segmented, the smaller label lies mostly inside the larger, and their IoU reaches
-    `min_iou` (0.25). The larger the bigger of the two is compared with a typical object, the more is asked, up to an IoU of
-    0.55 from twice the typical size on: an outsized label is more often two objects fused than one. Half of a fused pair has
-    IoU ½ with the fusion, and so has half of a split object with the whole; only size tells the two apart. No more is asked
-    where most of the smaller one lies beyond its own core, in what the larger one has written: if that is a fusion, it
-    stands already, and joining only brings the rest of the object to it. Where tiles have no band in common (no halo), the
-    rule ``face`` decides.
+    (default) In the band that both tiles segmented, the smaller label lies mostly inside the larger one, and their IoU is at
+    least `min_iou` (0.25). The required IoU grows with the size of the larger label, up to 0.55 for labels of twice the
+    typical size or more, because a very large label is often two fused objects. Half of a fused pair has IoU 1/2 with the
+    fusion, and half of a split object has IoU 1/2 with the whole; only size distinguishes the two. The required IoU does not
+    grow if most of the smaller label lies beyond its own core, where the larger label is written: if that label is a fusion,
+    it is already written, and joining only adds the rest of the object. If tiles have no common band (no halo), the rule
+    ``face`` is used.
 ``face``
-    The cross-sections of both labels in the two planes at the seam agree: IoU of at least `min_iou` (0.3), and each is the
-    other's best partner. For runs without a halo.
+    The cross-sections of both labels in the two planes at the seam have an IoU of at least `min_iou` (0.3), and each label
+    is the best partner of the other. For runs without a halo.
 ``touch``
-    Any contact counts. Exact for connected components, and right for masks and structures larger than the halo; it fuses
-    cells that merely lie side by side at a seam.
+    Any contact joins. Exact for connected components; suited to masks and to structures larger than the halo. It fuses cells
+    that touch at a seam.
 ``none``
-    Nothing is joined: objects are cut along the seams.
+    Nothing is joined. Objects are cut at the seams.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ import numpy as np
 
 from napari_blockbuster.stage.label_table import LabelTable
 
-__all__ = ["DEFAULT_MIN_IOU", "RULES", "agreement", "band_iou", "decide", "face_iou"]
+__all__ = ["DEFAULT_MIN_IOU", "RULES", "agreement", "band_iou", "check_rule", "face_iou", "joined_by_rule"]
 
 RULES = ("overlap", "face", "touch", "none")
 DEFAULT_MIN_IOU = {"overlap": 0.25, "face": 0.3}
 
 LARGE_IOU = 0.55
-"""Asked of outsized pairs: just above what half an object shares with a whole one."""
+"""Required IoU for very large labels, just above that of half an object with the whole."""
 LARGE_RATIO = 2.0
-"""Outsized: as large as two typical objects."""
+"""Very large: as large as two typical objects."""
 MOSTLY = 0.5
-"""More than half: of the smaller label's band inside the larger, or of its voxels beyond its own core."""
+"""Share of the smaller label's band inside the larger label, and share of its voxels beyond its own core."""
 
 
 def band_iou(seams: np.ndarray) -> np.ndarray:
-    """Agreement of each pair in the band that both tiles segmented: float64, 0 to 1."""
+    """IoU of each pair in the band that both tiles segmented: float64, 0 to 1."""
     return _iou(seams["shared"], seams["low_band"], seams["high_band"])
 
 
 def face_iou(seams: np.ndarray) -> np.ndarray:
-    """Agreement of each pair's cross-sections in the planes on both sides of the seam: float64, 0 to 1."""
+    """IoU of each pair's cross-sections in the two planes at the seam: float64, 0 to 1."""
     return _iou(seams["contact"][:, 0], seams["low_face"], seams["high_face"])
 
 
 def agreement(rule: str, seams: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """The largest `min_iou` at which each pair is still joined: float64, 0 for a pair that never is.
+    """Return the largest `min_iou` at which each pair is still joined: float64, 0 for never.
 
-    It depends on the evidence alone, so that a new threshold costs one comparison.
+    It depends only on the evidence, so a new threshold takes one comparison.
 
     Parameters
     ----------
@@ -67,13 +67,15 @@ def agreement(rule: str, seams: np.ndarray, labels: LabelTable) -> np.ndarray:
     return np.where(has_band, _overlap_agreement(seams, labels), face)
 
 
-def decide(rule: str, seams: np.ndarray, min_iou: float, connectivity: int, score: np.ndarray | None) -> np.ndarray:
-    """Whether each pair is one object under a rule: bool, one entry per row of `seams`.
+def joined_by_rule(
+    rule: str, seams: np.ndarray, min_iou: float, connectivity: int, score: np.ndarray | None
+) -> np.ndarray:
+    """Return whether a rule joins each pair: bool, one entry per row of `seams`.
 
     Parameters
     ----------
     rule, seams, min_iou, connectivity
-        See `napari_blockbuster.merge.mapping.merge`.
+        See `napari_blockbuster.merge.numbering.merge_labels`.
     score : numpy.ndarray or None
         `agreement` of the pairs; not used by ``touch`` and ``none``.
     """
@@ -86,20 +88,20 @@ def decide(rule: str, seams: np.ndarray, min_iou: float, connectivity: int, scor
 
 
 def _overlap_agreement(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
-    # A pair is asked for min_iou + (LARGE_IOU - min_iou) * large, where large runs from 0 (typical size) to 1 (twice that);
-    # solved for min_iou, that is one number per pair.
+    # The required IoU is min_iou + (LARGE_IOU - min_iou) * large, with large from 0 (typical size) to 1 (twice that).
+    # Solved for min_iou, this gives one number per pair.
     iou = band_iou(seams)
     large = np.where(_written_already(seams, labels), 0.0, _largeness(seams, labels))
     room = 1.0 - large
     solved = np.divide(iou - LARGE_IOU * large, room, out=np.zeros(len(iou)), where=room > 1e-9)
     score = np.where(iou >= LARGE_IOU, iou, np.maximum(solved, 0.0))
-    # Keeps a low threshold from linking neighbours that merely overlap.
+    # With a low threshold, neighbors that overlap slightly must not be joined.
     inside = seams["shared"] >= MOSTLY * np.minimum(seams["low_band"], seams["high_band"])
     return np.where(inside, score, 0.0)
 
 
 def _largeness(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """0 for a pair of typical size, 1 from twice that on, or where no typical size is known (the careful side)."""
+    """0 for a pair of typical size, 1 from twice that size, or if no typical size is known (to be safe)."""
     low, high = _objects(seams, labels)
     typical_low, typical_high = (labels.typical_size[seams[s]] for s in ("low", "high"))
     known = (typical_low > 0).astype(np.float64) + (typical_high > 0)
@@ -110,17 +112,17 @@ def _largeness(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
 
 
 def _written_already(seams: np.ndarray, labels: LabelTable) -> np.ndarray:
-    """Whether most of the smaller label lies beyond its core, and the larger one has written enough to hold that."""
+    """Whether most of the smaller label lies beyond its core, and the larger label is written there."""
     low, high = _objects(seams, labels)
     low_is_larger = low["read"] >= high["read"]
     smaller, larger = np.where(low_is_larger, high, low), np.where(low_is_larger, low, high)
     half = MOSTLY * smaller["read"]
-    # Of a label that its read box cuts, nobody knows how much lies beyond.
+    # If the read box cuts a label, its size beyond the box is unknown.
     return np.asarray((smaller["core"] < half) & (larger["core"] >= half) & ~smaller["cut"])
 
 
 def _objects(seams: np.ndarray, labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of `LabelTable.objects` of both labels of each pair."""
+    """Rows of `LabelTable.objects` for both labels of each pair."""
     low, high = (labels.objects[labels.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high"))
     return low, high
 
@@ -145,3 +147,19 @@ def _mutual_best(seams: np.ndarray, score: np.ndarray) -> np.ndarray:
         np.maximum.at(top, group, score)
         best &= score >= top[group]
     return best
+
+
+def check_rule(rule: str, min_iou: float | None, connectivity: int) -> None:
+    """Check the settings of a rule.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed. The message names the allowed values.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown merge rule {rule!r}; the rules are {', '.join(RULES)}")
+    if min_iou is not None and not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou is {min_iou}; it must be from 0 to 1")
+    if connectivity not in (1, 2, 3):
+        raise ValueError(f"connectivity is {connectivity}; it must be 1 (faces), 2 (edges) or 3 (corners)")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions import RegionStore
 from napari_blockbuster.stage.store import StageStore

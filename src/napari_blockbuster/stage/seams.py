@@ -1,7 +1,7 @@
 """Evidence at the seams: for each pair of labels that meet between two tiles, how much they look like one object.
 
 All of it comes from the bands that staging stored, never from the labels themselves, so it costs the area of the faces and
-not the volume of the tiles. Evidence says what is there; `napari_blockbuster.merge.mapping` decides what follows.
+not the volume of the tiles. Evidence says what is there; `napari_blockbuster.merge.numbering` decides what follows.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     pair = inspector.current_pair()
     for key, verdict in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
-        until(lambda verdict=verdict: control.decisions.verdict_of(pair) == verdict)
+        until(lambda verdict=verdict: control.decisions.decision_on(pair) == verdict)
         rest()
     press_key(viewer, Qt.Key_N)
     until(lambda: inspector.current_pair() != pair)

@@ -61,7 +61,7 @@ def test_a_session_is_kept_and_written_as_the_engine_says(
     assert joined not in cut
     settle(until, widget, lambda: click(qtbot, inspector.join))
     settle(until, widget, lambda: click(qtbot, inspector.undo))
-    assert len(widget.control.decisions.verdicts) == 3
+    assert len(widget.control.decisions.applied) == 3
     settle(until, widget, lambda: click(qtbot, inspector.redo))
     folder = widget.control.job.folder
     viewer.close()
@@ -134,7 +134,7 @@ def test_keys_step_and_decide(inspected: Any, until: Any, qtbot: Any) -> None:
     pair = inspector.current_pair()
     keys = {str(key): call for key, call in viewer.keymap.items()}
     settle(until, widget, lambda: keys["C"](viewer))
-    assert widget.control.decisions.verdict_of(pair) == "cut"
+    assert widget.control.decisions.decision_on(pair) == "cut"
     # The same pair is still chosen, so that one can go on from it.
     assert inspector.current_pair() == pair
     line, pairs = inspector.table.currentIndex().row(), inspector.pairs
@@ -143,9 +143,9 @@ def test_keys_step_and_decide(inspected: Any, until: Any, qtbot: Any) -> None:
     assert [pairs.pair_at(k) for k in range(pairs.rowCount())] == [pair]
     inspector.filter.setCurrentText("all")
     settle(until, widget, lambda: keys["U"](viewer))
-    assert widget.control.decisions.verdict_of(pair) is None
+    assert widget.control.decisions.decision_on(pair) is None
     settle(until, widget, lambda: keys["Shift+U"](viewer))
-    assert widget.control.decisions.verdict_of(pair) == "cut"
+    assert widget.control.decisions.decision_on(pair) == "cut"
 
 
 def test_alarms_and_report_arrive(inspected: Any, until: Any) -> None:

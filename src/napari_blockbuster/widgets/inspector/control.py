@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_blockbuster.inspect.alarms import Alarm, find_alarms
+from napari_blockbuster.inspect.alarm import Alarm
+from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.inspect.seam_report import SeamReport, seam_report
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.runner import in_thread, stream
 

@@ -21,10 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_blockbuster.inspect.alarms import Alarm
+from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
-from napari_blockbuster.merge.decisions import export_csv
-from napari_blockbuster.merge.mapping import PairOfLabels
+from napari_blockbuster.merge.pair_export import export_csv
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note, button
 from napari_blockbuster.widgets.run.control import RunControl
@@ -252,7 +252,7 @@ class SeamInspector(QWidget):
             self.said.say("Choose a pair: the camera flies there, its two labels are blue and yellow.")
         else:
             (a, i), (b, k) = pair
-            verdict = self.control.decisions.verdict_of(pair) if self.control.decisions is not None else None
+            verdict = self.control.decisions.decision_on(pair) if self.control.decisions is not None else None
             same = merged.is_one_object(pair)
             kept = self.control.merged or merged
             left_out = " and ".join(f"label {n} of tile {tile}" for tile, n in pair if not kept.object_of(tile, n))
@@ -276,7 +276,7 @@ class SeamInspector(QWidget):
         self._describe()
 
     def _show_report(self, report: SeamReport) -> None:
-        verdict = report.verdict[0].upper() + report.verdict[1:]
+        verdict = report.conclusion[0].upper() + report.conclusion[1:]
         self.report.say("<br>".join([f"<b>{verdict}.</b>", *report.lines()[:-1]]))
 
     # ----------------------------------------------------------------------------------------------------- deciding

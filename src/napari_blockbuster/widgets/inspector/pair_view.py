@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.widgets.controls import add_helper, remove_layer
 from napari_blockbuster.widgets.layers import layers
 from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
 __all__ = ["FILTERS", "PairsModel", "doubt_of"]
@@ -146,7 +147,7 @@ def doubt_of(merged: Merge) -> np.ndarray:
 
 def _verdicts(merged: Merge, decisions: Decisions | None) -> np.ndarray:
     """For each pair of the evidence, the place of its verdict in `VERDICTS`: int8."""
-    seams, given = merged.seams, {} if decisions is None else decisions.verdicts
+    seams, given = merged.seams, {} if decisions is None else decisions.applied
     found = np.zeros(len(seams), np.int8)
     if given:
         # Thousands of verdicts on 100,000 pairs: labels that are named at all are found first, then pairs of them.

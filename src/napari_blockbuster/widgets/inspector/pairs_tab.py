@@ -17,8 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.mapping import Merge, PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 
 from .pairs_model import FILTERS, PairsModel
 

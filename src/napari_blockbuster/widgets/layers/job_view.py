@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.job.job import Job, TileFailed, TileStaged
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import add_helper, remove_layer
 

@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.output.writer import labels_info
 from napari_blockbuster.stage.store import TileFailure

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, Tile
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.merge.mapping import Merge
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions import RegionStore
 

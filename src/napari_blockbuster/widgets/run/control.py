@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.mapping import PairOfLabels
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.dock.plan import MergeChoice, Plan

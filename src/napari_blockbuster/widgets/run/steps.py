@@ -14,7 +14,7 @@ from napari_blockbuster.job.lock import holding
 from napari_blockbuster.job.second_try import tiles_again
 from napari_blockbuster.machine.files import discard
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.region_search import LookingCancelled
+from napari_blockbuster.merge.region_search import RegionSearchCanceled
 from napari_blockbuster.widgets.dock.consent import consent
 from napari_blockbuster.widgets.dock.plan import MergeChoice
 from napari_blockbuster.widgets.layers.live import LiveLabels
@@ -142,7 +142,7 @@ def merge(
         give()
     cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
     # Cancelled, another merge is wanted by now.
-    with contextlib.suppress(LookingCancelled):
+    with contextlib.suppress(RegionSearchCanceled):
         merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
         kept = job.filtered(merged, choice.filter, workers, progress)
         if live is not None:
