@@ -114,7 +114,7 @@ def slide(widget: Any, name: str) -> None:
     for value in (30, 45, 60, 35, 50, 25):
         before = widget.control.merged
         began = time.perf_counter()
-        widget.merging.slider.setValue(value)
+        widget.merging.rule.slider.setValue(value)
         until(lambda before=before: widget.control.merged is not before and widget.control.state == "staged", 60)
         settled.append((time.perf_counter() - began) * 1000)
     view.refresh = repaint

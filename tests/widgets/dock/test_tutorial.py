@@ -80,19 +80,19 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
 
     # 6. Merge, inspect, write
     assert control.merged.n_objects > 10
-    widget.merging.slider.setFocus()
+    widget.merging.rule.slider.setFocus()
     for _ in range(5):
-        QTest.keyClick(widget.merging.slider, Qt.Key_Right)
-    until(lambda: control.merged.min_iou == pytest.approx(widget.merging.slider.value() / 100))
+        QTest.keyClick(widget.merging.rule.slider, Qt.Key_Right)
+    until(lambda: control.merged.min_iou == pytest.approx(widget.merging.rule.slider.value() / 100))
     rest()
     n = control.merged.n_objects
     press(find_button(widget, "leave out objects at the image's edge"))
     until(lambda: control.merged.n_objects < n)
     press(find_button(widget, "leave out objects at the image's edge"))
     until(lambda: control.merged.n_objects == n)
-    type_number(widget.merging.smallest, 100_000)
+    type_number(widget.merging.filter.smallest, 100_000)
     until(lambda: control.merged.n_objects < n)
-    type_number(widget.merging.smallest, 0)
+    type_number(widget.merging.filter.smallest, 0)
     until(lambda: control.merged.n_objects == n)
     rest()
     press(find_button(widget, "Inspect merges…"))

@@ -49,7 +49,7 @@ def test_a_session_is_kept_and_written_as_the_engine_says(
     inspected: Any, open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
 ) -> None:
     viewer, widget, inspector = inspected
-    settle(until, widget, lambda: widget.merging.slider.setValue(30))
+    settle(until, widget, lambda: widget.merging.rule.slider.setValue(30))
     assert widget.control.merged.min_iou == pytest.approx(0.3)
     cut = []
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_a_session_is_kept_and_written_as_the_engine_says(
     viewer, widget = open_dock(pixels, name="blobs")
     widget.open_job(folder)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
-    settle(until, widget, lambda: widget.merging.slider.setValue(30))
+    settle(until, widget, lambda: widget.merging.rule.slider.setValue(30))
     click(qtbot, widget.merging.write)
     until(lambda: widget.control.state == "written")
 
@@ -287,7 +287,7 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     assert not inspector.join_two.isChecked()
     # No key gives a verdict on what nobody sees.
     assert not {"J", "C", "U", "Shift+U"} & {str(key) for key in viewer.keymap}
-    settle(until, widget, lambda: widget.merging.slider.setValue(35))
+    settle(until, widget, lambda: widget.merging.rule.slider.setValue(35))
     assert "Seams" not in viewer.layers
 
     click(qtbot, widget.merging.inspect)
@@ -311,9 +311,9 @@ def test_with_a_filter_alarms_and_report_are_about_the_objects_that_it_keeps(
 ) -> None:
     _, widget, inspector = inspected
     control, found = widget.control, []
-    settle(until, widget, lambda: widget.merging.rule.setCurrentText("none"))
+    settle(until, widget, lambda: widget.merging.rule.choice.setCurrentText("none"))
     inspector.inspecting.alarms_found.connect(found.append)
-    settle(until, widget, lambda: widget.merging.drop_border.setChecked(True))
+    settle(until, widget, lambda: widget.merging.filter.drop_border.setChecked(True))
     until(lambda: bool(found))
     until(lambda: not inspector._quiet.isActive())
     merged = control.merged

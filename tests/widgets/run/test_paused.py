@@ -149,14 +149,14 @@ def test_a_wrong_scheduler_is_refused_soon_and_forgotten_once_cleared(
     address = silent if kind == "nobody answers" else "tcp://127.0.0.1:9"
     _, widget = open_dock(pixels, name="blobs")
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (16, 16), diameter=14)
-    type_into(qtbot, widget.running.address, address)
+    type_into(qtbot, widget.running.cluster_fields.address, address)
     began = time.monotonic()
     click(qtbot, widget.running.main)
     until(lambda: "scheduler" in widget.running.problem.plain and widget.control.state == "paused", 30)
     assert time.monotonic() - began < 20
     assert address in widget.running.problem.plain
     assert widget.running.status.plain == "Paused at 0 of 20 tiles"
-    type_into(qtbot, widget.running.address, "")
+    type_into(qtbot, widget.running.cluster_fields.address, "")
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     assert len(widget.control.job.staged()) == 20
@@ -212,7 +212,7 @@ def test_an_edited_function_is_run_by_preview_and_by_try_all_again(
     assert tiles_again(job.folder) == {}
 
     write_function(QUICK)
-    click(qtbot, widget.running.retry.layout().itemAt(1).widget())
+    click(qtbot, widget.running.failed.buttons.layout().itemAt(1).widget())
     until(lambda: len(job.staged()) == 20 and widget.control.state == "staged")
     assert len(tiles_again(job.folder)) == 1
 

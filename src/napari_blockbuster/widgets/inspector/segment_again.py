@@ -19,7 +19,7 @@ from napari_blockbuster.widgets.layers import layers
 from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.events import Status
-from napari_blockbuster.widgets.run.steps import HEARTBEAT, summary_of
+from napari_blockbuster.widgets.run.steps import HEARTBEAT, staging_outcome
 
 __all__ = ["SegmentAgain"]
 
@@ -126,7 +126,7 @@ class SegmentAgain(QObject):
                     view.live.land(job.grid[index], job.store.record(index).n_objects)
             if control.decisions is not None:
                 control.decisions.refresh()
-            yield summary_of(job)
+            yield staging_outcome(job)
 
         control.launch("staging", produce)
 
