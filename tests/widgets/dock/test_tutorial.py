@@ -97,23 +97,23 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     rest()
     press(find_button(widget, "Inspect merges…"))
     inspector = widget.inspector
-    table = inspector.table
+    table = inspector.tabs.pairs.table
     until(inspector.isVisible)
-    inspector.filter.setCurrentText("all")
+    inspector.tabs.pairs.filter.setCurrentText("all")
     until(lambda: table.model().rowCount() > 0 and table.viewport().height() > 30)
     QTest.qWait(300)
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
-    pair = inspector.current_pair()
+    pair = inspector.tabs.pair()
     for key, verdict in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
         until(lambda verdict=verdict: control.decisions.verdict_of(pair) == verdict)
         rest()
     press_key(viewer, Qt.Key_N)
-    until(lambda: inspector.current_pair() != pair)
+    until(lambda: inspector.tabs.pair() != pair)
     for tab in range(inspector.tabs.count()):
         inspector.tabs.setCurrentIndex(tab)
-    until(lambda: inspector.report.text() != "")
+    until(lambda: inspector.tabs.report.text() != "")
     inspector.tabs.setCurrentIndex(0)
     for text in ("Join two clicked", "Cut two clicked"):
         press(find_button(inspector, text))

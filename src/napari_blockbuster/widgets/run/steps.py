@@ -50,7 +50,7 @@ def open_job(job: Job) -> Opened:
 
 
 def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool]) -> Iterator[TilesRead | Status]:
-    """Read staged tiles for the live layer.
+    """Read staged tiles for the live layer, and clear tiles that are no longer staged.
 
     Parameters
     ----------
@@ -65,9 +65,13 @@ def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool])
     updated = time.monotonic()
     while unread and not stopped():
         index = unread[0]
-        record = job.store.record(index)
-        states[index] = "done" if record.n_objects else "empty"
-        live.land(job.grid[index], record.n_objects)
+        if job.store.is_staged(index):
+            n_objects = job.store.record(index).n_objects
+            states[index] = "done" if n_objects else "empty"
+            live.land(job.grid[index], n_objects)
+        else:
+            states[index] = "waiting"
+            live.remove(job.grid[index])
         del unread[0]
         if time.monotonic() - updated >= UPDATE_INTERVAL:
             yield TilesRead(states)
