@@ -234,7 +234,7 @@ def test_tiles_are_segmented_again_accepted_and_taken_back(
 
     pairs = inspector.tabs.pairs.model
     line = next(k for k in range(pairs.rowCount()) if {tile for tile, _ in pairs.pair_at(k)} == set(tiles))
-    inspector.tabs.pairs.table.selectRow(line))
+    inspector.tabs.pairs.table.selectRow(line)
     settle(until, widget, lambda: click(qtbot, inspector.panel.again.restore))
     np.testing.assert_array_equal(np.asarray(viewer.layers["blobs labels"].data), shown)
     assert not inspector.panel.again.restore.isEnabled()

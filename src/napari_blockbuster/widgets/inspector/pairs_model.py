@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
+from napari_blockbuster.inspect.doubt import doubt_of
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.mapping import Merge, PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
-__all__ = ["FILTERS", "PairsModel", "doubt_of"]
+__all__ = ["FILTERS", "PairsModel"]
 
 COLUMNS = ("result", "my decision", "IoU", "margin", "contact", "tiles", "labels")
 TIPS = (
@@ -134,15 +135,6 @@ class PairsModel(QAbstractTableModel):
             return f"{int(value):,}"
         seam = self._merged.seams[row]
         return f"{seam['low']} | {seam['high']}" if name == "tiles" else f"{seam['low_id']} | {seam['high_id']}"
-
-
-def doubt_of(merged: Merge) -> np.ndarray:
-    """How far each pair is from being decided the other way: float64, 0 is the most doubtful."""
-    if len(merged.agreement) == len(merged.seams):
-        return np.asarray(np.abs(merged.agreement - merged.min_iou))
-    # Rules without a threshold: a pair that agrees little and is joined, or agrees much and is not.
-    iou = np.maximum(band_iou(merged.seams), face_iou(merged.seams))
-    return np.asarray(np.where(merged.joined, iou, 1 - iou))
 
 
 def _decisions(merged: Merge, decisions: Decisions | None) -> np.ndarray:
