@@ -86,9 +86,9 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     until(lambda: control.merged.min_iou == pytest.approx(widget.merging.rule.slider.value() / 100))
     rest()
     n = control.merged.n_objects
-    press(find_button(widget, "leave out objects at the image's edge"))
+    press(find_button(widget, "Exclude objects touching the image border"))
     until(lambda: control.merged.n_objects < n)
-    press(find_button(widget, "leave out objects at the image's edge"))
+    press(find_button(widget, "Exclude objects touching the image border"))
     until(lambda: control.merged.n_objects == n)
     type_number(widget.merging.filter.smallest, 100_000)
     until(lambda: control.merged.n_objects < n)
@@ -105,9 +105,9 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
     pair = inspector.tabs.pair()
-    for key, verdict in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
+    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
-        until(lambda verdict=verdict: control.decisions.verdict_of(pair) == verdict)
+        until(lambda decision=decision: control.decisions.verdict_of(pair) == decision)
         rest()
     press_key(viewer, Qt.Key_N)
     until(lambda: inspector.tabs.pair() != pair)
@@ -123,8 +123,8 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     until(lambda: "Segmented again" in viewer.layers, 90)
     press(find_button(inspector, "Accept"))
     until(lambda: control.again and control.state == "staged")
-    until(lambda: find_button(inspector, "Go back").isEnabled())
-    press(find_button(inspector, "Go back"))
+    until(lambda: find_button(inspector, "Restore original tiles").isEnabled())
+    press(find_button(inspector, "Restore original tiles"))
     until(lambda: not control.again and control.state == "staged")
     rest()
     live = viewer.layers["nuclei labels"]
