@@ -1,4 +1,4 @@
-"""The merge inspector, driven as a user would, against what the engine says of the same decisions."""
+"""Use the merge inspector as a user does, and compare with the same decisions in the engine."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_clicking_two_objects_joins_them_and_a_cut_inside_a_tile_says_why_not(
     assert "no object" in said[0]
 
 
-def test_csv_holds_every_pair_and_verdict(inspected: Any, until: Any, qtbot: Any, tmp_path: Path) -> None:
+def test_csv_holds_every_pair_and_decision(inspected: Any, until: Any, qtbot: Any, tmp_path: Path) -> None:
     _, widget, inspector = inspected
     choose(inspector, joined=True)
     settle(until, widget, lambda: click(qtbot, inspector.panel.decisions.cut))
@@ -289,7 +289,7 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     inspector.parent().hide()
     assert not {"Seams", "Pair", "Seam"} & {layer.name for layer in viewer.layers}
     assert not inspector.panel.picking.join.isChecked()
-    # No key gives a verdict on what nobody sees.
+    # No key decides on a pair that nobody sees.
     assert not {"J", "C", "U", "Shift+U"} & {str(key) for key in viewer.keymap}
     settle(until, widget, lambda: widget.merging.rule.slider.setValue(35))
     assert "Seams" not in viewer.layers

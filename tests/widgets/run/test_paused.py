@@ -1,4 +1,4 @@
-"""A paused or failed run is no dead end: it is resumed, changed or left, with the buttons that a user has."""
+"""Resume, change or leave a paused or failed run with the buttons of the dock."""
 
 from __future__ import annotations
 

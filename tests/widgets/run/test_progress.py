@@ -1,4 +1,4 @@
-"""How far a run is, as the dock is told: rate and time left, and how often."""
+"""Progress of a run: rate, time left, and how often it is updated."""
 
 from __future__ import annotations
 

@@ -69,9 +69,12 @@ class Writing(QObject):
         self.closing.emit()
         session, text = thread.cluster.session, f"The tiles in {job.folder.name} are deleted."
         thread.status.emit(f"Deleting the tiles in {job.folder.name}")
-        in_thread(
-            lambda: steps.delete_job(job, session), lambda _: thread.status.emit(text), thread.report, owner=thread
-        )
+
+        def failed(error: Exception) -> None:
+            thread.status.emit(f"The tiles in {job.folder.name} are not deleted.")
+            thread.failed.emit(str(error))
+
+        in_thread(lambda: steps.delete_job(job, session), lambda _: thread.status.emit(text), failed, owner=thread)
 
     def delete_tiles(self) -> None:
         """Delete the tiles of a job whose labels are written. The labels can then not be merged again."""
