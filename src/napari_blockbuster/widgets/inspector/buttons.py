@@ -121,7 +121,7 @@ class AgainButtons(QWidget):
 
 
 class SidePanel(QWidget):
-    """Right side of the inspector: histogram, description of the selected pair, buttons."""
+    """Right side of the inspector: description of the selected pair, buttons, histogram."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,6 @@ class SidePanel(QWidget):
         self.decisions = DecisionButtons()
         self.picking = PickButtons()
         self.again = AgainButtons()
-        column = _column_of(self.histogram, self.said, self.decisions, self.picking, self.again)
+        column = _column_of(self.said, self.decisions, self.picking, self.again, self.histogram)
         column.addStretch()
         self.setLayout(column)
-        self.setMinimumWidth(270)

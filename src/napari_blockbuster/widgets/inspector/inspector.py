@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_blockbuster.inspect.alarms import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
@@ -106,8 +106,9 @@ class SeamInspector(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 4, 4, 4)
         row.addWidget(self.tabs, 3)
-        row.addWidget(self.panel, 1)
-        self.setMinimumHeight(240)
+        row.addWidget(_scrolled(self.panel), 1)
+        # On small screens a taller inspector would make the window taller than the screen.
+        self.setMinimumHeight(150)
         self._wire()
         self._wire_buttons()
         self._update()
@@ -296,6 +297,16 @@ class SeamInspector(QWidget):
             self.navigator.clear()
             self.opened.emit(False)
         super().hideEvent(event)
+
+
+def _scrolled(panel: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.NoFrame)
+    area.setMinimumWidth(panel.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
+    area.setWidget(panel)
+    return area
 
 
 def _description(pair: PairOfLabels, merged: Merge, kept: Merge, decision: str | None) -> str:

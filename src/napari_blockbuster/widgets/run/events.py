@@ -140,6 +140,10 @@ class Meter:
         self._updated = now
         return True
 
+    def end(self, done: int, total: int, failed: int) -> None:
+        """Record the progress at the end of a run, without its rate."""
+        self.progress = StepProgress(done, total, failed)
+
 
 class RunLifetime:
     """State that the threads of a run share with the viewer, and that outlives the dock.

@@ -175,7 +175,8 @@ class Staging(QObject):
             current.view.show_failed(outcome.failures)
             # A complete map has one color: it shows nothing and tints the labels.
             current.view.tiles.visible = not complete or bool(outcome.failures)
-        self._advance(outcome.n_staged, total, len(outcome.failures))
+        self._meter.end(outcome.n_staged, total, len(outcome.failures))
+        thread.progressed.emit(self.progress)
         thread.status.emit(_outcome_text(outcome, total, len(current.unread)))
 
     def ended(self) -> None:
