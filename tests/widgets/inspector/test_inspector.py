@@ -336,7 +336,7 @@ def test_with_a_filter_alarms_and_report_are_about_the_objects_that_it_keeps(
     inspector.tabs.pairs.table.selectRow(inspector.tabs.pairs.model.line_of(gone))
     seam = seams[gone]
     first, second = (f"label {seam[f'{s}_id']} of tile {seam[s]}" for s in ("low", "high"))
-    assert f"The filter leaves out {first} and {second}." in inspector.panel.said.text()
+    assert f"The object filter excludes {first} and {second}." in inspector.panel.said.text()
     inspector.save_csv(tmp_path / "pairs.csv")
     with (tmp_path / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
