@@ -102,7 +102,9 @@ def test_a_changed_form_starts_a_new_job_and_says_so(paused: Any, until: Any, qt
 
 def test_a_paused_run_is_resumed_with_its_own_settings(paused: Any, until: Any, qtbot: Any) -> None:
     _, widget = paused
-    job = widget.control.job
+    job, bar = widget.control.job, widget.running.bar
+    assert widget.running.status.plain == f"Paused at {bar.value()} of 20 tiles"
+    assert bar.format() == f"{bar.value()} of 20"
     widget.tiles.set_values((128, 128), (16, 16))
     assert "Resume continues with the settings of the run" in widget.running.change_note.plain
     click(qtbot, widget.running.main)
