@@ -83,9 +83,9 @@ def measure(job: Job, image: da.Array) -> None:
     inspector = widget.inspect()
     say(f"inspector opened: {(time.perf_counter() - began) * 1000:.0f} ms")
     for name, call in (
-        ("all pairs listed and ringed", lambda: inspector.filter.setCurrentText("all")),
-        ("sorted by IoU", lambda: inspector.table.sortByColumn(2, Qt.AscendingOrder)),
-        ("doubtful ones only", lambda: inspector.filter.setCurrentText("doubtful")),
+        ("all pairs listed and ringed", lambda: inspector.tabs.pairs.filter.setCurrentText("all")),
+        ("sorted by IoU", lambda: inspector.tabs.pairs.table.sortByColumn(2, Qt.AscendingOrder)),
+        ("doubtful ones only", lambda: inspector.tabs.pairs.filter.setCurrentText("doubtful")),
     ):
         began = time.perf_counter()
         call()
@@ -114,7 +114,7 @@ def slide(widget: Any, name: str) -> None:
     for value in (30, 45, 60, 35, 50, 25):
         before = widget.control.merged
         began = time.perf_counter()
-        widget.merging.slider.setValue(value)
+        widget.merging.rule.slider.setValue(value)
         until(lambda before=before: widget.control.merged is not before and widget.control.state == "staged", 60)
         settled.append((time.perf_counter() - began) * 1000)
     view.refresh = repaint

@@ -79,7 +79,7 @@ def set_up(
     viewer.add_image(data, **options)
     widget = show_segment_widget(viewer)
     until(lambda: widget.image.source is not None, 60)
-    widget.running.workers.setValue(2)
+    widget.running.cluster_fields.workers.setValue(2)
     widget.model.choice.setCurrentText("threshold")
     widget.model.settings.set_values({"threshold": 500})
     widget.tiles.set_values(tile, halo)

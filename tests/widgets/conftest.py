@@ -75,7 +75,7 @@ def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, A
         widget = show_segment_widget(viewer)
         if image is not None:
             until(lambda: widget.image.source is not None)
-        widget.running.workers.setValue(2)
+        widget.running.cluster_fields.workers.setValue(2)
         return viewer, widget
 
     return make

@@ -31,6 +31,7 @@ __all__ = [
     "at_home",
     "check_stage",
     "check_unchanged",
+    "delete_files",
     "known_job",
     "lay_out",
     "make",
@@ -140,6 +141,21 @@ def _delete_job(folder: Path) -> None:
     for name in ("job.json", "stage", AGAIN, *JOB_FILES):
         discard(folder / name)
     DriverFiles(folder).forget()
+
+
+def delete_files(folder: Path) -> None:
+    """Delete a job that nobody uses. Files of others in its folder are kept, and then the folder as well.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on it.
+    """
+    with _in_use_by_nobody(folder, "delete"):
+        _delete_job(folder)
+        sweep(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def sweep(folder: Path) -> None:

@@ -12,8 +12,6 @@ import numpy as np
 
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.merge.mapping import Merge
-from napari_blockbuster.output.writer import LabelsWriter
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions import RegionStore
 from napari_blockbuster.stage.store import StageStore

@@ -69,7 +69,7 @@ def test_pick_preview_run_merge_write_equals_headless(
     assert not stage.exists()
     assert viewer.layers["blobs labels"] is written
     assert not widget.merging.write.isEnabled()
-    widget.merging.slider.setValue(20)
+    widget.merging.rule.slider.setValue(20)
     qtbot.wait(100)
     np.testing.assert_array_equal(np.asarray(first), expected)
 
@@ -94,7 +94,7 @@ def test_pause_and_resume(
     assert widget.running.main.text() == "Resume"
 
     # Merging what is there is possible at any time, and changes nothing on disk.
-    widget.merging.rule.setCurrentText("touch")
+    widget.merging.rule.choice.setCurrentText("touch")
     until(lambda: widget.control.merged is not None and widget.control.state == "paused")
 
     click(qtbot, widget.running.main)
@@ -141,7 +141,7 @@ def test_a_tile_that_fails_is_listed_and_tried_again(
     mended.touch()
     told: list[Any] = []
     widget.control.progressed.connect(told.append)
-    click(qtbot, widget.running.retry.layout().itemAt(0).widget())
+    click(qtbot, widget.running.failed.buttons.layout().itemAt(0).widget())
     until(lambda: widget.control.state == "staged" and len(widget.control.job.staged()) == 20)
     assert (told[-1].done, told[-1].failed) == (20, 0)
     assert all(each.done + each.failed <= each.total for each in told), "a tile that is tried again counts once"
@@ -225,7 +225,7 @@ def test_what_is_wrong_is_said_beside_the_field(open_dock: Any, until: Any, pixe
     widget.tiles.set_values((64, 64), (16, 16))
     assert widget.preview.tile.isEnabled()
     widget.running.output.setText(str(tmp_path))
-    assert "exists already" in widget.running.output_note.text()
+    assert "exists already" in widget.running.output.note.text()
     assert not widget.running.main.isEnabled()
     widget.model.settings.set_values({"threshold": "many"})
     assert "threshold" in widget.model.note.text()
@@ -244,7 +244,7 @@ def test_a_wrong_image_for_a_job_is_refused_in_the_form(
 
     viewer, widget = open_dock(pixels + 1, name="other")
     set_up(widget, output, (64, 64), (16, 16), diameter=14)
-    assert "gui.ome.zarr.job holds a run" in widget.running.output_note.text()
+    assert "gui.ome.zarr.job holds a run" in widget.running.output.note.text()
     click(qtbot, widget.running.main)
     until(lambda: "different run" in widget.running.problem.text())
     until(lambda: widget.control.state == "idle")

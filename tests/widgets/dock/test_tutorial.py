@@ -80,40 +80,40 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
 
     # 6. Merge, inspect, write
     assert control.merged.n_objects > 10
-    widget.merging.slider.setFocus()
+    widget.merging.rule.slider.setFocus()
     for _ in range(5):
-        QTest.keyClick(widget.merging.slider, Qt.Key_Right)
-    until(lambda: control.merged.min_iou == pytest.approx(widget.merging.slider.value() / 100))
+        QTest.keyClick(widget.merging.rule.slider, Qt.Key_Right)
+    until(lambda: control.merged.min_iou == pytest.approx(widget.merging.rule.slider.value() / 100))
     rest()
     n = control.merged.n_objects
-    press(find_button(widget, "leave out objects at the image's edge"))
+    press(find_button(widget, "Exclude objects touching the image border"))
     until(lambda: control.merged.n_objects < n)
-    press(find_button(widget, "leave out objects at the image's edge"))
+    press(find_button(widget, "Exclude objects touching the image border"))
     until(lambda: control.merged.n_objects == n)
-    type_number(widget.merging.smallest, 100_000)
+    type_number(widget.merging.filter.smallest, 100_000)
     until(lambda: control.merged.n_objects < n)
-    type_number(widget.merging.smallest, 0)
+    type_number(widget.merging.filter.smallest, 0)
     until(lambda: control.merged.n_objects == n)
     rest()
     press(find_button(widget, "Inspect merges…"))
     inspector = widget.inspector
-    table = inspector.table
+    table = inspector.tabs.pairs.table
     until(inspector.isVisible)
-    inspector.filter.setCurrentText("all")
+    inspector.tabs.pairs.filter.setCurrentText("all")
     until(lambda: table.model().rowCount() > 0 and table.viewport().height() > 30)
     QTest.qWait(300)
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
-    pair = inspector.current_pair()
-    for key, verdict in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
+    pair = inspector.tabs.pair()
+    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
-        until(lambda verdict=verdict: control.decisions.decision_on(pair) == verdict)
+        until(lambda decision=decision: control.decisions.decision_on(pair) == decision)
         rest()
     press_key(viewer, Qt.Key_N)
-    until(lambda: inspector.current_pair() != pair)
+    until(lambda: inspector.tabs.pair() != pair)
     for tab in range(inspector.tabs.count()):
         inspector.tabs.setCurrentIndex(tab)
-    until(lambda: inspector.report.text() != "")
+    until(lambda: inspector.tabs.report.text() != "")
     inspector.tabs.setCurrentIndex(0)
     for text in ("Join two clicked", "Cut two clicked"):
         press(find_button(inspector, text))
@@ -123,8 +123,8 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     until(lambda: "Segmented again" in viewer.layers, 90)
     press(find_button(inspector, "Accept"))
     until(lambda: control.again and control.state == "staged")
-    until(lambda: find_button(inspector, "Go back").isEnabled())
-    press(find_button(inspector, "Go back"))
+    until(lambda: find_button(inspector, "Restore original tiles").isEnabled())
+    press(find_button(inspector, "Restore original tiles"))
     until(lambda: not control.again and control.state == "staged")
     rest()
     live = viewer.layers["nuclei labels"]

@@ -159,4 +159,4 @@ def test_pairs_are_written_in_a_thread(
     monkeypatch.setattr(inspector, "_refused", refused.append)
     inspector.save_csv(tmp_path / "none" / "pairs.csv")
     until(lambda: bool(refused))
-    assert "not saved" in refused[0]
+    assert "could not be saved" in refused[0]

@@ -36,7 +36,7 @@ def test_holes_are_filled_and_taken_back(
     function = write_function("return ndimage.label(tile > 500)[0]")
     use_function(widget, function)
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (8, 8))
-    widget.merging.rule.setCurrentText("touch")
+    widget.merging.rule.choice.setCurrentText("touch")
     click(qtbot, widget.running.main)
     control = widget.control
     until(lambda: control.state == "staged" and control.merged is not None)
@@ -49,7 +49,7 @@ def test_holes_are_filled_and_taken_back(
 
     said: list[str] = []
     control.status.connect(said.append)
-    widget.merging.fill_holes.setChecked(True)
+    widget.merging.filter.fill_holes.setChecked(True)
     until(lambda: merged_with(ObjectFilter(fill_holes=True)))
     assert "Looking for holes" in said
     assert "3 holes filled" in widget.merging.counts.text()
@@ -61,20 +61,20 @@ def test_holes_are_filled_and_taken_back(
 
     # Found once, holes are only looked up.
     said.clear()
-    widget.merging.smallest.setValue(300)
+    widget.merging.filter.smallest.setValue(300)
     keep = ObjectFilter(min_size=300, fill_holes=True)
     until(lambda: merged_with(keep))
     without_speck = np.asarray(live.data).copy()
     np.testing.assert_array_equal(without_speck, control.merged.labels.compute())
     assert without_speck[60, 60] == without_speck[60, 15] > 0
-    widget.merging.fill_holes.setChecked(False)
-    widget.merging.smallest.setValue(0)
+    widget.merging.filter.fill_holes.setChecked(False)
+    widget.merging.filter.smallest.setValue(0)
     until(lambda: merged_with(ObjectFilter()))
     np.testing.assert_array_equal(np.asarray(live.data), before)
     assert "Looking for holes" not in said
 
-    widget.merging.fill_holes.setChecked(True)
-    widget.merging.smallest.setValue(300)
+    widget.merging.filter.fill_holes.setChecked(True)
+    widget.merging.filter.smallest.setValue(300)
     until(lambda: merged_with(keep))
     click(qtbot, widget.merging.write)
     until(lambda: control.state == "written")
@@ -100,7 +100,7 @@ def test_unticking_stops_the_search(
     _, widget = open_dock(rings, name="rings")
     use_function(widget, write_function("return ndimage.label(tile > 500)[0]"))
     set_up(widget, tmp_path / "gui.ome.zarr", (20, 20), (4, 4))
-    widget.merging.rule.setCurrentText("touch")
+    widget.merging.rule.choice.setCurrentText("touch")
     click(qtbot, widget.running.main)
     control = widget.control
     until(lambda: control.state == "staged" and control.merged is not None)
@@ -108,13 +108,13 @@ def test_unticking_stops_the_search(
     failed: list[str] = []
     control.progressed.connect(looked_at.append)
     control.failed.connect(failed.append)
-    widget.merging.fill_holes.setChecked(True)
+    widget.merging.filter.fill_holes.setChecked(True)
     until(lambda: len(looked_at) > 3)
-    widget.merging.fill_holes.setChecked(False)
+    widget.merging.filter.fill_holes.setChecked(False)
     until(lambda: control.state == "staged")
     assert looked_at[-1].done < looked_at[-1].total
     assert control.merged.filter == ObjectFilter()
     assert not failed
-    widget.merging.fill_holes.setChecked(True)
+    widget.merging.filter.fill_holes.setChecked(True)
     until(lambda: control.state == "staged" and control.merged.filled is not None)
     assert control.merged.filled.n_holes == 3

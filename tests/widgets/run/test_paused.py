@@ -1,8 +1,9 @@
-"""A paused or failed run is no dead end: it is resumed, changed or left, with the buttons that a user has."""
+"""Resume, change or leave a paused or failed run with the buttons of the dock."""
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from dock_actions import click, set_up, use_function
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
@@ -17,6 +19,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from napari_blockbuster import Job
 from napari_blockbuster.images.synthetic import nuclei_levels
 from napari_blockbuster.job.second_try import tiles_again
+from napari_blockbuster.widgets.layers.live import LiveLabels
 
 SLOW = "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
 QUICK = "return ndimage.label(tile > 800)[0]"
@@ -99,7 +102,9 @@ def test_a_changed_form_starts_a_new_job_and_says_so(paused: Any, until: Any, qt
 
 def test_a_paused_run_is_resumed_with_its_own_settings(paused: Any, until: Any, qtbot: Any) -> None:
     _, widget = paused
-    job = widget.control.job
+    job, bar = widget.control.job, widget.running.bar
+    assert widget.running.status.plain == f"Paused at {bar.value()} of 20 tiles"
+    assert bar.format() == f"{bar.value()} of 20"
     widget.tiles.set_values((128, 128), (16, 16))
     assert "Resume continues with the settings of the run" in widget.running.change_note.plain
     click(qtbot, widget.running.main)
@@ -149,14 +154,14 @@ def test_a_wrong_scheduler_is_refused_soon_and_forgotten_once_cleared(
     address = silent if kind == "nobody answers" else "tcp://127.0.0.1:9"
     _, widget = open_dock(pixels, name="blobs")
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (16, 16), diameter=14)
-    type_into(qtbot, widget.running.address, address)
+    type_into(qtbot, widget.running.cluster_fields.address, address)
     began = time.monotonic()
     click(qtbot, widget.running.main)
     until(lambda: "scheduler" in widget.running.problem.plain and widget.control.state == "paused", 30)
     assert time.monotonic() - began < 20
     assert address in widget.running.problem.plain
     assert widget.running.status.plain == "Paused at 0 of 20 tiles"
-    type_into(qtbot, widget.running.address, "")
+    type_into(qtbot, widget.running.cluster_fields.address, "")
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     assert len(widget.control.job.staged()) == 20
@@ -212,9 +217,76 @@ def test_an_edited_function_is_run_by_preview_and_by_try_all_again(
     assert tiles_again(job.folder) == {}
 
     write_function(QUICK)
-    click(qtbot, widget.running.retry.layout().itemAt(1).widget())
+    click(qtbot, widget.running.failed.buttons.layout().itemAt(1).widget())
     until(lambda: len(job.staged()) == 20 and widget.control.state == "staged")
-    assert len(tiles_again(job.folder)) == 1
+    [index] = tiles_again(job.folder)
+
+    # The tile has no original: once it is undone, it is missing in the job and in the viewer.
+    click(qtbot, widget.merging.inspect)
+    pairs = widget.inspector.tabs.pairs
+    pairs.filter.setCurrentText("all")
+    lines = range(pairs.model.rowCount())
+    pairs.table.selectRow(next(k for k in lines if index in {tile for tile, _ in pairs.model.pair_at(k)}))
+    live, core = viewer.layers["blobs labels"], job.grid[index].core.slices
+    assert np.asarray(live.data)[core].any()
+    click(qtbot, widget.inspector.panel.again.restore)
+    until(lambda: widget.control.state == "paused")
+    assert job.staged() == set(range(20)) - {index}
+    assert not np.asarray(live.data)[core].any()
+
+
+def test_pause_takes_effect_while_the_tiles_of_a_job_are_read(
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "blobs.tif", pixels, tile=(64, 64))
+    job = Job.create(tmp_path / "blobs.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=64, halo=8)
+    assert len(list(job.stage())) == job.n_tiles == 20
+    allowed, read = threading.Semaphore(3), []
+    land = LiveLabels.land
+
+    def slow_disk(self: LiveLabels, tile: Any, n_objects: int) -> None:
+        assert allowed.acquire(timeout=60)
+        read.append(tile.index)
+        land(self, tile, n_objects)
+
+    monkeypatch.setattr(LiveLabels, "land", slow_disk)
+    _, widget = open_dock()
+    widget.open_job(job.folder)
+    try:
+        until(lambda: len(read) == 3 and widget.control.view is not None)
+        click(qtbot, widget.running.main)
+        allowed.release()
+        until(lambda: widget.control.state == "paused")
+        assert len(read) == 4
+        assert widget.running.status.plain == "Paused. 16 of 20 staged tiles are not shown yet."
+        assert widget.running.main.text() == "Resume"
+    finally:
+        allowed.release(job.n_tiles)
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
+    assert sorted(read) == list(range(20))
+    shown = np.asarray(widget.control.view.live.levels[0])
+    np.testing.assert_array_equal(shown, widget.control.merged.labels.compute())
+
+
+def test_tiles_are_deleted_after_the_last_one_has_ended(
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, write_function: Any
+) -> None:
+    _, widget = open_dock(pixels, name="blobs")
+    use_function(widget, write_function(SLOW.replace("0.3", "3")))
+    set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (16, 16))
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.progress.done >= 1)
+    # Other tiles have begun.
+    qtbot.wait(500)
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.state == "paused")
+    folder = widget.control.job.folder
+    answer("Delete tiles", [])
+    click(qtbot, widget.running.discard)
+    until(lambda: "are deleted" in widget.running.status.plain)
+    qtbot.wait(4000)
+    assert not folder.exists()
 
 
 def test_an_edited_function_is_not_mixed_into_a_paused_run(

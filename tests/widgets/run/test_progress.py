@@ -1,4 +1,4 @@
-"""How far a run is, as the dock is told: rate and time left, and how often."""
+"""Progress of a run: rate, time left, and how often it is updated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_blockbuster.widgets.run import events as run_events
-from napari_blockbuster.widgets.run.events import Meter, Progress
+from napari_blockbuster.widgets.run.events import Meter, StepProgress
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def clock(monkeypatch: Any) -> list[float]:
 def test_rate_and_time_left_are_those_of_this_run(clock: list[float]) -> None:
     meter = Meter()
     meter.report(40, 100, 0)
-    assert meter.progress == Progress(40, 100)
+    assert meter.progress == StepProgress(40, 100)
     meter.begin()
     # Workers start: nothing is heard of them until they are up.
     clock[0] += 60

@@ -30,9 +30,10 @@ from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
 from napari_blockbuster.widgets.run.activity import Activity
 from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.events import Progress
+from napari_blockbuster.widgets.run.events import StepProgress
+from napari_blockbuster.widgets.run.fields import free_path, output_for, preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
-from napari_blockbuster.widgets.run.section import RunSection, free_path, output_for, preferred_cluster
+from napari_blockbuster.widgets.run.section import RunSection
 from napari_blockbuster.widgets.run.session import Session
 
 from .image_section import ImageSection
@@ -322,7 +323,7 @@ class SegmentWidget(QWidget):
             self.seams.show(True)
         self.actions.check()
 
-    def _progressed(self, progress: Progress) -> None:
+    def _progressed(self, progress: StepProgress) -> None:
         self.running.show_progress(progress)
         if self.control.state in ("staging", "writing"):
             self._activity.show(progress)

@@ -8,23 +8,24 @@ from typing import Any
 __all__ = ["ClickPicker"]
 
 STEADY = 4
-"""Pixels that a click may move; more is a drag, which moves the camera."""
+"""Pixels that the mouse may move during a click. A longer way is a drag, which moves the camera."""
 
 
 class ClickPicker:
-    """While it is on, tells of each click its place in world coordinates.
+    """Reports clicks in the viewer while it is on.
 
     Parameters
     ----------
     viewer : napari.Viewer
     picked : callable
+        Called with the world coordinates of each click.
     """
 
     def __init__(self, viewer: Any, picked: Callable[[Any], None]) -> None:
-        self._viewer, self._tell = viewer, picked
+        self._viewer, self._picked = viewer, picked
 
     def turn(self, on: bool) -> None:
-        """Start or stop listening."""
+        """Start or stop reporting clicks."""
         callbacks = self._viewer.mouse_drag_callbacks
         if on and self._clicked not in callbacks:
             callbacks.append(self._clicked)
@@ -37,4 +38,4 @@ class ClickPicker:
         while event.type == "mouse_move":
             yield
         if max(abs(a - b) for a, b in zip(start, event.pos, strict=True)) < STEADY:
-            self._tell(event.position)
+            self._picked(event.position)

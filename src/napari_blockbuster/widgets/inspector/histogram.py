@@ -1,4 +1,4 @@
-"""A small histogram of the evidence, with the threshold drawn in it."""
+"""Histogram of the agreement of pairs, with the threshold."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 __all__ = ["Histogram"]
 
-JOINED, APART = QColor("#009e73"), QColor("#d55e00")
+JOINED, SEPARATE = QColor("#009e73"), QColor("#d55e00")
 BINS = 50
 
 
 class Histogram(QWidget):
-    """How many pairs have which agreement: joined ones above the threshold, others below."""
+    """Number of pairs by agreement, colored by the side of the threshold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,15 +24,15 @@ class Histogram(QWidget):
         self._threshold: float | None = None
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         self.setToolTip(
-            "Pairs by agreement, from 0 to 1 (square-root scale). Green: above the threshold, joined. Orange: apart."
+            "Number of pairs by agreement, from 0 to 1 (square-root scale). Green: above the threshold, joined. Orange: separate."
         )
-        self.setAccessibleName("histogram of agreement")
+        self.setAccessibleName("Histogram of agreement")
 
     def sizeHint(self) -> QSize:
         return QSize(160, 64)
 
     def show_values(self, values: np.ndarray, threshold: float | None) -> None:
-        """Show other values, 0 to 1; zeros (pairs that never join) are left out."""
+        """Show values from 0 to 1. Zeros, pairs that no threshold joins, are omitted."""
         self._counts = np.histogram(values[values > 0], bins=BINS, range=(0, 1))[0].astype(float)
         self._threshold = threshold
         self.update()
@@ -45,7 +45,7 @@ class Histogram(QWidget):
         for k, count in enumerate(self._counts):
             above = self._threshold is None or (k + 0.5) / BINS >= self._threshold
             tall = np.sqrt(count) / highest * (height - 4)
-            painter.fillRect(QRectF(k * step, height - tall, max(step - 1, 1), tall), JOINED if above else APART)
+            painter.fillRect(QRectF(k * step, height - tall, max(step - 1, 1), tall), JOINED if above else SEPARATE)
         painter.setPen(QPen(self.palette().text().color(), 1))
         painter.drawLine(0, height, width, height)
         if self._threshold is not None:

@@ -1,4 +1,4 @@
-"""One pair of labels in the viewer: the two labels as their tiles saw them, and the seam between them."""
+"""Layers of one pair of labels: the two labels of its tiles, and the seam between them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PAIR = "pair"
 """Kind of the labels layer."""
 REACH = 64
 """Voxels around the pair that are read, along each axis."""
-COLOURS = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.34, 0.71, 0.91, 1), 2: (0.94, 0.89, 0.26, 1)}
-"""Sky blue and yellow (Okabe and Ito): told apart with any kind of colour vision."""
+COLORS = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.34, 0.71, 0.91, 1), 2: (0.94, 0.89, 0.26, 1)}
+"""Sky blue and yellow of Okabe and Ito, which differ in any kind of color vision."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_pair(job: Job, merged: Merge, row: int) -> PairPixels:
         tuple(int(max(m - REACH, 0)) for m in middle),
         tuple(int(min(m + REACH + 1, n)) for m, n in zip(middle, grid.shape, strict=True)),
     )
-    # Time points are merged each by itself.
+    # Time points are merged separately.
     frames = grid.separate_axes
     box = Box(low.core.start[:frames] + around.start[frames:], low.core.stop[:frames] + around.stop[frames:])
     labels = np.zeros(box.shape, np.uint8)
@@ -65,7 +65,7 @@ def read_pair(job: Job, merged: Merge, row: int) -> PairPixels:
 
 
 def _plane(grid: TileGrid, core: Box, box: Box, axis: int) -> np.ndarray:
-    """The plane behind a core along an axis, as lines: seen edge-on, or as an outline where it lies in the view."""
+    """Return the seam after a core along an axis as lines: a line per plane, or an outline if it is parallel to the view."""
     at = core.stop[axis] - 0.5
     last, ndim = grid.ndim - 1, grid.ndim
     starts, alongs = [], []
@@ -94,7 +94,7 @@ def _plane(grid: TileGrid, core: Box, box: Box, axis: int) -> np.ndarray:
 
 
 class PairView:
-    """The layers of the pair that is looked at."""
+    """Layers of the selected pair."""
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
@@ -102,10 +102,10 @@ class PairView:
         self._seam: Vectors | None = None
 
     def show(self, pixels: PairPixels, place: dict[str, Any]) -> None:
-        """Show a pair instead of the one before."""
+        """Show a pair in place of the previous one."""
         moved = layers.moved(place, pixels.box.start)
         if self._labels is None or self._labels not in self._viewer.layers:
-            colors = DirectLabelColormap(color_dict=COLOURS)
+            colors = DirectLabelColormap(color_dict=COLORS)
             self._labels = show_labels(
                 self._viewer, PAIR, pixels.labels, "Pair", helper=True, colormap=colors, opacity=0.75, **moved
             )
@@ -122,7 +122,7 @@ class PairView:
             self._seam.data = pixels.seam
 
     def clear(self) -> None:
-        """Take the layers away."""
+        """Remove the layers."""
         put_away(self._viewer, self._labels, PAIR)
         remove_layer(self._viewer, self._seam)
         self._labels = self._seam = None

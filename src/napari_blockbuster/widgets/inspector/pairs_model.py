@@ -1,4 +1,4 @@
-"""The pairs of a merge as a table for Qt: sorted and filtered as columns of numbers, so that 100,000 rows cost nothing."""
+"""Table model of the pairs of a merge. It sorts and filters numpy columns, which is fast for 100,000 rows."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
+from napari_blockbuster.inspect.doubt import doubt_of
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
-__all__ = ["FILTERS", "PairsModel", "doubt_of"]
+__all__ = ["FILTERS", "PairsModel"]
 
-COLUMNS = ("decision", "verdict", "IoU", "margin", "contact", "tiles", "labels")
+COLUMNS = ("result", "my decision", "IoU", "margin", "contact", "tiles", "labels")
 TIPS = (
-    "What the rule and you decided: joined or apart.",
-    "Your own verdict, if you gave one.",
-    "Agreement of the two labels where both tiles saw them, 0 to 1.",
-    "How far the agreement is from the threshold; the smaller, the more doubtful.",
-    "Voxels with which they touch across the seam.",
+    "Result of the merge rule and your decisions: joined or separate.",
+    "Your decision on this pair.",
+    "Agreement of the two labels where both tiles saw them, from 0 to 1.",
+    "Difference between the agreement and the threshold. A small margin is doubtful. The agreement can differ from the IoU, "
+    "because it depends on the sizes of the labels as well.",
+    "Size of the contact across the seam.",
     "The two tiles.",
-    "The number of the label in each of the two tiles.",
+    "Number of the label in each tile.",
 )
-VERDICTS = ("", "join", "cut")
-FILTERS = ("doubtful", "all", "joined", "apart", "my verdicts")
+DECISIONS = ("", "join", "cut")
+FILTERS = ("doubtful", "all", "joined", "separate", "my decisions")
 
 
 class PairsModel(QAbstractTableModel):
-    """Rows are pairs of labels at seams; `row_at` tells which row of the merge's evidence a line shows."""
+    """One line for each pair of labels at a seam. `row_at` maps lines to rows of the evidence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class PairsModel(QAbstractTableModel):
 
     # ------------------------------------------------------------------------------------------------------ content
     def show(self, merged: Merge | None, decisions: Decisions | None) -> None:
-        """Show another merge."""
+        """Show the pairs of a merge."""
         self.beginResetModel()
         self._merged = merged
         self._columns = {} if merged is None else _columns(merged, decisions)
@@ -49,7 +51,7 @@ class PairsModel(QAbstractTableModel):
         self.endResetModel()
 
     def filter(self, name: str, band: float) -> None:
-        """Show one kind of pairs; for the doubtful ones, those within `band` of the threshold."""
+        """Show one kind of pairs. Doubtful pairs are those within `band` of the threshold."""
         self.beginResetModel()
         self._filter, self._band = name, band
         self._choose()
@@ -63,33 +65,33 @@ class PairsModel(QAbstractTableModel):
         chosen = {
             "doubtful": columns["margin"] <= self._band,
             "all": np.ones(len(columns["margin"]), bool),
-            "joined": columns["decision"] == 1,
-            "apart": columns["decision"] == 0,
-            "my verdicts": columns["verdict"] > 0,
+            "joined": columns["result"] == 1,
+            "separate": columns["result"] == 0,
+            "my decisions": columns["my decision"] > 0,
         }[self._filter]
         rows = np.flatnonzero(chosen)
         column, order = self._sorted
         keys = columns[COLUMNS[column]][rows]
-        # Stable both ways, so that equal rows do not dance.
+        # A stable sort keeps the order of equal rows.
         found = np.argsort(keys if order == Qt.AscendingOrder else -keys.astype(np.float64), kind="stable")
         self._rows = rows[found]
 
     def row_at(self, line: int) -> int:
-        """The row of the evidence table that a line shows."""
+        """Return the row of the evidence that a line shows."""
         return int(self._rows[line])
 
     def line_of(self, row: int) -> int | None:
-        """The line that shows a row, if it is shown."""
+        """Return the line that shows a row, if any."""
         found = np.flatnonzero(self._rows == row)
         return int(found[0]) if len(found) else None
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows of the evidence table, in the order of the lines."""
+        """Rows of the evidence in the order of the lines."""
         return self._rows
 
     def pair_at(self, line: int) -> PairOfLabels:
-        """The pair of labels of a line."""
+        """Return the pair of labels of a line."""
         assert self._merged is not None
         seam = self._merged.seams[self.row_at(line)]
         return (int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"]))
@@ -124,10 +126,10 @@ class PairsModel(QAbstractTableModel):
     def _text(self, row: int, name: str) -> str:
         assert self._merged is not None
         value = self._columns[name][row] if name in self._columns else 0
-        if name == "decision":
-            return "joined" if value else "apart"
-        if name == "verdict":
-            return VERDICTS[int(value)]
+        if name == "result":
+            return "joined" if value else "separate"
+        if name == "my decision":
+            return DECISIONS[int(value)]
         if name in ("IoU", "margin"):
             return f"{value:.2f}"
         if name == "contact":
@@ -136,36 +138,27 @@ class PairsModel(QAbstractTableModel):
         return f"{seam['low']} | {seam['high']}" if name == "tiles" else f"{seam['low_id']} | {seam['high_id']}"
 
 
-def doubt_of(merged: Merge) -> np.ndarray:
-    """How far each pair is from being decided the other way: float64, 0 is the most doubtful."""
-    if len(merged.agreement) == len(merged.seams):
-        return np.asarray(np.abs(merged.agreement - merged.min_iou))
-    # Rules without a threshold: a pair that agrees little and is joined, or agrees much and is not.
-    iou = np.maximum(band_iou(merged.seams), face_iou(merged.seams))
-    return np.asarray(np.where(merged.joined, iou, 1 - iou))
-
-
-def _verdicts(merged: Merge, decisions: Decisions | None) -> np.ndarray:
-    """For each pair of the evidence, the place of its verdict in `VERDICTS`: int8."""
+def _decisions(merged: Merge, decisions: Decisions | None) -> np.ndarray:
+    """Return the user's decision on each pair as an index of `DECISIONS`: int8."""
     seams, given = merged.seams, {} if decisions is None else decisions.applied
     found = np.zeros(len(seams), np.int8)
     if given:
-        # Thousands of verdicts on 100,000 pairs: labels that are named at all are found first, then pairs of them.
+        # For thousands of decisions on 100,000 pairs: first find labels with a decision, then pairs of them.
         numbers = merged.labels_table.numbers
         low, high = (numbers(seams[side], seams[f"{side}_id"]) for side in ("low", "high"))
         named = np.array(list(given), np.int64)
         lows, highs = (numbers(named[:, side, 0], named[:, side, 1]) for side in (0, 1))
-        verdict_of = dict(zip(zip(lows.tolist(), highs.tolist(), strict=True), given.values(), strict=True))
+        decision_of = dict(zip(zip(lows.tolist(), highs.tolist(), strict=True), given.values(), strict=True))
         for row in np.flatnonzero(np.isin(low, lows) & np.isin(high, highs)):
-            found[row] = VERDICTS.index(verdict_of.get((int(low[row]), int(high[row])), ""))
+            found[row] = DECISIONS.index(decision_of.get((int(low[row]), int(high[row])), ""))
     return found
 
 
 def _columns(merged: Merge, decisions: Decisions | None) -> dict[str, np.ndarray]:
     seams = merged.seams
     return {
-        "decision": merged.joined.astype(np.int8),
-        "verdict": _verdicts(merged, decisions),
+        "result": merged.joined.astype(np.int8),
+        "my decision": _decisions(merged, decisions),
         "IoU": np.maximum(band_iou(seams), face_iou(seams)),
         "margin": doubt_of(merged),
         "contact": seams["contact"].sum(axis=1, dtype=np.int64),

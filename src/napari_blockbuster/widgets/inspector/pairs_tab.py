@@ -1,4 +1,4 @@
-"""The list of pairs at seams: which kind is listed, in what order, and which one is looked at."""
+"""List of the pairs at seams, with a filter."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
+from napari_blockbuster.widgets.texts import count_text
 
 from .pairs_model import FILTERS, PairsModel
 
@@ -27,12 +28,12 @@ __all__ = ["PairsTab"]
 
 
 class PairsTab(QWidget):
-    """A table of the pairs of a merge, with a choice of which are listed."""
+    """Table of the pairs of a merge, and the choice of pairs that it lists."""
 
     chosen = Signal()
-    """Another line is the current one."""
+    """Another pair is selected."""
     listed = Signal()
-    """Other pairs are listed, or in another merge."""
+    """The list changed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,17 +41,19 @@ class PairsTab(QWidget):
         self.model = PairsModel()
         self.filter = QComboBox()
         self.filter.addItems(FILTERS)
-        self.filter.setToolTip("Which pairs are listed.")
-        self.filter.setAccessibleName("which pairs are listed")
+        self.filter.setToolTip("Pairs to list.")
+        self.filter.setAccessibleName("Pairs to list")
         self.band = QDoubleSpinBox()
         self.band.setRange(0.01, 1.0)
         self.band.setSingleStep(0.05)
         self.band.setValue(0.15)
-        self.band.setToolTip("A pair is doubtful if its agreement is as near to the threshold as this.")
-        self.band.setAccessibleName("width of the band of doubtful pairs")
+        self.band.setToolTip(
+            "A pair is doubtful if its margin, the difference between agreement and threshold, is at most this."
+        )
+        self.band.setAccessibleName("Largest margin of doubtful pairs")
         self.count = QLabel()
         row = QHBoxLayout()
-        for widget in (QLabel("show"), self.filter, QLabel("within"), self.band, self.count):
+        for widget in (QLabel("Show"), self.filter, QLabel("Margin up to"), self.band, self.count):
             row.addWidget(widget)
         row.addStretch()
         self.table = self._table()
@@ -71,13 +74,13 @@ class PairsTab(QWidget):
         table.setSelectionBehavior(QAbstractItemView.SelectRows)
         table.setSelectionMode(QAbstractItemView.SingleSelection)
         table.verticalHeader().setDefaultSectionSize(22)
-        # Asking each of 100,000 rows for its width would take seconds.
+        # Measuring 100,000 rows would take seconds.
         table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
         table.horizontalHeader().setStretchLastSection(True)
         return table
 
     def show_merge(self, merged: Merge | None, decisions: Decisions | None) -> None:
-        """List the pairs of another merge. The pair that was chosen stays so; where it is gone, the one at its place."""
+        """List the pairs of a merge. Keep the selected pair, or select the one in its line if it is gone."""
         pair, line = self.current_pair(), self.table.currentIndex().row()
         self._merged = merged
         self.model.show(merged, decisions)
@@ -91,12 +94,12 @@ class PairsTab(QWidget):
         selection.blockSignals(False)
 
     def current_row(self) -> int | None:
-        """The row of the evidence that is looked at."""
+        """Return the row of the evidence of the selected pair."""
         line = self.table.currentIndex().row()
         return self.model.row_at(line) if 0 <= line < self.model.rowCount() else None
 
     def current_pair(self) -> PairOfLabels | None:
-        """The pair of labels that is looked at."""
+        """Return the selected pair of labels."""
         line = self.table.currentIndex().row()
         return self.model.pair_at(line) if 0 <= line < self.model.rowCount() else None
 
@@ -106,5 +109,9 @@ class PairsTab(QWidget):
 
     def _count(self) -> None:
         total = 0 if self._merged is None else len(self._merged.seams)
-        self.count.setText(f"{self.model.rowCount():,} of {total:,} pairs")
+        shown = self.model.rowCount()
+        text = f"{shown:,} of {count_text(total, 'pair')}"
+        if total and not shown:
+            text += '. Choose "all" to list every pair.' if self.filter.currentText() != "all" else ""
+        self.count.setText(text)
         self.listed.emit()

@@ -1,4 +1,4 @@
-"""Seams from the dock: rings on doubtful pairs, one after the other, and the inspector."""
+"""Seam buttons of the dock: rings on pairs, next doubtful pair, inspector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SeamActions"]
 
 
 class SeamActions:
-    """What the buttons about seams in the merge section do."""
+    """Connects the seam buttons of the merge section to the viewer."""
 
     def __init__(
         self, viewer: Any, control: RunControl, section: MergeSection, model: Callable[[], Model | None]
@@ -26,7 +26,7 @@ class SeamActions:
         self.inspector: SeamInspector | None = None
 
     def bind_keys(self) -> None:
-        """N and Shift+N step through the pairs; the inspector takes the keys over while it is open."""
+        """Bind N and Shift+N to next and previous pair. The inspector takes these keys while it is open."""
         self._viewer.bind_key("n", lambda _: self.step(1), overwrite=True)
         self._viewer.bind_key("Shift-n", lambda _: self.step(-1), overwrite=True)
 
@@ -56,23 +56,23 @@ class SeamActions:
         self._section.pair.say(view.show_pair(self._pair))
 
     def inspect(self) -> SeamInspector:
-        """Open the inspector below the viewer, or bring it back."""
+        """Open the inspector below the viewer, or show it again."""
         inspector = self.inspector
         if inspector is None:
             inspector = self.inspector = SeamInspector(self._viewer, self._control, self._model)
-            inspector.opened.connect(self._give_way)
-            inspector.destroyed.connect(self._gone)
+            inspector.opened.connect(self._inspector_opened)
+            inspector.destroyed.connect(self._inspector_deleted)
             inspector.bind_keys()
         if inspector.parent() is None:
-            # New, or taken out of its dock by the dock's ✕, which napari deletes.
+            # It is new, or the user closed its dock, which napari then deletes.
             self._dock = self._viewer.window.add_dock_widget(
                 inspector, name="Merge inspector", area="bottom", tabify=False
             )
         self._dock.show()
         return inspector
 
-    def _give_way(self, opened: bool) -> None:
-        """Keys and rings are the inspector's while it is open."""
+    def _inspector_opened(self, opened: bool) -> None:
+        """Leave keys and rings to the inspector while it is open."""
         if opened and self.inspector is not None:
             self.inspector.bind_keys()
             return
@@ -81,7 +81,7 @@ class SeamActions:
         if self._section.seams.isChecked():
             self.show(True)
 
-    def _gone(self) -> None:
+    def _inspector_deleted(self) -> None:
         self.inspector = None
         release_keys(self._viewer)
         self.bind_keys()

@@ -1,4 +1,4 @@
-"""Some tiles of a job segmented again with other settings, compared, accepted or put back."""
+"""Segment tiles of a job again with other settings; accept the result, or restore the original tiles."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from napari_blockbuster.widgets.layers import layers
 from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.events import Status
-from napari_blockbuster.widgets.run.steps import HEARTBEAT, summary_of
+from napari_blockbuster.widgets.run.steps import HEARTBEAT, read_tiles, staging_outcome
+from napari_blockbuster.widgets.texts import count_text
 
 __all__ = ["SegmentAgain"]
 
 AGAIN = "segmented again"
-"""Kind of the labels layer."""
+"""Kind of labels layer."""
 
 
 @dataclass(frozen=True)
-class _Tried:
+class _NewLabels:
     tiles: list[int]
     box: Box
     labels: np.ndarray
@@ -36,10 +37,17 @@ class _Tried:
 
 
 class SegmentAgain(QObject):
-    """Serves one inspector. `tiles` are those of a second try that waits to be accepted."""
+    """Second try of the job of a `RunControl`.
+
+    Attributes
+    ----------
+    tiles : list of int
+        Tiles that were segmented again and wait to be accepted.
+    """
 
     changed = Signal()
-    said = Signal(str)
+    refused = Signal(str)
+    """A step is not possible or failed, and why."""
 
     def __init__(self, viewer: Any, control: RunControl, parent: QObject) -> None:
         super().__init__(parent)
@@ -51,26 +59,26 @@ class SegmentAgain(QObject):
         control.changed.connect(self._job_changed)
 
     def _job_changed(self) -> None:
-        # What another job tried is not offered to this one.
+        # A second try belongs to its job.
         if self._job is not None and self._control.job is not self._job:
             self.discard()
 
-    def can_go_back(self, tiles: list[int]) -> bool:
-        """Whether one of these tiles is from a second try."""
+    def can_restore(self, tiles: list[int]) -> bool:
+        """Whether one of these tiles was segmented again."""
         return not self._control.again.isdisjoint(tiles)
 
     def start(self, tiles: list[int], model: Model) -> None:
-        """Segment tiles again; what they find is shown in a layer of its own."""
+        """Segment tiles again, and show their labels in a layer of their own."""
         job, control = self._control.job, self._control
         if job is None or control.is_busy:
-            self.said.emit("Pause the run first.")
+            self.refused.emit("Pause the run first.")
             return
         self.discard()
 
         def produce() -> Iterator[Any]:
             yield Status("Starting workers…")
             client = control.client()
-            yield Status(f"Segmenting {len(tiles)} tiles again")
+            yield Status(f"Segmenting {count_text(len(tiles), 'tile')} again")
             second = SecondTry(job)
             failures = []
             for event in second.stage(tiles, model, client, HEARTBEAT):
@@ -87,7 +95,8 @@ class SegmentAgain(QObject):
         view = self._control.view
         if tried.failures:
             first = tried.failures[0]
-            self.said.emit(f"tile {first.index} failed with these settings: {first.error}: {first.message}")
+            reason = f"{first.error}: {first.message}"
+            self.refused.emit(f"Tile {first.index:,} failed with these settings ({reason}). Change them and try again.")
         elif view is not None:
             self._job, self._second, self.tiles = self._control.job, second, tried.tiles
             place = layers.moved(view.place, tried.box.start)
@@ -95,7 +104,7 @@ class SegmentAgain(QObject):
         self.changed.emit()
 
     def accept(self) -> None:
-        """Put the new tiles in the place of the old ones, and merge anew."""
+        """Replace the tiles with the new ones, and merge."""
         second, tiles = self._second, self.tiles
         if second is not None and tiles:
 
@@ -105,8 +114,8 @@ class SegmentAgain(QObject):
 
             self._replace(call)
 
-    def go_back(self, tiles: list[int]) -> None:
-        """Put the tiles of the run back, with those that were accepted together with them, and merge anew."""
+    def restore(self, tiles: list[int]) -> None:
+        """Restore the original tiles, with all tiles that were accepted together with them, and merge."""
         job = self._control.job
         if job is None:
             return
@@ -114,31 +123,29 @@ class SegmentAgain(QObject):
         self._replace(lambda: SecondTry(job).go_back(chosen))
 
     def _replace(self, call: Callable[[], list[int]]) -> None:
-        """Change tiles in a thread, and show them; `call` returns which."""
+        """Replace tiles in a thread, and show them. `call` returns the tiles that it replaced."""
         job, view, control = self._control.job, self._control.view, self._control
         assert job is not None
         assert view is not None
         self.discard()
 
         def produce() -> Iterator[Any]:
-            for index in call():
-                if job.store.is_staged(index):
-                    view.live.land(job.grid[index], job.store.record(index).n_objects)
+            yield from read_tiles(view.live, list(call()), lambda: False)
             if control.decisions is not None:
                 control.decisions.refresh()
-            yield summary_of(job)
+            yield staging_outcome(job)
 
         control.launch("staging", produce)
 
     def discard(self) -> None:
-        """Forget a second try that was not accepted."""
+        """Discard a second try that was not accepted."""
         put_away(self._viewer, self._layer, AGAIN)
         self._layer, self._job, self._second, self.tiles = None, None, None, []
         self.changed.emit()
 
 
-def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _Tried:
-    """In a thread: the new labels of some tiles, numbered through all of them, in the box around them."""
+def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _NewLabels:
+    """Read the new labels of tiles, numbered through all tiles, in the box around them. For a thread."""
     grid = second.store.grid
     cores = [grid[index].core for index in tiles]
     box = Box(
@@ -153,4 +160,4 @@ def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _
         local = second.store.read_labels(grid[index]).result().astype(np.int32)
         labels[grid[index].core.within(box)] = np.where(local > 0, local + offset, 0)
         offset += second.store.record(index).n_objects
-    return _Tried(tiles, box, labels, failures)
+    return _NewLabels(tiles, box, labels, failures)

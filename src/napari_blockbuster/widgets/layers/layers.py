@@ -11,6 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.inspect.doubt import doubt_of
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.output.writer import labels_info
@@ -209,8 +210,6 @@ def failed_layer(grid: TileGrid, failures: dict[int, TileFailure], place: dict[s
 
 def seam_points(merged: Merge, rows: np.ndarray | None = None, most: int = 5_000) -> dict[str, Any]:
     """Data, features, sizes and colours of rings on pairs; by default the most doubtful ones, at most `most`."""
-    from napari_blockbuster.widgets.inspector.pairs_model import doubt_of
-
     if rows is None:
         rows = np.argsort(doubt_of(merged), kind="stable")
     rows = rows[:most]

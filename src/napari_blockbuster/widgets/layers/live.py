@@ -99,6 +99,16 @@ class LiveLabels:
             for factor in self._painted:
                 self._paint(tile, factor, local)
 
+    def remove(self, tile: Tile) -> None:
+        """Show a tile as background, because it is no longer staged. For a worker thread."""
+        with self._lock:
+            for kept in (self._counts, self._offsets, self._parents):
+                kept.pop(tile.index, None)
+            self._forget(tile.index)
+        for factor, arrays in self._painted.items():
+            for array in arrays:
+                array[self._reduced(tile.core, factor).slices] = 0
+
     def _paint(self, tile: Tile, factor: int, local: np.ndarray) -> None:
         box = self._reduced(tile.core, factor)
         numbers = _number(local[self._kept(tile, factor)], self._offsets[tile.index])

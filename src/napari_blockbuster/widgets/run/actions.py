@@ -1,9 +1,9 @@
-"""What the buttons of the run section do: run, pause, resume, start another run, leave one."""
+"""Actions of the run section: run, pause, resume, start another run, discard."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QMessageBox
@@ -14,20 +14,36 @@ from napari_blockbuster.widgets.dock.code_button import ask_to_run
 from napari_blockbuster.widgets.dock.consent import consent
 from napari_blockbuster.widgets.dock.missing_image import ImageOffer
 from napari_blockbuster.widgets.dock.plan import Plan
+from napari_blockbuster.widgets.texts import count_text
 
-from .section import free_path
+from .control import RunControl
+from .fields import free_path
+from .section import RunSection
 
-if TYPE_CHECKING:
-    from napari_blockbuster.widgets.dock.dock import SegmentWidget
+__all__ = ["RunActions", "RunDock"]
 
-__all__ = ["RunActions"]
+
+class RunDock(Protocol):
+    """The dock that a run section belongs to."""
+
+    control: RunControl
+    running: RunSection
+    image: Any
+    is_ready: bool
+
+    def plan(self, anew: bool = True) -> Plan: ...
+
+    def begin(self, plan: Plan) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 class RunActions:
-    """Serves one dock."""
+    """Connects the run section of a dock to its `RunControl`."""
 
-    def __init__(self, dock: SegmentWidget) -> None:
-        self._dock, self._control, self._section = dock, dock.control, dock.running
+    def __init__(self, dock: Any) -> None:
+        self._dock: RunDock = dock
+        self._control, self._section = dock.control, dock.running
         self.offer = ImageOffer(dock)
         section = self._section
         section.run_wanted.connect(self.run)
@@ -39,7 +55,7 @@ class RunActions:
 
     # ------------------------------------------------------------------------------------------------------- buttons
     def run(self) -> None:
-        """Run, pause, resume, or stop writing, as the main button says."""
+        """Run, pause, resume, or stop writing, depending on the state."""
         control = self._control
         if control.state == "staging":
             control.pause()
@@ -51,39 +67,43 @@ class RunActions:
             self._start(beside=False)
 
     def resume(self, tiles: list[int] | None = None) -> None:
-        """Continue the job that is open, or run only some of its tiles.
+        """Resume the open job, or segment only some of its tiles.
 
-        Code that the user has not allowed is asked about first, and a missing image is looked for among the layers.
+        First ask for permission to run its code, then look for its image among the layers if it is missing.
         """
         self._section.problem.say("")
         self._use_cluster()
         job = self._control.job
         code = None if job is None else consent.pending(job.model)
         if code is None:
-            self._continue(tiles)
+            self._resume_with_image(tiles)
         else:
-            ask_to_run(self._dock, code, lambda: self._continue(tiles))
+            ask_to_run(self._dock, code, lambda: self._resume_with_image(tiles))
 
-    def _continue(self, tiles: list[int] | None) -> None:
-        if self._control.job is not None and self._control.job.source is None:
+    def _resume_with_image(self, tiles: list[int] | None) -> None:
+        job = self._control.job
+        if job is not None and job.source is None:
             self.offer.use(lambda: self._control.resume(tiles))
         else:
             self._control.resume(tiles)
 
     def new_run(self) -> None:
-        """Leave the job that is open as it is, and start another one."""
+        """Close the open job, and start another one."""
         job = self._control.job
         if self._start(beside=True) and job is not None:
-            show_info(f"The paused run stays in {job.folder}. Open job… restores it.")
+            show_info(f"The paused run is kept in {job.folder}. Use Open job… to resume it.")
 
     def discard(self) -> None:
-        """Leave the job that is open; ask whether its tiles are deleted."""
+        """Close the open job. Ask whether to delete its tiles."""
         job = self._control.job
         if job is None or self._control.is_busy:
             return
         box = QMessageBox(self._dock)
         box.setWindowTitle("Blockbuster")
-        box.setText(f"Leave this run? {len(job.staged()):,} of {job.n_tiles:,} tiles are segmented, in {job.folder}.")
+        box.setText(
+            f"Close this run? {len(job.staged()):,} of {count_text(job.n_tiles, 'tile')} "
+            f"{'is' if job.n_tiles == 1 else 'are'} segmented, in {job.folder}."
+        )
         delete = box.addButton("Delete tiles", QMessageBox.DestructiveRole)
         keep = box.addButton("Keep tiles", QMessageBox.AcceptRole)
         box.addButton(QMessageBox.Cancel)
@@ -93,14 +113,25 @@ class RunActions:
             self._control.discard()
         elif box.clickedButton() is keep:
             self._control.close_job()
-            self._dock.say(f"The run stays in {job.folder.name}. Open job… restores it.")
+            self._dock.say(f"The run is kept in {job.folder.name}. Use Open job… to resume it.")
 
     def _start(self, beside: bool) -> bool:
-        """Start the run of the form; whether it could be. `beside`: not at the place of the job that is open."""
+        """Start a run with the settings of the form.
+
+        Parameters
+        ----------
+        beside : bool
+            Keep the open job: if its output is that of the form, choose another one.
+
+        Returns
+        -------
+        bool
+            Whether the run started.
+        """
         try:
             plan = self._dock.plan()
             if not plan.output:
-                raise ValueError("say where the labels go")
+                raise ValueError("Choose where to save the labels.")
         except ValueError as error:
             self._section.problem.say(str(error), problem=True)
             return False
@@ -114,7 +145,7 @@ class RunActions:
         return True
 
     def _place_of_new_run(self, plan: Plan, job: Job) -> Path | None:
-        """Where a new run goes if not to the output of the form, at which the job that is open is."""
+        """Return another output if the form names that of the open job."""
         output = Path(plan.output).absolute()
         return free_path(output, beside_jobs=True) if output == Path(job.spec.output) else None
 
@@ -123,18 +154,18 @@ class RunActions:
 
     # ------------------------------------------------------------------------------------------------------- notices
     def check(self) -> None:
-        """Say at once, beside the field, what would be refused later; and what a changed form means for the run."""
+        """Show problems of the output path, and the changes since the open job was created."""
         control, section = self._control, self._section
         text = section.output.text().strip()
         problem = note = ""
         if self._dock.image.source is not None and control.state in ("idle", "written"):
             if not text:
-                problem = "Say where the labels go."
+                problem = "Choose where to save the labels."
             elif Path(text).exists():
-                problem = f"{Path(text).name} exists already and stays as it is: choose another name."
+                problem = f"{Path(text).name} exists already and will not be overwritten. Choose another name."
             elif (job_folder(Path(text)) / "job.json").exists():
-                note = f"{job_folder(Path(text)).name} holds a run. The same settings continue it."
-        section.output_note.say(problem or note, problem=bool(problem))
+                note = f"{job_folder(Path(text)).name} holds a run. Run with the same settings to resume it."
+        section.output.note.say(problem or note, problem=bool(problem))
         startable = self._dock.is_ready and not problem
         section.main.setEnabled((startable or control.job is not None) and control.state not in ("pausing", "merging"))
         section.new.setEnabled(self._dock.is_ready and bool(text))
@@ -142,7 +173,7 @@ class RunActions:
         self.offer.check()
 
     def _changes(self) -> str:
-        """Say that the form is no longer that of the job which is open, and what starts a job of its own."""
+        """Describe how the form differs from the open job, and which button starts a new one."""
         job, state = self._control.job, self._control.state
         if job is None or state not in ("paused", "staged"):
             return ""
@@ -154,7 +185,7 @@ class RunActions:
         if not changes:
             return ""
         place = self._place_of_new_run(plan, job) or Path(plan.output)
-        what = f"Changed since this run began: {', '.join(changes)}."
+        text = f"Changed since this run began: {', '.join(changes)}."
         if state == "staged":
-            return f"{what} Run starts a new job, {place.name}."
-        return f"{what} New run starts a new job, {place.name}. Resume continues with the settings of the run."
+            return f"{text} Run starts a new job, {place.name}."
+        return f"{text} New run starts a new job, {place.name}. Resume continues with the settings of the run."

@@ -1,4 +1,4 @@
-"""The progress bar in napari's activity dock."""
+"""Progress bar in napari's activity dock."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Any
 
 from napari.utils import progress
 
-from .events import Progress
+from .events import StepProgress
 
 __all__ = ["Activity"]
 
 
 class Activity:
-    """One bar at a time. For the GUI thread, where napari wants its bars to be made."""
+    """One progress bar at a time. Use it in the GUI thread, as napari requires."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def show(self, step: Progress) -> None:
-        """Move the bar; it appears when it is first moved."""
+    def show(self, step: StepProgress) -> None:
+        """Show progress; the first call adds the bar."""
         if self._bar is None:
             self._bar = progress(total=step.total, desc="Blockbuster")
         self._bar.n = step.done + step.failed
         self._bar.refresh()
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,4 +1,4 @@
-"""What the threads of a run tell the viewer, and what they share with it."""
+"""Events that the threads of a run send to the viewer, and the state they share with it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,31 @@ from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.live import LiveLabels
 
-__all__ = ["TELL_EVERY", "Life", "Merged", "Meter", "Opened", "Progress", "Read", "Status", "Stopped", "Summary"]
+__all__ = [
+    "UPDATE_INTERVAL",
+    "Merged",
+    "Meter",
+    "Opened",
+    "RunLifetime",
+    "StagingOutcome",
+    "Status",
+    "StepProgress",
+    "Stopped",
+    "TilesRead",
+]
 
-TELL_EVERY = 0.5
-"""Seconds between two updates of the progress: each repaints the dock, and nobody reads faster."""
+UPDATE_INTERVAL = 0.5
+"""Seconds between two progress updates. Each one repaints the dock."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a step is.
+class StepProgress:
+    """Progress of a step: staging, merging or writing.
 
     Attributes
     ----------
     rate : float
-        Tiles per second; 0 while it is not known.
+        Tiles per second; 0 while unknown.
     seconds_left : float or None
     """
 
@@ -39,31 +50,40 @@ class Progress:
 
 @dataclass(frozen=True)
 class Opened:
-    """A job, what it has so far, and the state of each tile that is not waiting."""
+    """A job that was opened, and its tiles so far.
+
+    Attributes
+    ----------
+    states : dict of int to str
+        State of each tile that is not waiting.
+    unread : list of int
+        Staged tiles that the live layer does not show yet. `TileReader` shortens the list.
+    """
 
     job: Job
     live: LiveLabels
     decisions: Decisions
     states: dict[int, str]
+    unread: list[int]
 
 
 @dataclass(frozen=True)
-class Read:
-    """States of staged tiles that were read for the live layer since the last such event."""
+class TilesRead:
+    """States of the staged tiles that were read for the live layer since the previous such event."""
 
     states: dict[int, str]
 
 
 @dataclass(frozen=True)
 class Status:
-    """What happens now, in words."""
+    """Text for the status line."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What is staged and what failed, once a run has ended; and which tiles were segmented again since."""
+class StagingOutcome:
+    """Tiles of a job when staging ends: how many are staged, which failed, and which were segmented again."""
 
     n_staged: int
     failures: dict[int, TileFailure]
@@ -72,52 +92,68 @@ class Summary:
 
 @dataclass(frozen=True)
 class Merged:
-    """A merge as it is shown, and before its filter."""
+    """A merge after and before its object filter."""
 
     kept: StagedMerge
     unfiltered: StagedMerge
 
 
 class Stopped(Exception):
-    """The user stopped a write."""
+    """The user stopped a step, or closed its job."""
 
 
 class Meter:
-    """How far a run is and how fast it gets there; says when that is worth showing. For the GUI thread."""
+    """Progress and rate of a staging run. Use it in the GUI thread."""
 
     def __init__(self) -> None:
-        self.progress = Progress(0, 0)
+        self.progress = StepProgress(0, 0)
         self._pace: Pace | None = None
-        self._told = 0.0
+        self._updated = 0.0
 
     def begin(self, failed: int = 0) -> None:
-        """A run (or its continuation) begins: `failed` tiles failed before and are not tried again."""
+        """Start or resume a run. `failed` tiles failed earlier and are not tried again."""
         self._pace = None
-        self.progress = Progress(self.progress.done, self.progress.total, failed)
+        self.progress = StepProgress(self.progress.done, self.progress.total, failed)
 
     def report(self, done: int, total: int, failed: int, new: int = 0) -> bool:
-        """Note how far it is; `new` tiles are news. Returns whether to show it: twice a second, or if a tile failed."""
-        # From the first report on, which comes when workers are up: their start says nothing of the tiles.
+        """Record progress.
+
+        Parameters
+        ----------
+        done, total, failed : int
+        new : int, default 0
+            Tiles that finished since the previous report.
+
+        Returns
+        -------
+        bool
+            Whether to show it: twice a second, after a failure, and at the end.
+        """
+        # The first report comes when workers are up, so their start does not count.
         self._pace = pace = self._pace or Pace()
         pace.report(done + failed, total, new)
         more_failed = failed != self.progress.failed
-        self.progress = Progress(done, total, failed, pace.rate or 0.0, pace.left)
+        self.progress = StepProgress(done, total, failed, pace.rate or 0.0, pace.left)
         now = time.monotonic()
-        if now - self._told < TELL_EVERY and not more_failed and done + failed < total:
+        if now - self._updated < UPDATE_INTERVAL and not more_failed and done + failed < total:
             return False
-        self._told = now
+        self._updated = now
         return True
 
+    def end(self, done: int, total: int, failed: int) -> None:
+        """Record the progress at the end of a run, without its rate."""
+        self.progress = StepProgress(done, total, failed)
 
-class Life:
-    """What the threads of a `RunControl` share with it, and what outlives it.
+
+class RunLifetime:
+    """State that the threads of a run share with the viewer, and that outlives the dock.
 
     Attributes
     ----------
     generation : int
-        Counts the jobs that were let go of.
+        Number of jobs that were closed.
     job : Job or None
-        The one that may be running.
+        The job that may be running.
     """
 
     def __init__(self) -> None:
@@ -125,17 +161,17 @@ class Life:
         self.job: Job | None = None
 
     def end(self) -> None:
-        """Let go of the job: its run stops, its threads are no longer heard."""
+        """Close the job: stop its run, and ignore what its threads still send."""
         self.generation += 1
-        # Whoever leaves in the middle of a run leaves the collector as it was found.
+        # The garbage collector is restored, also when the viewer closes during a run.
         self.spare_viewer(False)
         job, self.job = self.job, None
         if job is not None:
             job.cancel()
 
     def spare_viewer(self, on: bool) -> None:
-        """While tiles stream, let the collector look only through what came since.
+        """Restrict garbage collection to new objects while tiles stream in.
 
-        Looking through all of napari's objects for garbage stops the viewer for a quarter of a second.
+        A collection that visits all objects of napari blocks the viewer for a quarter of a second.
         """
         (gc.freeze if on else gc.unfreeze)()

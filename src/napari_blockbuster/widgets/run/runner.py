@@ -1,4 +1,4 @@
-"""Work in threads, with its results and errors brought back to the GUI thread."""
+"""Work in threads, with results and errors delivered in the GUI thread."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Failed", "in_thread", "stream"]
 
 @dataclass(frozen=True)
 class Failed:
-    """What a thread raised. It travels as a value: napari's workers swallow RuntimeErrors raised in a generator."""
+    """An error raised in a thread. It is sent as a value, because napari's workers hide RuntimeErrors of a generator."""
 
     error: Exception
 
 
 class ClosingWorker(GeneratorWorker):
-    """Closes its generator however it ends; napari's own leaves one that is told to quit half-way, its locks held."""
+    """Closes its generator at the end. napari's own worker leaves it open after `quit`, with its locks held."""
 
     def work(self) -> Any:
         try:
@@ -37,18 +37,18 @@ def stream(
     on_error: Callable[[Exception], None] | None = None,
     owner: QObject | None = None,
 ) -> GeneratorWorker:
-    """Run a generator in a thread; each value, and at last the end or the error, arrives in the GUI thread.
+    """Run a generator in a thread, and deliver its values in the GUI thread.
 
     Parameters
     ----------
     produce : callable
-        Makes the generator, in the thread.
+        Return the generator. Called in the thread.
     on_event, on_error : callable
-        Told of each value, and of what was raised.
+        Receive each value, and the error that was raised.
     on_done : callable, optional
-        Called last, whatever happened.
+        Called last, also after an error.
     owner : QObject, optional
-        Nothing is told any more once it is gone: its window may be closed before the thread has ended.
+        Nothing is called once it is deleted, as its window may close before the thread ends.
     """
 
     def alive() -> bool:
@@ -88,7 +88,7 @@ def in_thread(
     on_done: Callable[[], None] | None = None,
     owner: QObject | None = None,
 ) -> GeneratorWorker:
-    """Run one call in a thread; its result or error arrives in the GUI thread."""
+    """Run one call in a thread, and deliver its result or error in the GUI thread."""
 
     def produce() -> Iterator[Any]:
         yield call()

@@ -1,4 +1,4 @@
-"""The background cluster of a viewer: started when first needed, shared by preview and run, gone with the viewer. No Qt."""
+"""Dask cluster of a viewer, shared by preview and run. It starts when first needed and stops with the viewer. No Qt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,30 @@ import psutil
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ClusterChoice", "Session"]
+__all__ = ["ClusterChoice", "Session", "SessionCluster"]
 
 
 CONNECT_SECONDS = 10.0
-"""How long a scheduler may take to answer. A viewer's user waits for it."""
+"""Time that a scheduler has to answer, while the user waits."""
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks at the workers."""
 NICENESS = 5
-"""Of the workers beside the viewer: what the user does comes first, and all else is theirs."""
+"""Of the workers on this machine, so that they do not slow down the viewer."""
 
 
 @dataclass(frozen=True)
 class ClusterChoice:
-    """Where tiles run: a scheduler's address, or processes on this machine."""
+    """Cluster to run tiles on: the address of a scheduler, or processes on this machine.
+
+    Attributes
+    ----------
+    n_workers : int
+        0 chooses as many as suit the machine.
+    use_gpu : bool
+        Start one worker for each GPU.
+    address : str
+        Of a running scheduler. "" starts processes on this machine.
+    """
 
     n_workers: int = 2
     use_gpu: bool = False
@@ -33,7 +46,7 @@ class ClusterChoice:
 
 
 class Session:
-    """Holds at most one cluster. Thread-safe; `client` takes seconds at first and belongs in a worker thread."""
+    """Holds at most one cluster. Thread-safe. The first call of `client` takes seconds: call it in a worker thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,43 +56,61 @@ class Session:
         self._closed = False
 
     def client(self, choice: ClusterChoice) -> Client:
-        """A client of the chosen cluster; one that was chosen before is closed first.
+        """Return a client of the chosen cluster, after closing the cluster that was chosen before.
 
         Raises
         ------
         RuntimeError, ConnectionError, ValueError
-            If it cannot be had; the message says why.
+            If the cluster cannot be started or reached.
         """
         from napari_blockbuster.execution.cluster import connect, make_local_cluster
 
         with self._lock:
             if self._closed:
-                raise RuntimeError("the viewer is closed")
+                raise RuntimeError("The viewer is closed.")
             if self._client is not None and choice == self._choice and self._client.status == "running":
                 return self._client
             self._stop()
             if choice.address:
-                _knock(choice.address)
+                _check_scheduler(choice.address)
                 self._client = connect(choice.address, timeout=CONNECT_SECONDS)
             else:
                 self._client, self._cluster = make_local_cluster(choice.use_gpu, choice.n_workers or None)
-                _step_back(self._cluster.pid)
+                _lower_priority(self._cluster.pid)
             self._choice = choice
             return self._client
 
     @property
     def dashboard_link(self) -> str:
-        """Address of the dask dashboard, "" if there is none."""
+        """Address of the dask dashboard, or ""."""
         return str(getattr(self._cluster, "dashboard_link", "") or getattr(self._client, "dashboard_link", "") or "")
 
+    def wait_until_idle(self, seconds: float) -> None:
+        """Wait until the workers have finished the tasks that a canceled run left running.
+
+        dask forgets a canceled task at once, but cannot interrupt a worker that runs it.
+        """
+        with self._lock:
+            client = self._client
+        deadline = time.monotonic() + seconds
+        while client is not None and client.status == "running" and time.monotonic() < deadline:
+            # A cluster that is lost has no task left to wait for.
+            try:
+                running = client.run(_canceled_tasks, on_error="ignore")
+            except (OSError, RuntimeError, TimeoutError):
+                return
+            if not any(running.values()):
+                return
+            time.sleep(LOOK_INTERVAL)
+
     def close(self) -> None:
-        """Stop everything. The session cannot be used again."""
+        """Stop the cluster. The session cannot be used again."""
         with self._lock:
             self._closed = True
             self._stop()
 
     def close_soon(self) -> None:
-        """`close` in a thread: stopping a cluster takes a second."""
+        """Call `close` in a thread, because stopping a cluster takes a second."""
         threading.Thread(target=self.close, name="blockbuster-close").start()
 
     def _stop(self) -> None:
@@ -91,8 +122,25 @@ class Session:
             cluster.close()
 
 
-def _knock(address: str) -> None:
-    """Refuse an address at which no scheduler answers: dask tries again for a minute, and waits for ever for its first word.
+class SessionCluster:
+    """Cluster of a session that the next step runs on."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.choice = ClusterChoice()
+
+    def client(self) -> Client:
+        """Return a client, after starting the cluster if needed. For a thread."""
+        return self.session.client(self.choice)
+
+
+async def _canceled_tasks(dask_worker: Any) -> int:
+    """Number of canceled tasks that this worker still runs."""
+    return sum(task.state == "cancelled" for task in dask_worker.state.executing)
+
+
+def _check_scheduler(address: str) -> None:
+    """Check that a scheduler answers. dask itself retries for a minute, then waits without limit for a greeting.
 
     Raises
     ------
@@ -104,14 +152,14 @@ def _knock(address: str) -> None:
         scheme, place = parse_address(address)
         host, port = parse_host_port(place)
     except ValueError:
-        # connect() says what is wrong with it.
+        # connect() reports the error.
         return
     if scheme not in ("tcp", "tls") or not port:
         return
     try:
-        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as there:
-            # A scheduler greets whoever connects; with TLS it waits for a greeting.
-            if scheme == "tcp" and not there.recv(1):
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+            # A scheduler sends a greeting first; with TLS it waits for one.
+            if scheme == "tcp" and not connection.recv(1):
                 raise ConnectionError("the connection was closed")
     except OSError as error:
         raise ConnectionError(
@@ -120,8 +168,8 @@ def _knock(address: str) -> None:
         ) from None
 
 
-def _step_back(pid: int) -> None:
-    """Lower the priority of a cluster's processes; those that it starts later inherit it."""
+def _lower_priority(pid: int) -> None:
+    """Lower the priority of a cluster's processes. Processes that it starts later inherit it."""
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):

@@ -1,150 +1,192 @@
-"""The steps of a run as generators for a thread: read a job, stage, merge. What they find travels as events; no Qt."""
+"""Steps of a run as generators for a thread: open a job, read its tiles, stage, merge, delete. No Qt."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.detached.files import DriverFiles
-from napari_blockbuster.job.folder import PLACING, RESULT
+from napari_blockbuster.job.folder import delete_files
 from napari_blockbuster.job.job import Heartbeat, Job, TileStaged
-from napari_blockbuster.job.lock import holding
 from napari_blockbuster.job.second_try import tiles_again
-from napari_blockbuster.machine.files import discard
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.region_search import RegionSearchCanceled
 from napari_blockbuster.widgets.dock.consent import consent
 from napari_blockbuster.widgets.dock.plan import MergeChoice
 from napari_blockbuster.widgets.layers.live import LiveLabels
 
-from .events import TELL_EVERY, Merged, Opened, Read, Status, Summary
+from .events import UPDATE_INTERVAL, Merged, Opened, StagingOutcome, Status, TilesRead
+from .session import Session
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["HEARTBEAT", "delete_job", "merge", "read_job", "read_tiles", "stage", "summary_of", "with_summary"]
+__all__ = [
+    "HEARTBEAT",
+    "MergeStep",
+    "delete_job",
+    "open_job",
+    "read_tiles",
+    "stage",
+    "staging_outcome",
+    "with_outcome",
+]
 
 HEARTBEAT = 0.1
-"""Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
+"""Seconds between two events of a quiet run. It is the longest delay until a pause is noticed."""
+LAST_TILES = 120.0
+"""Seconds that the tiles which run when a job is paused get to finish before the job is deleted."""
 
 
-def read_job(job: Job) -> Opened:
-    """What a job has so far. No tile is read yet."""
-    # Before its tiles are shown: an acceptance that was interrupted replaces some of them.
+def open_job(job: Job) -> Opened:
+    """Return what a job has so far. No tile is read yet."""
+    # First of all: an interrupted acceptance replaces some tiles.
     job.settle()
-    states = dict.fromkeys(sorted(job.store.indices("failed")), "failed")
-    states |= dict.fromkeys(sorted(job.staged()), "done")
-    return Opened(job, LiveLabels(job), Decisions.load(job.folder), states)
+    staged = sorted(job.staged())
+    states = dict.fromkeys(sorted(job.store.indices("failed")), "failed") | dict.fromkeys(staged, "done")
+    return Opened(job, LiveLabels(job), Decisions.load(job.folder), states, staged)
 
 
-def read_tiles(opened: Opened, closed: Callable[[], bool]) -> Iterator[Any]:
-    """Read the staged tiles of a job for its live layer, which shows them as they are read."""
-    job = opened.job
-    staged = [index for index, state in opened.states.items() if state == "done"]
+def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool]) -> Iterator[TilesRead | Status]:
+    """Read staged tiles for the live layer, and clear tiles that are no longer staged.
+
+    Parameters
+    ----------
+    live : LiveLabels
+    unread : list of int
+        Tiles to read. Each is removed once it is read, so that a later call continues.
+    stopped : callable
+        Says whether to stop.
+    """
+    job, total = live.job, len(unread)
     states: dict[int, str] = {}
-    told = time.monotonic()
-    for done, index in enumerate(staged):
-        if closed():
-            return
-        record = job.store.record(index)
-        states[index] = "done" if record.n_objects else "empty"
-        opened.live.land(job.grid[index], record.n_objects)
-        if time.monotonic() - told >= TELL_EVERY:
-            yield Read(states)
-            yield Status(f"Reading staged tiles: {done + 1:,} of {len(staged):,}")
-            states, told = {}, time.monotonic()
-    yield Read(states)
+    updated = time.monotonic()
+    while unread and not stopped():
+        index = unread[0]
+        if job.store.is_staged(index):
+            n_objects = job.store.record(index).n_objects
+            states[index] = "done" if n_objects else "empty"
+            live.land(job.grid[index], n_objects)
+        else:
+            states[index] = "waiting"
+            live.remove(job.grid[index])
+        del unread[0]
+        if time.monotonic() - updated >= UPDATE_INTERVAL:
+            yield TilesRead(states)
+            yield Status(f"Reading staged tiles: {total - len(unread):,} of {total:,}")
+            states, updated = {}, time.monotonic()
+    if states:
+        yield TilesRead(states)
 
 
-def summary_of(job: Job) -> Summary:
-    """What is staged, what failed and what was segmented again."""
+def staging_outcome(job: Job) -> StagingOutcome:
+    """Return which tiles are staged, failed and segmented again."""
     staged = job.staged()
-    return Summary(len(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged))
+    return StagingOutcome(len(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged))
 
 
-def with_summary(job: Job, steps: Iterator[Any]) -> Iterator[Any]:
-    """Run steps, and say at their end, also after an error, what is staged and what failed."""
+def with_outcome(job: Job, steps: Iterator[Any]) -> Iterator[Any]:
+    """Run steps, then yield the `StagingOutcome`, also after an error."""
     try:
         yield from steps
     except Exception:
         with contextlib.suppress(Exception):
-            yield summary_of(job)
+            yield staging_outcome(job)
         raise
-    yield summary_of(job)
+    yield staging_outcome(job)
 
 
-def delete_job(job: Job) -> None:
-    """Delete a job: its tiles, settings and decisions. Its result, and files of others in its folder, stay.
+def delete_job(job: Job, session: Session) -> None:
+    """Delete a job: its tiles, settings and decisions. Its result and other files in its folder are kept.
 
     Raises
     ------
     JobLockedError
         If another process works on it.
     """
-    folder, driver = job.folder, DriverFiles(job.folder)
-    with holding(folder / "lock.json", "delete"), holding(driver.lock, "delete"):
-        # The settings go first: tiles without settings are no job.
-        (folder / "job.json").unlink(missing_ok=True)
-        for name in ("stage", "again"):
-            discard(folder / name)
-        for name in ("again.json", "decisions.json", RESULT, PLACING):
-            (folder / name).unlink(missing_ok=True)
-        driver.forget()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    # A worker that finishes a tile after the deletion would create the folder again.
+    session.wait_until_idle(LAST_TILES)
+    delete_files(job.folder)
 
 
 def stage(
-    job: Job, live: LiveLabels, tiles: list[int] | None, client: Callable[[], Client], pausing: Callable[[], bool]
+    job: Job, live: LiveLabels, tiles: list[int] | None, client: Callable[[], Client], is_pausing: Callable[[], bool]
 ) -> Iterator[Any]:
-    """Stage the tiles that are not staged yet, or only `tiles`, and read each for the live layer as it lands."""
+    """Stage the tiles that are not staged yet, or only `tiles`. Read each tile for the live layer when it arrives."""
     if len(job.staged()) == job.n_tiles:
         return
     consent.check(job.model)
-    # What would be refused is refused before workers are started for it.
+    # Errors that can be found without workers come before workers are started.
     yield Status("Checking image and model…")
     job.check_ready(tiles)
     yield Status("Starting workers…")
     workers = client()
-    yield (told := Status("Segmenting"))
+    yield (shown := Status("Segmenting"))
     for event in job.stage(workers, tiles=tiles, heartbeat=HEARTBEAT):
         waits_for = event.waits_for if isinstance(event, Heartbeat) else ""
-        if (status := Status(f"Waiting for {waits_for}" if waits_for else "Segmenting")) != told:
-            yield (told := status)
+        if (status := Status(f"Waiting for {waits_for}" if waits_for else "Segmenting")) != shown:
+            yield (shown := status)
         if isinstance(event, TileStaged):
             live.land(event.tile, event.record.n_objects)
         yield event
-        if pausing():
-            # Asked for before there was a run to cancel.
+        if is_pausing():
+            # The user may have paused before there was a run to cancel.
             job.cancel()
 
 
-def merge(
-    job: Job,
-    live: LiveLabels | None,
-    choice: MergeChoice,
-    decisions: Decisions | None,
-    verdicts: Sequence[Callable[[], object]],
-    client: Callable[[], Client],
-    progress: Callable[[int, int], None],
-    say: Callable[[str], None],
-) -> Iterator[Merged]:
-    """Write the verdicts that were given, merge, and show it; nothing comes of a search for holes that was cancelled."""
+@dataclass(frozen=True)
+class MergeStep:
+    """One merge, and the changes of decisions that come before it.
 
-    def workers() -> Client:
-        # Holes are looked for in processes: in this one, it would be felt.
-        say("Looking for holes")
-        return client()
+    Attributes
+    ----------
+    job : Job
+    live : LiveLabels
+        Shows the merge.
+    unread : list of int
+        Staged tiles that the live layer does not show yet.
+    choice : MergeChoice
+    decisions : Decisions or None
+    changes : sequence of callable
+        Change and save the decisions.
+    client : callable
+        Return a client; called only to search for holes.
+    progress : callable
+        Called with the number of tiles done and in total.
+    say : callable
+        Called with texts for the status line.
+    is_closed : callable
+        Whether the job was closed meanwhile.
+    """
 
-    for give in verdicts:
-        give()
-    cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
-    # Cancelled, another merge is wanted by now.
-    with contextlib.suppress(RegionSearchCanceled):
-        merged = job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
-        kept = job.filtered(merged, choice.filter, workers, progress)
-        if live is not None:
-            live.merge(kept)
-        yield Merged(kept, merged)
+    job: Job
+    live: LiveLabels
+    unread: list[int]
+    choice: MergeChoice
+    decisions: Decisions | None
+    changes: Sequence[Callable[[], object]]
+    client: Callable[[], Client]
+    progress: Callable[[int, int], None]
+    say: Callable[[str], None]
+    is_closed: Callable[[], bool]
+
+    def run(self) -> Iterator[Any]:
+        """Change the decisions, merge, and yield a `Merged`. A canceled search for holes yields nothing."""
+        for change in self.changes:
+            change()
+        yield from read_tiles(self.live, self.unread, self.is_closed)
+        choice, decisions = self.choice, self.decisions
+        cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
+        # The search is canceled when the user chooses another merge.
+        with contextlib.suppress(RegionSearchCanceled):
+            merged = self.job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
+            kept = self.job.filtered(merged, choice.filter, self._workers, self.progress)
+            self.live.merge(kept)
+            yield Merged(kept, merged)
+
+    def _workers(self) -> Client:
+        # The search runs in worker processes, because in this process it would block the viewer.
+        self.say("Looking for holes")
+        return self.client()

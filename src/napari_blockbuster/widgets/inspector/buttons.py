@@ -1,0 +1,135 @@
+"""Buttons of the inspector."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from napari_blockbuster.widgets.controls import Note, button, row_of
+
+from .histogram import Histogram
+
+__all__ = ["AgainButtons", "DecisionButtons", "PickButtons", "SidePanel"]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _column_of(*rows: QWidget) -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    for row in rows:
+        column.addWidget(row)
+    return column
+
+
+class DecisionButtons(QWidget):
+    """Decide on the selected pair, step through the list, undo and redo."""
+
+    decided = Signal(object)
+    """Decision: "join", "cut", or None to leave the pair to the merge rule."""
+    stepped = Signal(int)
+    """Next (1) or previous (-1) line."""
+    undone = Signal()
+    redone = Signal()
+    export_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.join = button(
+            "Join (J)", "Make the two labels one object, whatever the rule says.", lambda: self.decided.emit("join")
+        )
+        self.cut = button(
+            "Cut (C)", "Keep the two labels separate, whatever the rule says.", lambda: self.decided.emit("cut")
+        )
+        self.clear = button(
+            "Clear my decision", "Leave this pair to the merge rule again.", lambda: self.decided.emit(None)
+        )
+        previous = button("◀", "Previous (Shift+N)", lambda: self.stepped.emit(-1))
+        following = button("▶", "Next (N)", lambda: self.stepped.emit(1))
+        self.undo = button("Undo (U)", "Undo the last decision.", self.undone.emit)
+        self.redo = button("Redo", "Redo the decision that was undone last (Shift+U).", self.redone.emit)
+        export = button("CSV…", "Save all pairs with their evidence and your decisions.", self.export_wanted.emit)
+        self.setLayout(
+            _column_of(
+                row_of(self.join, self.cut, self.clear), row_of(previous, following, self.undo, self.redo, export)
+            )
+        )
+
+    def set_pair(self, is_chosen: bool) -> None:
+        """Enable decisions if a pair is selected."""
+        for each in (self.join, self.cut, self.clear):
+            each.setEnabled(is_chosen)
+
+
+class PickButtons(QWidget):
+    """Decide on two objects that the user clicks in the viewer. At most one button is down."""
+
+    started = Signal(str)
+    """Decision: "join" or "cut"."""
+    stopped = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.join = button("Join two clicked", "Click two objects in the viewer to join them.", _nothing)
+        self.cut = button(
+            "Cut two clicked", "Click the two parts of an object, one on each side of a seam, to cut it.", _nothing
+        )
+        for each in (self.join, self.cut):
+            each.setCheckable(True)
+        self.setLayout(_column_of(row_of(self.join, self.cut)))
+        self.join.toggled.connect(lambda on: self._toggled(on, "join", self.cut))
+        self.cut.toggled.connect(lambda on: self._toggled(on, "cut", self.join))
+
+    def release(self) -> None:
+        """Release both buttons."""
+        self.join.setChecked(False)
+        self.cut.setChecked(False)
+
+    def _toggled(self, on: bool, decision: str, other: QPushButton) -> None:
+        if on:
+            other.setChecked(False)
+            self.started.emit(decision)
+        elif not other.isChecked():
+            self.stopped.emit()
+
+
+class AgainButtons(QWidget):
+    """Segment the tiles of the selected pair again; accept, discard or undo the result."""
+
+    start_wanted = Signal()
+    accept_wanted = Signal()
+    discard_wanted = Signal()
+    restore_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = button(
+            "Segment again",
+            "Segment the tiles of this pair with the model and settings of the form, and show the result for comparison.",
+            self.start_wanted.emit,
+        )
+        self.accept = button("Accept", "Replace the tiles with the new ones, and merge.", self.accept_wanted.emit)
+        self.discard = button("Discard", "Discard the new tiles.", self.discard_wanted.emit)
+        self.restore = button(
+            "Restore original tiles",
+            "Undo the acceptance of the tiles of this pair, with all tiles that were accepted together with them.",
+            self.restore_wanted.emit,
+        )
+        self.setLayout(_column_of(row_of(self.start, self.accept, self.discard), row_of(self.restore, None)))
+
+
+class SidePanel(QWidget):
+    """Right side of the inspector: description of the selected pair, buttons, histogram."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.histogram = Histogram()
+        self.said = Note()
+        self.decisions = DecisionButtons()
+        self.picking = PickButtons()
+        self.again = AgainButtons()
+        column = _column_of(self.said, self.decisions, self.picking, self.again, self.histogram)
+        column.addStretch()
+        self.setLayout(column)

@@ -1,0 +1,107 @@
+"""Decisions on two labels that the user clicks in the viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.runner import in_thread
+
+from .clicks import ClickPicker
+
+__all__ = ["LabelPicker"]
+
+Label = tuple[int, int]
+"""Tile, and number in the tile."""
+
+
+class LabelPicker(QObject):
+    """Joins or cuts two labels of the job of a `RunControl` after the user clicks them."""
+
+    refused = Signal(str)
+    """A click or a decision is not possible, and why."""
+    first_picked = Signal(int, int)
+    """Tile and number of the first label."""
+    finished = Signal()
+    """Both labels were clicked, and the decision is made."""
+
+    def __init__(self, viewer: Any, control: RunControl, parent: QObject) -> None:
+        super().__init__(parent)
+        self._control = control
+        self._decision: str | None = None
+        self._labels: list[Label] = []
+        self._clicks = ClickPicker(viewer, self.pick_at)
+
+    def start(self, decision: str) -> None:
+        """Wait for two clicks, then decide "join" or "cut"."""
+        self._decision, self._labels = decision, []
+        self._clicks.turn(True)
+
+    def stop(self) -> None:
+        """Ignore further clicks."""
+        self._decision, self._labels = None, []
+        self._clicks.turn(False)
+
+    def pick_at(self, world: Any) -> None:
+        """Pick the label at a place in world coordinates. The second label completes the decision."""
+        view, job = self._control.view, self._control.job
+        if view is None or job is None or self._decision is None:
+            return
+        voxel = np.round(view.voxel_at(world)).astype(int)
+        if (voxel < 0).any() or (voxel >= job.grid.shape).any():
+            self.refused.emit("Click inside the image.")
+            return
+        tile = job.grid.tile_at(voxel)
+
+        def read() -> Label:
+            place = tuple(slice(int(v), int(v) + 1) for v in voxel)
+            return tile.index, int(job.store.labels[place].read().result().ravel()[0])
+
+        in_thread(read, self._take, lambda error: self.refused.emit(str(error)), owner=self)
+
+    def _take(self, label: Label) -> None:
+        decision = self._decision
+        if decision is None:
+            return
+        if not label[1]:
+            self.refused.emit("There is no object at this place. Click an object.")
+            return
+        self._labels.append(label)
+        if len(self._labels) < 2:
+            self.first_picked.emit(*label)
+            return
+        (first, second), self._labels = sorted(self._labels), []
+        problem = self._problem(decision, first, second)
+        if problem:
+            self.refused.emit(problem)
+            return
+        self.finished.emit()
+        self._control.decide([(first, second)], decision)
+
+    def _problem(self, decision: str, first: Label, second: Label) -> str:
+        """Return why a decision on two labels is not possible, or ""."""
+        merged = self._control.unfiltered
+        if merged is None:
+            return "There is no merge yet. Wait until the tiles are merged."
+        same = merged.object_of(*first) == merged.object_of(*second)
+        if first == second or (decision == "cut" and first[0] == second[0]):
+            if decision == "join":
+                return "Both places are the same object already."
+            return (
+                f"Both places are in tile {first[0]}, and cuts are possible only at seams between tiles. "
+                "To separate them, segment the tile again with other settings."
+            )
+        if decision == "join":
+            return "Both places are the same object already." if same else ""
+        if not same:
+            return "These are two objects already."
+        row = merged.row_of((first, second))
+        if row is None or not merged.joined[row]:
+            return (
+                "These two labels do not touch: other labels join them. "
+                "Click two labels that touch, one on each side of a seam."
+            )
+        return ""
