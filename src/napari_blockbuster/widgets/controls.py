@@ -82,7 +82,7 @@ def add_helper(viewer: Any, layer: Any) -> None:
 
 
 def remove_layer(viewer: Any, layer: Any) -> None:
-    """Take a layer out of a viewer, if it is (still) there. Labels are not removed but put away (`label_layers`)."""
+    """Take a layer out of a viewer, if it is (still) there. Labels are not removed but put away (`viewer_layers`)."""
     if layer is not None and layer in viewer.layers:
         viewer.layers.remove(layer)
 

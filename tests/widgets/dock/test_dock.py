@@ -285,7 +285,7 @@ def test_preferences_of_napari_set_where_tiles_run(open_dock: Any) -> None:
     preferred = get_plugin_settings("napari-blockbuster").cluster
     preferred.workers, preferred.scheduler = 7, "tcp://elsewhere:8786"
     try:
-        from napari_blockbuster.widgets.dock.dock import SegmentWidget
+        from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
         from napari_blockbuster.widgets.run.session import ClusterChoice
 
         viewer, _ = open_dock()

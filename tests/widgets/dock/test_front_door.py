@@ -205,7 +205,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
 def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     viewer: Any, until: Any, pixels: np.ndarray, write_function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_blockbuster.widgets.dock import dock as dock_module
+    from napari_blockbuster.widgets.dock import segment_widget as dock_module
 
     said: list[str] = []
     monkeypatch.setattr(dock_module, "show_info", said.append)

@@ -13,7 +13,7 @@ __all__ = ["ask_job", "open_job", "show_segment_widget"]
 
 def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
     """Open the dock widget, or bring the open one to the front; returns it."""
-    from .dock_widget import NAME, SegmentDock, find_widget
+    from .viewer_dock import NAME, SegmentDock, find_widget
 
     widget = find_widget(napari_viewer)
     if widget is None or widget.parent() is None:

@@ -12,8 +12,7 @@ from qtpy.QtWidgets import QComboBox, QSpinBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
-from napari_blockbuster.widgets.layers import images as layer_images
-from napari_blockbuster.widgets.layers import layers
+from napari_blockbuster.widgets.layers import layer_images, layers
 from napari_blockbuster.widgets.run.runner import in_thread
 
 __all__ = ["ImageSection"]

@@ -16,8 +16,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.suggestion import make_grid, suggest_tiles
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note, Section, add_helper, remove_layer, row_of, times
-from napari_blockbuster.widgets.layers import images as layer_images
-from napari_blockbuster.widgets.layers import layers
+from napari_blockbuster.widgets.layers import layer_images, layers
 
 from .forms import AxesForm
 

@@ -14,7 +14,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.mapping import Merge
 from napari_blockbuster.widgets.controls import add_helper, remove_layer
 from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 
 __all__ = ["PairPixels", "PairView", "read_pair"]
 

@@ -16,7 +16,7 @@ from napari_blockbuster.job.second_try import SecondTry
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.events import Status
 from napari_blockbuster.widgets.run.steps import HEARTBEAT, summary_of

@@ -17,8 +17,8 @@ from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import add_helper, remove_layer
 
 from . import layers
-from .label_layers import fill, put_away
 from .live import LiveLabels
+from .viewer_layers import fill, put_away
 
 __all__ = ["JobView"]
 

@@ -16,8 +16,8 @@ from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.output.writer import labels_info
 from napari_blockbuster.stage.store import TileFailure
 
-from .label_layers import fill, show_labels
 from .live import LiveLabels
+from .viewer_layers import fill, show_labels
 
 __all__ = [
     "LIVE",

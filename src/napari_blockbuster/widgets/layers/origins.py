@@ -55,7 +55,7 @@ def confirmed(source: ImageSource) -> ImageSource:
     Parameters
     ----------
     source : ImageSource
-        From `napari_blockbuster.widgets.layers.images.image_of`.
+        From `napari_blockbuster.widgets.layers.layer_images.image_of`.
     """
     memory = _memory.get(source)
     if memory is None:

@@ -21,8 +21,8 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.plan import Plan
 from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.runner import stream
 from napari_blockbuster.widgets.run.session import Session
 

@@ -12,13 +12,13 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.code_button import ask_to_run
 from napari_blockbuster.widgets.dock.consent import consent
-from napari_blockbuster.widgets.dock.missing_image import ImageOffer
+from napari_blockbuster.widgets.dock.image_offer import ImageOffer
 from napari_blockbuster.widgets.dock.plan import Plan
 
 from .section import free_path
 
 if TYPE_CHECKING:
-    from napari_blockbuster.widgets.dock.dock import SegmentWidget
+    from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
 
 __all__ = ["RunActions"]
 

@@ -13,14 +13,13 @@ from qtpy.QtWidgets import QFileDialog
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.machine.errors import JobMismatchError
-from napari_blockbuster.widgets.layers import images as layer_images
-from napari_blockbuster.widgets.layers import layers
+from napari_blockbuster.widgets.layers import layer_images, layers
 from napari_blockbuster.widgets.layers.lazy import views_of
 
 from .consent import consent
 
 if TYPE_CHECKING:
-    from .dock import SegmentWidget
+    from .segment_widget import SegmentWidget
 
 __all__ = ["JobOpener"]
 

@@ -12,13 +12,13 @@ from napari.layers import Image
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.controls import times
-from napari_blockbuster.widgets.layers import images as layer_images
+from napari_blockbuster.widgets.layers import layer_images
 from napari_blockbuster.widgets.run.runner import in_thread
 
 from .image_section import AXES
 
 if TYPE_CHECKING:
-    from .dock import SegmentWidget
+    from .segment_widget import SegmentWidget
 
 __all__ = ["ImageOffer", "Match"]
 

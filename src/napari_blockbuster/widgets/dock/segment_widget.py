@@ -24,7 +24,7 @@ from napari_blockbuster.widgets.controls import button
 from napari_blockbuster.widgets.inspector.clicks import ClickPicker
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
-from napari_blockbuster.widgets.layers import images as layer_images
+from napari_blockbuster.widgets.layers import layer_images
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
@@ -36,9 +36,9 @@ from napari_blockbuster.widgets.run.section import RunSection, free_path, output
 from napari_blockbuster.widgets.run.session import Session
 
 from .image_section import ImageSection
+from .job_opener import JobOpener
 from .model_section import ModelSection
 from .plan import Plan
-from .saved_jobs import JobOpener
 from .tiles_section import TilesSection, with_neighbour
 
 __all__ = ["SegmentWidget"]
