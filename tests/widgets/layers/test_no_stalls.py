@@ -72,8 +72,8 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
 ) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_blockbuster.widgets.layers import layers
     from napari_blockbuster.widgets.layers.job_view import JobView
+    from napari_blockbuster.widgets.layers.tile_map import STATE_NUMBER
 
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2048, 2048), np.uint8), tile=(64, 64))
     job = Job.create(tmp_path / "large.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(4, 4), halo=(0, 0))
@@ -87,13 +87,13 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
         queue = job._queue = TileQueue(range(job.n_tiles))  # type: ignore[assignment]
         for _ in range(job.n_tiles - 100):
             queue.take()
-        view._mark_running()
-        running = layers.STATE_NUMBER["running"]
+        view.mark_running()
+        running = STATE_NUMBER["running"]
         assert (view.tiles.data == running).sum() == job.n_tiles - 100
-        view._changed.clear()
-        assert milliseconds(view._mark_running) < 5
+        view.changes.tiles.clear()
+        assert milliseconds(view.mark_running) < 5
         assert milliseconds(view.follow_camera) < 100
-        assert view._in_view({0, 511, job.n_tiles - 1})
+        assert view.shows_any({0, 511, job.n_tiles - 1})
         states = dict.fromkeys(range(job.n_tiles), "done")
         assert milliseconds(lambda: view.start(states)) < 300
     finally:

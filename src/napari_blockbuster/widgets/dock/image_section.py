@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QComboBox, QSpinBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
-from napari_blockbuster.widgets.layers import layer_images, layers
+from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.placement import place_of_layer
 from napari_blockbuster.widgets.run.runner import in_thread
 
 __all__ = ["ImageSection"]
@@ -63,7 +64,7 @@ class ImageSection(Section):
     def place(self, ndim: int) -> dict[str, Any]:
         """Scale, translation and units for layers that lie on the image."""
         assert self.layer is not None
-        return layers.placing(self.layer, ndim, max(self.level.currentIndex(), 0))
+        return place_of_layer(self.layer, ndim, max(self.level.currentIndex(), 0))
 
     def _images(self, *_: Any) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]

@@ -20,8 +20,8 @@ from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview, estim
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.plan import Plan
-from napari_blockbuster.widgets.layers import layers
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
+from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.runner import stream
 from napari_blockbuster.widgets.run.session import Session
@@ -173,7 +173,7 @@ class PreviewControl(QObject):
         self.seam_found.emit(found)
 
     def _show(self, data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> None:
-        moved = layers.moved(place, box.start)
+        moved = place_of_part(place, box.start)
         self._shown.append(show_labels(self._viewer, PREVIEW, data, name, opacity=opacity, **moved))
 
     def keep(self) -> TileFound | None:
