@@ -80,8 +80,8 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     [
         ("Nuclei in 3D (real, 4 MB)", 20, True),
         ("Nuclei in 3D (real, 4 MB)", 20, False),
-        ("Slide of nuclei (synthetic, made on read, 0.5 GB)", 400, False),
-        ("Light-sheet volume (synthetic, made on read, 250 GB)", 30_000, True),
+        ("Slide of nuclei (synthetic, generated, 0.5 GB)", 400, False),
+        ("Light-sheet volume (synthetic, generated, 250 GB)", 30_000, True),
     ],
 )
 def test_a_fresh_dock_suggests_tiles_for_each_sample(
@@ -137,7 +137,7 @@ def test_tiles_that_nobody_chose_cannot_run(viewer: Any, until: Any, pixels: np.
     until(lambda: widget.image.source is not None)
     assert tiles.grid is None
     assert "model" in tiles.note.text()
-    press(find_button(widget, "choose for me"))
+    press(find_button(widget, "Choose automatically"))
     assert not tiles.automatic.isChecked()
     model.choice.setCurrentText("voronoi-otsu")
     assert not main.isEnabled()
@@ -152,7 +152,7 @@ def test_tiles_that_nobody_chose_cannot_run(viewer: Any, until: Any, pixels: np.
     type_number(tiles.tile.spins["x"], 1)
     assert "52,000 tiles of 1 × 1" in tiles.note.text()
     assert not main.isEnabled()
-    press(find_button(widget, "choose for me"))
+    press(find_button(widget, "Choose automatically"))
     assert min(tiles.tile.values) >= 100
     assert main.isEnabled()
 
@@ -241,7 +241,7 @@ def test_menus_that_pages_and_messages_name_exist(viewer: Any, pixels: np.ndarra
     found = []
     for page in PAGES:
         found += re.findall(r"\*((?:File|Plugins|Layers|View|Window) → [^*]+)\*", page.read_text(encoding="utf-8"))
-    for file in (ROOT / "src" / "napari_blockbuster" / "widgets").glob("*.py"):
+    for file in (ROOT / "src" / "napari_blockbuster" / "widgets").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         found += re.findall(r"((?:File|Plugins|Layers|View|Window) → [^.*\"]+)", text)
     assert len(found) >= 6

@@ -32,25 +32,25 @@ def test_every_step_of_the_tutorial(viewer: Any, until: Any) -> None:
     for axis, tile, halo in (("z", 60, 0), ("y", 128, 24), ("x", 128, 24)):
         type_number(widget.tiles.tile.spins[axis], tile)
         type_number(widget.tiles.halo.spins[axis], halo)
-    press(find_button(widget, "outline of a tile"))
-    press(find_button(widget, "grid"))
+    press(find_button(widget, "Tile outline"))
+    press(find_button(widget, "Grid"))
     assert {"Tile and halo", "Tile grid"} <= {layer.name for layer in viewer.layers}
     # 4. Preview one tile
     until(lambda: widget.preview.tile.isEnabled())
     press(find_button(widget, "Preview tile (T)"))
     until(lambda: "Preview" in viewer.layers)
-    assert all(word in widget.preview.report.text() for word in ("objects", "All 4 tiles", "of disk"))
+    assert all(word in widget.preview.report.text() for word in ("objects", "All 4 tiles", "on disk"))
     if find_button(widget, "Keep to compare").isEnabled():
         press(find_button(widget, "Keep to compare"))
     press_key(viewer, Qt.Key_T)
     until(lambda: "Preview" in viewer.layers)
     press(find_button(widget, "Use this halo"))
     assert widget.tiles.halo.values[1] > 24
-    press(find_button(widget, "preview again when a setting changes"))
+    press(find_button(widget, "Preview again when a setting changes"))
     before = widget.preview.report.text()
     type_number(widget.model.settings.fields["diameter"].native, 30)
     until(lambda: widget.preview.report.text() != before)
-    press(find_button(widget, "preview again when a setting changes"))
+    press(find_button(widget, "Preview again when a setting changes"))
     press(find_button(widget, "Preview seam"))
     until(lambda: "Seam: merged" in viewer.layers)
     # 5. Run
