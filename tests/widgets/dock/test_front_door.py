@@ -1,4 +1,4 @@
-"""The plugin from outside: napari's menus, its dialogs and the mouse, in a fresh configuration."""
+"""The plugin through napari's menus, dialogs and the mouse, with fresh settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
     until(widget.isVisible)
     choose(viewer, "Layers > Segment > Segment large image (Blockbuster)")
     assert see_dock(viewer) is dock
-    # As with the widgets of all plugins: the menu hides an open one, and shows it again.
+    # As for all plugins, the menu hides an open widget and shows it again.
     choose(viewer, "Plugins > Segment large image (Blockbuster)")
     assert not dock.isVisible()
     choose(viewer, entries[1])
@@ -68,7 +68,7 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     ]
     assert len(found) == 6
     for path in found:
-        # napari adds the name of the plugin; it must not be in the title already.
+        # napari adds the name of the plugin, so the title must not contain it.
         assert path.split(" > ")[-1].count("Blockbuster") <= 1
         assert find_action(viewer, path).text().replace("&", "") == path.split(" > ")[-1]
     (reader,) = manifest.contributions.readers
@@ -131,7 +131,7 @@ def test_tiles_that_nobody_chose_cannot_run(viewer: Any, until: Any, pixels: np.
     choose(viewer, PLUGIN)
     widget = see_dock(viewer).inner_widget()
     main, tiles, model = widget.running.main, widget.tiles, widget.model
-    # A function that is not named yet suggests nothing.
+    # Without a function there is no suggestion.
     model.choice.setCurrentText("function")
     viewer.add_image(pixels, name="blobs")
     until(lambda: widget.image.source is not None)
@@ -193,7 +193,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
         until(lambda: any("Segment large image" in name for name in viewer.window.dock_widgets))
         widget = see_dock(viewer).inner_widget()
         until(lambda: widget.control.state == "paused" and widget.image.source is not None)
-    # napari asks for the reader, since its own reads folders too.
+    # napari asks for the reader, because its own reader opens folders too.
     readers = 0 if way in ("menu", "button") else 1
     assert (asked.count("Choose reader"), len(asked)) == (readers, readers + (way != "drop")), asked
     assert {layer.name for layer in viewer.layers} >= {"blobs.tif", "out.ome.zarr", "Tiles"}
@@ -228,7 +228,7 @@ def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     until(widget.isVisible)
     assert see_dock(viewer).inner_widget() is widget
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
-    # Also by the name that scripts use; nothing more is said, since nothing was closed.
+    # The same with the name that scripts use. No dock is closed, so no notice is shown.
     viewer.window.add_plugin_dock_widget("napari-blockbuster")
     assert see_dock(viewer).inner_widget() is widget
     until(widget.isVisible)

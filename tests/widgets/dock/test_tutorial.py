@@ -133,7 +133,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     assert viewer.layers["nuclei labels"] is live
     np.testing.assert_array_equal(np.asarray(live.data), control.result.labels.compute())
     assert control.result.path.parent == Path.home()
-    # 7. Again, without a viewer
+    # 7. Repeat the run without a viewer
     for entry, word in (("Python", "segment("), ("Command line", "napari-blockbuster segment")):
         menu = find_button(widget, "Copy as script").menu()
         next(action for action in menu.actions() if action.text() == entry).trigger()
@@ -142,7 +142,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
 
 
 def _names_of_the_tutorial(viewer: Any, widget: Any, inspector: Any) -> None:
-    """What the page sets in italics is on the screen, word by word."""
+    """Check that every name in italics on the page is on the screen."""
     text = re.sub(r"\*\*[^*]+\*\*", "", TUTORIAL.read_text(encoding="utf-8"))
     text = re.sub(r"^\* ", "- ", text, flags=re.M)
     named = [re.sub(r"\s+", " ", name) for name in re.findall(r"\*([^*]+)\*", text)]
