@@ -73,7 +73,7 @@ def tour(session: Session) -> None:
     session.show(widget.preview)
     session.take("napari-preview")
 
-    widget.preview.widen.click()
+    widget.preview.advice.use.click()
     widget.tiles.outline.setChecked(False)
     widget.tiles.lines.setChecked(False)
     widget.running.output.setText(str(session.folder / "nuclei.labels.ome.zarr"))

@@ -109,7 +109,7 @@ def slide(widget: Any, name: str) -> None:
             took.append((time.perf_counter() - began) * 1000)
 
     view.refresh = painted
-    view._timer.stop()
+    view.timer.stop()
     ticker.start()
     for value in (30, 45, 60, 35, 50, 25):
         before = widget.control.merged
@@ -118,7 +118,7 @@ def slide(widget: Any, name: str) -> None:
         until(lambda before=before: widget.control.merged is not before and widget.control.state == "staged", 60)
         settled.append((time.perf_counter() - began) * 1000)
     view.refresh = repaint
-    view._timer.start()
+    view.timer.start()
     gaps = ticker.gaps()
     say(
         f"slider to repaint ({name}): median {np.median(took):.0f} ms, max {max(took):.0f} ms; "

@@ -113,16 +113,16 @@ def watch_first_sight(widget: Any, delays: list[float]) -> None:
 
     def painted() -> None:
         seen = set(view.tiles_in_view()) if pending else set()
-        due = bool(view._changed)
+        due = bool(view.changes.tiles)
         refresh()
-        if due and not view._changed:
+        if due and not view.changes.tiles:
             now = time.time()
             delays.extend(now - pending.pop(i) for i in list(pending) if i in seen)
             pending.clear()
 
     view.landed = landed
-    view._timer.timeout.disconnect()
-    view._timer.timeout.connect(painted)
+    view.timer.timeout.disconnect()
+    view.timer.timeout.connect(painted)
 
 
 def stream(viewer: Any, widget: Any, n_tiles: int) -> dict[str, float]:

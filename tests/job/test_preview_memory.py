@@ -68,8 +68,8 @@ def test_what_is_nearly_too_much_is_said_with_a_remedy() -> None:
 
     found = dataclasses.replace(preview(), peak_bytes=500 * MIB, limit_bytes=1000 * MIB, footprint="weights 3 MiB")
     assert not found.tight
-    assert "choose" not in _memory(found)
+    assert "Choose" not in _memory(found)
     assert "weights 3 MiB" in _memory(found)
     close = dataclasses.replace(found, peak_bytes=800 * MIB)
     assert close.tight
-    assert "choose smaller tiles, a smaller batch or fewer workers" in _memory(close)
+    assert "Choose smaller tiles, a smaller batch or fewer workers" in _memory(close)

@@ -1,28 +1,27 @@
-"""Small pieces that the sections of the dock share: texts, sizes, problems said beside their field."""
+"""Controls that the sections of the dock share, and the text of sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-__all__ = ["Note", "Section", "add_helper", "button", "bytes_text", "remove_layer", "row_of", "times"]
+__all__ = ["Note", "Section", "button", "bytes_text", "row_of", "times"]
 
 
 class Section(QGroupBox):
-    """A titled group of rows."""
+    """Titled group of rows."""
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
         super().__init__(title, parent)
         self.form = QFormLayout(self)
         self.form.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
-        # Long names beside long fields would make the dock wider than small screens have room for.
+        # Keep the dock narrow enough for small screens.
         self.form.setRowWrapPolicy(QFormLayout.WrapLongRows)
 
     def row(self, name: str, field: QWidget, tip: str = "") -> QWidget:
-        """Add a named field."""
+        """Add a field with a label."""
         label = QLabel(name)
         if tip:
             label.setToolTip(tip)
@@ -34,7 +33,7 @@ class Section(QGroupBox):
 
 
 class Note(QLabel):
-    """A sentence under a field; hidden while there is nothing to say. `plain` is the sentence without its mark."""
+    """Hint below a field, hidden when empty. `plain` is its text without the warning sign."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -45,7 +44,7 @@ class Note(QLabel):
         self.hide()
 
     def say(self, text: str, problem: bool = False) -> None:
-        """Show a text, or nothing; a problem is marked in words and not by colour alone."""
+        """Set the text. A problem gets a warning sign as well as a color."""
         self.plain = text
         self.setText(f"⚠ {text}" if problem and text else text)
         dark = self.palette().color(self.backgroundRole()).lightness() < 128
@@ -54,12 +53,12 @@ class Note(QLabel):
 
 
 def row_of(*fields: QWidget | None, equal: bool = False) -> QWidget:
-    """Fields side by side.
+    """Return a widget with fields side by side.
 
     Parameters
     ----------
     *fields : QWidget or None
-        None is a gap that takes what width is left.
+        None is a gap that takes the remaining width.
     equal : bool, default False
         Make all fields equally wide.
     """
@@ -74,21 +73,8 @@ def row_of(*fields: QWidget | None, equal: bool = False) -> QWidget:
     return holder
 
 
-def add_helper(viewer: Any, layer: Any) -> None:
-    """Add a layer that only helps to see; what the user works on stays selected."""
-    selected = set(viewer.layers.selection)
-    viewer.add_layer(layer)
-    viewer.layers.selection = selected
-
-
-def remove_layer(viewer: Any, layer: Any) -> None:
-    """Take a layer out of a viewer, if it is (still) there. Labels are not removed but put away (`label_layers`)."""
-    if layer is not None and layer in viewer.layers:
-        viewer.layers.remove(layer)
-
-
 def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
-    """A push button that says what it does."""
+    """Return a push button."""
     made = QPushButton(text)
     made.setToolTip(tip)
     made.clicked.connect(lambda *_: on_click())
@@ -96,7 +82,7 @@ def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
 
 
 def bytes_text(n: float) -> str:
-    """A size in bytes: "3.2 GB"."""
+    """Return a size in bytes as text: "3.2 GB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -105,5 +91,5 @@ def bytes_text(n: float) -> str:
 
 
 def times(values: Sequence[float]) -> str:
-    """Extents: "128 × 256 × 256"."""
-    return " × ".join(f"{v:g}" for v in values)
+    """Return extents as text: "128 × 256 × 256"."""
+    return " × ".join(f"{int(v):,}" if float(v).is_integer() else f"{v:g}" for v in values)

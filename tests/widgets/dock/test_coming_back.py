@@ -1,4 +1,4 @@
-"""What was closed comes back: the dock with its run, a job with its image."""
+"""Reopen a closed dock with its run, and a job with its image."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_job_brings_its_image_into_the_form(open_dock: Any, until: Any, pixels
         until(lambda: widget.control.state == "paused" and widget.image.source is not None)
         until(lambda: widget.image.source.local_path == tmp_path / "blobs.tif")
         plan = widget.plan()
-        # Workers read the file themselves, and the form is that of the job.
+        # Workers read the file, and the form shows the settings of the job.
         assert plan.source.describe() == job.source.describe()
         assert plan.grid() == job.grid
         assert plan.output == str(tmp_path / "out.ome.zarr")

@@ -1,4 +1,4 @@
-"""The dock, in a real viewer with a real cluster, clicked through."""
+"""The dock in a real viewer with a real cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_blockbuster.models import get_model
 
 
 class _Click:
-    """What napari hands to a layer's mouse callbacks."""
+    """Event for the mouse callbacks of a layer."""
 
     def __init__(self, position: Any) -> None:
         self.position, self.view_direction, self.dims_displayed = position, None, [0, 1]
@@ -58,10 +58,10 @@ def test_pick_preview_run_merge_write_equals_headless(
     assert expected.max() > 50
     first = written.data[0] if written.multiscale else written.data
     np.testing.assert_array_equal(np.asarray(first), expected)
-    # What was on the screen before anything was written had the same ids already.
+    # The live labels had the same ids before anything was written.
     np.testing.assert_array_equal(shown, expected)
 
-    # Without its tiles there is nothing left to merge: the job is let go of, and what was written stays.
+    # Without its tiles the job cannot be merged again. It is closed, and the written labels stay.
     stage = widget.control.job.store.folder
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.Yes)
     click(qtbot, widget.merging.delete)
@@ -93,14 +93,14 @@ def test_pause_and_resume(
     assert 3 <= done < 20
     assert widget.running.main.text() == "Resume"
 
-    # Merging what is there is possible at any time, and changes nothing on disk.
+    # A paused run can be merged. Nothing changes on disk.
     widget.merging.rule.choice.setCurrentText("touch")
     until(lambda: widget.control.merged is not None and widget.control.state == "paused")
 
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and widget.control.merged.rule == "touch")
     assert len(widget.control.job.staged()) == 20
-    # Tiles that ran when the pause came may have run twice, no others.
+    # Only tiles that were running at the pause may run twice.
     assert 20 <= len(calls.read_text()) <= 20 + 4
     until(lambda: widget.control.state == "staged" and len(widget.control.merged.labels_table.offsets) > 0)
     from scipy import ndimage
@@ -164,7 +164,7 @@ def test_layers_may_be_deleted_while_it_runs(
     assert any("was removed" in text for text in said)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     assert len(widget.control.job.staged()) == 20
-    # The merge brings the labels back.
+    # The merge shows the labels again.
     assert "blobs labels" in viewer.layers
 
 
@@ -262,7 +262,7 @@ def test_a_stale_preview_is_dropped(
     widget.model.choice.setCurrentText("threshold")
     until(lambda: "Preview" in viewer.layers)
     qtbot.wait(2500)
-    # The slow one would have been a single object all over the tile.
+    # The slow preview would show a single object in the whole tile.
     assert np.asarray(viewer.layers["Preview"].data).max() > 1
 
 
@@ -285,7 +285,7 @@ def test_preferences_of_napari_set_where_tiles_run(open_dock: Any) -> None:
     preferred = get_plugin_settings("napari-blockbuster").cluster
     preferred.workers, preferred.scheduler = 7, "tcp://elsewhere:8786"
     try:
-        from napari_blockbuster.widgets.dock.dock import SegmentWidget
+        from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
         from napari_blockbuster.widgets.run.session import ClusterChoice
 
         viewer, _ = open_dock()

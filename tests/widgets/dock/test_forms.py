@@ -1,4 +1,4 @@
-"""Forms of all models: their defaults, a round trip of every setting, and what they say of wrong values."""
+"""Forms of all models: defaults, a round trip of every setting, and messages for wrong values."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_function_is_the_one_that_its_file_holds_now(function_form: ModelForm,
     function_form.set_values({"source": source})
     model = function_form.model()
     assert model == as_model(source)
-    # The settings of a job name a version of the file; the form names the file.
+    # The settings of a job contain the digest of the file, the form only its path.
     function_form.set_values(model.model_dump())
     write_function("return tile > 2")
     assert function_form.model() == as_model(source)

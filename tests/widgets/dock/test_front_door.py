@@ -1,4 +1,4 @@
-"""The plugin from outside: napari's menus, its dialogs and the mouse, in a fresh configuration."""
+"""The plugin through napari's menus, dialogs and the mouse, with fresh settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
     until(widget.isVisible)
     choose(viewer, "Layers > Segment > Segment large image (Blockbuster)")
     assert see_dock(viewer) is dock
-    # As with the widgets of all plugins: the menu hides an open one, and shows it again.
+    # As for all plugins, the menu hides an open widget and shows it again.
     choose(viewer, "Plugins > Segment large image (Blockbuster)")
     assert not dock.isVisible()
     choose(viewer, entries[1])
@@ -68,7 +68,7 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     ]
     assert len(found) == 6
     for path in found:
-        # napari adds the name of the plugin; it must not be in the title already.
+        # napari adds the name of the plugin, so the title must not contain it.
         assert path.split(" > ")[-1].count("Blockbuster") <= 1
         assert find_action(viewer, path).text().replace("&", "") == path.split(" > ")[-1]
     (reader,) = manifest.contributions.readers
@@ -80,8 +80,8 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     [
         ("Nuclei in 3D (real, 4 MB)", 20, True),
         ("Nuclei in 3D (real, 4 MB)", 20, False),
-        ("Slide of nuclei (synthetic, made on read, 0.5 GB)", 400, False),
-        ("Light-sheet volume (synthetic, made on read, 250 GB)", 30_000, True),
+        ("Slide of nuclei (synthetic, generated, 0.5 GB)", 400, False),
+        ("Light-sheet volume (synthetic, generated, 250 GB)", 30_000, True),
     ],
 )
 def test_a_fresh_dock_suggests_tiles_for_each_sample(
@@ -131,13 +131,13 @@ def test_tiles_that_nobody_chose_cannot_run(viewer: Any, until: Any, pixels: np.
     choose(viewer, PLUGIN)
     widget = see_dock(viewer).inner_widget()
     main, tiles, model = widget.running.main, widget.tiles, widget.model
-    # A function that is not named yet suggests nothing.
+    # Without a function there is no suggestion.
     model.choice.setCurrentText("function")
     viewer.add_image(pixels, name="blobs")
     until(lambda: widget.image.source is not None)
     assert tiles.grid is None
     assert "model" in tiles.note.text()
-    press(find_button(widget, "choose for me"))
+    press(find_button(widget, "Choose automatically"))
     assert not tiles.automatic.isChecked()
     model.choice.setCurrentText("voronoi-otsu")
     assert not main.isEnabled()
@@ -152,7 +152,7 @@ def test_tiles_that_nobody_chose_cannot_run(viewer: Any, until: Any, pixels: np.
     type_number(tiles.tile.spins["x"], 1)
     assert "52,000 tiles of 1 × 1" in tiles.note.text()
     assert not main.isEnabled()
-    press(find_button(widget, "choose for me"))
+    press(find_button(widget, "Choose automatically"))
     assert min(tiles.tile.values) >= 100
     assert main.isEnabled()
 
@@ -193,7 +193,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
         until(lambda: any("Segment large image" in name for name in viewer.window.dock_widgets))
         widget = see_dock(viewer).inner_widget()
         until(lambda: widget.control.state == "paused" and widget.image.source is not None)
-    # napari asks for the reader, since its own reads folders too.
+    # napari asks for the reader, because its own reader opens folders too.
     readers = 0 if way in ("menu", "button") else 1
     assert (asked.count("Choose reader"), len(asked)) == (readers, readers + (way != "drop")), asked
     assert {layer.name for layer in viewer.layers} >= {"blobs.tif", "out.ome.zarr", "Tiles"}
@@ -205,7 +205,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
 def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     viewer: Any, until: Any, pixels: np.ndarray, write_function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_blockbuster.widgets.dock import dock as dock_module
+    from napari_blockbuster.widgets.dock import segment_widget as dock_module
 
     said: list[str] = []
     monkeypatch.setattr(dock_module, "show_info", said.append)
@@ -228,7 +228,7 @@ def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     until(widget.isVisible)
     assert see_dock(viewer).inner_widget() is widget
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
-    # Also by the name that scripts use; nothing more is said, since nothing was closed.
+    # The same with the name that scripts use. No dock is closed, so no notice is shown.
     viewer.window.add_plugin_dock_widget("napari-blockbuster")
     assert see_dock(viewer).inner_widget() is widget
     until(widget.isVisible)
@@ -241,7 +241,7 @@ def test_menus_that_pages_and_messages_name_exist(viewer: Any, pixels: np.ndarra
     found = []
     for page in PAGES:
         found += re.findall(r"\*((?:File|Plugins|Layers|View|Window) → [^*]+)\*", page.read_text(encoding="utf-8"))
-    for file in (ROOT / "src" / "napari_blockbuster" / "widgets").glob("*.py"):
+    for file in (ROOT / "src" / "napari_blockbuster" / "widgets").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         found += re.findall(r"((?:File|Plugins|Layers|View|Window) → [^.*\"]+)", text)
     assert len(found) >= 6

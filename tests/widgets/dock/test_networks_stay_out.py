@@ -28,14 +28,14 @@ MODULES = ("stardist.models", "cellpose.models", "csbdeep.models", "bioimageio.c
 
 @pytest.fixture
 def tripwires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Packages with the names of the network libraries, which note the process that imports them."""
+    """Packages with the names of the network libraries, which record the process that imports them."""
     folder, notes = tmp_path / "libraries", tmp_path / "imported"
     notes.mkdir()
     note = f"import os\nopen(os.path.join({str(notes)!r}, f'{{__name__}}-{{os.getpid()}}'), 'w').close()\n"
     for name in (*LIBRARIES, *MODULES):
         place = folder.joinpath(*name.split("."))
         place.mkdir(parents=True, exist_ok=True)
-        # As in the real one, the parent package of bioimageio is a bare namespace.
+        # As in the real library, the package bioimageio is a namespace.
         if name != "bioimageio":
             (place / "__init__.py").write_text(note)
     monkeypatch.syspath_prepend(str(folder))
@@ -73,7 +73,7 @@ def test_no_model_brings_its_library_into_the_viewer(
         assert widget.model.settings is not None, widget.model.summary.plain
         if name in own:
             widget.model.settings.fields["weights"].value = own[name]
-        # What a run does before its first tile: weights are looked for, downloaded and checked.
+        # Steps of a run before its first tile: find, download and check the weights.
         widget.tiles.set_values((100, 100), (16, 16))
         said = len(failures)
         widget.preview_tile()

@@ -1,4 +1,4 @@
-"""What *Copy as script* copies runs as it is, and gives the same labels."""
+"""Scripts copied by *Copy as script* run unchanged and give the same labels."""
 
 from __future__ import annotations
 

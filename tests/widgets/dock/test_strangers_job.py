@@ -1,4 +1,4 @@
-"""A job from a stranger runs no code before the user has allowed it, by a button that names the function and its file."""
+"""Code of a job needs permission, given by a button that names the function and its file."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def find(tile):
 
 @pytest.fixture(autouse=True)
 def _nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a session of its own."""
+    """Start each test without permissions."""
     for name, value in vars(consents.Consent()).items():
         monkeypatch.setattr(consents.consent, name, value)
 
 
 class Stranger:
-    """A job folder whose model names code that leaves a note when it is run."""
+    """A job folder whose model names code that records when it runs."""
 
     def __init__(self, folder: Path, pixels: np.ndarray, kind: str) -> None:
         self.notes = folder / "ran"
@@ -87,7 +87,7 @@ def test_nothing_runs_before_it_is_allowed(stranger: Stranger, open_dock: Any, u
         assert "find" in shown
         assert str(stranger.file) in shown
 
-    # All that a user may try.
+    # Every way in which a user may try to run it.
     assert not widget.preview.tile.isEnabled()
     widget.preview_tile()
     widget.preview.again.setChecked(True)
@@ -105,7 +105,7 @@ def test_nothing_runs_before_it_is_allowed(stranger: Stranger, open_dock: Any, u
     assert stranger.ran == []
     widget.preview.again.setChecked(False)
 
-    # A yes in the form: the model can be used, and this process still imports nothing.
+    # After permission in the form the model can be used, and this process still imports nothing.
     press(qtbot, button)
     until(lambda: widget.model.model is not None)
     assert str(os.getpid()) not in stranger.ran
@@ -158,7 +158,7 @@ def test_a_typed_module_is_imported_by_the_button_only_and_its_faults_are_said(
     press(qtbot, form.code)
     until(lambda: widget.model.model is not None)
     assert "typed_module" not in sys.modules
-    # A file that the user names is theirs, and running it has buttons of its own.
+    # A file that the user names needs no permission.
     (tmp_path / "own.py").write_text("def find(tile):\n    return tile > 1\n")
     form.fields["source"].native.setText(f"{tmp_path}/own.py:find")
     assert widget.model.model is not None

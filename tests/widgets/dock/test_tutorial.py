@@ -32,25 +32,25 @@ def test_every_step_of_the_tutorial(viewer: Any, until: Any) -> None:
     for axis, tile, halo in (("z", 60, 0), ("y", 128, 24), ("x", 128, 24)):
         type_number(widget.tiles.tile.spins[axis], tile)
         type_number(widget.tiles.halo.spins[axis], halo)
-    press(find_button(widget, "outline of a tile"))
-    press(find_button(widget, "grid"))
+    press(find_button(widget, "Tile outline"))
+    press(find_button(widget, "Grid"))
     assert {"Tile and halo", "Tile grid"} <= {layer.name for layer in viewer.layers}
     # 4. Preview one tile
     until(lambda: widget.preview.tile.isEnabled())
     press(find_button(widget, "Preview tile (T)"))
     until(lambda: "Preview" in viewer.layers)
-    assert all(word in widget.preview.report.text() for word in ("objects", "All 4 tiles", "of disk"))
+    assert all(word in widget.preview.report.text() for word in ("objects", "All 4 tiles", "on disk"))
     if find_button(widget, "Keep to compare").isEnabled():
         press(find_button(widget, "Keep to compare"))
     press_key(viewer, Qt.Key_T)
     until(lambda: "Preview" in viewer.layers)
     press(find_button(widget, "Use this halo"))
     assert widget.tiles.halo.values[1] > 24
-    press(find_button(widget, "preview again when a setting changes"))
+    press(find_button(widget, "Preview again when a setting changes"))
     before = widget.preview.report.text()
     type_number(widget.model.settings.fields["diameter"].native, 30)
     until(lambda: widget.preview.report.text() != before)
-    press(find_button(widget, "preview again when a setting changes"))
+    press(find_button(widget, "Preview again when a setting changes"))
     press(find_button(widget, "Preview seam"))
     until(lambda: "Seam: merged" in viewer.layers)
     # 5. Run
@@ -133,7 +133,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     assert viewer.layers["nuclei labels"] is live
     np.testing.assert_array_equal(np.asarray(live.data), control.result.labels.compute())
     assert control.result.path.parent == Path.home()
-    # 7. Again, without a viewer
+    # 7. Repeat the run without a viewer
     for entry, word in (("Python", "segment("), ("Command line", "napari-blockbuster segment")):
         menu = find_button(widget, "Copy as script").menu()
         next(action for action in menu.actions() if action.text() == entry).trigger()
@@ -142,7 +142,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
 
 
 def _names_of_the_tutorial(viewer: Any, widget: Any, inspector: Any) -> None:
-    """What the page sets in italics is on the screen, word by word."""
+    """Check that every name in italics on the page is on the screen."""
     text = re.sub(r"\*\*[^*]+\*\*", "", TUTORIAL.read_text(encoding="utf-8"))
     text = re.sub(r"^\* ", "- ", text, flags=re.M)
     named = [re.sub(r"\s+", " ", name) for name in re.findall(r"\*([^*]+)\*", text)]

@@ -1,4 +1,4 @@
-"""Live labels against the merged labels of the engine: every level, every box, before and after a merge."""
+"""Compare live labels with the merged labels of the engine: all levels, before and after a merge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def components(tile: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(params=["painted", "read through"])
 def small_memory(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small images take the ways of large ones: a pyramid, whose finest level is painted, or read through the stage."""
+    """Use the pyramid of large images for a small image, with the finest level painted or read from the stage."""
     monkeypatch.setattr(live_module, "SMALL_PLANE", 2**10)
     monkeypatch.setattr(live_module, "SMALL_VOLUME", 2**12)
     monkeypatch.setattr(live_module, "IN_MEMORY", 2**30 if request.param == "painted" else 2**13)
@@ -64,7 +64,7 @@ def test_levels_are_subsamples_of_the_merged_labels(
 
 @pytest.mark.usefixtures("small_memory")
 def test_filled_holes_are_shown_and_taken_back(tmp_path: Path, blobs: np.ndarray) -> None:
-    """Also where whole tiles lie in a hole, and labels come in several parts."""
+    """Fill holes that contain whole tiles, and labels with several parts."""
     field = ndimage.gaussian_filter(blobs.astype(float), 1.5)
     pixels = (1000 * ((field > 250) & (field < 700))).astype(np.uint16)
     pixels[:, 5:75, 5:75] = 1000
@@ -85,12 +85,12 @@ def test_filled_holes_are_shown_and_taken_back(tmp_path: Path, blobs: np.ndarray
             steps = tuple(-(-n // m) for n, m in zip(pixels.shape, level.shape, strict=True))
             shown = np.asarray(level)
             if wanted is None:
-                # Tiles that were read anew have numbers of their own.
+                # Tiles that were read again have new numbers.
                 assert_same_objects(shown, expected[tuple(slice(None, None, s) for s in steps)])
             else:
                 np.testing.assert_array_equal(shown, expected[tuple(slice(None, None, s) for s in steps)])
         np.testing.assert_array_equal(np.asarray(live.levels[0][17, 20:60]), np.asarray(live.levels[0])[17, 20:60])
-    # A tile that is segmented again is read as labels again, until its holes are looked for.
+    # A tile that is segmented again is read as labels until its holes are found.
     index = int(filled.filled.tiles[0])
     live.land(job.grid[index], job.store.record(index).n_objects)
     live.merge(merged)
@@ -152,7 +152,7 @@ def test_lazy_views_slice_like_numpy(blobs: np.ndarray) -> None:
         assert part.shape == blobs[index].shape
         np.testing.assert_array_equal(np.asarray(part), blobs[index])
     read.clear()
-    # As napari does it: the displayed axes first, then the plane. Only the plane is read.
+    # napari slices the displayed axes first, then the plane. Only the plane is read.
     np.testing.assert_array_equal(np.asarray(view[:, 3:60, 5:50][7]), blobs[7, 3:60, 5:50])
     np.testing.assert_array_equal(np.asarray(view[:, 3:60:3, 5:50][7, ::2]), blobs[7, 3:60:3, 5:50][::2])
     assert read[0] == 57 * 45

@@ -1,4 +1,4 @@
-"""What a large job costs the GUI thread: counted and timed with a quarter of a million tiles."""
+"""Cost of a large job in the GUI thread, with 262,144 tiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = TileGrid((512 * 64, 512 * 64), 64)
 
 
 def milliseconds(call: Any) -> float:
-    """Of the fastest of several calls: the machine may be busy."""
+    """Return the time of the fastest of several calls, because the machine may be busy."""
     times = []
     for _ in range(7):
         began = time.perf_counter()
@@ -38,7 +38,7 @@ def test_tiles_in_view_are_found_in_time() -> None:
     places = np.array([MANY.position(i) for i in found]) - 255.5
     distances = (places**2).sum(axis=1)
     assert (np.diff(distances) >= 0).all()
-    # A circle around the middle: none that is left out is nearer.
+    # A circle around the center: no tile outside the list is nearer.
     assert distances.max() <= 4096 / np.pi * 1.05
 
 
@@ -72,8 +72,8 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
 ) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_blockbuster.widgets.layers import layers
     from napari_blockbuster.widgets.layers.job_view import JobView
+    from napari_blockbuster.widgets.layers.tile_map import STATE_NUMBER
 
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2048, 2048), np.uint8), tile=(64, 64))
     job = Job.create(tmp_path / "large.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(4, 4), halo=(0, 0))
@@ -83,17 +83,17 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
     owner = QObject()
     view = JobView(viewer, job, LiveLabels(job), place, "labels", owner)
     try:
-        # A queue as `Job.stage` makes it, nearly at its end.
+        # A queue like that of `Job.stage`, nearly empty.
         queue = job._queue = TileQueue(range(job.n_tiles))  # type: ignore[assignment]
         for _ in range(job.n_tiles - 100):
             queue.take()
-        view._mark_running()
-        running = layers.STATE_NUMBER["running"]
+        view.mark_running()
+        running = STATE_NUMBER["running"]
         assert (view.tiles.data == running).sum() == job.n_tiles - 100
-        view._changed.clear()
-        assert milliseconds(view._mark_running) < 5
+        view.changes.tiles.clear()
+        assert milliseconds(view.mark_running) < 5
         assert milliseconds(view.follow_camera) < 100
-        assert view._in_view({0, 511, job.n_tiles - 1})
+        assert view.shows_any({0, 511, job.n_tiles - 1})
         states = dict.fromkeys(range(job.n_tiles), "done")
         assert milliseconds(lambda: view.start(states)) < 300
     finally:

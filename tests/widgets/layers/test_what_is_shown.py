@@ -1,4 +1,4 @@
-"""What a layer shows is what is segmented, whatever file it once came from."""
+"""A run segments the pixels of its layer, whatever file they came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt
 from napari_blockbuster import Job
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.widgets.layers.images import image_of
+from napari_blockbuster.widgets.layers.layer_images import image_of
 from napari_blockbuster.widgets.layers.lazy import views_of
 from napari_blockbuster.widgets.layers.origins import as_shown, confirmed, zarr_location
 
@@ -30,7 +30,7 @@ def shown(layer: Image, level: int = 0) -> np.ndarray:
 
 
 def segmented(layer: Image, axes: str = "yx", level: int = 0) -> ImageSource:
-    """The image that a run would read, after a check that it is what the layer shows."""
+    """Return the image that a run reads, after a check that it has the pixels of the layer."""
     source = confirmed(image_of(layer, axes, level))
     np.testing.assert_array_equal(whole(source), shown(layer, level))
     return source
@@ -134,7 +134,7 @@ def test_zarr_is_read_from_its_own_store_and_as_it_is_now(store: Path, tmp_path:
     np.testing.assert_array_equal(whole(confirmed(source)), pixels)
     array[:64, :64] = 7
     np.testing.assert_array_equal(whole(confirmed(source)), array[:])
-    # Another store of the same shape, in a layer that says it is of the first.
+    # Another store of the same shape, in a layer with the path of the first.
     other = zarr.create_array(tmp_path / "other.zarr", data=pixels[::-1].copy(), chunks=(64, 64))
     layer = Image(other, metadata={"blockbuster image": {"path": str(store), "level": 0, "channel": None}})
     assert segmented(layer).local_path == tmp_path / "other.zarr"
@@ -197,7 +197,7 @@ def test_a_run_and_a_preview_see_what_was_painted_into_the_layer(
     widget.previews.tile_found.connect(found.append)
     widget.preview_tile((160, 210))
     until(lambda: bool(found))
-    # Also the threshold is measured on what is shown.
+    # The threshold is measured on the pixels of the layer, too.
     assert found[0].found.n_objects == 1
     widget.preview_tile((10, 10))
     until(lambda: len(found) == 2)

@@ -1,4 +1,4 @@
-"""The button that allows code of a job or module to run."""
+"""Ask for permission to run code: a button in the form, and a dialog."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["CodeButton", "ask_to_run"]
 
 
 class CodeButton(QPushButton):
-    """Names a function and its file; hidden while nothing needs it. A module is loaded in another process."""
+    """Button that allows a function to run, hidden unless permission is needed. Modules are loaded in another process."""
 
     pressed_for = Signal()
-    """Code was allowed, or a module was loaded or could not be."""
+    """Code was allowed, or loading a module succeeded or failed."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -27,35 +27,35 @@ class CodeButton(QPushButton):
         self._options: dict[str, Any] = {}
         self._loading: Code | None = None
         self._problem: tuple[Code, str] | None = None
-        # A long path must not widen the dock; it is in the tooltip and in the note below.
+        # A long path must not widen the dock. The tooltip and the note below show all of it.
         self.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
         self.clicked.connect(lambda *_: self._allow())
         self.hide()
 
     def refuse_unallowed(self, code: Code | None) -> None:
-        """Show the button if this code must be allowed.
+        """Show the button if code needs permission.
 
         Raises
         ------
         CodeNotAllowedError
-            If it must.
+            If it does.
         """
         needed = code is not None and consent.needs(code)
         self._show(code if needed else None)
         if needed:
             raise CodeNotAllowedError(
-                f"Nothing was imported yet: the model is {code}. Press the button above if you trust this code."
+                f"Nothing was imported yet. The model is {code}. Press the button above if you trust this code."
             )
 
     def loaded(self, code: Code, options: dict[str, Any]) -> Model:
-        """The model of a module's function.
+        """Return the model of a function in a module.
 
         Raises
         ------
         CodeNotAllowedError
-            If the module is not loaded; the button that does so is shown.
+            If the module is not loaded. The button to load it is shown.
         ValueError
-            If it could not be loaded.
+            If loading it failed.
         """
         self._options = options
         self.refuse_unallowed(code)
@@ -66,15 +66,15 @@ class CodeButton(QPushButton):
             raise ValueError(self._problem[1])
         model = consent.model(code)
         if model is None:
-            raise CodeNotAllowedError(f"Nothing was imported yet: the model is {code}. Press the button above.")
+            raise CodeNotAllowedError(f"Nothing was imported yet. The model is {code}. Press the button above.")
         return model
 
     def _show(self, code: Code | None) -> None:
         self._code = code
         if code is not None:
-            again = "Again: " if consent.model(code) is not None else ""
+            again = "Reload: " if consent.model(code) is not None else ""
             self.setText(f"{again}{code.button}".replace("&", "&&"))
-            self.setToolTip(f"Run {code}. Modules are imported in a process of their own.")
+            self.setToolTip(f"Run {code}. Modules are imported in a separate process.")
             self.setAccessibleName(f"Run {code}")
             self.setEnabled(self._loading != code)
         self.setVisible(code is not None)
@@ -104,7 +104,7 @@ class CodeButton(QPushButton):
 
 
 def ask_to_run(parent: QWidget, code: Code, run: Any) -> QMessageBox:
-    """Ask whether code of a job may run, naming the function and its file; `run` is called after a yes."""
+    """Ask for permission to run code of a job; then call `run`."""
     box = QMessageBox(parent)
     box.setWindowTitle("Blockbuster")
     box.setIcon(QMessageBox.Warning)

@@ -1,4 +1,4 @@
-"""Commands of the menus."""
+"""Commands of napari's menus."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["ask_job", "open_job", "show_segment_widget"]
 
 
 def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
-    """Open the dock widget, or bring the open one to the front; returns it."""
-    from .dock_widget import NAME, SegmentDock, find_widget
+    """Show the dock widget in front of other docks, and return it."""
+    from .viewer_dock import NAME, SegmentDock, find_widget
 
     widget = find_widget(napari_viewer)
     if widget is None or widget.parent() is None:
@@ -26,14 +26,14 @@ def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
 
 
 def ask_job(napari_viewer: napari.Viewer) -> Any:
-    """Open the dock widget and ask for a job folder."""
+    """Show the dock widget, ask for a job folder, and return the widget."""
     widget = show_segment_widget(napari_viewer)
     widget.ask_job()
     return widget
 
 
 def open_job(napari_viewer: napari.Viewer, folder: str | Path) -> Any:
-    """Open the dock widget with a job; returns it."""
+    """Open a job in the dock widget, and return the widget."""
     widget = show_segment_widget(napari_viewer)
     widget.open_job(folder)
     return widget

@@ -1,4 +1,4 @@
-"""Permission to run code that a job names. Nothing of it is imported before the user allows it. No Qt."""
+"""Permission to run code of a job. Its code is not imported before the user allows it. No Qt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Code", "CodeNotAllowedError", "Consent", "code_of", "consent", "load
 
 
 class CodeNotAllowedError(JobError, ValueError):
-    """Code that must not run yet, with its place and how to allow it."""
+    """Code has no permission to run. The message names the code and how to allow it."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Code:
     kind : {"file", "module", "package"}
         A file with a function, an importable module, or a package of a network.
     source : str
-        As the model's settings name it.
+        Source as in the model's settings.
     options : str
-        Arguments for the function, as JSON; "" if there are none.
+        Arguments for the function as JSON, or "".
     """
 
     kind: str
@@ -41,12 +41,12 @@ class Code:
 
     @property
     def name(self) -> str:
-        """The function; "" for a package."""
+        """Name of the function; "" for a package."""
         return "" if self.kind == "package" else self.source.rpartition(":")[2]
 
     @property
     def file(self) -> str:
-        """The file that holds the code, found without importing anything."""
+        """File with the code, found without importing anything."""
         if self.kind == "package":
             return self.source
         place = self.source.rpartition(":")[0]
@@ -61,15 +61,15 @@ class Code:
 
     @property
     def button(self) -> str:
-        """Words of the button that allows it."""
+        """Text of the button that allows this code."""
         what = self.file.rpartition("/")[2] if self.kind == "package" else f"{self.name} from {self.file}"
         return f"{'Load' if self.kind == 'module' else 'Run code:'} {what}"
 
 
 def code_of(settings: Mapping[str, Any]) -> Code | None:
-    """The code that a model with these settings runs; None if it is all of installed models."""
+    """Return the code that a model with these settings runs; None if it runs only installed packages."""
     if settings.get("model") == "bioimageio" and settings.get("weights"):
-        # Packages may hold the network as Python.
+        # Packages may contain the network as Python code.
         weights = str(settings["weights"])
         return Code("package", weights if is_address(weights) else str(Path(weights).expanduser().absolute()))
     place, _, name = str(settings.get("source") or "").rpartition(":")
@@ -81,10 +81,10 @@ def code_of(settings: Mapping[str, Any]) -> Code | None:
 
 
 class Consent:
-    """What the user allowed in this session.
+    """Permissions of this session.
 
-    A file that the user names in the form is theirs. A file that a job names is a stranger's until it is allowed. A module
-    needs a yes in both cases: its import would run code while its name is being typed.
+    Files that the user names in the form need no permission. Files that a job names need permission. Modules need
+    permission in both cases, because importing one runs code while its name is being typed.
     """
 
     def __init__(self) -> None:
@@ -93,34 +93,34 @@ class Consent:
         self._models: dict[Code, Model] = {}
 
     def doubt(self, settings: Mapping[str, Any]) -> None:
-        """Take a model's settings from a job: their code must be allowed before it runs."""
+        """Require permission for the code in a job's model settings."""
         code = code_of(settings)
         if code is not None:
             self._strangers.add(code.source)
 
     def allow(self, code: Code) -> None:
-        """Run this code from now on."""
+        """Allow this code from now on."""
         self._allowed.add(code)
 
     def needs(self, code: Code) -> bool:
-        """Whether the user must allow this code first."""
+        """Return whether this code needs permission."""
         if code in self._allowed:
             return False
         if code.kind == "module" or code.source in self._strangers:
             return True
-        # The user typed it: it stays theirs when a job of this session is opened again.
+        # The user typed it. It stays allowed when a job of this session is opened again.
         self._allowed.add(code)
         return False
 
     def pending(self, model: Model | None) -> Code | None:
-        """The code of a model that the user must allow before it runs; None if nothing must be allowed."""
+        """Return the code of a model that needs permission, or None."""
         if model is None or getattr(model, "function", None) is not None:
             return None
         code = code_of(model.settings())
         return code if code is not None and self.needs(code) else None
 
     def check(self, model: Model | None) -> None:
-        """Refuse to run a model whose code is not allowed.
+        """Raise an error if a model runs code without permission.
 
         Raises
         ------
@@ -128,23 +128,23 @@ class Consent:
         """
         code = self.pending(model)
         if code is not None:
-            raise CodeNotAllowedError(f"Nothing was run. This job runs {code}. Resume the job to allow it.")
+            raise CodeNotAllowedError(f"Nothing was run, because this job runs {code}. Resume the job to allow it.")
 
     def keep(self, code: Code, model: Model) -> None:
-        """Keep a model whose module was loaded in another process."""
+        """Store the model of a module that was loaded in another process."""
         self._models[code] = model
 
     def model(self, code: Code) -> Model | None:
-        """The model of a module that was loaded."""
+        """Return the model of a loaded module, or None."""
         return self._models.get(code)
 
 
 consent = Consent()
-"""Of this session."""
+"""Permissions of this session."""
 
 
 def load_module(source: str, options: dict[str, Any]) -> Model:
-    """The model of a function in a module. The module is imported in another process."""
+    """Return the model of a function in a module. The module is imported in another process."""
     from napari_blockbuster.models.apart import apart
 
     model: Model = apart(_load, source, options)
@@ -156,7 +156,7 @@ def _load(source: str, options: dict[str, Any]) -> Model:
 
 
 def module_file(name: str) -> str | None:
-    """The file of a module, found without importing the packages that hold it."""
+    """Return the file of a module, found without importing its parent packages."""
     path, origin = None, None
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):

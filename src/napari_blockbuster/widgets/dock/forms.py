@@ -1,4 +1,4 @@
-"""Forms made from what they edit: a model's settings, and one number for each axis."""
+"""Forms for the settings of a model, and for one number along each axis."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model, get_model, model_class
+from napari_blockbuster.widgets.texts import voxels_name
 
 from .code_button import CodeButton
 from .consent import code_of
@@ -20,7 +21,7 @@ __all__ = ["AxesForm", "ModelForm"]
 
 
 class ModelForm(QWidget):
-    """One row for each setting: name, unit, range and help come from the model; advanced ones are folded away."""
+    """One row for each setting of a model. Advanced settings are hidden at first."""
 
     changed = Signal()
 
@@ -54,34 +55,34 @@ class ModelForm(QWidget):
         field = _editor(key, info, default, unit)
         field.changed.connect(lambda *_: self.changed.emit())
         self.fields[key], self._defaults[key] = field, default
-        label = QLabel(key.replace("_", " "))
+        label = QLabel(_title(key))
         label.setToolTip(field.tooltip)
         label.setBuddy(field.native)
         layout.addRow(label, field.native)
 
     def values(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """Return the settings that differ from the defaults."""
         found = {key: _value(field, self._defaults[key]) for key, field in self.fields.items()}
         return {key: value for key, value in found.items() if value != self._defaults[key]}
 
     def set_values(self, values: dict[str, Any]) -> None:
-        """Fill the form; settings that it does not have are left out."""
+        """Fill in the form. Unknown settings are ignored."""
         for key, value in values.items():
             if key in self.fields:
                 _set(self.fields[key], value)
 
     def model(self) -> Model:
-        """The model with these settings. Nothing of the user's is imported here.
+        """Return the model with these settings. No code of the user is imported.
 
         Raises
         ------
         ValueError
-            In one sentence, naming the setting, its value and its range; or that code must be allowed first.
+            If a setting is invalid (the message gives its value and range), or if code needs permission.
         """
         values = self.values()
         code = code_of({"model": self.name, **values})
         if code is not None and code.kind == "module":
-            # The options are checked first; the digest comes with the button.
+            # Check the options now. The digest is computed when the button is pressed.
             get_model(self.name, **values, kind="module", sha256="0" * 64)
             return self.code.loaded(code, values.get("options", {}))
         self.code.refuse_unallowed(code)
@@ -89,7 +90,7 @@ class ModelForm(QWidget):
 
 
 class AxesForm(QWidget):
-    """One whole number for each axis, in voxels."""
+    """One whole number for each axis."""
 
     changed = Signal()
 
@@ -101,7 +102,7 @@ class AxesForm(QWidget):
         self._row.setContentsMargins(0, 0, 0, 0)
 
     def set_axes(self, axes: Sequence[str]) -> None:
-        """Make a number for each axis, if they are others than before."""
+        """Make a field for each axis, if the axes changed."""
         if list(self.spins) == list(axes):
             return
         while self._row.count():
@@ -113,13 +114,13 @@ class AxesForm(QWidget):
             spin = QSpinBox()
             spin.setRange(self._least, 10**7)
             spin.setSingleStep(16)
-            # Three numbers in a narrow dock: arrow keys and the wheel step, buttons would hide the digits.
+            # Buttons would hide the digits in a narrow dock. Arrow keys and the wheel work.
             spin.setButtonSymbols(QSpinBox.NoButtons)
             spin.setPrefix(f"{axis} ")
             spin.setObjectName(f"{self._name}-{axis}")
             spin.setAccessibleName(f"{self._name} along {axis}")
-            spin.setToolTip(f"{self._tip} Along {axis}, in voxels.")
-            # A value that is being typed is not one yet.
+            spin.setToolTip(f"{self._tip} Along {axis}, in {voxels_name(len(axes))}s.")
+            # Ignore a value while it is being typed.
             spin.setKeyboardTracking(False)
             spin.valueChanged.connect(lambda *_: self.changed.emit())
             self.spins[axis] = spin
@@ -130,7 +131,7 @@ class AxesForm(QWidget):
         return tuple(spin.value() for spin in self.spins.values())
 
     def set_values(self, values: Sequence[int]) -> None:
-        """Set all numbers; `changed` is emitted once, if they are others than before."""
+        """Set all numbers. Emits `changed` once, if they changed."""
         if tuple(values) == self.values:
             return
         for spin, value in zip(self.spins.values(), values, strict=True):
@@ -160,7 +161,7 @@ def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
     if _is_plain(info.annotation) and default is not None:
         options: dict[str, Any] = {}
         if info.annotation in (int, float):
-            # Without a limit, the widget would guess one from the value.
+            # Without limits, the widget would guess them from the value.
             options = {"min": low if low is not None else -(10**6), "max": high if high is not None else 10**6}
         if info.annotation is float:
             options["step"] = 0.05 if abs(default) < 1 else 1.0
@@ -170,12 +171,16 @@ def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
         if hasattr(field.native, "setKeyboardTracking"):
             field.native.setKeyboardTracking(False)
     else:
-        # "Automatic" is an empty line; lists are typed as they are written.
+        # An empty field means automatic. Lists are typed with commas.
         field = LineEdit(value="" if _is_empty(default) else _text(default), name=key)
-        field.native.setPlaceholderText("needed" if info.is_required() else "automatic" if default is None else "")
+        field.native.setPlaceholderText("Required" if info.is_required() else "Automatic" if default is None else "")
     field.tooltip = tip
-    field.native.setAccessibleName(key.replace("_", " "))
+    field.native.setAccessibleName(_title(key))
     return field
+
+
+def _title(key: str) -> str:
+    return key.replace("_", " ").capitalize()
 
 
 def _is_plain(annotation: Any) -> bool:
@@ -202,7 +207,7 @@ def _tip(info: Any, unit: str, low: float | None, high: float | None) -> str:
 
 
 def _is_empty(default: Any) -> bool:
-    """Whether an empty line stands for this default."""
+    """Return whether an empty field means this default."""
     return default in (None, "", {})
 
 
@@ -220,7 +225,7 @@ def _value(field: Widget, default: Any) -> Any:
 
 def _set(field: Widget, value: Any) -> None:
     if isinstance(value, float) and hasattr(field.native, "setDecimals"):
-        # A job that is opened must not change by being shown.
+        # Show every digit, so that opening a job does not round its settings.
         digits = -int(Decimal(repr(value)).normalize().as_tuple().exponent)
         field.native.setDecimals(max(field.native.decimals(), min(digits, 12)))
     field.value = ("" if value is None else _text(value)) if isinstance(field, LineEdit) else value

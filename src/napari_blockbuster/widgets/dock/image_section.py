@@ -1,4 +1,4 @@
-"""Which image: a layer of the viewer, and what of it."""
+"""Image section of the dock: layer, axes, level and channel."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from qtpy.QtWidgets import QComboBox, QSpinBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
-from napari_blockbuster.widgets.layers import images as layer_images
-from napari_blockbuster.widgets.layers import layers
+from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.placement import place_of_layer
 from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.texts import voxels_name
 
 __all__ = ["ImageSection"]
 
-NO_IMAGE = "Open an image first: drag it into the viewer, or File → Open Sample → Blockbuster."
+NO_IMAGE = "Open an image first: drag a file into the viewer, or use File → Open Sample → Blockbuster."
 AXES = {1: ["x"], 2: ["yx"], 3: ["zyx", "tyx", "cyx"], 4: ["tzyx", "czyx", "ctyx"], 5: ["ctzyx"]}
 
 
 class ImageSection(Section):
-    """Image layer, axes, level and channel; the image is opened in a thread whenever one of them changes.
+    """Chooses an image. It is opened in a thread whenever a field changes.
 
-    `changed` is emitted when `source` is another one, or None.
+    `changed` is emitted when `source` changes. It is None while there is no image.
     """
 
     changed = Signal()
@@ -37,13 +38,13 @@ class ImageSection(Section):
         self._turn = 0
         self._watched: Image | None = None
         self.choice = ComboBox(name="image", choices=self._images, nullable=True)
-        self.row("image", self.choice.native, "The image layer to segment.")
+        self.row("Image", self.choice.native, "Image layer to segment.")
         self.axes = QComboBox()
-        self.row("axes", self.axes, "What the axes of the layer are: t time, c channel, z y x space.")
+        self.row("Axes", self.axes, "Axes of the layer: t (time), c (channel), z, y, x (space).")
         self.level = QComboBox()
-        self.row("level", self.level, "Resolution level; the finest is 0.")
+        self.row("Level", self.level, "Resolution level. Level 0 is the full resolution.")
         self.channel = QSpinBox()
-        self.row("channel", self.channel, "The channel to segment, counted from 0.")
+        self.row("Channel", self.channel, "Channel to segment, counted from 0.")
         self.note = Note()
         self.form.addRow(self.note)
         self.choice.changed.connect(self._layer_changed)
@@ -57,14 +58,14 @@ class ImageSection(Section):
 
     @property
     def layer(self) -> Image | None:
-        """The chosen layer."""
+        """Chosen layer."""
         found: Image | None = self.choice.value
         return found
 
     def place(self, ndim: int) -> dict[str, Any]:
-        """Scale, translation and units for layers that lie on the image."""
+        """Return the place of the chosen level, for layers with `ndim` axes."""
         assert self.layer is not None
-        return layers.placing(self.layer, ndim, max(self.level.currentIndex(), 0))
+        return place_of_layer(self.layer, ndim, max(self.level.currentIndex(), 0))
 
     def _images(self, *_: Any) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
@@ -96,7 +97,7 @@ class ImageSection(Section):
         self._axes_changed()
 
     def _watch(self, layer: Image | None) -> None:
-        """Open the image again when other data are put into its layer."""
+        """Open the image again when the data of its layer are replaced."""
         if self._watched is not layer:
             if self._watched is not None:
                 self._watched.events.data.disconnect(self._layer_changed)
@@ -147,4 +148,5 @@ class ImageSection(Section):
 
 def _voxel(source: ImageSource) -> str:
     unit = layer_images.unit_of(source)
-    return "" if unit is None else f"; voxels of {times([round(s, 4) for s in source.spacing])} {unit}"
+    name = voxels_name(len(source.spacing)).capitalize()
+    return "" if unit is None else f". {name} size: {times([round(s, 4) for s in source.spacing])} {unit}"

@@ -1,4 +1,4 @@
-"""Which model, with a form made from its own settings."""
+"""Model section of the dock: a model and its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ModelSection"]
 
 
 class ModelSection(Section):
-    """A model by name, and its settings. `model` is None while they cannot be used; the reason stands below them."""
+    """Chooses a model and its settings. `model` is None while they are invalid; `note` shows the reason."""
 
     changed = Signal()
 
@@ -25,7 +25,7 @@ class ModelSection(Section):
         self.choice = QComboBox()
         self._infos = list_models()
         self.choice.addItems(list(self._infos))
-        self.row("model", self.choice, "What finds the objects in each tile.")
+        self.row("Model", self.choice, "Model that finds the objects in each tile.")
         self.summary = Note()
         self.form.addRow(self.summary)
         self.settings: ModelForm | None = None
@@ -36,22 +36,22 @@ class ModelSection(Section):
 
     @property
     def problem(self) -> str:
-        """Why there is no model; "" where there is one."""
+        """Reason why there is no model, or ""."""
         return "" if self.model is not None else self.note.plain or self.summary.plain
 
     def current(self) -> Model | None:
-        """The model as it is now: the file of a function is read anew.
+        """Return the model, with the file of a function read again.
 
         Raises
         ------
         ValueError
-            If the file cannot be read any more.
+            If the file cannot be read.
         """
         if self.model is not None:
             try:
                 self.model = read_anew(self.model)
             except (OSError, ValueError) as error:
-                raise ValueError(f"the model cannot be used: {error}") from None
+                raise ValueError(f"The model cannot be used: {error}") from None
         return self.model
 
     def set_model(self, name: str, values: dict[str, object]) -> None:

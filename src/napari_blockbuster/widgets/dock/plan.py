@@ -1,4 +1,4 @@
-"""What a user chose in the form, as one value: it makes the job, and says how to repeat it without a viewer. No Qt."""
+"""Plan of a run: the choices of the form, the job that they make, and the script that repeats it. No Qt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["MergeChoice", "Plan"]
 
 @dataclass(frozen=True)
 class MergeChoice:
-    """Which labels are one object (see `napari_blockbuster.merge.rules`)."""
+    """Settings of the merge (see `napari_blockbuster.merge.rules`)."""
 
     rule: str = "overlap"
     min_iou: float | None = None
@@ -31,7 +31,7 @@ class MergeChoice:
     filter: ObjectFilter = ObjectFilter()
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `Job.merge` that differ from its defaults."""
+        """Return the arguments of `Job.merge` that differ from its defaults."""
         found: dict[str, Any] = {} if self.rule == "overlap" else {"rule": self.rule}
         if self.min_iou is not None and self.rule in ("overlap", "face"):
             found["min_iou"] = self.min_iou
@@ -44,17 +44,17 @@ class MergeChoice:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run.
+    """Settings of one run.
 
     Attributes
     ----------
     source : ImageSource
     model : Model
-        As asked for; `Job.create` measures the rest on the whole image.
+        Before `Job.create` measures the whole image.
     tile_shape, halo : tuple of int
         In voxels along the spatial axes.
     output : str
-        Where the merged labels go.
+        Path of the merged labels.
     """
 
     source: ImageSource
@@ -66,21 +66,21 @@ class Plan:
     merge: MergeChoice = MergeChoice()
 
     def grid(self) -> TileGrid:
-        """The tiles.
+        """Return the tiles.
 
         Raises
         ------
         ValueError
-            If tile and halo do not fit together or the image.
+            If tile, halo and image do not fit together.
         """
         return make_grid(self.source, self.tile_shape, self.halo)
 
     def create_job(self) -> Job:
-        """See `Job.create`: makes the job, or goes on with the same one. Segments what the layer shows now."""
+        """Create the job, or open the same one to resume it. It segments the pixels that the layer shows now."""
         return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
 
     def changes(self, job: Job) -> list[str]:
-        """Name the choices that differ from a job's. Where its function was edited is for `Job.stage` to judge."""
+        """Return the names of the choices that differ from a job's. Edits of its function are left to `Job.stage`."""
         model = json.loads(json.dumps(self.model.settings()))
         same_model = model == job.spec.model or is_same_but_for_code(job.spec.model, model)
         found = {
@@ -94,7 +94,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------------ without a viewer
     def script(self) -> str:
-        """Python that repeats this run headless."""
+        """Return a Python script that repeats this run without a viewer."""
         described = self.source.describe()
         path = described.get("path")
         settings = _settings(self.model)
@@ -103,7 +103,7 @@ class Plan:
             *(["from napari_blockbuster.merge.filters import ObjectFilter"] if self.merge.filter else []),
             "",
             'if __name__ == "__main__":',
-            *([] if path else ["    # This image was only in memory: save it first, and name the file here."]),
+            *([] if path else ["    # This image was only in memory. Save it first, and enter its path here."]),
             f"    {_cluster_line(self.cluster)}",
             "    result = segment(",
             f"        {str(path or 'image.ome.zarr')!r},",
@@ -120,7 +120,7 @@ class Plan:
         return "\n".join(lines) + "\n"
 
     def command(self) -> str:
-        """The command line that repeats this run headless."""
+        """Return a command line that repeats this run without a viewer."""
         described = self.source.describe()
         words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
         words += [
@@ -146,7 +146,7 @@ class Plan:
 
 
 def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
-    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
+    """Return whether two sources have the same pixels, judged without reading them."""
     place = ("scale", "units", "translation")
     mine, theirs = ({k: v for k, v in each.describe().items() if k not in place} for each in (one, other))
     held = [getattr(each, "_array", None) for each in (one, other)]
@@ -154,13 +154,13 @@ def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
 
 
 def _where(described: dict[str, Any]) -> dict[str, Any]:
-    """Channel and level, where they must be said."""
+    """Return channel and level, if they are not the defaults."""
     found = {"channel": described.get("channel"), "level": described.get("level") or None}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _settings(model: Model) -> dict[str, Any]:
-    """Settings that differ from the defaults."""
+    """Return the settings that differ from the defaults."""
     defaults = {key: info.get_default(call_default_factory=True) for key, info in type(model).model_fields.items()}
     return {key: value for key, value in model.model_dump(mode="json").items() if value != _plain(defaults[key])}
 

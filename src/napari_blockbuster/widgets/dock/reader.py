@@ -1,4 +1,4 @@
-"""Job folders that are dropped on napari."""
+"""Reader of job folders that are opened in napari."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["job_reader"]
 
 
 def job_reader(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | None:
-    """The reader of a job folder; None for anything else."""
+    """Return the reader of a job folder; None for other paths."""
     if not isinstance(path, str) or not (Path(path) / "job.json").exists():
         return None
     return _open
@@ -24,7 +24,9 @@ def _open(path: Any) -> list[tuple[None]]:
 
     viewer = napari.current_viewer()
     if viewer is None:
-        raise RuntimeError("a job folder opens in a viewer; to read its labels in a script, use Job.open(folder)")
-    # napari is in the middle of opening; the job adds its layers by itself.
+        raise RuntimeError(
+            "A job folder can only be opened in a viewer. To read its labels in a script, use Job.open(folder)."
+        )
+    # Open the job after napari has finished with this path. The job adds its own layers.
     QTimer.singleShot(0, lambda: open_job(viewer, path))
     return [(None,)]

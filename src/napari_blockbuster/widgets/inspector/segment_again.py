@@ -15,8 +15,8 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.second_try import SecondTry
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
+from napari_blockbuster.widgets.layers.placement import place_of_part
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.events import Status
 from napari_blockbuster.widgets.run.steps import HEARTBEAT, read_tiles, staging_outcome
@@ -99,7 +99,7 @@ class SegmentAgain(QObject):
             self.refused.emit(f"Tile {first.index:,} failed with these settings ({reason}). Change them and try again.")
         elif view is not None:
             self._job, self._second, self.tiles = self._control.job, second, tried.tiles
-            place = layers.moved(view.place, tried.box.start)
+            place = place_of_part(view.place, tried.box.start)
             self._layer = show_labels(self._viewer, AGAIN, tried.labels, "Segmented again", opacity=0.7, **place)
         self.changed.emit()
 

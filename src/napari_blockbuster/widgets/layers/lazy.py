@@ -1,4 +1,4 @@
-"""Arrays that napari slices and that read only what is asked for. No Qt."""
+"""Lazy arrays for napari: slicing reads nothing. No Qt."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["LazyView", "views_of"]
 
 
 class LazyView:
-    """An array that reads nothing before its values are asked for; slices of it are such arrays too.
+    """Array that reads only when it is converted to numpy. Its slices are lazy, too.
 
-    napari takes the displayed axes first and the plane second: if the first slice read, it would read every plane.
+    napari slices the displayed axes first and the plane second. An array that reads in the first step reads every plane.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class LazyView:
     read : callable
         ``read(box) -> numpy.ndarray`` of the box's shape.
     source : ImageSource, optional
-        The image that it is a view of. Parts of a view have none.
+        Image behind the view. Slices of a view have none.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LazyView:
                 continue
             entry = next(entries)
             if isinstance(entry, slice) and (entry.step or 1) < 0:
-                raise IndexError("a lazy view is not read backwards")
+                raise IndexError("lazy views do not support negative steps")
             spans.append(span[entry] if isinstance(entry, slice) else span[int(entry)])
         part = LazyView((), self.dtype, self._read)
         part._spans = tuple(spans)
@@ -79,13 +79,13 @@ class LazyView:
             return np.zeros(self.shape, dtype or self.dtype)
         start = tuple(span[0] if isinstance(span, range) else span for span in self._spans)
         stop = tuple((span[-1] if isinstance(span, range) else span) + 1 for span in self._spans)
-        # Values between those of a coarse step are read and dropped: levels are what makes that rare.
+        # A step reads the values in between and drops them. Pyramid levels make large steps rare.
         after = tuple(slice(None, None, span.step) if isinstance(span, range) else 0 for span in self._spans)
         return np.asarray(self._read(Box(start, stop))[after], dtype)
 
 
 def _whole_index(index: Any, ndim: int) -> tuple[Any, ...]:
-    """An index with one entry for each axis."""
+    """Return an index with one entry for each axis."""
     entries = index if isinstance(index, tuple) else (index,)
     places = [i for i, entry in enumerate(entries) if entry is Ellipsis]
     if places:
@@ -95,7 +95,7 @@ def _whole_index(index: Any, ndim: int) -> tuple[Any, ...]:
 
 
 def views_of(source: ImageSource) -> list[LazyView]:
-    """An image and its coarser levels (where its file has them) for a layer; nothing is read yet."""
+    """Return lazy views of an image and of the coarser levels in its file, for a layer."""
     from napari_blockbuster.images import open_image
 
     source = source.shown

@@ -1,6 +1,6 @@
-"""The labels of a running job as data that napari can show: read through the stage, coarse levels painted in memory.
+"""Labels of a running job as data for napari: read from the stage, with coarse levels painted in memory.
 
-No Qt here. Readers run in napari's slicing, painters in a worker thread.
+No Qt. Reading runs in napari's slicing, painting in a worker thread.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .lazy import LazyView
 __all__ = ["LiveLabels"]
 
 IN_MEMORY = 2**24
-"""Voxels of the largest level that is painted in memory (twice 64 MB as int32)."""
+"""Largest level in voxels that is painted in memory (twice 64 MB as int32)."""
 SMALL_PLANE, SMALL_VOLUME = 2**18, 2**22
-"""Voxels of the coarsest level: napari holds the whole of it, and makes a thumbnail of it at each refresh."""
+"""Largest coarsest level in voxels. napari keeps it in memory and makes a thumbnail of it at each refresh."""
 CACHED_VOXELS = 2**25
-"""Voxels of decoded tiles that the readers keep."""
+"""Decoded tiles that are cached, in voxels."""
 
 
 class LiveLabels:
-    """Labels of the staged tiles, numbered through all tiles in the order in which they landed; merged ids after a merge.
+    """Labels of the staged tiles, with numbers that are unique across tiles. After a merge, the merged ids.
 
     Attributes
     ----------
     levels : list of array_like
-        For a labels layer: one array painted in memory for a small image; else a pyramid that reads through the stage, and
-        whose coarse levels are painted.
+        Data of a labels layer. A small image is one array in memory. A large one is a pyramid: coarse levels are in
+        memory, fine levels are read from the stage.
     """
 
     def __init__(self, job: Job) -> None:
@@ -46,7 +46,7 @@ class LiveLabels:
         self._offsets: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._parents: dict[int, np.ndarray] = {}
-        """Of tiles with filled holes, which are read as regions: the label of each piece, 0 for background."""
+        """For tiles with filled holes, which are read as regions: the label of each piece, 0 for background."""
         self._total = 0
         self._table: np.ndarray | None = None
         self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
@@ -64,7 +64,7 @@ class LiveLabels:
         return int(np.prod([float(n) for n in self.shape(factor)]))
 
     def shape(self, factor: int) -> tuple[int, ...]:
-        """Shape of the level whose voxels are `factor` apart along the spatial axes."""
+        """Return the shape of the level with every `factor`-th voxel along the spatial axes."""
         return tuple(-(-n // f) for n, f in zip(self.grid.shape, self.steps(factor), strict=True))
 
     def steps(self, factor: int) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class LiveLabels:
     def _level(self, factor: int) -> Any:
         if self._voxels(factor) <= IN_MEMORY:
             shown = np.zeros(self.shape(factor), np.int32)
-            # Numbers are kept beside what is shown, so that each merge starts from the tiles and not from the last merge.
+            # Keep the numbers of the tiles next to the displayed ids, because each merge starts from the tiles.
             self._painted[factor] = np.zeros_like(shown), shown
             return shown
         return LazyView(self.shape(factor), np.int32, lambda box: self.read(box, factor))
@@ -85,10 +85,10 @@ class LiveLabels:
 
     # --------------------------------------------------------------- painting
     def land(self, tile: Tile, n_objects: int) -> None:
-        """Show a tile that is staged: number its labels and paint it. Slow enough for a worker thread only."""
+        """Number and paint the labels of a staged tile. It reads the tile: call it in a worker thread."""
         with self._lock:
             known = tile.index in self._counts
-            # A tile that was segmented again has other labels: they get numbers of their own.
+            # The labels of a tile that was segmented again get new numbers.
             if self._counts.get(tile.index) != n_objects or tile.index in self._parents:
                 self._parents.pop(tile.index, None)
                 self._offsets[tile.index], self._counts[tile.index] = self._total, n_objects
@@ -118,13 +118,13 @@ class LiveLabels:
         shown[box.slices] = numbers if table is None or numbers.max(initial=0) >= len(table) else table[numbers]
 
     def merge(self, merged: Merge | None) -> None:
-        """Show merged ids (None: the numbers of the tiles). For a worker thread.
+        """Show merged ids; with None, the numbers of the tiles. Call it in a worker thread.
 
-        No tile is read again, except those in which holes are filled for the first time.
+        Only tiles in which holes are filled for the first time are read.
         """
         fresh = self._number_regions(merged)
         with self._lock:
-            # At once, so that no reader sees the new numbers with the old table.
+            # Update both under the lock, so that no reader combines new numbers with the old table.
             for index, (offset, parents) in fresh.items():
                 self._offsets[index], self._parents[index] = offset, parents
                 self._total = offset + self._counts[index] + len(parents)
@@ -134,7 +134,7 @@ class LiveLabels:
             np.copyto(shown, kept if table is None else np.take(table, kept, mode="clip"))
 
     def _number_regions(self, merged: Merge | None) -> dict[int, tuple[int, np.ndarray]]:
-        """Number the regions of tiles in which holes are filled, beyond all numbers so far, and keep them for painting."""
+        """Number the regions of tiles with filled holes, above all numbers so far, and store them for painting."""
         fresh: dict[int, tuple[int, np.ndarray]] = {}
         if merged is None or merged.filled is None:
             return fresh
@@ -160,12 +160,12 @@ class LiveLabels:
         return table
 
     def _table_of(self, index: int, offset: int, merged: Merge | None) -> np.ndarray:
-        """What to show for each label of a tile, and for each piece of one that is read as regions."""
+        """Return the id of each label of a tile, and of each piece of a tile that is read as regions."""
         n, parents = self._counts[index], self._parents.get(index, np.zeros(0, np.uint32))
         if merged is not None and merged.labels_table.counts[index] == n:
             own = merged.table(index)
         else:
-            # Staged after the merge was made: it keeps its numbers, beyond those of merged objects.
+            # Staged after this merge: the tile keeps its numbers, above those of merged objects.
             own = np.concatenate([[0], (0 if merged is None else merged.n_objects) + offset + np.arange(1, n + 1)])
         pieces = own[n + 1 :] if len(own) > n + 1 else own[parents]
         return np.concatenate([own[: n + 1], pieces[: len(parents)]])
@@ -179,7 +179,7 @@ class LiveLabels:
         )
 
     def _kept(self, tile: Tile, factor: int) -> tuple[slice, ...]:
-        """Which voxels of a tile a level shows: the first of each block, counted from the image's origin."""
+        """Return the voxels of a tile that a level shows: the first of each block, counted from the image's origin."""
         found = []
         for start, stop, step in zip(tile.core.start, tile.core.stop, self.steps(factor), strict=True):
             first = -(-start // step) * step
@@ -187,13 +187,13 @@ class LiveLabels:
         return tuple(found)
 
     def _source(self, index: int) -> tuple[Any, int]:
-        """The array that a tile is read from, and the offset of its numbers."""
+        """Return the array that a tile is read from, and the offset of its numbers."""
         with self._lock:
             store = self.job.store
             return RegionStore(store).array if index in self._parents else store.labels, self._offsets[index]
 
     def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
-        """A tile's labels at a coarse level, numbered through all tiles; kept for the next plane or pan."""
+        """Return the numbered labels of a tile at a coarse level, cached for the next plane or pan."""
         array, offset = self._source(tile.index)
         key = tile.index, factor, offset
         with self._lock:
@@ -215,7 +215,7 @@ class LiveLabels:
             del self._tiles[key]
 
     def read(self, box: Box, factor: int) -> np.ndarray:
-        """Labels of a box of a level: int32. Tiles that are not staged cost nothing."""
+        """Return the labels in a box of a level: int32. Only staged tiles are read."""
         result = np.zeros(box.shape, np.int32)
         steps = self.steps(factor)
         full = Box(
@@ -245,7 +245,7 @@ class LiveLabels:
 
 
 def _number(local: np.ndarray, offset: int) -> np.ndarray:
-    """Labels (or regions) of a tile, numbered through all tiles: int32."""
+    """Return labels or regions of a tile, numbered from an offset: int32."""
     numbers = local.astype(np.int32)
     numbers[local > 0] += np.int32(offset)
     return numbers

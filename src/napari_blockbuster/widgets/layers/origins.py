@@ -1,10 +1,10 @@
-"""Proof that a layer shows what a file holds, so that the file may be read in its place. No Qt.
+"""Origins of layers: whether a file has the pixels of a layer, so that workers can read the file. No Qt.
 
-A path proves nothing: the data of a layer may be edited, replaced or computed after its file was opened.
+The path of a layer is not enough, because its data may have been edited, replaced or computed.
 
-* A view of this plugin's own, a zarr array and a dask array that is nothing but a zarr array read the file themselves.
-* Pixels in memory are compared with the file, all of them, and again at each run. Previews read the memory.
-* Anything else is segmented as it is, without its file.
+* Lazy views of this plugin, zarr arrays, and dask arrays that only wrap a zarr array read the file.
+* All pixels in memory are compared with the file, again for each run. Previews read the memory.
+* Other data are segmented as they are, without a file.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from napari_blockbuster.images.zarr.source import StoredSource, new_opening
 __all__ = ["as_shown", "confirmed", "hold", "is_held", "same_pixels", "zarr_location"]
 
 BLOCK = 2**23
-"""Voxels that are compared at once."""
+"""Number of voxels that are compared at once."""
 
 _memory: WeakKeyDictionary[ImageSource, ImageSource] = WeakKeyDictionary()
-"""For a file that was found equal to pixels in memory: those pixels."""
+"""Pixels in memory of files that have the same pixels."""
 
 
 def hold(file: ImageSource, memory: ImageSource) -> None:
-    """Note that a layer shows pixels in memory that were equal to a file's."""
-    # Models measure the same blocks of both.
+    """Remember that a layer has a file's pixels in memory."""
+    # Models sample images by chunk: use the same chunks for both.
     memory.chunks, memory.read_chunks = file.chunks, file.read_chunks
     _memory[file] = memory
 
 
 def is_held(source: ImageSource) -> bool:
-    """Whether an image's layer holds its pixels in memory, where they may be edited."""
+    """Return whether the layer of an image has its pixels in memory, where they may be edited."""
     return source in _memory
 
 
 def as_shown(source: ImageSource) -> ImageSource:
-    """The image to preview: pixels in memory where there are some, else the file as it is now."""
+    """Return the image to preview: pixels in memory if there are any, otherwise the file in its current state."""
     return _memory[source] if source in _memory else _fresh(source)
 
 
 def confirmed(source: ImageSource) -> ImageSource:
-    """The image to run on: the file, or the pixels in memory if they were changed since. For a thread.
+    """Return the image to run on: the file, or the pixels in memory if they changed. Call it in a thread.
 
     Parameters
     ----------
     source : ImageSource
-        From `napari_blockbuster.widgets.layers.images.image_of`.
+        Result of `napari_blockbuster.widgets.layers.layer_images.image_of`.
     """
     memory = _memory.get(source)
     if memory is None:
@@ -66,26 +66,26 @@ def confirmed(source: ImageSource) -> ImageSource:
 def _fresh(source: ImageSource) -> ImageSource:
     if not isinstance(source, StoredSource | TiffSource):
         return source
-    # Chunks that were decoded earlier may have been written since.
+    # Cached chunks may be outdated.
     source = copy.copy(source)
     source.opening = new_opening()
     return source
 
 
 def same_pixels(one: ImageSource, other: ImageSource) -> bool:
-    """Whether two images agree in every voxel."""
+    """Return whether two images have the same pixels. Reads both."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     has_nan = one.dtype.kind == "f"
     try:
         return all(np.array_equal(one.read(box), other.read(box), equal_nan=has_nan) for box in _blocks(one))
     except OSError:
-        # A file that cannot be read now proves nothing.
+        # The file cannot be read now.
         return False
 
 
 def _blocks(source: ImageSource) -> Iterator[Box]:
-    """Boxes that cover an image and decode each of its chunks once."""
+    """Yield boxes that cover an image and decode each chunk once."""
     block = [min(n, c) for n, c in zip(source.shape, source.read_chunks, strict=True)]
     for axis in reversed(range(source.ndim)):
         block[axis] = min(source.shape[axis], block[axis] * max(1, BLOCK // math.prod(block)))
@@ -94,7 +94,7 @@ def _blocks(source: ImageSource) -> Iterator[Box]:
 
 # ----------------------------------------------------------------------------------------------------------- zarr, dask
 def zarr_location(data: Any) -> Path | None:
-    """The folder of the zarr array that an array is, or that a dask array reads without changing it; None for others."""
+    """Return the folder of a zarr array, or of the zarr array that a dask array wraps unchanged; None for others."""
     array = _array_behind(data) if type(data).__module__.startswith("dask.") else data
     store = getattr(array, "store", None)
     if store is None or not hasattr(array, "chunks"):
@@ -104,7 +104,7 @@ def zarr_location(data: Any) -> Path | None:
 
 
 def _local_path(store: Any) -> str | None:
-    """The folder of a zarr store that goes through fsspec, if it is a local one."""
+    """Return the folder of a local zarr store of fsspec."""
     files = getattr(store, "fs", None)
     files = getattr(files, "sync_fs", files)
     protocols = getattr(files, "protocol", ())
@@ -113,7 +113,7 @@ def _local_path(store: Any) -> str | None:
 
 
 def _array_behind(data: Any) -> Any:
-    """The zarr array that a dask array is chunk by chunk; None if its graph does anything else, or is not understood."""
+    """Return the zarr array that a dask array wraps unchanged; None if its graph does anything else."""
     from dask.array import core
 
     getters = {getattr(core, name, None) for name in ("getter", "getter_nofancy", "getter_inline")} - {None}

@@ -1,4 +1,4 @@
-"""Previews of a tile and of a seam: run in the background, shown as layers, the stale ones dropped."""
+"""Run previews of a tile or a seam in the background, and show them as layers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview, estim
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.plan import Plan
-from napari_blockbuster.widgets.layers import layers
-from napari_blockbuster.widgets.layers.label_layers import put_away, show_labels
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
+from napari_blockbuster.widgets.layers.placement import place_of_part
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.run.runner import stream
 from napari_blockbuster.widgets.run.session import Session
 
@@ -37,7 +37,7 @@ PREVIEW = "preview"
 
 @dataclass(frozen=True)
 class TileFound:
-    """A preview of a tile, and what a run would take."""
+    """Preview of a tile, and the estimate for the run."""
 
     found: Preview
     estimate: Estimate
@@ -51,10 +51,10 @@ class _SeamFound:
 
 
 class PreviewControl(QObject):
-    """Runs one preview at a time; a new one takes the place of one that runs."""
+    """Runs one preview at a time. A new preview cancels the running one."""
 
     busy = Signal(str)
-    """What happens now; "" when nothing does."""
+    """Text for the status line; "" when the preview ended."""
     tile_found = Signal(object)
     """A `TileFound`."""
     seam_found = Signal(object)
@@ -74,7 +74,7 @@ class PreviewControl(QObject):
 
     # ----------------------------------------------------------------------------------------------------- requests
     def preview(self, plan: Plan, index: int, place: dict[str, Any]) -> None:
-        """Run the plan's model on one tile and show what it finds."""
+        """Segment one tile and show its labels."""
         grid = plan.grid()
 
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
@@ -88,13 +88,13 @@ class PreviewControl(QObject):
         self._launch(produce, place)
 
     def preview_seam(self, plan: Plan, tiles: tuple[int, int], place: dict[str, Any]) -> None:
-        """Run the plan's model on two tiles, merge them, and show both."""
+        """Segment two tiles, merge them, and show the labels before and after the merge."""
         grid = plan.grid()
 
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
             model, client = yield from self._ready(plan)
             yield "Segmenting both tiles…"
-            # Workers elsewhere see the folder of the output, and not this machine's temporary files.
+            # Workers on other machines can reach the output folder, but not temporary files of this machine.
             parent = job_folder(Path(plan.output)).parent if plan.cluster.address else None
             folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
             try:
@@ -107,7 +107,7 @@ class PreviewControl(QObject):
         self._launch(produce, place)
 
     def cancel(self) -> None:
-        """Drop the preview that runs."""
+        """Cancel the running preview."""
         self._turn.next()
         self.busy.emit("")
 
@@ -134,21 +134,21 @@ class PreviewControl(QObject):
         stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail, self)
 
     def _ready(self, plan: Plan) -> Generator[str, None, tuple[Model, Client]]:
-        """In a thread: the prepared model and the cluster, saying what takes the time."""
+        """Return the prepared model and the cluster. Yields status texts. Runs in a thread."""
         yield "Reading the image…"
         model = self._prepare(plan)
         yield "Starting workers…"
         return model, self._session.client(plan.cluster)
 
     def _prepare(self, plan: Plan) -> Model:
-        """The model with what it measures on the whole image; measured once for an image and settings."""
-        # The image itself is compared and not its id(), which the next image may get once this one is gone.
+        """Return the model after it measured the whole image. Measures once for each image and settings."""
+        # Compare the image and not its id(): the id can be reused once the image is deleted.
         source, known = self._prepared
         if source is not plan.source:
             known = {}
             self._prepared = plan.source, known
         if is_held(plan.source):
-            # Pixels in memory may have been edited since.
+            # Pixels in memory may have been edited.
             return plan.model.prepare(as_shown(plan.source))
         key = json.dumps(plan.model.settings(), sort_keys=True)
         if key not in known:
@@ -173,11 +173,11 @@ class PreviewControl(QObject):
         self.seam_found.emit(found)
 
     def _show(self, data: np.ndarray, box: Box, place: dict[str, Any], name: str, opacity: float) -> None:
-        moved = layers.moved(place, box.start)
+        moved = place_of_part(place, box.start)
         self._shown.append(show_labels(self._viewer, PREVIEW, data, name, opacity=opacity, **moved))
 
     def keep(self) -> TileFound | None:
-        """Leave the layers of the last preview where they are, under another name, for comparison."""
+        """Keep the layers of the last preview under another name."""
         last, self._last = self._last, None
         if last is None:
             return None
@@ -190,14 +190,14 @@ class PreviewControl(QObject):
         return last
 
     def clear(self) -> None:
-        """Take away the layers of the last preview."""
+        """Remove the layers of the last preview."""
         for layer in self._shown:
             put_away(self._viewer, layer, PREVIEW)
         self._shown = []
 
 
 class _Turn:
-    """Tells a preview that it is stale; outlives the widget."""
+    """Number of the current preview. Threads use it to detect that they are stale. It outlives the widget."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -208,7 +208,7 @@ class _Turn:
 
 
 def _brief(model: Model) -> str:
-    """The settings that differ from the defaults, in a few words."""
+    """Return the settings that differ from the defaults, as short text."""
     fields = type(model).model_fields
     own = {k: v for k, v in model if v != fields[k].get_default(call_default_factory=True)}
     return ", ".join([model.family, *(f"{name} {value}" for name, value in own.items())])

@@ -12,7 +12,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.code_button import ask_to_run
 from napari_blockbuster.widgets.dock.consent import consent
-from napari_blockbuster.widgets.dock.missing_image import ImageOffer
+from napari_blockbuster.widgets.dock.image_offer import ImageOffer
 from napari_blockbuster.widgets.dock.plan import Plan
 from napari_blockbuster.widgets.texts import count_text
 

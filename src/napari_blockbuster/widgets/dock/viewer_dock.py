@@ -1,4 +1,4 @@
-"""The dock of the plugin: one for each viewer. After its cross was clicked, it comes back as it was."""
+"""Dock of the plugin: one for each viewer. A closed dock is reopened with the same widget."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from .dock import SegmentWidget
+from .segment_widget import SegmentWidget
 
 __all__ = ["NAME", "SegmentDock", "find_widget"]
 
 NAME = "Segment large image (Blockbuster)"
-"""Title of the dock, and of the entry in the menu *Plugins*: napari finds an open dock by it."""
+"""Title of the dock and of its entry in the menu *Plugins*. napari finds an open dock by its title."""
 
 
 def find_widget(viewer: Any) -> SegmentWidget | None:
-    """Return the widget of a viewer, also if its dock was closed; None if there is none yet.
+    """Return the widget of a viewer, also if its dock was closed; None if there is none.
 
-    The cross of a dock deletes the dock and not the widget in it: its run continues, and its job stays locked. A second
-    widget would know nothing of it.
+    The close button of a dock deletes the dock but not its widget. The run continues, and its job stays locked. A second
+    widget could not control that run.
     """
     for widget in QApplication.allWidgets():
         known = isinstance(widget, SegmentWidget) and (widget.was_docked or widget.parent() is not None)
@@ -29,12 +29,12 @@ def find_widget(viewer: Any) -> SegmentWidget | None:
 
 
 def _plain(viewer: Any) -> Any:
-    """Return the viewer itself where napari hands out a proxy of it."""
+    """Return the viewer behind a proxy of napari."""
     return getattr(viewer, "__wrapped__", viewer)
 
 
 class SegmentDock(SegmentWidget):
-    """The viewer's `SegmentWidget`: a new one, or the one that exists, taken out of the dock that it is in.
+    """`SegmentWidget` of a viewer: a new one, or the existing one without its dock.
 
     napari's menus accept only widget classes and functions, and only a class receives the viewer.
 
@@ -49,7 +49,7 @@ class SegmentDock(SegmentWidget):
             return super().__new__(cls)
         if widget.parent() is not None:
             napari_viewer.window.remove_dock_widget(widget)
-        # Qt hid it when it lost its dock, and would leave it so in the next.
+        # Qt hides a widget that loses its dock, and does not show it in the next one.
         QTimer.singleShot(0, widget.show)
         return widget
 

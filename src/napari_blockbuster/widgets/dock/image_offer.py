@@ -1,31 +1,30 @@
-"""The image of a job that was opened without it: found among the open layers, by content."""
+"""Find the missing image of an open job among the layers of the viewer, by its pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from napari.layers import Image
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.controls import times
-from napari_blockbuster.widgets.layers import images as layer_images
+from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.run.section import RunSection
 
-from .image_section import AXES
-
-if TYPE_CHECKING:
-    from .dock import SegmentWidget
+from .image_section import AXES, ImageSection
 
 __all__ = ["ImageOffer", "Match"]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A layer that shows the image of a job, and what of it is that image."""
+    """A layer with the image of a job, and the part of it that is the image."""
 
     layer: Image
     axes: str
@@ -33,11 +32,22 @@ class Match:
     channel: int | None
 
 
-class ImageOffer:
-    """Offers layers for the job that is open in a dock, and opens the job again with the chosen one."""
+class OfferDock(Protocol):
+    """The dock that offers layers."""
 
-    def __init__(self, dock: SegmentWidget) -> None:
-        self._dock = dock
+    viewer: Any
+    image: ImageSection
+    running: RunSection
+    control: RunControl
+
+    def open_job(self, folder: Path) -> None: ...
+
+
+class ImageOffer:
+    """Offers layers with the image of the open job, and opens the job again with the chosen layer."""
+
+    def __init__(self, dock: Any) -> None:
+        self._dock: OfferDock = dock
         self._turn = 0
         self._job: Job | None = None
         self._matches: list[Match] = []
@@ -50,7 +60,7 @@ class ImageOffer:
 
     # -------------------------------------------------------------------------------------------------------- looking
     def check(self) -> None:
-        """Look for the image of the job that is open, once, if it is missing."""
+        """Look for the image of the open job, once, if it is missing."""
         control = self._dock.control
         job = control.job if control.state in ("paused", "staged") else None
         if job is not None and job.source is not None:
@@ -91,7 +101,7 @@ class ImageOffer:
 
     # ---------------------------------------------------------------------------------------------------------- using
     def use(self, then: Callable[[], object]) -> None:
-        """Open the job again with the layer that is chosen, then call `then`; say what is missing if there is none."""
+        """Open the job again with the chosen layer, then call `then`; show a note if no layer has the image."""
         if self._matches:
             self._choose(then)
             return
@@ -112,7 +122,7 @@ class ImageOffer:
         where = f"is not at {image['path']}" if image.get("path") else "was in memory"
         return (
             f"The image of this run {where}, and no open layer has the same pixels ({times(image['shape'])} "
-            f"{image['dtype']}). Open the image, and press Resume again."
+            f"{image['dtype']}). Open the image, then press Resume again."
         )
 
     def _choose(self, then: Callable[[], object]) -> None:
@@ -124,12 +134,12 @@ class ImageOffer:
         section.axes.setCurrentText(match.axes)
         section.level.setCurrentIndex(match.level)
         section.channel.setValue(match.channel or 0)
-        # Where nothing changed, nothing is opened. Otherwise the section tells when the image is open.
+        # If the form shows the image already, the section emits nothing.
         self._image_opened()
 
     def _image_opened(self) -> None:
         if self._then is not None and self._job is not None and self._dock.image.source is not None:
-            self._dock.opener.open(self._job.folder)
+            self._dock.open_job(self._job.folder)
 
     def _job_opened(self) -> None:
         control = self._dock.control
@@ -144,7 +154,7 @@ class ImageOffer:
 
 
 def matches_of(layer: Image, job: Job) -> Iterator[Match]:
-    """What of a layer is the image of a job: its pixels are read where shape and type are right. For a thread."""
+    """Yield the parts of a layer that have the pixels of a job's image. Call it in a thread, because it reads pixels."""
     spec = job.spec
     wanted = "".join(spec.image["axes"])
     shapes = layer_images.level_shapes(layer)

@@ -1,4 +1,4 @@
-"""Which image a layer shows, so that workers read its file themselves; and which layer shows an image."""
+"""Images of layers: the image that a layer shows, and the layer that shows an image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pint
 from napari.layers import Image, Layer
 
 from napari_blockbuster.images import ImageSource, open_image
@@ -29,54 +30,58 @@ __all__ = [
 ]
 
 ORIGIN = "blockbuster image"
-"""Where a layer's metadata say which file its lazy view is of; napari's own readers say it in `Layer.source`."""
+"""Key in a layer's metadata for the file of its lazy view. Readers of napari set `Layer.source` instead."""
 
 
 def level_shapes(layer: Image) -> list[tuple[int, ...]]:
-    """Shapes of a layer's resolution levels, the finest first."""
+    """Return the shapes of a layer's resolution levels, the finest first."""
     return [tuple(level.shape) for level in layer.data] if layer.multiscale else [tuple(layer.data.shape)]
 
 
 def usual_axes(layer: Image) -> str:
-    """Axes of a layer's data: its labels where they name axes, else what napari users mean by so many axes."""
+    """Return the axes of a layer: its axis labels if they name axes, otherwise the usual ones in napari."""
     ndim = len(level_shapes(layer)[0])
     names = [str(name).lower() for name in getattr(layer, "axis_labels", ())]
     if len(names) == ndim and set(names) <= set("tczyx"):
         return "".join(names)
-    # napari shows sliders for what comes before z: of four axes the first is time.
+    # The first of four axes is time: napari shows a slider for it.
     return {1: "x", 2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}.get(ndim, "")
 
 
 def image_of(layer: Image, axes: str, level: int = 0, channel: int | None = None) -> ImageSource:
-    """The image that a layer shows. For a thread: pixels in memory are compared with their file.
+    """Return the image that a layer shows. Call it in a thread, because pixels in memory are compared with their file.
 
-    Workers read it themselves if a file is proven to hold the same pixels (`napari_blockbuster.widgets.layers.origins`).
+    The image is a file, which workers can read, if the file has the same pixels (`napari_blockbuster.widgets.layers.origins`).
 
     Parameters
     ----------
     layer : napari.layers.Image
     axes : str
-        Of the layer's data, as ``"tzyx"``.
+        Axes of the layer's data, for example ``"tzyx"``.
     level : int
         Level of a multiscale layer.
     channel : int, optional
-        Where `axes` has a ``c``.
+        Channel, if `axes` has a ``c``.
 
     Raises
     ------
     ValueError
-        If the layer cannot be segmented; the message says what to do.
+        If the layer cannot be segmented. The message gives the remedy.
     """
     if layer.rgb:
-        raise ValueError(f"{layer.name} is a colour picture: right-click the layer → Split RGB, and choose one channel")
+        raise ValueError(
+            f"Layer {layer.name} is an RGB image. Right-click the layer → Split RGB, then choose one channel."
+        )
     if "c" in axes and not axes.startswith("c"):
-        raise ValueError(f"the channels of {layer.name} lie between other axes: right-click the layer → Split Stack")
+        raise ValueError(
+            f"The channel axis of layer {layer.name} is not the first axis. Right-click the layer → Split Stack."
+        )
     data = layer.data[level] if layer.multiscale else layer.data
     return _scaled(_opened(data, layer, axes, level, channel), layer, level)
 
 
 def _opened(data: Any, layer: Image, axes: str, level: int, channel: int | None) -> ImageSource:
-    """The image that data are: from a file only where the file is proven to hold the same pixels."""
+    """Return the image of some data: their file if it has the same pixels, otherwise the data themselves."""
     if isinstance(data, LazyView) and data.source is not None and data.source.axes == tuple(axes):
         return copy.copy(data.source)
     path = _origin(layer)["path"]
@@ -98,7 +103,7 @@ def _same_place(one: Path, other: Path) -> bool:
 
 
 def _file(path: str, level: int, channel: int | None, axes: str, shape: tuple[int, ...]) -> ImageSource | None:
-    """The file that a layer was read from, if it has the shape of the layer."""
+    """Return the file that a layer was read from, if the shape is the same."""
     try:
         found = open_image(path, level=level, channel=channel)
     except (OSError, ValueError):
@@ -108,7 +113,7 @@ def _file(path: str, level: int, channel: int | None, axes: str, shape: tuple[in
 
 
 def _scaled(source: ImageSource, layer: Image, level: int) -> ImageSource:
-    """An image with the scale and place of its layer, where the layer says more than its file."""
+    """Give an image the scale, units and translation of its layer, if the layer has any."""
     factors = layer.downsample_factors[level] if layer.multiscale else np.ones(layer.ndim)
     scale = tuple(float(s) for s in (layer.scale * factors)[-source.ndim :])
     units = tuple(None if str(u) == "pixel" else str(u) for u in layer.units[-source.ndim :])
@@ -127,12 +132,18 @@ def _scaled(source: ImageSource, layer: Image, level: int) -> ImageSource:
 
 
 def unit_of(source: ImageSource) -> str | None:
-    """The unit of an image's voxels, None where its file does not say one."""
-    return next((unit for unit in reversed(source.units) if unit), None)
+    """Return the symbol of the unit of an image's voxels; None if it has no unit."""
+    unit = next((unit for unit in reversed(source.units) if unit), None)
+    if unit is None:
+        return None
+    try:
+        return f"{pint.get_application_registry().Unit(unit):~P}"
+    except (pint.UndefinedUnitError, ValueError):
+        return unit
 
 
 def showing(among: Iterable[Layer], source: ImageSource) -> Image | None:
-    """The layer that shows an image already, if there is one."""
+    """Return the layer that shows an image; None if there is none."""
     path = source.local_path
     if path is None:
         return None
@@ -144,12 +155,12 @@ def showing(among: Iterable[Layer], source: ImageSource) -> Image | None:
         and Path(origin).absolute() == path.absolute()
         and _may_show(layer, source)
     ]
-    # Several layers may show channels of one file.
+    # Several layers may show different channels of one file.
     return next((layer for layer in of_file if _origin(layer) == origin_of(source)), of_file[0] if of_file else None)
 
 
 def _may_show(layer: Image, source: ImageSource) -> bool:
-    """Whether a layer may still show its file: other data may have been put into it."""
+    """Return whether a layer may still show its file. Its data may have been replaced."""
     data = layer.data[0] if layer.multiscale else layer.data
     if isinstance(data, LazyView):
         return data.source is not None
@@ -157,7 +168,7 @@ def _may_show(layer: Image, source: ImageSource) -> bool:
 
 
 def origin_of(source: ImageSource) -> dict[str, Any]:
-    """Which file, level and channel an image is, for the metadata of a layer that shows it."""
+    """Return file, level and channel of an image, for the metadata of its layer."""
     described = source.shown.describe()
     return {name: described.get(name) for name in ("path", "level", "channel")}
 
@@ -168,5 +179,5 @@ def _origin(layer: Image) -> dict[str, Any]:
 
 
 def same_image(one: ImageSource, other: ImageSource) -> bool:
-    """Whether two handles are of the same pixels, as far as that can be told without reading them."""
+    """Return whether two sources are the same image, judged without reading pixels."""
     return one is other or (one.local_path is not None and one.describe() == other.describe())

@@ -1,7 +1,7 @@
-"""Labels layers that are used again: new data in an old layer, in place of a new layer for the old one.
+"""Add layers to a viewer and remove them again. Labels layers are reused.
 
-Removing a labels layer and then painting the canvas crashes the process with Mesa's software renderer (napari 0.9,
-vispy 0.17). A layer that nothing needs is hidden and emptied; the next one of its kind takes it over.
+To remove a labels layer and then paint the canvas crashes the process with Mesa's software renderer (napari 0.9,
+vispy 0.17). Labels layers that are no longer needed are therefore hidden and emptied, and reused for labels of their kind.
 """
 
 from __future__ import annotations
@@ -11,30 +11,43 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 
-__all__ = ["fill", "put_away", "show_labels"]
+__all__ = ["add_helper", "fill", "put_away", "remove_layer", "show_labels"]
 
 SPARE = "blockbuster spare"
-"""Where the metadata of a layer that was put away say of which kind it is."""
+"""Key in the metadata of an unused layer for its kind."""
+
+
+def add_helper(viewer: Any, layer: Any) -> None:
+    """Add a layer without selecting it."""
+    selected = set(viewer.layers.selection)
+    viewer.add_layer(layer)
+    viewer.layers.selection = selected
+
+
+def remove_layer(viewer: Any, layer: Any) -> None:
+    """Remove a layer if the viewer has it. Use `put_away` for labels."""
+    if layer is not None and layer in viewer.layers:
+        viewer.layers.remove(layer)
 
 
 def show_labels(
     viewer: Any, kind: str, data: Any, name: str, *, helper: bool = False, multiscale: bool = False, **options: Any
 ) -> Labels:
-    """Show labels on top of all layers, in a layer that was put away if there is one.
+    """Show labels on top of all layers, in an unused layer of their kind if there is one.
 
     Parameters
     ----------
     viewer : napari.Viewer
     kind : str
-        Layers of one kind take each other's place, and keep colors and contours that the user has set.
+        Layers are reused for the same kind only. They keep the colors and contours that the user set.
     data : array_like, or a list of them
         As for `napari.layers.Labels`.
     name : str
     helper : bool, default False
-        Leave the selection of layers as it is.
+        Do not change the selection of layers.
     multiscale : bool, default False
     **options
-        Attributes of the layer: its scale, say.
+        Attributes of the layer, for example its scale.
 
     Returns
     -------
@@ -46,7 +59,7 @@ def show_labels(
         layer = Labels(data, name=name, multiscale=multiscale, **options)
         viewer.add_layer(layer)
     else:
-        _use(viewer, layer, data, name, options)
+        _reuse(viewer, layer, data, name, options)
     if helper:
         viewer.layers.selection = selected
     return layer
@@ -60,7 +73,7 @@ def _spare(viewer: Any, kind: str, multiscale: bool, ndim: int) -> Labels | None
     return None
 
 
-def _use(viewer: Any, layer: Labels, data: Any, name: str, options: dict[str, Any]) -> None:
+def _reuse(viewer: Any, layer: Labels, data: Any, name: str, options: dict[str, Any]) -> None:
     fill(layer, data)
     layer.metadata = {}
     for key, value in ({"visible": True} | options).items():
@@ -71,13 +84,13 @@ def _use(viewer: Any, layer: Labels, data: Any, name: str, options: dict[str, An
 
 
 def fill(layer: Labels, data: Any) -> None:
-    """Put other data of as many axes and as many scales (one, or several) into a layer."""
+    """Replace the data of a layer. Axes and number of scales (one or several) must be the same."""
     # napari would take a list of one level for a plain array.
     layer.data = type(layer.data)(data) if layer.multiscale else data
 
 
 def put_away(viewer: Any, layer: Labels | None, kind: str) -> None:
-    """Hide a layer that is not needed now, and let go of its data; nothing if it is not there."""
+    """Hide and empty a labels layer, if the viewer has it, so that `show_labels` can reuse it."""
     if layer is None or layer not in viewer.layers or SPARE in layer.metadata:
         return
     layer.visible = False

@@ -1,0 +1,88 @@
+"""Open jobs from their folders, with their image, layers and settings."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QFileDialog
+
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.job import Job
+from napari_blockbuster.machine.errors import JobMismatchError
+from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.lazy import views_of
+from napari_blockbuster.widgets.layers.placement import place_of_image, unknown_place
+from napari_blockbuster.widgets.run.control import RunControl
+
+from .consent import consent
+from .run_form import RunForm
+
+__all__ = ["JobOpener"]
+
+
+class JobOpener:
+    """Opens jobs: shows the image if no layer does, adds the layers, and fills in the form."""
+
+    def __init__(self, viewer: Any, form: RunForm, control: RunControl) -> None:
+        self._viewer, self._form, self._control = viewer, form, control
+
+    def ask(self) -> None:
+        """Ask for a job folder, and open it."""
+        chosen = QFileDialog.getExistingDirectory(self._form, "Open job: choose a folder that ends in .job")
+        if chosen:
+            self.open(chosen)
+
+    def open(self, folder: str | Path) -> None:
+        """Open a job with its image, its layers and its settings."""
+        if self._control.is_busy:
+            show_warning("A run is in progress. Pause it first.")
+            return
+        current = self._form.image.source
+
+        def make() -> Job:
+            job = Job.open(folder)
+            if job.source is None and current is not None:
+                # The image of the job was in memory. Try the image of the form; `ImageOffer` tries the other layers.
+                with contextlib.suppress(JobMismatchError):
+                    job = Job.open(folder, image=current)
+            return job
+
+        name = Path(folder).name.removesuffix(".job")
+        self._control.open(make, self._opened, name, self._form.running.cluster())
+
+    def _opened(self, job: Job) -> dict[str, Any]:
+        """Show the image of a job and fill in the form; returns the place of the image."""
+        form = self._form
+        form.running.set_output(job.spec.output)
+        for settings in (job.spec.model, job.spec.prepared):
+            consent.doubt(settings)
+        form.model.set_model(job.spec.model["model"], job.spec.model)
+        if job.source is None:
+            return unknown_place(job.grid.ndim)
+        frames = job.grid.separate_axes
+        place = self._choose_image(job.source)
+        form.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+        return place
+
+    def _choose_image(self, source: ImageSource) -> dict[str, Any]:
+        """Choose an image in the form, with a new layer if none shows it; returns its place."""
+        form = self._form
+        if form.image.source is not None and layer_images.same_image(source, form.image.source):
+            return form.place()
+        place = place_of_image(source)
+        layer = layer_images.showing(self._viewer.layers, source)
+        if layer is None:
+            views = views_of(source)
+            layer = self._viewer.add_image(
+                views if len(views) > 1 else views[0],
+                multiscale=len(views) > 1,
+                name=source.name,
+                metadata={layer_images.ORIGIN: layer_images.origin_of(source)},
+                **place,
+            )
+        form.image.choice.value = layer
+        form.tiles.set_image(source, place)
+        return place

@@ -1,0 +1,57 @@
+"""Actions of the merge section's buttons: merge again, write, delete the tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QMessageBox, QWidget
+
+from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.merge_section import MergeSection
+
+__all__ = ["MergeActions"]
+
+
+class MergeActions:
+    """Connects the merge section to a `RunControl`.
+
+    Parameters
+    ----------
+    section : MergeSection
+    control : RunControl
+    parent : QWidget
+        Parent of the dialogs.
+    """
+
+    def __init__(self, section: MergeSection, control: RunControl, parent: QWidget) -> None:
+        self._section, self._control, self._parent = section, control, parent
+        section.changed.connect(self.merge)
+        section.write_wanted.connect(self.write)
+        section.delete_wanted.connect(self.delete_stage)
+
+    def merge(self) -> None:
+        """Merge with the settings of the section."""
+        if self._control.job is not None and self._control.state in ("paused", "staged", "merging", "written"):
+            self._control.merge(self._section.choice())
+
+    def write(self) -> None:
+        """Write the merged labels. Ask before labels that this job wrote earlier are replaced."""
+        job = self._control.job
+        if job is None:
+            return
+        overwrite = False
+        if Path(job.spec.output).exists():
+            overwrite = self._ask(f"{job.spec.output} exists. Replace it with the current merged labels?")
+            if not overwrite:
+                return
+        self._control.write(overwrite)
+
+    def delete_stage(self) -> None:
+        """Delete the tiles of the job, after a question."""
+        if self._ask(
+            "Delete the intermediate tiles? The written labels are kept, but you can no longer merge them differently."
+        ):
+            self._control.delete_stage()
+
+    def _ask(self, question: str) -> bool:
+        return bool(QMessageBox.question(self._parent, "Blockbuster", question) == QMessageBox.Yes)

@@ -1,0 +1,128 @@
+"""Form of the dock: its sections from top to bottom, and the run that they describe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+
+from napari_blockbuster.models import Model
+from napari_blockbuster.widgets.preview.section import PreviewSection
+from napari_blockbuster.widgets.run.fields import preferred_cluster
+from napari_blockbuster.widgets.run.merge_section import MergeSection
+from napari_blockbuster.widgets.run.section import RunSection
+
+from .image_section import ImageSection
+from .model_section import ModelSection
+from .plan import Plan
+from .tiles_section import TilesSection
+
+__all__ = ["RunForm"]
+
+
+class RunForm(QScrollArea):
+    """Sections of the dock.
+
+    Attributes
+    ----------
+    image, model, tiles, preview, running, merging : QWidget
+        The sections.
+    is_ready : bool
+        Whether image, model and tiles are valid.
+    """
+
+    changed = Signal()
+    """Image, model or tiles changed."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.image = ImageSection(viewer)
+        self.model = ModelSection()
+        self.tiles = TilesSection(viewer)
+        self.preview = PreviewSection()
+        self.running = RunSection(preferred_cluster())
+        self.merging = MergeSection()
+        self.is_ready = False
+        self._lay_out()
+        self.image.changed.connect(self._image_changed)
+        self.model.changed.connect(self._model_changed)
+        self.tiles.changed.connect(self._check)
+        self._model_changed()
+        self._image_changed()
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 4, 4, 4)
+        for section in (self.image, self.model, self.tiles, self.preview, self.running, self.merging):
+            column.addWidget(section)
+        column.addStretch()
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setFrameShape(QScrollArea.NoFrame)
+        self.setWidget(content)
+
+    def plan(self, anew: bool = True) -> Plan:
+        """Return the run that the form describes.
+
+        Parameters
+        ----------
+        anew : bool, default True
+            Read the file of a function again. Required before the function runs.
+
+        Raises
+        ------
+        ValueError
+            If something is missing or invalid.
+        """
+        if self.image.source is None:
+            raise ValueError("Choose an image first.")
+        model = self.model.current() if anew else self.model.model
+        if model is None:
+            raise ValueError(f"The model cannot be used: {self.model.problem}")
+        if self.tiles.grid is None:
+            raise ValueError(f"The tiles cannot be used: {self.tiles.note.plain}")
+        return Plan(
+            source=self.image.source,
+            model=model,
+            tile_shape=self.tiles.tile.values,
+            halo=self.tiles.halo.values,
+            output=self.running.output.text().strip(),
+            cluster=self.running.cluster(),
+            merge=self.merging.choice(),
+        )
+
+    def place(self) -> dict[str, Any]:
+        """Return the place of the chosen image (`napari_blockbuster.widgets.layers.placement`)."""
+        assert self.image.source is not None
+        return self.image.place(self.image.source.ndim)
+
+    def reloaded_model(self) -> Model | None:
+        """Return the model with its function read again; None, with a note below the model, if it cannot be used."""
+        try:
+            return self.model.current()
+        except ValueError as error:
+            self.model.note.say(str(error), problem=True)
+            return None
+
+    def set_busy(self, busy: bool) -> None:
+        """Disable the sections that must not change while a step runs."""
+        for section in (self.image, self.model, self.tiles):
+            section.setEnabled(not busy)
+
+    def _image_changed(self) -> None:
+        source = self.image.source
+        self.tiles.set_image(source, self.place() if source is not None else {})
+
+    def _model_changed(self) -> None:
+        self.tiles.set_model(self.model.model)
+
+    def _check(self) -> None:
+        try:
+            self.plan(anew=False)
+            self.is_ready = True
+        except ValueError:
+            self.is_ready = False
+        self.preview.set_ready(self.is_ready)
+        self.changed.emit()

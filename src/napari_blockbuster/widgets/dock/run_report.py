@@ -1,0 +1,78 @@
+"""Report of a run: its state in the sections, its progress, messages in the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.utils.notifications import show_error, show_info, show_warning
+
+from napari_blockbuster.output.result import Result
+from napari_blockbuster.widgets.run.activity import Activity
+from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.fields import free_path
+from napari_blockbuster.widgets.texts import count_text
+
+from .run_form import RunForm
+
+__all__ = ["RunReport"]
+
+
+class RunReport:
+    """Shows the state of a `RunControl` in a form.
+
+    Parameters
+    ----------
+    form : RunForm
+    control : RunControl
+    dashboard : callable
+        Returns the address of the dask dashboard, or "".
+    """
+
+    def __init__(self, form: RunForm, control: RunControl, dashboard: Callable[[], str]) -> None:
+        self._form, self._control, self._dashboard = form, control, dashboard
+        self._activity = Activity()
+        control.changed.connect(self._changed)
+        control.progressed.connect(self._progressed)
+        control.status.connect(self.say)
+        control.warned.connect(show_warning)
+        control.failed.connect(self._failed)
+        control.written.connect(self._written)
+        control.failed_clicked.connect(form.running.show_failure)
+        form.running.tile_wanted.connect(self._fly_to_tile)
+
+    def _changed(self) -> None:
+        control, form = self._control, self._form
+        form.running.show_state(control.state)
+        form.running.show_failures(control.failures)
+        form.merging.show_state(control.state, control.merged)
+        form.set_busy(control.is_busy)
+        if control.state not in ("staging", "pausing", "writing"):
+            self._activity.end()
+
+    def _progressed(self, progress: Any) -> None:
+        self._form.running.show_progress(progress)
+        if self._control.state in ("staging", "writing"):
+            self._activity.show(progress)
+
+    def say(self, text: str) -> None:
+        """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
+        link = self._dashboard()
+        if link and self._control.state == "staging":
+            text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
+        self._form.running.status.say(text)
+
+    def _failed(self, message: str) -> None:
+        self._form.running.problem.say(message, problem=True)
+        show_error(message)
+
+    def _written(self, result: Result) -> None:
+        missing = count_text(len(result.missing_tiles), "missing tile")
+        gaps = f", with {missing}" if result.missing_tiles else ""
+        show_info(f"Wrote {count_text(result.n_objects, 'object')} to {result.path}{gaps}.")
+        # The next run must not replace these labels.
+        self._form.running.set_output(free_path(result.path))
+
+    def _fly_to_tile(self, index: int) -> None:
+        if self._control.view is not None:
+            self._control.view.fly_to(index)

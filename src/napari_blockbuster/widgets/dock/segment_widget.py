@@ -1,0 +1,231 @@
+"""Widget of the dock: the form, the run, and their wiring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
+
+from napari_blockbuster.widgets.controls import button
+from napari_blockbuster.widgets.inspector.inspector import SeamInspector
+from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
+from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.preview.actions import PreviewActions
+from napari_blockbuster.widgets.preview.control import PreviewControl
+from napari_blockbuster.widgets.preview.section import PreviewSection
+from napari_blockbuster.widgets.run.actions import RunActions
+from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.fields import output_for
+from napari_blockbuster.widgets.run.merge_section import MergeSection
+from napari_blockbuster.widgets.run.section import RunSection
+from napari_blockbuster.widgets.run.session import Session
+
+from .image_section import ImageSection
+from .job_opener import JobOpener
+from .merge_actions import MergeActions
+from .model_section import ModelSection
+from .plan import Plan
+from .run_form import RunForm
+from .run_report import RunReport
+from .tiles_section import TilesSection
+
+__all__ = ["SegmentWidget"]
+
+
+class SegmentWidget(QWidget):
+    """Segment a large image: choose image and model, preview one tile, run, merge, write.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer = napari_viewer
+        session = Session()
+        self.form = form = RunForm(viewer)
+        self.control = control = RunControl(viewer, session, self)
+        self.previews = PreviewControl(viewer, session, self)
+        self.seams = SeamActions(viewer, control, form.merging, form.reloaded_model)
+        self.report = RunReport(form, control, lambda: session.dashboard_link)
+        self._opener = JobOpener(viewer, form, control)
+        self._run_actions = RunActions(self)
+        self._preview_actions = PreviewActions(viewer, form, self.previews)
+        self._merge_actions = MergeActions(form.merging, control, self)
+        self.was_docked = False
+        life = control.life
+
+        def leave(*_: Any) -> None:
+            # The widget is deleted: touch only what it left running.
+            life.end()
+            session.close_soon()
+
+        self._leave = leave
+        self._lay_out()
+        self._wire()
+
+    def _lay_out(self) -> None:
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.form, 1)
+        outer.addWidget(self._footer())
+        self.setMinimumWidth(330)
+
+    def _footer(self) -> QWidget:
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(4, 0, 4, 4)
+        row.addWidget(button("Open job…", "Open a paused or finished run from its folder (name.job).", self.ask_job))
+        copy = QPushButton("Copy as script")
+        copy.setToolTip("Copy a script or a command that repeats this run without a viewer, on any machine.")
+        menu = QMenu(copy)
+        menu.addAction("Python", lambda: self.copy_script("python"))
+        menu.addAction("Command line", lambda: self.copy_script("command"))
+        copy.setMenu(menu)
+        row.addWidget(copy)
+        row.addStretch()
+        return holder
+
+    def _wire(self) -> None:
+        self.destroyed.connect(self._leave)
+        self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
+        self.seams.bind_keys()
+        merging = self.merging
+        merging.seams_wanted.connect(self.seams.show)
+        merging.step_wanted.connect(self.seams.step)
+        merging.inspect_wanted.connect(self.inspect)
+        self.control.changed.connect(self._control_changed)
+        self.form.changed.connect(self._form_changed)
+        self._form_changed()
+
+    # ----------------------------------------------------------------------------------------------------- sections
+    @property
+    def image(self) -> ImageSection:
+        """Image section."""
+        return self.form.image
+
+    @property
+    def model(self) -> ModelSection:
+        """Model section."""
+        return self.form.model
+
+    @property
+    def tiles(self) -> TilesSection:
+        """Tiles section."""
+        return self.form.tiles
+
+    @property
+    def preview(self) -> PreviewSection:
+        """Preview section."""
+        return self.form.preview
+
+    @property
+    def running(self) -> RunSection:
+        """Run section."""
+        return self.form.running
+
+    @property
+    def merging(self) -> MergeSection:
+        """Merge section."""
+        return self.form.merging
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether image, model and tiles are valid."""
+        return self.form.is_ready
+
+    def say(self, text: str) -> None:
+        """Show a text in the status line."""
+        self.report.say(text)
+
+    # ------------------------------------------------------------------------------------------------------- wiring
+    def _form_changed(self) -> None:
+        source, job = self.image.source, self.control.job
+        # A job without its image keeps its output.
+        is_other = job is None or (
+            job.source is not None and source is not None and not layer_images.same_image(job.source, source)
+        )
+        if source is not None and is_other and not self.control.is_busy:
+            self.running.suggest_output(output_for(source))
+        self._run_actions.check()
+
+    def _control_changed(self) -> None:
+        if self.control.state == "staged" and self.merging.seams.isChecked():
+            self.seams.show(True)
+        self._run_actions.check()
+
+    # ------------------------------------------------------------------------------------------- closing and opening
+    def showEvent(self, event: Any) -> None:
+        """Stop everything when the viewer's window closes, also if this widget is in no dock by then."""
+        super().showEvent(event)
+        top: QWidget = self
+        while top.parentWidget() is not None:
+            top = top.parentWidget()
+        if not self.was_docked and top is not self:
+            self.was_docked = True
+            top.destroyed.connect(self._leave)
+            top.destroyed.connect(self.deleteLater)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Report that a run continues when its dock is closed."""
+        super().changeEvent(event)
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            # Check later: a widget that moves between docks has no parent for a moment.
+            QTimer.singleShot(0, self._report_closed)
+
+    def _report_closed(self) -> None:
+        if self.parent() is None and self.control.is_busy:
+            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
+
+    # ------------------------------------------------------------------------------------------------------ actions
+    def plan(self, anew: bool = True) -> Plan:
+        """Return the run that the form describes (see `RunForm.plan`)."""
+        return self.form.plan(anew)
+
+    def place(self) -> dict[str, Any]:
+        """Return the place of the chosen image."""
+        return self.form.place()
+
+    def preview_tile(self, world: Any = None) -> None:
+        """Preview the tile at world coordinates, or in the center of the view."""
+        self._preview_actions.preview_tile(world)
+
+    def begin(self, plan: Plan) -> None:
+        """Start a run in place of the job that is open."""
+        self.previews.cancel()
+        self.previews.clear()
+        assert self.image.layer is not None
+        self.control.start(plan, self.place(), f"{self.image.layer.name} labels")
+
+    @property
+    def inspector(self) -> SeamInspector | None:
+        """Merge inspector; None until it is opened."""
+        return self.seams.inspector
+
+    def inspect(self) -> SeamInspector:
+        """Open the merge inspector below the viewer."""
+        return self.seams.inspect()
+
+    def copy_script(self, kind: str) -> str:
+        """Copy a script (``"python"``) or a command (``"command"``) that repeats this run."""
+        try:
+            plan = self.plan()
+        except ValueError as error:
+            show_warning(f"Nothing to copy yet. {error}")
+            return ""
+        text = plan.script() if kind == "python" else plan.command()
+        QApplication.clipboard().setText(text)
+        show_info("Copied to the clipboard.")
+        return text
+
+    def ask_job(self) -> None:
+        """Ask for a job folder, and open it."""
+        self._opener.ask()
+
+    def open_job(self, folder: str | Path) -> None:
+        """Open a job with its image, its layers and its settings."""
+        self._opener.open(folder)

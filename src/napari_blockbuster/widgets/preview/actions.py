@@ -1,0 +1,72 @@
+"""Actions of the preview section's buttons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_blockbuster.widgets.dock.plan import Plan
+from napari_blockbuster.widgets.dock.run_form import RunForm
+from napari_blockbuster.widgets.dock.tiles_section import with_neighbor
+from napari_blockbuster.widgets.inspector.clicks import ClickPicker
+
+from .control import PreviewControl
+
+__all__ = ["PreviewActions"]
+
+
+class PreviewActions:
+    """Connects the preview section to a `PreviewControl`."""
+
+    def __init__(self, viewer: Any, form: RunForm, control: PreviewControl) -> None:
+        self._form, self._control = form, control
+        self._picker = ClickPicker(viewer, self.preview_tile)
+        section = form.preview
+        section.tile_wanted.connect(self.preview_tile)
+        section.seam_wanted.connect(self.preview_seam)
+        section.picking_wanted.connect(self._picker.turn)
+        section.keep_wanted.connect(control.keep)
+        section.halo_wanted.connect(self._use_halo)
+        control.busy.connect(section.status.say)
+        control.tile_found.connect(section.show_tile)
+        control.seam_found.connect(section.show_seam)
+        control.failed.connect(section.fail)
+        form.changed.connect(self._form_changed)
+
+    def preview_tile(self, world: Any = None) -> None:
+        """Preview the tile at world coordinates, or in the center of the view."""
+        plan = self._plan()
+        if plan is None:
+            return
+        tiles = self._form.tiles.drawing
+        index = tiles.target() if world is None else tiles.tile_at(world)
+        assert index is not None
+        self._control.preview(plan, index, self._form.place())
+
+    def preview_seam(self) -> None:
+        """Preview the tile in the center of the view together with a neighbor."""
+        plan = self._plan()
+        if plan is None:
+            return
+        tiles = with_neighbor(plan.grid(), self._form.tiles.drawing.target())
+        if tiles is None:
+            self._form.preview.fail("The image has only one tile, so there is no seam.")
+            return
+        self._control.preview_seam(plan, tiles, self._form.place())
+
+    def _plan(self) -> Plan | None:
+        try:
+            return self._form.plan()
+        except ValueError as error:
+            self._form.preview.fail(str(error))
+            return None
+
+    def _use_halo(self, halo: tuple[int, ...]) -> None:
+        tiles = self._form.tiles
+        tile = tuple(max(t, h) for t, h in zip(tiles.tile.values, halo, strict=True))
+        tiles.set_values(tile, halo)
+
+    def _form_changed(self) -> None:
+        section = self._form.preview
+        section.clear_advice()
+        if self._form.is_ready and section.again.isChecked():
+            self.preview_tile()
