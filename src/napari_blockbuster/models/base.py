@@ -100,13 +100,21 @@ class Model(BaseModel):
         return {"model": self.family, **self.model_dump(mode="json")}
 
     @classmethod
+    def upgrade(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Add the settings that an earlier version of the model did not have, with values that keep its labels.
+
+        Jobs made by the earlier version then resume with the same labels. Default: nothing was added.
+        """
+        return settings
+
+    @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:
         """The model of `settings` (without the entry ``"model"``).
 
         `napari_blockbuster.models.model_from_settings` calls it. It must run nothing of the user's: job folders are
         opened with it. Override it to refuse settings that cannot be used.
         """
-        return cls(**settings)
+        return cls(**cls.upgrade(settings))
 
 
 def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:

@@ -18,7 +18,16 @@ from pydantic import ValidationError
 
 from .base import Model
 
-__all__ = ["DEFAULT", "ModelInfo", "as_model", "get_model", "list_models", "model_class", "model_from_settings"]
+__all__ = [
+    "DEFAULT",
+    "ModelInfo",
+    "as_model",
+    "get_model",
+    "list_models",
+    "model_class",
+    "model_from_settings",
+    "upgraded_settings",
+]
 
 DEFAULT = "voronoi-otsu"
 ENTRY_POINTS = "napari_blockbuster.models"
@@ -148,6 +157,19 @@ def model_from_settings(settings: Mapping[str, Any]) -> Model:
             f"these are not a model's settings: they have no name under 'model' ({', '.join(map(str, rest))})"
         )
     return _construct(model_class(name), rest)
+
+
+def upgraded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with those that the model has gained since (see `Model.upgrade`).
+
+    Settings of a model that is not installed here are returned as they are.
+    """
+    rest = dict(settings)
+    name = rest.pop("model", None)
+    try:
+        return {"model": name, **model_class(name).upgrade(rest)}
+    except Exception:  # another package's fault must not keep a job from being opened
+        return dict(settings)
 
 
 def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[..., Any]) -> Model:
