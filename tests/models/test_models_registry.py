@@ -87,7 +87,7 @@ def test_settings_go_to_json_and_back(name: str, data: st.DataObject) -> None:
         "sigma": number,
         "connectivity": st.integers(1, 3),
         "outline": st.floats(0, 0.9),
-        "height_scale": st.floats(0.05, 0.5),
+        "height_scale": st.floats(0.05, 0.25),
         "contrast": st.none() | st.floats(0, 10),
         "background": st.none() | number,
         "low": st.none() | st.floats(-10, 1),

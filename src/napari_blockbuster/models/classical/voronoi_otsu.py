@@ -10,7 +10,7 @@ import numpy as np
 from napari_blockbuster.models.base import PixelSource, Segmenter
 from napari_blockbuster.models.spacing import setting
 
-from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth
+from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth, smooth_at
 from .intensity import split
 from .settings import BlobModel
 
@@ -55,7 +55,7 @@ class VoronoiOtsu(BlobModel):
         "Smoothing before the brightness of an object is measured, in diameters. Higher values ignore bright spots in "
         "objects; 0.05 gives the tighter outlines of jobs made before this setting existed.",
         ge=OUTLINE_SIGMA,
-        le=0.5,
+        le=0.25,
         advanced=True,
     )
     background: float | None = setting(
@@ -120,13 +120,22 @@ def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:
     labels = flood(blobs, seeds, foreground)
     if model.outline == 0:
         return labels
-    peaks_of, heights = np.zeros((2, int(seeds.max()) + 1), np.float32)
-    at = seeds > 0
-    np.maximum.at(peaks_of, seeds[at], smoothed[at])
-    # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
-    np.maximum.at(heights, seeds[at], smooth(values, model._lengths(model.height_scale))[at])
-    levels = model._levels(np.minimum(heights, peaks_of)).astype(np.float32)
+    at = np.nonzero(seeds)
+    peaks_of = _highest(seeds[at], smoothed[at])
+    heights = peaks_of
+    if model.height_scale > OUTLINE_SIGMA:
+        # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
+        wide = smooth_at(values, at, model._lengths(model.height_scale))
+        heights = np.minimum(heights, _highest(seeds[at], wide))
+    levels = model._levels(heights).astype(np.float32)
     # A seed lies above its own level unless its object is darker than the background: then the threshold decides.
     np.minimum(levels, np.nextafter(peaks_of, np.float32(0)), out=levels)
     labels[smoothed <= levels[labels]] = 0
     return keep_seeded(labels, seeds)
+
+
+def _highest(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The highest value of each id, float32; 0 for ids without any."""
+    found = np.zeros(int(ids.max()) + 1, np.float32)
+    np.maximum.at(found, ids, values)
+    return found
