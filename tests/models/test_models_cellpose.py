@@ -121,7 +121,7 @@ def test_missing_weights_are_refused(folder: Path, name: str, error: type[Except
 
 
 def test_workers_never_download(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = "napari_blockbuster.models.cellpose.library"
+    library = "napari_blockbuster.models.cellpose.imports"
     monkeypatch.setattr(f"{library}.import_cellpose", lambda: None)
     monkeypatch.setitem(
         sys.modules, "napari_blockbuster.models.cellpose.segmenter", SimpleNamespace(CellposeSegmenter=None)

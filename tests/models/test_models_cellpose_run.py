@@ -20,7 +20,7 @@ from small_cellpose.network import SmallNetwork  # noqa: E402
 
 from napari_blockbuster import segment  # noqa: E402
 from napari_blockbuster.models.cellpose import weights as _cellpose_weights  # noqa: E402
-from napari_blockbuster.models.cellpose.library import import_cellpose  # noqa: E402
+from napari_blockbuster.models.cellpose.imports import import_cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.model import Cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.segmenter import CellposeSegmenter  # noqa: E402
 from napari_blockbuster.models.device import choose_device, fast_in_bfloat16  # noqa: E402

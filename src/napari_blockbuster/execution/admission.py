@@ -160,7 +160,7 @@ def load_shipped(blob: bytes) -> str:
     """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
     import cloudpickle
 
-    from napari_blockbuster.models.cache import load_once
+    from napari_blockbuster.models.loaded_model import load_once
 
     try:
         load_once(cloudpickle.loads(blob).model)

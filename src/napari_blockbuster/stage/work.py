@@ -20,7 +20,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
-from napari_blockbuster.models.cache import load_once
+from napari_blockbuster.models.loaded_model import load_once
 
 from .attempts import allowed_attempts, segment_in_memory
 from .claims import Claim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.child_process import run_outside_viewer
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
 from napari_blockbuster.models.network import check_digest, digest
 from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
@@ -99,7 +99,7 @@ class BioImageIO(SpacedModel):
         sha256 = digest(files_of(path))
         check_digest(path, sha256, self.sha256)
         values = sample_values(image.sample_blocks()) if self.statistics is None else None
-        measured = apart_in_viewer(check_package, self, path, values)
+        measured = run_outside_viewer(check_package, self, path, values)
         statistics = measured if self.statistics is None else self.statistics
         # Workers may run in another folder, and never download.
         update = {"spacing": spacing, "weights": str(path), "sha256": sha256, "statistics": statistics}

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.child_process import run_outside_viewer
 from napari_blockbuster.models.network import round_up
 
 __all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "require"]
@@ -109,7 +109,7 @@ def obtain_package(weights: str) -> Path:
     """
     if not is_address(weights):
         return find_package(weights)
-    path: Path = apart_in_viewer(_download, weights)
+    path: Path = run_outside_viewer(_download, weights)
     return path
 
 

@@ -152,14 +152,14 @@ class Cellpose(SpacedModel):
         ValueError
             If there are no such weights, they are not of Cellpose 4, or the image is not 2D or 3D.
         """
-        from napari_blockbuster.models.apart import apart_in_viewer
+        from napari_blockbuster.models.child_process import run_outside_viewer
 
         from .weights import digest, is_path, ready_weights
 
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
-        path = apart_in_viewer(ready_weights, self.weights)
+        path = run_outside_viewer(ready_weights, self.weights)
         sha256 = digest(path)
         _check_digest(path, sha256, self.sha256)
         ranges = self._ranges(image)
@@ -193,7 +193,7 @@ class Cellpose(SpacedModel):
             If the weights are not on this machine: workers never download.
         """
         self._require("spacing", "low", "high", "sha256")
-        from .library import import_cellpose
+        from .imports import import_cellpose
         from .segmenter import CellposeSegmenter
         from .weights import digest, find_weights
 

@@ -13,7 +13,7 @@ import numpy as np
 from napari_blockbuster.models.device import choose_device, fast_in_bfloat16, share_threads
 from napari_blockbuster.models.spacing import check_rank
 
-from .library import import_cellpose
+from .imports import import_cellpose
 from .memory import Footprint, measure
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from .library import import_cellpose
+from .imports import import_cellpose
 
 __all__ = [
     "BUILT_IN",

@@ -11,7 +11,7 @@ from napari_blockbuster.models.base import PixelSource, Segmenter
 from napari_blockbuster.models.spacing import setting
 
 from .filters import difference_of_gaussians, flood, keep_seeded, otsu, peaks
-from .settings import BlobModel
+from .blobs import BlobModel
 
 __all__ = ["DogWatershed"]
 

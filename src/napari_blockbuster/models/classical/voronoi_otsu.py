@@ -12,7 +12,7 @@ from napari_blockbuster.models.spacing import setting
 
 from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth, smooth_at
 from .intensity import split
-from .settings import BlobModel
+from .blobs import BlobModel
 
 __all__ = ["VoronoiOtsu"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
-from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.child_process import run_outside_viewer
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
 from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
 from napari_blockbuster.models.spacing import per_axis, setting
@@ -103,7 +103,7 @@ class InstanSeg(NetworkModel):
             raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
         require()
         path = obtain_network(self.weights)
-        facts = apart_in_viewer(check_network, path)
+        facts = run_outside_viewer(check_network, path)
         sha256 = digest([path])
         check_digest(path, sha256, self.sha256)
         low, high = self._range(image)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.child_process import run_outside_viewer
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
 
@@ -119,7 +119,7 @@ def obtain_network(weights: str) -> Path:
     folder = find_network(weights)
     if (folder / "config.json").is_file():
         return folder
-    found: Path = apart_in_viewer(_download, weights, folder)
+    found: Path = run_outside_viewer(_download, weights, folder)
     return found
 
 

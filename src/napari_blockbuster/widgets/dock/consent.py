@@ -145,9 +145,9 @@ consent = Consent()
 
 def load_module(source: str, options: dict[str, Any]) -> Model:
     """The model of a function in a module. The module is imported in another process."""
-    from napari_blockbuster.models.apart import apart
+    from napari_blockbuster.models.child_process import run_in_child
 
-    model: Model = apart(_load, source, options)
+    model: Model = run_in_child(_load, source, options)
     return model
 
 

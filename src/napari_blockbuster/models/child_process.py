@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["apart", "apart_in_viewer", "in_viewer"]
+__all__ = ["run_in_child", "run_outside_viewer", "in_viewer"]
 
 LONGEST = 3600.0
 """Seconds that a call may take: weights of gigabytes are downloaded in it."""
@@ -29,12 +29,12 @@ def in_viewer() -> bool:
     return any(core is not None and core.QCoreApplication.instance() is not None for core in cores)
 
 
-def apart_in_viewer(function: Callable[..., Any], *args: Any) -> Any:
+def run_outside_viewer(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function: in another process if this one has a GUI, else here."""
-    return apart(function, *args) if in_viewer() else function(*args)
+    return run_in_child(function, *args) if in_viewer() else function(*args)
 
 
-def apart(function: Callable[..., Any], *args: Any) -> Any:
+def run_in_child(function: Callable[..., Any], *args: Any) -> Any:
     """Call a module-level function of this package in another process.
 
     Parameters
