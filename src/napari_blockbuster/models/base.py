@@ -8,15 +8,25 @@ A model never carries weights, arrays or open files. It goes through three state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion"]
+__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "setting"]
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
+
+
+def setting(
+    default: Any, description: str, *, unit: str = "", advanced: bool = False, derived: bool = False, **limits: Any
+) -> Any:
+    """A pydantic field with what forms and the command line show beside its name and range (see `Model`)."""
+    extra: dict[str, Any] = {"advanced": advanced, "derived": derived}
+    if unit:
+        extra["unit"] = unit
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class PixelSource(Protocol):
@@ -69,6 +79,16 @@ class Model(BaseModel):
     most_channels: ClassVar[int] = 1
     """Channels that a tile may have (see `PixelSource.n_channels`)."""
 
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """Functions of the user's that must travel to the workers with this model. Default: none."""
+        return []
+
+    @property
+    def display_name(self) -> str:
+        """Name of the model in error messages. Default: its family."""
+        return f"model {self.family!r}"
+
     def depends_on(self) -> tuple[str, ...]:
         """Return the distributions that the labels depend on with these settings. Default: `packages`."""
         return self.packages
@@ -115,9 +135,3 @@ class Model(BaseModel):
         opened with it. Override it to refuse settings that cannot be used.
         """
         return cls(**cls.upgrade(settings))
-
-
-def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
-    """Spacing in units of the finest axis: (2.0, 1.0, 1.0) where z steps are twice as long as y and x."""
-    finest = min(spacing)
-    return tuple(s / finest for s in spacing)

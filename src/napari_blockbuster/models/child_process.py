@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["run_in_child", "run_outside_viewer", "in_viewer"]
+__all__ = ["in_viewer", "run_in_child", "run_outside_viewer"]
 
 LONGEST = 3600.0
 """Seconds that a call may take: weights of gigabytes are downloaded in it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from .base import Model
+from .extras import install_command, is_installed
 
 __all__ = [
     "DEFAULT",
@@ -42,14 +42,6 @@ BUILT_IN = {
     "bioimageio": "napari_blockbuster.models.bioimageio.model:BioImageIO",
     "function": "napari_blockbuster.models.function.model:FunctionModel",
 }
-EXTRAS = {
-    "cellpose": ("cellpose", "torch"),
-    "stardist": ("stardist", "tensorflow"),
-    "instanseg": ("instanseg", "torch"),
-    "bioimageio": ("bioimageio", "torch"),
-}
-"""Built-in families that need an extra of their own name, and the modules that it brings."""
-
 RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
@@ -90,11 +82,10 @@ def list_models() -> dict[str, ModelInfo]:
 
 
 def _missing_extra(name: str) -> str:
-    """What to install before a family can run; "" for one that can. Its settings can be made and read all the same."""
-    modules = EXTRAS.get(name, ())
-    if name not in BUILT_IN or all(importlib.util.find_spec(module) is not None for module in modules):
+    """Return what to install before a family can run; "" for one that can. Its settings can be read without it."""
+    if name not in BUILT_IN or is_installed(name):
         return ""
-    return f"needs: pip install 'napari-blockbuster[{name}]'"
+    return f"needs: {install_command(name)}"
 
 
 def model_class(name: str) -> type[Model]:

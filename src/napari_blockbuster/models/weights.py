@@ -1,33 +1,83 @@
-"""One download of a file: with a progress bar, and in place only when it is complete."""
+"""Files of weights: their digest, and their download."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["download"]
+__all__ = ["checked_digest", "digest", "download"]
 
 BLOCK = 2**20
 
 
+def digest(paths: Sequence[Path]) -> str:
+    """Return the sha256 of files as hex: of one file its content, of several also their names."""
+    if len(paths) == 1:
+        return _file_digest(paths[0])
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(f"{path.name} {_file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+def checked_digest(place: Path, paths: Sequence[Path], expected: str | None) -> str:
+    """Return the digest of weights, and refuse weights other than those of a run.
+
+    Parameters
+    ----------
+    place : Path
+        Named in the message.
+    paths : sequence of Path
+        Files that make up the weights.
+    expected : str or None
+        Digest that the run began with, if it has begun.
+
+    Raises
+    ------
+    ValueError
+        If the weights have another digest.
+    """
+    found = digest(paths)
+    if expected is not None and found != expected:
+        raise ValueError(
+            f"the weights at {place} are not those of this run: their sha256 begins with {found[:12]}, that of the run "
+            f"with {expected[:12]}"
+        )
+    return found
+
+
+def _file_digest(path: Path) -> str:
+    status = path.stat()
+    return _cached_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_digest(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def download(url: str, path: Path, what: str) -> None:
-    """Download into a file beside, and rename it when it is complete.
+    """Download a file with a progress bar. It appears at `path` only when it is complete.
 
     Parameters
     ----------
     url : str
     path : Path
-        Where the file shall be; folders are made.
+        Its folder is created.
     what : str
-        Its name beside the progress bar.
+        Text beside the progress bar.
 
     Raises
     ------
     OSError
-        If it cannot be had or written; nothing is left behind.
+        If the file cannot be downloaded or written. Nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,26 +1,21 @@
-"""Importing the optional package cellpose, and the device that its network runs on."""
+"""Import of the optional package cellpose."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import re
 import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["INSTALL", "import_cellpose", "installed"]
+from napari_blockbuster.models.extras import require
 
-INSTALL = "pip install 'napari-blockbuster[cellpose]'"
+__all__ = ["import_cellpose"]
+
 MISSING_OPERATOR = re.compile(r"operator torchvision::(\w+) does not exist")
 _declared: list[Any] = []
 """Libraries of declared operators: torch forgets a declaration when its library is collected."""
-
-
-def installed() -> bool:
-    """Whether cellpose and torch are there, without importing them."""
-    return all(importlib.util.find_spec(name) is not None for name in ("cellpose", "torch"))
 
 
 def import_cellpose() -> ModuleType:
@@ -31,8 +26,7 @@ def import_cellpose() -> ModuleType:
     ImportError
         If cellpose or torch is missing or of version 3; the message says what to install.
     """
-    if not installed():
-        raise ImportError(f"the model 'cellpose' needs: {INSTALL}")
+    require("cellpose")
     _import_torchvision()
     # Cellpose warns of every tile without objects; its errors still come through.
     logger = logging.getLogger("cellpose")

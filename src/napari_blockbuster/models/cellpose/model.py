@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.brightness import measure_range
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.device import Device, device_setting
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis
+from napari_blockbuster.models.weights import checked_digest
+
+from .imports import import_cellpose
+from .tile import suggested_tile
+from .weights import find_weights, is_path, ready_weights
 
 __all__ = ["Cellpose"]
 
 NETWORK_DIAMETER = 30.0
 """Pixels across an object, in the image that the network gets."""
-PERCENTILES = (1.0, 99.0)
-"""What Cellpose maps to 0 and 1."""
-SAMPLES = 2**21
-VOXEL_BYTES, SCALED_BYTES = 120, 40
-"""Working memory for each voxel of a read box (pixels, flows, their dynamics), and for each at the network's scale."""
-STEP = 16
-"""Suggested tiles are multiples of this, so that they stay aligned with the pyramid."""
 
 
-class Cellpose(SpacedModel):
+class Cellpose(NetworkModel):
     """Cellpose 4 (Stringer & Pachitariu; Cellpose-SAM 2025, bioRxiv 2025.04.28.651001), called tile by tile.
 
     What differs from calling it on its own: brightness is normalised with percentiles of the whole image; nothing is
@@ -37,6 +38,7 @@ class Cellpose(SpacedModel):
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
     most_channels: ClassVar[int] = 3
+    PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
 
     weights: str = setting(
         "cpsam_v2",
@@ -87,12 +89,6 @@ class Cellpose(SpacedModel):
         advanced=True,
     )
     invert: bool = setting(False, "Objects are darker than their surroundings.", advanced=True)
-    low: float | None = setting(
-        None, "Grey value that becomes 0. Empty: the 1 percentile of the image.", unit="grey value", advanced=True
-    )
-    high: float | None = setting(
-        None, "Grey value that becomes 1. Empty: the 99 percentile of the image.", unit="grey value", advanced=True
-    )
     more_lows: tuple[float, ...] | None = setting(
         None,
         "Where several channels are segmented together: what becomes 0 in the second and the third. Empty: measured.",
@@ -119,17 +115,10 @@ class Cellpose(SpacedModel):
         "Numbers in the network. auto: bfloat16 on NVIDIA GPUs from Ampere on, float32 elsewhere (slow otherwise).",
         advanced=True,
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
-        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
-    )
-    sha256: str | None = setting(
-        None, "Digest of the weights: a run goes on with these only. Empty: of the file as it is now.", advanced=True
-    )
+    device: Device = device_setting()
 
     @model_validator(mode="after")
-    def _check_range(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+    def _check_more_ranges(self) -> Self:
         if self.more_lows is not None and self.more_highs is not None:
             if len(self.more_lows) != len(self.more_highs):
                 raise ValueError(
@@ -152,16 +141,11 @@ class Cellpose(SpacedModel):
         ValueError
             If there are no such weights, they are not of Cellpose 4, or the image is not 2D or 3D.
         """
-        from napari_blockbuster.models.child_process import run_outside_viewer
-
-        from .weights import digest, is_path, ready_weights
-
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
         path = run_outside_viewer(ready_weights, self.weights)
-        sha256 = digest(path)
-        _check_digest(path, sha256, self.sha256)
+        sha256 = checked_digest(path, [path], self.sha256)
         ranges = self._ranges(image)
         # Workers may run in another folder.
         weights = str(path) if is_path(self.weights) else self.weights
@@ -180,7 +164,7 @@ class Cellpose(SpacedModel):
         if self.mode == "planes" and len(halo) == 3:
             # One plane that both tiles segment is enough to see that no object goes on in the next.
             halo[0] = 1
-        return Suggestion(self._tile(image.spatial_shape, spacing, halo), tuple(halo))
+        return Suggestion(suggested_tile(self, image.spatial_shape, spacing, halo), tuple(halo))
 
     def load(self) -> Segmenter:
         """The segmenter: the network on this process's device.
@@ -193,9 +177,7 @@ class Cellpose(SpacedModel):
             If the weights are not on this machine: workers never download.
         """
         self._require("spacing", "low", "high", "sha256")
-        from .imports import import_cellpose
         from .segmenter import CellposeSegmenter
-        from .weights import digest, find_weights
 
         import_cellpose()
         path = find_weights(self.weights)
@@ -204,13 +186,20 @@ class Cellpose(SpacedModel):
                 f"the weights {self.weights!r} are not on this worker's machine (no file {path}), and workers do not "
                 "download; let CELLPOSE_LOCAL_MODELS_PATH name a folder that all machines share"
             )
-        _check_digest(path, digest(path), self.sha256)
+        checked_digest(path, [path], self.sha256)
         return CellposeSegmenter(self, path)
 
     @property
     def scale(self) -> float:
-        """By what Cellpose scales y and x."""
+        """Factor by which Cellpose scales y and x."""
         return NETWORK_DIAMETER / self.plane_diameter(self.spacing)
+
+    def scales(self, spacing: Sequence[float]) -> list[float]:
+        """Return the factor by which each axis is scaled on its way to the network."""
+        plane = NETWORK_DIAMETER / self.plane_diameter(spacing)
+        if len(spacing) == 2:
+            return [plane, plane]
+        return [plane * spacing[0] / spacing[-1] if self.mode == "3d" else 1.0, plane, plane]
 
     def plane_diameter(self, spacing: Sequence[float] | None) -> float:
         """The diameter in pixels of a plane, which is Cellpose's unit."""
@@ -236,76 +225,6 @@ class Cellpose(SpacedModel):
         else:
             shape = (-1, image.n_channels)
             blocks = [block.reshape(shape) for block in image.sample_blocks()]
-        return [_range([block[:, i] for block in blocks], *asked) for i, asked in enumerate(given)]
-
-    def _tile(self, shape: Sequence[int], spacing: Sequence[float], halo: Sequence[int]) -> tuple[int, ...]:
-        """The largest tile that fits the memory of a worker, from one to eight network tiles along each side."""
-        budget = self._free_bytes() / 2
-        scales = self._scales(spacing)
-        best: tuple[int, ...] | None = None
-        for count in range(1, 9):
-            axes = list(zip(shape, scales, halo, strict=True))
-            # Whatever the memory: a tile is at least as long as its halo.
-            tile = tuple(min(n, max(self._core(n, s, h, count), h)) for n, s, h in axes)
-            voxels = math.prod(min(t + 2 * h, n) for t, (n, _, h) in zip(tile, axes, strict=True))
-            if best is not None and voxels * (VOXEL_BYTES + SCALED_BYTES * math.prod(scales)) > budget:
-                break
-            best = tile
-        return best or tuple(shape)
-
-    def _free_bytes(self) -> float:
-        """What a worker has left beside the weights: of its share of the host's memory, and of its GPU."""
-        from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-
-        from .memory import free_gpu_bytes
-        from .weights import weights_bytes
-
-        weights = weights_bytes(self.weights)
-        free = memory_limit_bytes() / cpu_count() - weights
-        gpu = free_gpu_bytes() if self.device in ("auto", "cuda") else None
-        return max(0.0, free if gpu is None else min(free, gpu - weights))
-
-    def _scales(self, spacing: Sequence[float]) -> list[float]:
-        """By what each axis is scaled on its way to the network."""
-        plane = NETWORK_DIAMETER / self.plane_diameter(spacing)
-        if len(spacing) == 2:
-            return [plane, plane]
-        return [plane * spacing[0] / spacing[-1] if self.mode == "3d" else 1.0, plane, plane]
-
-    def _core(self, size: int, scale: float, halo: int, count: int) -> int:
-        """Length of a tile whose read box fills `count` network tiles along an axis."""
-        network = 384 if "dino" in self.weights else 256
-        # Cellpose pads by 16 and, with its overlap of 0.1, puts 1.2 tiles in the place of one.
-        read = network - STEP if count == 1 else network * count / 1.2 - 2 * STEP
-        if size * scale <= read:
-            return size
-        return max(STEP, int(read / scale - 2 * halo) // STEP * STEP)
-
-
-def _range(blocks: Sequence[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
-    if low is not None and high is not None:
-        return low, high
-    measured = _percentiles(blocks)
-    given_high = high is not None
-    low = measured[0] if low is None else low
-    high = measured[1] if high is None else high
-    if low >= high:
-        # A blank image, or one that lies beyond what the user gave.
-        return (high - 1, high) if given_high else (low, low + 1)
-    return low, high
-
-
-def _percentiles(blocks: Sequence[np.ndarray]) -> tuple[float, float]:
-    step = max(1, sum(block.size for block in blocks) // SAMPLES)
-    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, PERCENTILES) if len(values) else (0.0, 0.0)
-    return float(low), float(high)
-
-
-def _check_digest(path: Path, found: str, expected: str | None) -> None:
-    if expected is not None and found != expected:
-        raise ValueError(
-            f"the weights at {path} are not those of this run: their sha256 begins with {found[:12]}, that of the run "
-            f"with {expected[:12]}"
-        )
+        return [
+            measure_range([block[:, i] for block in blocks], self.PERCENTILES, *asked) for i, asked in enumerate(given)
+        ]

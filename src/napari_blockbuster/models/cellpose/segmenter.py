@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import choose_device, fast_in_bfloat16, share_threads
+from napari_blockbuster.models.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
+from napari_blockbuster.models.memory import is_out_of_memory, retry_in_memory
 from napari_blockbuster.models.spacing import check_rank
 
 from .imports import import_cellpose
 from .memory import Footprint, measure
 
-if TYPE_CHECKING:
-    from .model import Cellpose
-
 __all__ = ["CellposeSegmenter"]
 
 LEAST = 4
 """Pixels that an axis has, also at the network's scale; thinner tiles are filled up with background."""
-MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class CellposeSettings(Protocol):
+    """Prepared settings that the segmenter reads."""
+
+    spacing: tuple[float, ...] | None
+    mode: Literal["3d", "stitch", "planes"]
+    cellprob_threshold: float
+    flow_threshold: float
+    stitch_threshold: float
+    flow_smoothing: float
+    niter: int | None
+    invert: bool
+    batch_size: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    device: Device
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    def plane_diameter(self, spacing: Sequence[float] | None) -> float: ...
 
 
 class CellposeSegmenter:
     """A network on a device, and the settings that it is called with."""
 
-    def __init__(self, settings: Cellpose, weights: Path) -> None:
+    def __init__(self, settings: CellposeSettings, weights: Path) -> None:
         models: Any = import_cellpose()
-        share_threads()
+        _limit_threads()
         self._settings = settings
         device = choose_device(settings.device)
         low_precision = settings.precision == "bfloat16" or (settings.precision == "auto" and fast_in_bfloat16(device))
@@ -58,8 +78,22 @@ class CellposeSegmenter:
         volume = len(shape) == 3 and self._settings.mode == "3d"
         run = self._volume if volume else self._planes
         # Cellpose normalises in place, so every attempt begins with a copy of its own.
-        labels = self._within_memory(lambda: run(self._float_copy(pixels, volume), shape), shape)
+        labels = retry_in_memory(
+            lambda: run(self._float_copy(pixels, volume), shape),
+            self._halve_batch,
+            lambda reason: (
+                f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
+                f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+            ),
+        )
         return labels.reshape(shape)
+
+    def _halve_batch(self) -> bool:
+        """Halve the batch for this tile and all that follow. Returns False at a batch of one."""
+        if self._batch_size == 1:
+            return False
+        self._batch_size //= 2
+        return True
 
     def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
         """A copy that may be written into: float32, finite, channels last, and not thinner than Cellpose can bear."""
@@ -186,54 +220,23 @@ class CellposeSegmenter:
         try:
             return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise MemoryError(
                 f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
                 "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
             ) from error
 
-    def _within_memory(self, run: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """Run with smaller and smaller batches while memory runs out; what was found to fit is kept.
 
-        Raises
-        ------
-        MemoryError
-            If a batch of one network tile does not fit either.
-        """
-        while True:
-            try:
-                return run()
-            except (RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
-                    raise
-                reason = str(error).partition("\n")[0]
-            # Outside the handler: the error's frames hold what must be freed.
-            self._release()
-            if self._batch_size == 1:
-                raise MemoryError(
-                    f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
-                    f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
-                )
-            self._batch_size //= 2
+def _limit_threads() -> None:
+    """Limit torch and OpenCV to this process's share of the CPUs."""
+    import cv2
 
-    def _release(self) -> None:
-        import torch
-
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self.device.type == "mps":
-            torch.mps.empty_cache()
+    cv2.setNumThreads(limit_torch_threads())
 
 
 def _at_least(scale: float) -> int:
     return max(LEAST, math.ceil(LEAST / scale))
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(t in text for t in MEMORY_TEXTS)
 
 
 def _stretches(filled: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -7,20 +7,17 @@ given the path of a file that exists.
 from __future__ import annotations
 
 import difflib
-import functools
-import hashlib
 import os
-import tempfile
-import urllib.request
 from pathlib import Path
 from typing import Any
+
+from napari_blockbuster.models.weights import download
 
 from .imports import import_cellpose
 
 __all__ = [
     "BUILT_IN",
     "check_weights",
-    "digest",
     "find_weights",
     "is_path",
     "models_folder",
@@ -33,7 +30,6 @@ BUILT_IN = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
 """Names that Cellpose 4.2 downloads."""
 FULL_BYTES = 1_230_000_000
 """Of a built-in network that is not downloaded yet: 305 million float32 numbers."""
-BLOCK = 2**20
 OLD = (
     "Cellpose 4 cannot run the networks of Cellpose 3 and earlier. Train again with Cellpose 4, or run the old weights "
     "with cellpose<4 in an environment of its own, through a function (file.py:function)"
@@ -127,49 +123,15 @@ def ready_weights(weights: str) -> Path:
 
 
 def _download(name: str, path: Path) -> None:
-    """Download into a file beside, and rename it when it is complete."""
     models: Any = import_cellpose()
     url = models._MODEL_URL + name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _fetch(url, file, name)
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        download(url, path, f"weights {name}")
     except OSError as error:
         raise OSError(
             f"the weights {name!r} could not be downloaded from {url} ({error}); put the file at {path}, or name a "
             "folder that has it in CELLPOSE_LOCAL_MODELS_PATH"
         ) from error
-
-
-def _fetch(url: str, file: Any, name: str) -> None:
-    from tqdm import tqdm
-
-    with urllib.request.urlopen(url, timeout=60) as response:
-        length = response.headers.get("Content-Length")
-        total = int(length) if length else None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=f"weights {name}") as bar:
-            while block := response.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-            if total is not None and bar.n != total:
-                raise OSError(f"the connection broke after {bar.n} of {total} bytes")
-
-
-def digest(path: Path) -> str:
-    """Hex sha256 of a file; read once for each version of it."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path: Path, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights(path: Path) -> None:

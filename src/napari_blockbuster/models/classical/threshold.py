@@ -7,11 +7,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
 from .filters import smooth
-from .intensity import LogScale, measure_range, split
+from .intensity import LogScale, measured_range, split
 
 __all__ = ["Threshold", "ThresholdedModel"]
 
@@ -35,7 +35,7 @@ class ThresholdedModel(SpacedModel):
         if self.threshold is not None:
             return spaced
         blocks = image.sample_blocks()
-        scale = LogScale(*measure_range(blocks))
+        scale = LogScale(*measured_range(blocks))
         threshold = split(blocks, scale, lambda block: scale(spaced._smoothed(block))).threshold
         return spaced.model_copy(update={"threshold": threshold})
 

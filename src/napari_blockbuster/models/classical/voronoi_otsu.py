@@ -7,12 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter
-from napari_blockbuster.models.spacing import setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, setting
 
+from .blobs import BlobModel
 from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth, smooth_at
 from .intensity import split
-from .blobs import BlobModel
 
 __all__ = ["VoronoiOtsu"]
 

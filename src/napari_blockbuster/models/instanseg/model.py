@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
 from napari_blockbuster.models.child_process import run_outside_viewer
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.device import Device, device_setting
+from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis, round_up
+from napari_blockbuster.models.weights import checked_digest
 
-from .weights import check_network, find_network, is_path, obtain_network, require
+from .weights import check_network, find_network, is_path, obtain_network
 
 __all__ = ["InstanSeg"]
 
@@ -82,9 +85,7 @@ class InstanSeg(NetworkModel):
         le=100,
         advanced=True,
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
-        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
-    )
+    device: Device = device_setting()
 
     def prepare(self, image: PixelSource) -> Self:
         """Get the network, check it, and measure brightness of the whole image.
@@ -101,11 +102,10 @@ class InstanSeg(NetworkModel):
         spacing = self._spacing_of(image)
         if len(spacing) != 2:
             raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
-        require()
+        require("instanseg")
         path = obtain_network(self.weights)
         facts = run_outside_viewer(check_network, path)
-        sha256 = digest([path])
-        check_digest(path, sha256, self.sha256)
+        sha256 = checked_digest(path, [path], self.sha256)
         low, high = self._range(image)
         update = {
             "spacing": spacing,
@@ -141,7 +141,7 @@ class InstanSeg(NetworkModel):
             If the network is not on this machine: workers never download.
         """
         self._require("spacing", "low", "high", "sha256", "pixel_size")
-        require()
+        require("instanseg")
         from .segmenter import InstanSegSegmenter
 
         path = find_network(self.weights)
@@ -150,7 +150,7 @@ class InstanSeg(NetworkModel):
                 f"the InstanSeg network {self.weights!r} is not on this worker's machine (no file {path}), and workers "
                 "do not download; let INSTANSEG_BIOIMAGEIO_PATH name a folder that all machines share"
             )
-        check_digest(path, digest([path]), self.sha256)
+        checked_digest(path, [path], self.sha256)
         return InstanSegSegmenter(self, path)
 
     def _pixel_size(self, image: PixelSource) -> float | None:

@@ -16,11 +16,12 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.models.download import download
+from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.memory import reason_of
+from napari_blockbuster.models.weights import download
 
-__all__ = ["INSTALL", "Facts", "check_network", "find_network", "installed", "is_path", "obtain_network", "require"]
+__all__ = ["Facts", "check_network", "find_network", "is_path", "obtain_network"]
 
-INSTALL = "pip install 'napari-blockbuster[instanseg]'"
 FILE = "instanseg.pt"
 PROBE = 64
 """Side of the blank image that a network is tried on."""
@@ -33,25 +34,8 @@ class Facts(NamedTuple):
     both: bool
 
 
-def installed() -> bool:
-    """Whether instanseg and torch are there, without importing them."""
-    return all(importlib.util.find_spec(name) is not None for name in ("instanseg", "torch"))
-
-
-def require() -> None:
-    """Refuse to go on without the extra.
-
-    Raises
-    ------
-    ImportError
-        If it is missing; the message says what to install.
-    """
-    if not installed():
-        raise ImportError(f"the model 'instanseg' needs: {INSTALL}")
-
-
 def _package_folder() -> Path:
-    require()
+    require("instanseg")
     spec = importlib.util.find_spec("instanseg")
     assert spec is not None
     assert spec.origin is not None
@@ -164,10 +148,8 @@ def check_network(path: Path) -> Facts:
     try:
         network(torch.zeros(1, 1, PROBE, PROBE))
     except RuntimeError as error:
-        # The last line of a TorchScript error is what went wrong; the others are where.
-        reason = str(error).strip().rpartition("\n")[2]
         raise ValueError(
-            f"the InstanSeg network {path} cannot be used with one channel ({reason}); tiles have one, so set weights "
+            f"the InstanSeg network {path} cannot be used with one channel ({reason_of(error)}); tiles have one, so set weights "
             "to a network such as single_channel_nuclei"
         ) from error
     return facts

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis, round_up
+from napari_blockbuster.models.weights import checked_digest
 
 from .network import UNKNOWN, Network, read_network
 from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network
@@ -83,9 +84,7 @@ class StarDist(NetworkModel):
         weights = self._weights(len(spacing))
         folder = obtain_network(weights)
         self._check(read_network(folder / "config.json"), weights, len(spacing))
-        files = files_of(weights, folder)
-        sha256 = digest(files)
-        check_digest(folder, sha256, self.sha256)
+        sha256 = checked_digest(folder, files_of(weights, folder), self.sha256)
         low, high = self._range(image)
         # Workers may run in another folder, and know only the names that StarDist itself registers.
         if is_path(weights):
@@ -136,7 +135,7 @@ class StarDist(NetworkModel):
                 "workers do not download; let KERAS_HOME name a folder that all machines share"
             )
         files = files_of(self.weights, folder)
-        check_digest(folder, digest(files), self.sha256)
+        checked_digest(folder, files, self.sha256)
         network = read_network(folder / "config.json")
         return StarDistSegmenter(self, network, folder, files[-1].name, self.scales(self.spacing, network))
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.network import thread_share
+from napari_blockbuster.models.device import thread_share
+from napari_blockbuster.models.memory import retry_in_memory
+from napari_blockbuster.models.network import NetworkSettings
 from napari_blockbuster.models.spacing import check_rank
 
 from .network import Network
 from .weights import import_stardist
-
-if TYPE_CHECKING:
-    from .model import StarDist
 
 __all__ = ["StarDistSegmenter"]
 
@@ -26,11 +24,18 @@ PIECES = 64
 """Into how many pieces StarDist is asked to cut a tile before memory counts as exhausted."""
 
 
+class StarDistSettings(NetworkSettings, Protocol):
+    """Prepared settings that the segmenter reads."""
+
+    prob_threshold: float | None
+    nms_threshold: float | None
+
+
 class StarDistSegmenter:
     """A network, and the settings that it is called with."""
 
     def __init__(
-        self, settings: StarDist, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
+        self, settings: StarDistSettings, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
     ) -> None:
         models: Any = import_stardist()
         _configure()
@@ -51,9 +56,16 @@ class StarDistSegmenter:
     def __call__(self, tile: np.ndarray) -> np.ndarray:
         """Labels of a tile; the tile is left as it is."""
         check_rank(tile, self._settings.spacing)
-        pixels = self._settings._scaled_copy(tile, max(self._divisor))
+        pixels = self._settings.scaled(tile, max(self._divisor))
         with self._lock:
-            labels = self._within_memory(pixels)
+            labels = retry_in_memory(
+                lambda: self._instances(pixels),
+                self._halve_pieces,
+                lambda reason: (
+                    f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
+                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                ),
+            )
         return labels[tuple(map(slice, tile.shape))]
 
     def _instances(self, pixels: np.ndarray) -> np.ndarray:
@@ -77,31 +89,15 @@ class StarDistSegmenter:
             counts[longest] *= 2
         return tuple(counts)
 
-    def _within_memory(self, pixels: np.ndarray) -> np.ndarray:
-        """Predict in more and more pieces while memory runs out; what was found to fit is kept.
+    def _halve_pieces(self) -> bool:
+        """Cut this tile and all that follow into twice as many pieces. Returns False at `PIECES`.
 
         StarDist's pieces overlap by as far as its network looks, so they change nothing in the result.
-
-        Raises
-        ------
-        MemoryError
-            If `PIECES` pieces do not fit either.
         """
-        import tensorflow as tf
-
-        while True:
-            try:
-                return self._instances(pixels)
-            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-                reason = str(error).partition("\n")[0][:200]
-            # Outside the handler: the error's frames hold what must be freed.
-            gc.collect()
-            if self._pieces >= PIECES:
-                raise MemoryError(
-                    f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
-                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
-                )
-            self._pieces *= 2
+        if self._pieces >= PIECES:
+            return False
+        self._pieces *= 2
+        return True
 
 
 def _configure() -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.extras import require
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
 
-INSTALL = "pip install 'napari-blockbuster[stardist]'"
 BUILT_IN = ("2D_versatile_fluo", "2D_versatile_he", "2D_paper_dsb2018", "2D_demo", "3D_demo")
 """Names that StarDist 0.9 downloads."""
 DEFAULTS = {2: "2D_versatile_fluo", 3: "3D_demo"}
@@ -34,8 +33,7 @@ def import_stardist() -> ModuleType:
     ImportError
         If stardist or tensorflow is missing; the message says what to install.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("stardist", "tensorflow")):
-        raise ImportError(f"the model 'stardist' needs: {INSTALL}")
+    require("stardist")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module("stardist.models")
 

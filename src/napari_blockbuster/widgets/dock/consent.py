@@ -114,7 +114,7 @@ class Consent:
 
     def pending(self, model: Model | None) -> Code | None:
         """The code of a model that the user must allow before it runs; None if nothing must be allowed."""
-        if model is None or getattr(model, "function", None) is not None:
+        if model is None or model.functions:
             return None
         code = code_of(model.settings())
         return code if code is not None and self.needs(code) else None
