@@ -31,7 +31,7 @@ def round_up(length: float, step: int) -> int:
 
 
 class SpacedModel(Model):
-    """A model that knows how far apart the voxels are along each axis."""
+    """A model with a voxel size: lengths are given in voxels of the finest axis."""
 
     packages: ClassVar[tuple[str, ...]] = ("scipy", "scikit-image")
 
@@ -61,12 +61,12 @@ class SpacedModel(Model):
         return Suggestion(None, tuple(math.ceil(n) for n in per_axis(length, self._spacing_of(image))))
 
     def _require(self, *names: str) -> None:
-        """Refuse to segment with settings that only the whole image can give."""
+        """Refuse to segment before the settings that depend on the whole image are measured."""
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
             raise RuntimeError(
                 f"model {self.family!r} is not prepared: {', '.join(missing)} must be the same for all tiles; "
-                "use the model that model.prepare(image) returns, or give all of them"
+                "use the model that model.prepare(image) returns, or set all of them"
             )
 
 

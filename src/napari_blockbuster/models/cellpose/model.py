@@ -1,4 +1,4 @@
-"""Cellpose 4: networks for cells and nuclei of all kinds, in 2D and 3D. An extra: ``napari-blockbuster[cellpose]``."""
+"""Cellpose 4: networks for all kinds of cells and nuclei, in 2D and 3D. Needs the extra ``napari-blockbuster[cellpose]``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .weights import find_weights, is_path, ready_weights
 __all__ = ["Cellpose"]
 
 NETWORK_DIAMETER = 30.0
-"""Pixels across an object, in the image that the network gets."""
+"""Diameter of an object in the image that the network sees, in pixels."""
 
 
 class Cellpose(NetworkModel):
     """Cellpose 4 (Stringer & Pachitariu; Cellpose-SAM 2025, bioRxiv 2025.04.28.651001), called tile by tile.
 
-    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; nothing is
-    deleted for its size, nor for its flows if a tile's border cuts it; nothing is downloaded once the run has begun.
+    Differences from Cellpose on its own: percentiles of the whole image normalize brightness. No object is removed
+    because of its size, nor because of its flows if the border of a tile cuts it. Nothing is downloaded during a run.
     """
 
     family: ClassVar[str] = "cellpose"
@@ -47,35 +47,36 @@ class Cellpose(NetworkModel):
     )
     diameter: float = setting(
         NETWORK_DIAMETER,
-        "Diameter of a typical object, in voxels of the finest axis; the image is scaled so that it becomes 30.",
+        "Diameter of a typical object, in voxels of the finest axis. The image is scaled to make it 30.",
         unit="px",
         ge=2,
         le=2000,
     )
     mode: Literal["3d", "stitch", "planes"] = setting(
         "3d",
-        "Stacks: in 3D at once, in 2D and stitched along z, or every plane on its own. Without effect on 2D images.",
+        "Stacks: segment in 3D, segment planes and stitch them along z, or segment each plane on its own. "
+        "No effect on 2D images.",
     )
     cellprob_threshold: float = setting(
-        0.0, "Lower finds more and larger objects, higher fewer and smaller ones.", ge=-20, le=20
+        0.0, "Lower values find more and larger objects, higher values fewer and smaller ones.", ge=-20, le=20
     )
     flow_threshold: float = setting(
         0.4,
-        "2D: objects whose flows differ more than this from those of their shape are left out, unless a tile's border "
-        "cuts them. Lower is stricter; 0 keeps all.",
+        "2D: remove objects whose flows differ by more than this from the flows expected for their shape, unless the "
+        "border of a tile cuts them. Lower is stricter. 0 keeps all.",
         ge=0,
         le=10,
     )
     stitch_threshold: float = setting(
         0.25,
-        "Stitching: overlap (intersection over union) from which objects of neighbouring planes are one.",
+        "Stitching: least overlap (intersection over union) that joins objects of neighboring planes.",
         ge=0.01,
         le=1,
         advanced=True,
     )
     flow_smoothing: float = setting(
         0.0,
-        "3D: standard deviation of a Gaussian over the flows; above 0 it mends objects that fall apart.",
+        "3D: standard deviation of a Gaussian filter over the flows. Increase it if objects fall apart.",
         unit="px",
         ge=0,
         le=20,
@@ -83,7 +84,7 @@ class Cellpose(NetworkModel):
     )
     niter: int | None = setting(
         None,
-        "Steps that pixels follow the flows; long thin objects need more (2000). Empty: from the diameter.",
+        "Number of steps that pixels follow the flows. Long thin objects need more (2000). Empty: from the diameter.",
         ge=1,
         le=100_000,
         advanced=True,
@@ -91,28 +92,28 @@ class Cellpose(NetworkModel):
     invert: bool = setting(False, "Objects are darker than their surroundings.", advanced=True)
     more_lows: tuple[float, ...] | None = setting(
         None,
-        "Where several channels are segmented together: what becomes 0 in the second and the third. Empty: measured.",
-        unit="grey value",
+        "Several channels: gray values that become 0 in the second and third channel. Empty: measured.",
+        unit="gray value",
         advanced=True,
         max_length=2,
     )
     more_highs: tuple[float, ...] | None = setting(
         None,
-        "Where several channels are segmented together: what becomes 1 in the second and the third. Empty: measured.",
-        unit="grey value",
+        "Several channels: gray values that become 1 in the second and third channel. Empty: measured.",
+        unit="gray value",
         advanced=True,
         max_length=2,
     )
     batch_size: int = setting(
         8,
-        "Network tiles (256 x 256) at once; halved by itself where memory runs out.",
+        "Network tiles (256 x 256) at once. Halved automatically if memory runs out.",
         ge=1,
         le=512,
         advanced=True,
     )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Numbers in the network. auto: bfloat16 on NVIDIA GPUs from Ampere on, float32 elsewhere (slow otherwise).",
+        "Number format of the network. auto: bfloat16 on NVIDIA GPUs from Ampere on, float32 elsewhere.",
         advanced=True,
     )
     device: Device = device_setting()
@@ -130,16 +131,16 @@ class Cellpose(NetworkModel):
         return self
 
     def prepare(self, image: PixelSource) -> Self:
-        """Get the weights, check them, and measure brightness and anisotropy of the whole image.
+        """Find or download the weights, check them, and measure brightness and anisotropy of the whole image.
 
         Raises
         ------
         ImportError
             If the extra is not installed.
         OSError
-            If the weights are not there and cannot be downloaded.
+            If the weights are missing and cannot be downloaded.
         ValueError
-            If there are no such weights, they are not of Cellpose 4, or the image is not 2D or 3D.
+            If there are no such weights, they are not for Cellpose 4, or the image is not 2D or 3D.
         """
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
@@ -156,18 +157,18 @@ class Cellpose(NetworkModel):
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tiles that fill the network's own tiles, and a halo of two diameters."""
+        """Return a tile that fills network tiles, and a halo of two diameters."""
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             return Suggestion(None, (0,) * len(spacing))
         halo = [math.ceil(n) for n in per_axis(2 * self.diameter, spacing)]
         if self.mode == "planes" and len(halo) == 3:
-            # One plane that both tiles segment is enough to see that no object goes on in the next.
+            # One shared plane is enough: no object continues in the next plane.
             halo[0] = 1
         return Suggestion(suggested_tile(self, image.spatial_shape, spacing, halo), tuple(halo))
 
     def load(self) -> Segmenter:
-        """The segmenter: the network on this process's device.
+        """Load the network on this process's device.
 
         Raises
         ------
@@ -202,18 +203,18 @@ class Cellpose(NetworkModel):
         return [plane * spacing[0] / spacing[-1] if self.mode == "3d" else 1.0, plane, plane]
 
     def plane_diameter(self, spacing: Sequence[float] | None) -> float:
-        """The diameter in pixels of a plane, which is Cellpose's unit."""
+        """Return the diameter in pixels of a plane, the unit of Cellpose."""
         return self.diameter / (spacing[-1] if spacing else 1.0)
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
-        """What becomes 0 and 1 in each channel, once prepared."""
+        """Gray values that become 0 and 1 in each channel of the prepared model."""
         assert self.low is not None
         assert self.high is not None
         return [(self.low, self.high), *zip(self.more_lows or (), self.more_highs or (), strict=True)]
 
     def _ranges(self, image: PixelSource) -> list[tuple[float, float]]:
-        """What the user gave, and what was measured for the rest, for each channel."""
+        """Return the range of each channel: as the user set it, or measured."""
         given = [(self.low, self.high)]
         for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
             if values is not None and len(values) != image.n_channels - 1:

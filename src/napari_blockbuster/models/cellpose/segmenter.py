@@ -1,4 +1,4 @@
-"""Running Cellpose on one tile."""
+"""Run Cellpose on one tile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .memory import Footprint, measure
 __all__ = ["CellposeSegmenter"]
 
 LEAST = 4
-"""Pixels that an axis has, also at the network's scale; thinner tiles are filled up with background."""
+"""Least length of an axis in pixels, also at the network's scale. Thinner tiles are padded with background."""
 
 
 class CellposeSettings(Protocol):
@@ -47,7 +47,7 @@ class CellposeSettings(Protocol):
 
 
 class CellposeSegmenter:
-    """A network on a device, and the settings that it is called with."""
+    """A network on a device, with the settings that it runs with."""
 
     def __init__(self, settings: CellposeSettings, weights: Path) -> None:
         models: Any = import_cellpose()
@@ -67,7 +67,7 @@ class CellposeSegmenter:
         return self._cellpose.device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile, channels last if there are several; the tile is left as it is."""
+        """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile."""
         pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
         if pixels.shape[-1] != len(self._settings.ranges):
             raise ValueError(
@@ -77,7 +77,7 @@ class CellposeSegmenter:
         shape = pixels.shape[:-1]
         volume = len(shape) == 3 and self._settings.mode == "3d"
         run = self._volume if volume else self._planes
-        # Cellpose normalises in place, so every attempt begins with a copy of its own.
+        # Cellpose normalizes in place, so every attempt needs its own copy.
         labels = retry_in_memory(
             lambda: run(self._float_copy(pixels, volume), shape),
             self._halve_batch,
@@ -96,7 +96,7 @@ class CellposeSegmenter:
         return True
 
     def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
-        """A copy that may be written into: float32, finite, channels last, and not thinner than Cellpose can bear."""
+        """Return a writable copy: float32, finite, channels last, and at least as long as Cellpose needs along each axis."""
         extent = tile.shape[:-1]
         least = [_at_least(self._settings.scale)] * len(extent)
         if len(extent) == 3:
@@ -118,16 +118,16 @@ class CellposeSegmenter:
         return spacing[0] / spacing[-1]
 
     def _evaluate(self, pixels: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Cellpose's labels and flows."""
+        """Run Cellpose, and return its labels and flows."""
         s = self._settings
         labels, flows, _ = self._cellpose.eval(
             pixels,
             batch_size=self._batch_size,
-            normalize=self._normalisation("do_3D" in how),
+            normalize=self._normalization("do_3D" in how),
             diameter=s.plane_diameter(s.spacing),
             cellprob_threshold=s.cellprob_threshold,
             niter=s.niter,
-            # Nothing may go because a tile's border cuts it: sizes are filtered after the merge, flows checked below.
+            # No object may be removed because a tile's border cuts it. Sizes are filtered after the merge, flows below.
             flow_threshold=0.0,
             min_size=-1,
             max_size_fraction=1.0,
@@ -135,8 +135,8 @@ class CellposeSegmenter:
         )
         return labels, flows[1]
 
-    def _normalisation(self, volume: bool) -> dict[str, Any]:
-        # All of Cellpose's entries, every time: it takes those left out from a dictionary that all models share.
+    def _normalization(self, volume: bool) -> dict[str, Any]:
+        # All entries every time: Cellpose takes missing ones from a dictionary that all its models share.
         return {
             "lowhigh": [list(pair) for pair in self._settings.ranges],
             "percentile": None,
@@ -161,7 +161,7 @@ class CellposeSegmenter:
         return labels.reshape(pixels.shape[:-1])[tuple(map(slice, shape))]
 
     def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """2D labels plane by plane: with ids of their own, or stitched along z."""
+        """Segment planes in 2D, and return labels that are stitched along z or unique to each plane."""
         stack = pixels.reshape((-1, *pixels.shape[-3:]))
         labels, flows = self._evaluate(stack, channel_axis=3)
         cut = (slice(None), *map(slice, shape[-2:]))
@@ -178,7 +178,7 @@ class CellposeSegmenter:
         return labels
 
     def _without_unlikely(self, labels: np.ndarray, flows: np.ndarray) -> np.ndarray:
-        """Leave out objects with wrong flows, except those at the border, whose flows lead out of the tile."""
+        """Remove objects with wrong flows, except at the border, where flows lead out of the tile."""
         import fastremap
         from cellpose import dynamics
 
@@ -195,11 +195,11 @@ class CellposeSegmenter:
         return labels.astype(np.uint32)
 
     def _stitched(self, labels: np.ndarray) -> np.ndarray:
-        """Objects of neighbouring planes that overlap become one."""
+        """Join objects of neighboring planes that overlap."""
         from cellpose import utils
 
         n = 0
-        # One stretch without empty planes at a time: Cellpose's stitching starts its ids anew after an empty plane.
+        # Stitch between empty planes only: Cellpose's stitching restarts its ids after an empty plane.
         for start, stop in _stretches(np.asarray(labels.any(axis=(1, 2)))):
             part = utils.stitch3D(labels[start:stop], stitch_threshold=self._settings.stitch_threshold)
             labels[start:stop] = np.where(part > 0, part + np.uint32(n), 0)
@@ -208,14 +208,14 @@ class CellposeSegmenter:
 
     # -------------------------------------------------------------- memory
     def _measured(self) -> Footprint:
-        """What the network takes.
+        """Measure the memory of the network.
 
         Raises
         ------
         MemoryError
             If it does not fit with a single network tile.
         """
-        # As `CellposeModel.eval` chooses it.
+        # The same choice as in `CellposeModel.eval`.
         side = 256 if self._cellpose.backbone == "sam_vitl" else 384
         try:
             return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
@@ -240,6 +240,6 @@ def _at_least(scale: float) -> int:
 
 
 def _stretches(filled: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of true values."""
+    """Yield start and stop of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""Weights of Cellpose: where they are, which they are, and the one download of those that are not there.
+"""Weights of Cellpose: find them, check them, and download them if they are missing.
 
-Cellpose itself downloads its default weights when it cannot find those that it was asked for. It is therefore only ever
-given the path of a file that exists.
+If Cellpose cannot find the weights that it was asked for, it downloads its default weights. It is therefore only given
+paths of files that exist.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 BUILT_IN = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
-"""Names that Cellpose 4.2 downloads."""
+"""Names of weights that Cellpose 4.2 can download."""
 FULL_BYTES = 1_230_000_000
-"""Of a built-in network that is not downloaded yet: 305 million float32 numbers."""
+"""Size of a built-in network that is not downloaded yet: 305 million float32 numbers."""
 OLD = (
     "Cellpose 4 cannot run the networks of Cellpose 3 and earlier. Train again with Cellpose 4, or run the old weights "
     "with cellpose<4 in an environment of its own, through a function (file.py:function)"
@@ -37,27 +37,27 @@ OLD = (
 
 
 def models_folder() -> Path:
-    """Where Cellpose keeps weights: ``CELLPOSE_LOCAL_MODELS_PATH``, or ``~/.cellpose/models``."""
+    """Return the folder where Cellpose keeps weights: ``CELLPOSE_LOCAL_MODELS_PATH``, or ``~/.cellpose/models``."""
     asked = os.environ.get("CELLPOSE_LOCAL_MODELS_PATH")
     return Path(asked) if asked else Path.home() / ".cellpose" / "models"
 
 
 def is_path(weights: str) -> bool:
-    """Whether a setting means a file rather than a name in Cellpose's folder."""
+    """Return whether a setting is the path of a file, and not a name in Cellpose's folder."""
     if weights in BUILT_IN:
         return False
     return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
 
 
 def find_weights(weights: str) -> Path:
-    """Path of the weights that a setting means; of built-in ones also where they are yet to be downloaded.
+    """Return the path of weights. For built-in weights the file may not be downloaded yet.
 
     Raises
     ------
     FileNotFoundError
-        If it is a path, and there is no file.
+        If the setting is a path without a file.
     ValueError
-        If it is a name that Cellpose does not have.
+        If Cellpose has no weights of that name.
     """
     folder = models_folder()
     if is_path(weights) and not (folder / weights).is_file():
@@ -77,7 +77,7 @@ def find_weights(weights: str) -> Path:
 
 
 def weights_bytes(weights: str) -> int:
-    """Size of a file of weights, which is what they take in memory in float32; 0 if there is no such file."""
+    """Return the size of weights on disk, which is also their size in memory in float32. 0 if there is no such file."""
     try:
         path = find_weights(weights)
         return path.stat().st_size
@@ -86,21 +86,21 @@ def weights_bytes(weights: str) -> int:
 
 
 def _own_models(folder: Path) -> list[str]:
-    """Names that Cellpose's own interface lists, of weights that are there."""
+    """Return the names that Cellpose's own interface lists, if the weights exist."""
     listing = folder / "gui_models.txt"
     names = listing.read_text("utf-8").splitlines() if listing.is_file() else []
     return [name for name in map(str.strip, names) if name and (folder / name).is_file()]
 
 
 def obtain_weights(weights: str) -> Path:
-    """Path of the weights, after a download if they are built in and not there yet. For the driver, never for workers.
+    """Return the path of weights, and download built-in weights that are missing. For the driver, never for workers.
 
     Raises
     ------
     OSError
         If they cannot be found or downloaded.
     ValueError
-        If it is a name that Cellpose does not have.
+        If Cellpose has no weights of that name.
     """
     path = find_weights(weights)
     if not path.is_file():
@@ -109,7 +109,7 @@ def obtain_weights(weights: str) -> Path:
 
 
 def ready_weights(weights: str) -> Path:
-    """Path of weights that this version of Cellpose can load, after a download if need be.
+    """Return the path of weights that this version of Cellpose can load, and download them if they are missing.
 
     Raises
     ------
@@ -142,13 +142,13 @@ def check_weights(path: Path) -> None:
     ValueError
         If it holds something else, or weights of Cellpose 3.
     ImportError
-        If its network needs a package that is not installed.
+        If the network needs a package that is not installed.
     """
     import torch
 
     models: Any = import_cellpose()
     try:
-        # Mapped, not read: 1.2 GB take no time.
+        # Memory mapping avoids reading 1.2 GB.
         state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]

@@ -27,12 +27,12 @@ class BlobModel(SpacedModel):
         le=2000,
     )
     low: float | None = setting(
-        None, "Darkest ordinary grey value of the image. Empty: its 0.1 percentile.", unit="grey value", advanced=True
+        None, "Darkest ordinary gray value of the image. Empty: its 0.1 percentile.", unit="gray value", advanced=True
     )
     high: float | None = setting(
         None,
-        "Brightest ordinary grey value of the image. Empty: its 99.9 percentile.",
-        unit="grey value",
+        "Brightest ordinary gray value of the image. Empty: its 99.9 percentile.",
+        unit="gray value",
         advanced=True,
     )
 

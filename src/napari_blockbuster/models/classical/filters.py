@@ -124,7 +124,7 @@ def peaks(field: np.ndarray, mask: np.ndarray, radius: Sequence[float]) -> np.nd
     mask : numpy.ndarray
         bool; maxima outside it do not count (but hide lower ones inside).
     radius : sequence of float
-        Half the window in which a maximum must be the highest, in voxels; at least its direct neighbours are compared.
+        Half the window in which a maximum must be the highest, in voxels; at least its direct neighbors are compared.
 
     Returns
     -------

@@ -43,15 +43,15 @@ class LogScale(NamedTuple):
         return values
 
     def of(self, value: float) -> float:
-        """One grey value on the scale."""
+        """One gray value on the scale."""
         return math.log1p(max(value - self.low, 0.0) / self.unit)
 
     def of_many(self, values: np.ndarray) -> np.ndarray:
-        """Grey values on the scale: float64."""
+        """Gray values on the scale: float64."""
         return np.log1p(np.maximum(values - self.low, 0.0) / self.unit)
 
     def inverse(self, value: np.ndarray | float) -> np.ndarray:
-        """Back to grey values."""
+        """Back to gray values."""
         return self.low + self.unit * np.expm1(np.asarray(value, np.float64))
 
 
@@ -63,7 +63,7 @@ def measured_range(
 
 
 class Split(NamedTuple):
-    """Where objects begin, and how bright the background is, in grey values."""
+    """Where objects begin, and how bright the background is, in gray values."""
 
     threshold: float
     background: float
@@ -84,7 +84,7 @@ def split(
     measured : callable
         Turns a block into what the model compares with the threshold, on the log scale.
     threshold : float, optional
-        The user's own threshold in grey values; then only the background below it is measured.
+        The user's own threshold in gray values; then only the background below it is measured.
     """
     top = scale.of(scale.high) * 1.5
     counts = np.zeros(BINS, np.int64)

@@ -1,4 +1,4 @@
-"""Voronoi-Otsu labelling: the default model. One diameter, no weights, 1D to 3D."""
+"""Voronoi-Otsu labeling: the default model. One diameter, no weights, 1D to 3D."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class VoronoiOtsu(BlobModel):
        half-maximum rule), so that bright objects do not keep their glow. The height is taken at a scale on which a bright
        spot within an object counts little.
 
-    The name and the idea of one-parameter labelling are those of Voronoi-Otsu labelling (Haase et al., clEsperanto).
+    The name and the idea of one-parameter labeling are those of Voronoi-Otsu labeling (Haase et al., clEsperanto).
     """
 
     family: ClassVar[str] = "voronoi-otsu"
     summary: ClassVar[str] = "Bright nuclei and blobs from one diameter; no download (default)"
 
     threshold: float | None = setting(
-        None, "Grey value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="grey value"
+        None, "Gray value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="gray value"
     )
     outline: float = setting(
         0.4,
@@ -59,8 +59,8 @@ class VoronoiOtsu(BlobModel):
     )
     background: float | None = setting(
         None,
-        "Grey value between objects. Empty: the mean below the threshold over the whole image.",
-        unit="grey value",
+        "Gray value between objects. Empty: the mean below the threshold over the whole image.",
+        unit="gray value",
         advanced=True,
     )
 
@@ -102,8 +102,8 @@ class VoronoiOtsu(BlobModel):
     def _levels(self, heights: np.ndarray) -> np.ndarray:
         """Where each object ends, from its height at the seed; both on the log scale."""
         assert self.background is not None
-        grey = self._scale.inverse(heights)
-        return np.asarray(self._scale.of_many(self.background + self.outline * (grey - self.background)))
+        gray = self._scale.inverse(heights)
+        return np.asarray(self._scale.of_many(self.background + self.outline * (gray - self.background)))
 
 
 def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Running InstanSeg on one tile."""
+"""Run InstanSeg on one tile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_blockbuster.models.spacing import check_rank
 __all__ = ["InstanSegSegmenter"]
 
 LEAST = 256
-"""The network's pixels that an image has along each axis: InstanSeg's windows reach beyond smaller ones."""
+"""Least length of an axis in the network's pixels. InstanSeg's windows do not fit into smaller images."""
 THRESHOLDS = ("seed_threshold", "mask_threshold", "overlap_threshold", "peak_distance")
 
 
@@ -34,7 +34,7 @@ class InstanSegSettings(NetworkSettings, Protocol):
 
 
 class InstanSegSegmenter:
-    """A network on a device, and the settings that it is called with."""
+    """A network on a device, with the settings that it runs with."""
 
     def __init__(self, settings: InstanSegSettings, path: Path) -> None:
         import torch
@@ -45,7 +45,7 @@ class InstanSegSegmenter:
         self._device = choose_device(settings.device)
         network: Any = torch.jit.load(path, map_location="cpu")
         self._scale = float(settings.pixel_size or 0) / float(network.pixel_size)
-        # Its first argument would make it download; a network that is given is used as it is.
+        # Given a name, InstanSeg would download the network. It uses a given network as it is.
         self._instanseg: Any = library.InstanSeg(
             network.eval(), device=str(self._device), image_reader="skimage.io", verbosity=0
         )
@@ -56,7 +56,7 @@ class InstanSegSegmenter:
         return self._device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is.
+        """Return the labels of a tile. Does not change the tile.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class InstanSegSegmenter:
         pixels = self._settings.scaled(tile, math.ceil(LEAST / self._scale))
         labels = retry_in_memory(
             lambda: self._labels(pixels),
-            # A tile is one image to the network: there is nothing to do in smaller parts.
+            # The network sees a tile as one image, which cannot be split.
             lambda: False,
             lambda reason: (
                 f"InstanSeg ran out of memory on {self._device} with a tile of {tile.shape} pixels ({reason}); use "
@@ -90,7 +90,7 @@ class InstanSegSegmenter:
         return self._instanseg.eval_small_image(
             image,
             pixel_size=s.pixel_size,
-            # Brightness is that of the whole image already; InstanSeg would take the tile's.
+            # Brightness is normalized already. InstanSeg would use percentiles of the tile.
             normalise=False,
             return_image_tensor=False,
             target=s.target,

@@ -1,4 +1,4 @@
-"""Running StarDist on one tile."""
+"""Run StarDist on one tile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .weights import import_stardist
 __all__ = ["StarDistSegmenter"]
 
 PIECES = 64
-"""Into how many pieces StarDist is asked to cut a tile before memory counts as exhausted."""
+"""Most pieces that StarDist cuts a tile into when memory runs out."""
 
 
 class StarDistSettings(NetworkSettings, Protocol):
@@ -32,7 +32,7 @@ class StarDistSettings(NetworkSettings, Protocol):
 
 
 class StarDistSegmenter:
-    """A network, and the settings that it is called with."""
+    """A network, with the settings that it runs with."""
 
     def __init__(
         self, settings: StarDistSettings, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
@@ -43,18 +43,18 @@ class StarDistSegmenter:
         self._divisor = network.divisor
         self._scale = None if all(s == 1 for s in scales) else scales
         self._pieces = 1
-        # Keras compiles its prediction at the first call, and two threads that do so at once disturb each other.
+        # Keras compiles the prediction at the first call, which must not happen in two threads at once.
         self._lock = threading.Lock()
         cls = models.StarDist2D if network.ndim == 2 else models.StarDist3D
-        # StarDist prints what it loads; a console of thousands of tiles is no place for that.
+        # StarDist prints the files that it loads.
         with contextlib.redirect_stdout(io.StringIO()):
             self._stardist: Any = cls(None, name=folder.name, basedir=str(folder.parent))
             self._stardist.load_weights(weights)
-        # From here on it writes nothing into the user's folder.
+        # Prevents StarDist from writing into the user's folder.
         self._stardist.basedir = None
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is."""
+        """Return the labels of a tile. Does not change the tile."""
         check_rank(tile, self._settings.spacing)
         pixels = self._settings.scaled(tile, max(self._divisor))
         with self._lock:
@@ -76,13 +76,13 @@ class StarDistSegmenter:
             scale=self._scale,
             n_tiles=self._n_tiles(pixels.shape),
             show_tile_progress=False,
-            # Otherwise candidates within two pixels of the border are left out, also where a tile ends.
+            # By default StarDist removes candidates within two pixels of the border of a tile.
             predict_kwargs={"b": 0},
         )
         return np.asarray(labels)
 
     def _n_tiles(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Pieces along each axis: the longest is halved first."""
+        """Return the number of pieces along each axis. The longest is halved first."""
         counts = [1] * len(shape)
         while np.prod(counts) < self._pieces:
             longest = int(np.argmax([n / c for n, c in zip(shape, counts, strict=True)]))
@@ -92,7 +92,7 @@ class StarDistSegmenter:
     def _halve_pieces(self) -> bool:
         """Cut this tile and all that follow into twice as many pieces. Returns False at `PIECES`.
 
-        StarDist's pieces overlap by as far as its network looks, so they change nothing in the result.
+        StarDist's pieces overlap by the receptive field of the network, so they do not change the result.
         """
         if self._pieces >= PIECES:
             return False
@@ -101,10 +101,10 @@ class StarDistSegmenter:
 
 
 def _configure() -> None:
-    """Keep TensorFlow to this process's share of the CPUs, and to the memory of a GPU that it needs."""
+    """Limit TensorFlow to this process's share of the CPUs, and to the GPU memory that it needs."""
     import tensorflow as tf
 
-    # Once it has computed something it refuses both; then another network of this process has set them before.
+    # TensorFlow refuses both after its first computation. Another network has set them then.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(thread_share())
         tf.config.threading.set_inter_op_parallelism_threads(1)
