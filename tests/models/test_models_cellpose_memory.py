@@ -91,7 +91,7 @@ def test_as_many_network_tiles_at_once_as_fit(free: int, batch: int) -> None:
 def test_a_pass_is_measured() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("cellpose")
-    from napari_blockbuster.models.cellpose.library import import_cellpose
+    from napari_blockbuster.models.cellpose.imports import import_cellpose
 
     import_cellpose()
 

@@ -20,10 +20,11 @@ from small_cellpose.network import SmallNetwork  # noqa: E402
 
 from napari_blockbuster import segment  # noqa: E402
 from napari_blockbuster.models.cellpose import weights as _cellpose_weights  # noqa: E402
-from napari_blockbuster.models.cellpose.library import import_cellpose  # noqa: E402
+from napari_blockbuster.models.cellpose.imports import import_cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.model import Cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.segmenter import CellposeSegmenter  # noqa: E402
 from napari_blockbuster.models.device import choose_device, fast_in_bfloat16  # noqa: E402
+from napari_blockbuster.models.weights import digest  # noqa: E402
 
 TRUTH = 0.01
 """How far tiled and untiled may be apart in F1 against the truth."""
@@ -116,7 +117,7 @@ def test_on_a_cluster_each_worker_loads_once(client: Any, tmp_path: Path) -> Non
     whole = prepared(image).load()(image.pixels)
     assert f1(labels, whole) >= 0.98
     assert abs(f1(labels, image.truth) - f1(whole, image.truth)) <= TRUTH
-    assert result.provenance["prepared"]["sha256"] == _cellpose_weights.digest(WEIGHTS)
+    assert result.provenance["prepared"]["sha256"] == digest([WEIGHTS])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64", "bool"])

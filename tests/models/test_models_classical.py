@@ -8,7 +8,7 @@ from model_data import Annotated, ArraySource, drawn, f1, ids, real, segment, ti
 from scipy import ndimage
 
 from napari_blockbuster.models import Model, get_model
-from napari_blockbuster.models.classical.filters import difference_of_gaussians, smooth
+from napari_blockbuster.models.classical.filters import difference_of_gaussians, smooth, smooth_at
 
 CLASSICAL = ["voronoi-otsu", "dog-watershed", "distance-watershed", "threshold"]
 BLOBS = CLASSICAL[:3]
@@ -202,3 +202,11 @@ def test_uneven_light_is_what_the_dog_watershed_is_for() -> None:
     image = uneven(drawn((40, 96, 96), 16, 0.25, 7))
     assert f1(segment(make("dog-watershed"), image), image.truth) >= 0.9
     assert f1(segment(make("voronoi-otsu"), image), image.truth) < 0.7
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((50,), (2.0,)), ((50, 60), (1.2, 2.4)), ((12, 30, 30), (0, 2, 2.9))])
+def test_smoothing_at_points_is_smoothing_of_the_image_there(shape: tuple[int, ...], sigma: tuple[float, ...]) -> None:
+    image = np.random.default_rng(3).random(shape, dtype=np.float32)
+    points = np.nonzero(np.random.default_rng(4).random(shape) < 0.1)
+    np.testing.assert_allclose(smooth_at(image, points, sigma), smooth(image, sigma)[points], atol=0.002)
+    assert len(smooth_at(image, [p[:0] for p in points], sigma)) == 0

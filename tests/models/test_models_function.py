@@ -241,23 +241,23 @@ def test_the_halo_of_an_unknown_function_follows_the_voxels() -> None:
 
 def test_the_digest_does_not_look_into_this_package() -> None:
     """Installed to be edited, it lies among the user's files; what it keeps in memory is no part of a function."""
-    from napari_blockbuster.stage import work
+    from napari_blockbuster.models import loaded_model
 
     def segments(tile: np.ndarray) -> np.ndarray:
-        return work.load_once(as_model("threshold"))(tile)
+        return loaded_model.load_once(as_model("threshold"))(tile)
 
-    load_once = work.load_once
+    load_once = loaded_model.load_once
 
     def closes_over(tile: np.ndarray) -> np.ndarray:
         return load_once(as_model("threshold"))(tile)
 
     before = [function_digest(f) for f in (segments, closes_over)]
     assert before[0] != before[1]
-    work._loaded.append((as_model("threshold"), above))
+    loaded_model._loaded.append((as_model("threshold"), above))
     try:
         assert [function_digest(f) for f in (segments, closes_over)] == before
     finally:
-        work._loaded.pop()
+        loaded_model._loaded.pop()
 
 
 def test_a_function_names_the_packages_that_it_uses(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from napari_blockbuster.models import (
     model_class,
     model_from_settings,
 )
+from napari_blockbuster.models.registry import upgraded_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 NAMES = ["voronoi-otsu", "dog-watershed", "distance-watershed", "threshold", "function"]
@@ -86,6 +87,7 @@ def test_settings_go_to_json_and_back(name: str, data: st.DataObject) -> None:
         "sigma": number,
         "connectivity": st.integers(1, 3),
         "outline": st.floats(0, 0.9),
+        "height_scale": st.floats(0.05, 0.25),
         "contrast": st.none() | st.floats(0, 10),
         "background": st.none() | number,
         "low": st.none() | st.floats(-10, 1),
@@ -177,3 +179,14 @@ def test_snippets_of_the_page_run(number: int, tmp_path: Path, monkeypatch: pyte
         compile(snippet, f"{PAGE.name}:{number}", "exec"),
         {"__name__": "snippet", "pixels": image, "source": ArraySource(image)},
     )
+
+
+def test_settings_stored_before_a_setting_existed_keep_its_old_rule() -> None:
+    stored = get_model("voronoi-otsu", diameter=18).settings()
+    assert stored.pop("height_scale") == 0.1
+    assert upgraded_settings(stored) == {**stored, "height_scale": 0.05}
+    assert model_from_settings(stored) == get_model("voronoi-otsu", diameter=18, height_scale=0.05)
+    # Written by hand.
+    assert model_from_settings({"model": "voronoi-otsu", "diameter": 18}) == get_model("voronoi-otsu", diameter=18)
+    for other in ({"model": "not-installed", "x": 1}, {"model": None}, {"model": "threshold", "sigma": 2.0}):
+        assert upgraded_settings(other) == other

@@ -69,8 +69,7 @@ class Request:
     @property
     def functions(self) -> list[Any]:
         """Functions of the user's that must travel along."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
+        return self.model.functions
 
 
 def detach(

@@ -147,8 +147,7 @@ class _Loading:
     @property
     def functions(self) -> list[Any]:
         """Functions of the user's that must travel along."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
+        return self.model.functions
 
 
 def shipped_model(model: Model) -> bytes:
@@ -160,7 +159,7 @@ def load_shipped(blob: bytes) -> str:
     """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
     import cloudpickle
 
-    from napari_blockbuster.models.cache import load_once
+    from napari_blockbuster.models.loaded_model import load_once
 
     try:
         load_once(cloudpickle.loads(blob).model)

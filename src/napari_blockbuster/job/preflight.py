@@ -333,7 +333,7 @@ def _check_scheduler(client: Client) -> waits.Wait[None]:
 
 
 def _load(model: Model, where: str) -> None:
-    from napari_blockbuster.models.cache import load_once
+    from napari_blockbuster.models.loaded_model import load_once
 
     try:
         load_once(model)

@@ -18,7 +18,7 @@ from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.peak_memory import PeakMemory
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.models import Model
-from napari_blockbuster.models.cache import load_once
+from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 

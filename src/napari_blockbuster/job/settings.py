@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, Val
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.models.registry import upgraded_settings
 
 __all__ = ["JobSpec"]
 
@@ -132,7 +133,9 @@ class JobSpec(BaseModel):
             raise JobError(
                 f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it"
             )
-        return spec
+        # A model may have gained settings since; the job keeps the rules that its tiles were made with.
+        models = {name: upgraded_settings(getattr(spec, name)) for name in ("model", "prepared")}
+        return spec.model_copy(update=models)
 
     def differences(self, other: JobSpec) -> list[str]:
         """What makes tiles of two runs incomparable, in words; empty if they may be mixed."""

@@ -1,6 +1,6 @@
-"""What a model is: frozen settings that travel as JSON, and a segmenter built from them in a worker.
+"""Base class of models: frozen settings that travel as JSON, and a segmenter that workers build from them.
 
-A model never carries weights, arrays or open files. It goes through three states::
+A model holds no weights, arrays or open files. It goes through three states::
 
     settings ──prepare(image)──► settings with what all tiles share ──load()──► segmenter(tile) -> labels
     (the user's)                 (still JSON: kept in the job folder)           (once per worker process)
@@ -8,19 +8,29 @@ A model never carries weights, arrays or open files. It goes through three state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion"]
+__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "setting"]
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
 
 
+def setting(
+    default: Any, description: str, *, unit: str = "", advanced: bool = False, derived: bool = False, **limits: Any
+) -> Any:
+    """Return a pydantic field with the help and unit that forms and the command line show (see `Model`)."""
+    extra: dict[str, Any] = {"advanced": advanced, "derived": derived}
+    if unit:
+        extra["unit"] = unit
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
 class PixelSource(Protocol):
-    """What a model may ask of an image before the run (see `napari_blockbuster.images.ImageSource`)."""
+    """The part of an image that a model may read before the run (see `napari_blockbuster.images.ImageSource`)."""
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -36,14 +46,14 @@ class PixelSource(Protocol):
 
     @property
     def n_channels(self) -> int:
-        """Channels of a tile; if there are several, they are the last axis of tiles and sample blocks."""
+        """Number of channels of a tile. Several channels are the last axis of tiles and sample blocks."""
 
     def sample_blocks(self, max_voxels: int = 2**24) -> list[np.ndarray]:
-        """Full-resolution blocks spread evenly over the image; the whole image where it is small enough."""
+        """Return full-resolution blocks spread evenly over the image, or the whole image if it is small."""
 
 
 class Suggestion(NamedTuple):
-    """Tile and halo that a model asks for, in voxels along each spatial axis; None where it has no wish."""
+    """Tile and halo that suit a model, in voxels along each spatial axis. The tile is None if any will do."""
 
     tile_shape: tuple[int, ...] | None
     halo: tuple[int, ...]
@@ -53,8 +63,8 @@ class Model(BaseModel):
     """Settings of a segmentation model.
 
     Subclass it with pydantic fields. A field's ``description`` is its help; ``json_schema_extra`` may hold ``unit``,
-    ``advanced`` and ``derived`` (found out from the other settings: no form asks for it); ``ge``/``le`` give its range.
-    Forms, the command line and the job folder are made from these.
+    ``advanced`` and ``derived`` (computed from the other settings and not shown in forms). ``ge`` and ``le`` set its range.
+    Forms, the command line and the job folder use these.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -64,52 +74,64 @@ class Model(BaseModel):
     summary: ClassVar[str]
     """One sentence for lists and menus."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Distributions, in addition to numpy, that the labels depend on. A job is not resumed with other versions of them, and
-    workers must have the versions of the process that starts the run."""
+    """Distributions that the labels depend on, in addition to numpy. A job resumes only with the same versions of them, and
+    workers must have the same versions as the process that starts the run."""
     most_channels: ClassVar[int] = 1
-    """Channels that a tile may have (see `PixelSource.n_channels`)."""
+    """Largest number of channels of a tile (see `PixelSource.n_channels`)."""
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """Functions of the user's that must travel to the workers with this model. Default: none."""
+        return []
+
+    @property
+    def display_name(self) -> str:
+        """Name of the model in error messages. Default: its family."""
+        return f"model {self.family!r}"
 
     def depends_on(self) -> tuple[str, ...]:
         """Return the distributions that the labels depend on with these settings. Default: `packages`."""
         return self.packages
 
     def prepare(self, image: PixelSource) -> Self:
-        """Fix what all tiles must share (percentiles, thresholds, anisotropy), measured once on the whole image.
+        """Measure once, on the whole image, the values that all tiles share: percentiles, thresholds, anisotropy.
 
-        Returns a copy with those settings filled in; a setting that the user gave is never changed.
+        Returns a copy with these settings filled in. Settings that the user set are not changed.
         """
         return self
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tile and halo that suit the model on this image."""
+        """Return the tile and halo that suit the model on this image."""
         return Suggestion(None, (0,) * len(image.spatial_shape))
 
     def load(self) -> Segmenter:
-        """Build the segmenter. Called once per worker process; it may be slow and hold memory.
+        """Build the segmenter. Called once per worker process. It may be slow and keep memory.
 
         Returns
         -------
         callable
-            ``segmenter(tile) -> labels``: an array of the tile's spatial shape with integers >= 0; the tile is left
-            untouched.
+            ``segmenter(tile) -> labels``: an array of the tile's spatial shape with integers >= 0. It does not change
+            the tile.
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
 
     def settings(self) -> dict[str, Any]:
-        """The model as JSON-ready data: ``{"model": name, **settings}``."""
+        """Return the model as JSON-ready data: ``{"model": name, **settings}``."""
         return {"model": self.family, **self.model_dump(mode="json")}
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Self:
-        """The model of `settings` (without the entry ``"model"``).
+    def upgrade(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Add the settings that an earlier version of the model did not have, with values that keep its labels.
 
-        `napari_blockbuster.models.model_from_settings` calls it. It must run nothing of the user's: job folders are
-        opened with it. Override it to refuse settings that cannot be used.
+        Jobs made by the earlier version then resume with the same labels. Default: nothing was added.
         """
-        return cls(**settings)
+        return settings
 
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Build the model from `settings` (without the entry ``"model"``).
 
-def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
-    """Spacing in units of the finest axis: (2.0, 1.0, 1.0) where z steps are twice as long as y and x."""
-    finest = min(spacing)
-    return tuple(s / finest for s in spacing)
+        `napari_blockbuster.models.model_from_settings` calls it to open job folders, so it must not run code of the
+        user's. Override it to refuse settings that cannot be used.
+        """
+        return cls(**cls.upgrade(settings))

@@ -1,20 +1,33 @@
-"""Device and threads of a torch network."""
+"""Device and CPU threads of a network."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["choose_device", "fast_in_bfloat16", "share_threads"]
+from napari_blockbuster.models.base import setting
+
+__all__ = ["Device", "choose_device", "device_setting", "fast_in_bfloat16", "limit_torch_threads", "thread_share"]
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+
+
+def device_setting() -> Any:
+    """Return the setting `device` of a torch network."""
+    return setting(
+        "auto",
+        "Where the network runs. auto: CUDA, else MPS, else the CPU, chosen by each worker.",
+        advanced=True,
+    )
 
 
 def choose_device(asked: str) -> Any:
-    """The torch device: what was asked for, or CUDA, or MPS, or the CPU.
+    """Return the torch device that was asked for; for "auto" CUDA, else MPS, else the CPU.
 
     Raises
     ------
     RuntimeError
-        If the device that was asked for is not there.
+        If the device is not available.
     """
     import torch
 
@@ -28,25 +41,27 @@ def choose_device(asked: str) -> Any:
 
 
 def fast_in_bfloat16(device: Any) -> bool:
-    """Whether 16-bit floats are faster than 32-bit ones: on GPUs that compute in them (NVIDIA Ampere and later).
+    """Return whether a device computes faster in bfloat16: NVIDIA GPUs from Ampere on.
 
-    A CPU without instructions for them is 7 times slower; for MPS there are no measurements.
+    A CPU without instructions for it is 7 times slower. MPS was not measured.
     """
     import torch
 
     return bool(device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
-def share_threads() -> int:
-    """Keep torch and OpenCV to this process's share of the CPUs; clusters say it in ``OMP_NUM_THREADS``."""
-    import cv2
-    import torch
-
+def thread_share() -> int:
+    """Return the number of threads that a network may use in this process. Clusters set ``OMP_NUM_THREADS``."""
     from napari_blockbuster.machine.limits import cpu_count
 
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    share = int(said) if said.isdigit() and int(said) > 0 else cpu_count()
-    threads: int = max(1, min(share, torch.get_num_threads()))
+    return int(said) if said.isdigit() and int(said) > 0 else cpu_count()
+
+
+def limit_torch_threads() -> int:
+    """Limit torch to this process's share of the CPUs, and return the number of threads."""
+    import torch
+
+    threads: int = max(1, min(thread_share(), torch.get_num_threads()))
     torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
     return threads

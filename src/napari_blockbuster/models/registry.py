@@ -1,14 +1,13 @@
-"""Models by name: the built-in ones, and those of other packages through the entry-point group.
+"""Registry of models by name: built-in families, and those that other packages register as entry points.
 
-A family is imported when it is asked for, so that listing names costs nothing and no network library is loaded before
-its model is used.
+A family is imported when it is needed. Listing names costs nothing, and no network library is loaded before its model
+runs.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -17,8 +16,18 @@ import numpy as np
 from pydantic import ValidationError
 
 from .base import Model
+from .extras import install_command, is_installed
 
-__all__ = ["DEFAULT", "ModelInfo", "as_model", "get_model", "list_models", "model_class", "model_from_settings"]
+__all__ = [
+    "DEFAULT",
+    "ModelInfo",
+    "as_model",
+    "get_model",
+    "list_models",
+    "model_class",
+    "model_from_settings",
+    "upgraded_settings",
+]
 
 DEFAULT = "voronoi-otsu"
 ENTRY_POINTS = "napari_blockbuster.models"
@@ -33,14 +42,6 @@ BUILT_IN = {
     "bioimageio": "napari_blockbuster.models.bioimageio.model:BioImageIO",
     "function": "napari_blockbuster.models.function.model:FunctionModel",
 }
-EXTRAS = {
-    "cellpose": ("cellpose", "torch"),
-    "stardist": ("stardist", "tensorflow"),
-    "instanseg": ("instanseg", "torch"),
-    "bioimageio": ("bioimageio", "torch"),
-}
-"""Built-in families that need an extra of their own name, and the modules that it brings."""
-
 RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
@@ -51,9 +52,9 @@ class ModelInfo(NamedTuple):
     ----------
     name : str
     summary : str
-        One sentence; for a family that cannot be used, what is wrong with it.
+        One sentence. For a family that cannot be used, the reason.
     usable : bool
-        False for a family whose extra is not installed, and for another package's that cannot be imported.
+        False if the extra of the family is not installed, or if another package's family cannot be imported.
     """
 
     name: str
@@ -62,39 +63,38 @@ class ModelInfo(NamedTuple):
 
 
 def _addresses() -> dict[str, str]:
-    """Name -> "module:Class". Built-in names cannot be taken by other packages."""
+    """Return "module:Class" by name. Other packages cannot replace built-in names."""
     found = {point.name: point.value for point in metadata.entry_points(group=ENTRY_POINTS)}
     return BUILT_IN | {name: value for name, value in sorted(found.items()) if name not in BUILT_IN}
 
 
 def list_models() -> dict[str, ModelInfo]:
-    """All families by name, the default first."""
+    """Return all families by name, the default first."""
     infos = {}
     for name in _addresses():
         try:
             summary = model_class(name).summary
             missing = _missing_extra(name)
             infos[name] = ModelInfo(name, missing or summary, not missing)
-        except Exception as error:  # another package's fault must not hide the rest
+        except Exception as error:  # an error in another package must not hide the rest
             infos[name] = ModelInfo(name, f"cannot be used: {error}", False)
     return infos
 
 
 def _missing_extra(name: str) -> str:
-    """What to install before a family can run; "" for one that can. Its settings can be made and read all the same."""
-    modules = EXTRAS.get(name, ())
-    if name not in BUILT_IN or all(importlib.util.find_spec(module) is not None for module in modules):
+    """Return what to install before a family can run; "" for one that can. Its settings can be read without it."""
+    if name not in BUILT_IN or is_installed(name):
         return ""
-    return f"needs: pip install 'napari-blockbuster[{name}]'"
+    return f"needs: {install_command(name)}"
 
 
 def model_class(name: str) -> type[Model]:
-    """The class of a family, imported now.
+    """Import and return the class of a family.
 
     Raises
     ------
     ValueError
-        If there is no such family, or what is registered is not a `Model`.
+        If there is no such family, or if it is not registered as a `Model`.
     ImportError
         If another package's family cannot be imported.
     """
@@ -111,19 +111,19 @@ def model_class(name: str) -> type[Model]:
 
 
 def get_model(name: str = DEFAULT, **settings: Any) -> Model:
-    """A model by name.
+    """Build a model by name.
 
     Parameters
     ----------
     name : str
         One of `list_models`.
     **settings
-        Its settings; those not given keep their defaults.
+        Its settings. Others keep their defaults.
 
     Raises
     ------
     ValueError
-        If the name, a setting's name or its value is wrong: one sentence with the value and what is allowed.
+        If the name, or the name or value of a setting, is wrong. The message has the value and the allowed range.
 
     Examples
     --------
@@ -134,12 +134,12 @@ def get_model(name: str = DEFAULT, **settings: Any) -> Model:
 
 
 def model_from_settings(settings: Mapping[str, Any]) -> Model:
-    """The inverse of `Model.settings`. Nothing of the user's is run.
+    """Build a model from `Model.settings`. No code of the user's runs.
 
     Raises
     ------
     ValueError
-        If the settings are not a model's, are out of range, or are those of a Python function, which JSON cannot hold.
+        If the settings are not those of a model, are out of range, or belong to a Python function, which JSON cannot hold.
     """
     rest = dict(settings)
     name = rest.pop("model", None)
@@ -150,8 +150,21 @@ def model_from_settings(settings: Mapping[str, Any]) -> Model:
     return _construct(model_class(name), rest)
 
 
+def upgraded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with those that the model has gained since (see `Model.upgrade`).
+
+    Settings of a model that is not installed here are returned as they are.
+    """
+    rest = dict(settings)
+    name = rest.pop("model", None)
+    try:
+        return {"model": name, **model_class(name).upgrade(rest)}
+    except Exception:  # an error in another package must not prevent opening a job
+        return dict(settings)
+
+
 def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[..., Any]) -> Model:
-    """A model from whatever a user may call one.
+    """Return the model that a name, a function or settings stand for.
 
     Parameters
     ----------
@@ -164,7 +177,7 @@ def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[...
     ValueError, FileNotFoundError
         If the text names no model, file or function.
     TypeError
-        If it is something else.
+        If it is none of these.
     """
     if isinstance(model, Model):
         return model
@@ -174,7 +187,7 @@ def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[...
         return model_from_settings(model)
     if isinstance(model, str):
         return _from_text(model)
-    # An array has no __call__; saying what it is beats "not callable".
+    # Arrays are refused below with a message that names their type.
     if callable(model) and not isinstance(model, np.ndarray):
         from napari_blockbuster.models.function.model import FunctionModel
 
@@ -201,7 +214,7 @@ def _construct(cls: type[Model], settings: dict[str, Any]) -> Model:
 
 
 def _sentence(cls: type[Model], error: ValidationError) -> str:
-    """The first problem of a validation error in one sentence."""
+    """Return the first problem of a validation error as a sentence."""
     first = error.errors(include_url=False)[0]
     place = first["loc"]
     if not place:
@@ -226,7 +239,7 @@ def _message(problem: Any) -> str:
 
 
 def _allowed(cls: type[Model], name: str) -> str:
-    """The range of a setting, in words."""
+    """Return the range of a setting in words."""
     limits = {
         k: v
         for m in cls.model_fields[name].metadata

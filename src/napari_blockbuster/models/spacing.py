@@ -1,36 +1,39 @@
-"""Settings that all models with a voxel size share."""
+"""Voxel size: spacing along each axis, and lengths in voxels that follow from it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
+
+from napari_blockbuster.models.base import Model, PixelSource, Suggestion, setting
 
 from .base import Model, PixelSource, Suggestion, relative_spacing
 
-__all__ = ["SpacedModel", "check_rank", "per_axis", "setting"]
+__all__ = ["SpacedModel", "check_rank", "per_axis", "relative_spacing", "round_up"]
 
 
-def setting(
-    default: Any, description: str, *, unit: str = "", advanced: bool = False, derived: bool = False, **limits: Any
-) -> Any:
-    """A pydantic field with what forms and the command line show beside its name and range (see `Model`)."""
-    extra: dict[str, Any] = {"advanced": advanced, "derived": derived}
-    if unit:
-        extra["unit"] = unit
-    return Field(default, description=description, json_schema_extra=extra, **limits)
+def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Return a spacing in units of the finest axis: (2.0, 1.0, 1.0) where z steps are twice as long as y and x."""
+    finest = min(spacing)
+    return tuple(s / finest for s in spacing)
 
 
 def per_axis(length: float, spacing: Sequence[float]) -> tuple[float, ...]:
-    """A length in voxels of the finest axis as voxels along each axis."""
+    """Return a length in voxels of the finest axis as voxels along each axis."""
     return tuple(length / s for s in spacing)
 
 
+def round_up(length: float, step: int) -> int:
+    """Return the first multiple of `step` that is not below `length`."""
+    return -int(-length // step) * step
+
+
 class SpacedModel(Model):
-    """A model that knows how far apart the voxels are along each axis."""
+    """A model with a voxel size: lengths are given in voxels of the finest axis."""
 
     packages: ClassVar[tuple[str, ...]] = ("scipy", "scikit-image")
 
@@ -60,12 +63,12 @@ class SpacedModel(Model):
         return Suggestion(None, tuple(math.ceil(n) for n in per_axis(length, self._spacing_of(image))))
 
     def _require(self, *names: str) -> None:
-        """Refuse to segment with settings that only the whole image can give."""
+        """Refuse to segment before the settings that depend on the whole image are measured."""
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
             raise RuntimeError(
                 f"model {self.family!r} is not prepared: {', '.join(missing)} must be the same for all tiles; "
-                "use the model that model.prepare(image) returns, or give all of them"
+                "use the model that model.prepare(image) returns, or set all of them"
             )
 
 

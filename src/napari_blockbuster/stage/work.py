@@ -20,9 +20,10 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
-from napari_blockbuster.models.cache import load_once
+from napari_blockbuster.models.loaded_model import load_once
+from napari_blockbuster.models.memory import free_memory, is_out_of_memory
 
-from .attempts import allowed_attempts, segment_in_memory
+from .attempts import allowed_attempts
 from .claims import Claim
 from .records import TileFailure, TileRecord
 from .seams import close_seams, compare_missing
@@ -47,8 +48,7 @@ class PixelWork:
     @property
     def functions(self) -> list[Any]:
         """Functions of the user's that must travel to a worker."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
+        return self.model.functions
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
         assert self._local_source is not None
@@ -100,7 +100,7 @@ class StageWork(PixelWork):
         try:
             with self._in_time(item):
                 tile, read = self.grid[item], self.reader(item, payload)
-                staging = stage_tile(self.store, tile, read, self._segment, _name(self.model))
+                staging = stage_tile(self.store, tile, read, self._segment, self.model.display_name)
         except BaseException:
             claim.release()
             raise
@@ -122,7 +122,13 @@ class StageWork(PixelWork):
         return time_limit(self.time_limit, note)
 
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
-        return segment_in_memory(load_once(self.model), pixels)
+        try:
+            return load_once(self.model)(pixels)
+        except Exception as error:
+            if is_out_of_memory(error):
+                # The next attempt may run in this process.
+                free_memory()
+            raise
 
     def _finish(self, staging: StagingTile | TileRecord, claim: Claim) -> TileRecord:
         try:
@@ -149,14 +155,6 @@ class StageWork(PixelWork):
 
 def _never_read() -> np.ndarray:
     raise AssertionError("a staged tile needs no pixels")
-
-
-def _name(model: Model) -> str:
-    """What an error calls the model: a function by the name that its author gave it."""
-    function = getattr(model, "function", None)
-    if function is not None:
-        return f"function {getattr(function, '__qualname__', type(function).__name__)!r}"
-    return f"function {model.source!r}" if hasattr(model, "source") else f"model {model.family!r}"
 
 
 @dataclass

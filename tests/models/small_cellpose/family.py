@@ -8,7 +8,7 @@ from __future__ import annotations
 from unittest import mock
 
 from napari_blockbuster.models import Segmenter
-from napari_blockbuster.models.cellpose.library import import_cellpose
+from napari_blockbuster.models.cellpose.imports import import_cellpose
 from napari_blockbuster.models.cellpose.model import Cellpose
 
 from . import WEIGHTS

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_blockbuster.models.cellpose.library import import_cellpose
+from napari_blockbuster.models.cellpose.imports import import_cellpose
 
 import_cellpose()
 

@@ -85,10 +85,10 @@ def test_no_model_brings_its_library_into_the_viewer(
 
 
 def test_a_crash_of_the_other_process_is_an_error_and_not_a_crash() -> None:
-    from napari_blockbuster.models.apart import apart
+    from napari_blockbuster.models.child_process import run_in_child
 
     with pytest.raises(RuntimeError, match=r"_exit crashed \(exit code 3\)"):
-        apart(os._exit, 3)
+        run_in_child(os._exit, 3)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        apart(os.listdir, "/nowhere")
-    assert apart(os.getpid) != os.getpid()
+        run_in_child(os.listdir, "/nowhere")
+    assert run_in_child(os.getpid) != os.getpid()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from napari_blockbuster.models.apart import apart_in_viewer
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.network import check_digest, digest
-from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.brightness import sample_values
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.device import Device, device_setting
+from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.network import WeightedModel
+from napari_blockbuster.models.spacing import per_axis
+from napari_blockbuster.models.weights import checked_digest
 
-from .package import files_of, find_package, is_address, obtain_package, read_geometry, require, suggested_tile
+from .package import files_of, find_package, is_address, obtain_package, read_geometry, suggested_tile
 
 __all__ = ["BioImageIO"]
 
@@ -17,7 +21,7 @@ SIDES = {2: 1024, 3: 96}
 """Longest side of a suggested tile."""
 
 
-class BioImageIO(SpacedModel):
+class BioImageIO(WeightedModel):
     """A model of bioimage.io (Ouyang et al. 2022, bioRxiv 2022.06.07.495102), run by ``bioimageio.core`` tile by tile.
 
     What differs from running it on its own: what its preprocessing measures (percentiles, mean, standard deviation) is
@@ -57,17 +61,10 @@ class BioImageIO(SpacedModel):
         "Which of the package's weights are used. auto: the first for which a library is installed.",
         advanced=True,
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
-        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
-    )
+    device: Device = device_setting()
     statistics: tuple[float, ...] | None = setting(
         None,
         "What the preprocessing measures on an image, in alphabetical order of the measures. Empty: measured.",
-        advanced=True,
-    )
-    sha256: str | None = setting(
-        None,
-        "Digest of the package: a run goes on with this one only. Empty: of the files as they are now.",
         advanced=True,
     )
 
@@ -86,8 +83,8 @@ class BioImageIO(SpacedModel):
         spacing = self._spacing_of(image)
         if not self.weights:
             raise ValueError("bioimageio needs the setting 'weights': the path or the address of a package")
-        require()
-        from .segmenter import check_package, sample_values
+        require("bioimageio")
+        from .segmenter import check_package
 
         path = obtain_package(self.weights)
         geometry = read_geometry(path)
@@ -96,10 +93,9 @@ class BioImageIO(SpacedModel):
                 f"the bioimage.io model {self.weights!r} is for images of {len(geometry.least)} spatial axes, and this "
                 f"one has {len(spacing)}"
             )
-        sha256 = digest(files_of(path))
-        check_digest(path, sha256, self.sha256)
+        sha256 = checked_digest(path, files_of(path), self.sha256)
         values = sample_values(image.sample_blocks()) if self.statistics is None else None
-        measured = apart_in_viewer(check_package, self, path, values)
+        measured = run_outside_viewer(check_package, self, path, values)
         statistics = measured if self.statistics is None else self.statistics
         # Workers may run in another folder, and never download.
         update = {"spacing": spacing, "weights": str(path), "sha256": sha256, "statistics": statistics}
@@ -132,9 +128,9 @@ class BioImageIO(SpacedModel):
             If the package is not on this machine: workers never download.
         """
         self._require("spacing", "statistics", "sha256")
-        require()
+        require("bioimageio")
         from .segmenter import BioImageIOSegmenter
 
         path = find_package(self.weights)
-        check_digest(path, digest(files_of(path)), self.sha256)
+        checked_digest(path, files_of(path), self.sha256)
         return BioImageIOSegmenter(self, path)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.util
 import math
 import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.models.apart import apart_in_viewer
-from napari_blockbuster.models.network import round_up
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.spacing import round_up
 
-__all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "require"]
+__all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "suggested_tile"]
 
-INSTALL = "pip install 'napari-blockbuster[bioimageio]'"
 NAMES = ("bioimageio.yaml", "rdf.yaml")
 """Of the description inside a package: its name since 2024, and before."""
 SUFFIXES = (".zip", ".yaml", ".yml")
@@ -60,18 +58,6 @@ class Geometry(NamedTuple):
         return fitting
 
 
-def require() -> None:
-    """Refuse to go on without the extra.
-
-    Raises
-    ------
-    ImportError
-        If it is missing; the message says what to install.
-    """
-    if importlib.util.find_spec("bioimageio") is None or importlib.util.find_spec("bioimageio.core") is None:
-        raise ImportError(f"the model 'bioimageio' needs: {INSTALL}")
-
-
 def is_address(weights: str) -> bool:
     """Whether a setting means a web address, a DOI or a name at bioimage.io rather than a file or folder."""
     if "://" in weights:
@@ -109,7 +95,7 @@ def obtain_package(weights: str) -> Path:
     """
     if not is_address(weights):
         return find_package(weights)
-    path: Path = apart_in_viewer(_download, weights)
+    path: Path = run_outside_viewer(_download, weights)
     return path
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from napari_blockbuster.models.device import Device, choose_device
 from napari_blockbuster.models.spacing import check_rank
 
 from .labels import from_boundaries, from_foreground, from_labels
 from .package import read_geometry
 
-if TYPE_CHECKING:
-    from .model import BioImageIO
+__all__ = ["BioImageIOSegmenter", "check_package"]
 
-__all__ = ["BioImageIOSegmenter", "check_package", "sample_values"]
 
-SAMPLES = 2**21
+class BioImageIOSettings(Protocol):
+    """Settings that the segmenter reads."""
+
+    spacing: tuple[float, ...] | None
+    output: Literal["auto", "labels", "foreground", "boundary"]
+    foreground_channel: int
+    boundary_channel: int
+    threshold: float
+    boundary_threshold: float
+    weights_format: Literal["auto", "pytorch_state_dict", "torchscript", "onnx"]
+    device: Device
+    statistics: tuple[float, ...] | None
 
 
 def describe(path: Path) -> Any:
@@ -73,15 +82,7 @@ def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
     return tuple(map(float, found))
 
 
-def sample_values(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """At most about two million finite values of blocks, as float64."""
-    step = max(1, sum(block.size for block in blocks) // SAMPLES)
-    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    finite: np.ndarray = values[np.isfinite(values)]
-    return finite
-
-
-def output_of(settings: BioImageIO, description: Any) -> str:
+def output_of(settings: BioImageIOSettings, description: Any) -> str:
     """What the output is taken for.
 
     Raises
@@ -110,7 +111,7 @@ def output_of(settings: BioImageIO, description: Any) -> str:
     return asked
 
 
-def check_package(settings: BioImageIO, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
+def check_package(settings: BioImageIOSettings, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
     """Check that a package can be used with these settings, and measure what its preprocessing needs.
 
     Parameters
@@ -134,7 +135,7 @@ def check_package(settings: BioImageIO, path: Path, values: np.ndarray | None = 
 class BioImageIOSegmenter:
     """A network on a device, and the settings that it is called with."""
 
-    def __init__(self, settings: BioImageIO, path: Path) -> None:
+    def __init__(self, settings: BioImageIOSettings, path: Path) -> None:
         core: Any = importlib.import_module("bioimageio.core")
         self._digest_spec: Any = importlib.import_module("bioimageio.core.digest_spec")
         self._settings = settings
@@ -215,6 +216,4 @@ def _filled(tile: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _devices(asked: str) -> list[str] | None:
     if asked == "auto":
         return None
-    from napari_blockbuster.models.device import choose_device
-
     return [str(choose_device(asked))]

@@ -1,4 +1,4 @@
-"""How much memory a network takes: measured when it is loaded; what of it is free, on the GPU and in this process."""
+"""Memory of the network: how much it uses, measured when it is loaded, and how much is free."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from napari_blockbuster.machine.peak_memory import PeakMemory
 __all__ = ["Footprint", "free_gpu_bytes", "measure"]
 
 ROOM = 0.8
-"""Part of the free memory that a batch may take: post-processing and fragmentation want the rest."""
+"""Part of the free memory that a batch may use. The rest is for post-processing and fragmentation."""
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a loaded network takes and what is left, in bytes of the device that it is on.
+    """Memory use of a loaded network, in bytes on its device.
 
     Attributes
     ----------
     weights : int
         Parameters and buffers.
     entry : int
-        Activations for each network tile of a batch: the most that one pass took beyond what was there before.
+        Activations for each network tile of a batch: the peak of one pass.
     free : int
-        What was left for this process once the weights were loaded.
+        Memory left for this process after the weights were loaded.
     """
 
     weights: int
@@ -42,7 +42,7 @@ class Footprint:
     free: int
 
     def batch(self, most: int) -> int:
-        """Network tiles at once: at most `most`, as many as fit, at least 1."""
+        """Return how many network tiles fit at once: at least 1, at most `most`."""
         return max(1, min(most, int(self.free * ROOM) // max(self.entry, 1)))
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Footprint:
 
 
 def measure(net: Any, device: Any, side: int, channels: int) -> Footprint:
-    """Run a network on one blank tile of its own size, and see what that takes.
+    """Measure the memory that a network needs for one blank network tile.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def measure(net: Any, device: Any, side: int, channels: int) -> Footprint:
     Returns
     -------
     Footprint
-        On CUDA from torch's own count; elsewhere from the resident memory of the process, looked at every two
-        milliseconds: with what its first pass sets up once and for all, so rather too much than too little.
+        On CUDA from torch's own statistics. Elsewhere from the resident memory of the process, read every two
+        milliseconds. This includes what the first pass allocates once, so the result is rather too high than too low.
     """
     from cellpose import core
 
@@ -96,12 +96,12 @@ def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:
 
 
 def free_bytes(device: Any) -> int:
-    """What this process may still take: of the GPU's memory, or of the host's within a worker's limit."""
+    """Return the memory that this process may still use: on the GPU, or on the host within a worker's limit."""
     if device.type == "cuda":
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch keeps for later is free to it as well.
+        # Memory that torch caches is free for torch.
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     import psutil
 
@@ -113,9 +113,9 @@ def free_bytes(device: Any) -> int:
 
 
 def free_gpu_bytes() -> int | None:
-    """Free memory of the fullest CUDA device that this process may use; None without one. Imports no torch.
+    """Return the free memory of the fullest CUDA device that this process may use, or None without one.
 
-    Asks ``nvidia-smi`` at most once in half a minute.
+    Does not import torch. Runs ``nvidia-smi`` at most once in half a minute.
     """
     if shutil.which("nvidia-smi") is None:
         return None

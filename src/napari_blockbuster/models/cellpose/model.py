@@ -1,42 +1,44 @@
-"""Cellpose 4: networks for cells and nuclei of all kinds, in 2D and 3D. An extra: ``napari-blockbuster[cellpose]``."""
+"""Cellpose 4: networks for all kinds of cells and nuclei, in 2D and 3D. Needs the extra ``napari-blockbuster[cellpose]``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.spacing import SpacedModel, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.brightness import measure_range
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.device import Device, device_setting
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis
+from napari_blockbuster.models.weights import checked_digest
+
+from .imports import import_cellpose
+from .tile import suggested_tile
+from .weights import find_weights, is_path, ready_weights
 
 __all__ = ["Cellpose"]
 
 NETWORK_DIAMETER = 30.0
-"""Pixels across an object, in the image that the network gets."""
-PERCENTILES = (1.0, 99.0)
-"""What Cellpose maps to 0 and 1."""
-SAMPLES = 2**21
-VOXEL_BYTES, SCALED_BYTES = 120, 40
-"""Working memory for each voxel of a read box (pixels, flows, their dynamics), and for each at the network's scale."""
-STEP = 16
-"""Suggested tiles are multiples of this, so that they stay aligned with the pyramid."""
+"""Diameter of an object in the image that the network sees, in pixels."""
 
 
-class Cellpose(SpacedModel):
+class Cellpose(NetworkModel):
     """Cellpose 4 (Stringer & Pachitariu; Cellpose-SAM 2025, bioRxiv 2025.04.28.651001), called tile by tile.
 
-    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; nothing is
-    deleted for its size, nor for its flows if a tile's border cuts it; nothing is downloaded once the run has begun.
+    Differences from Cellpose on its own: percentiles of the whole image normalize brightness. No object is removed
+    because of its size, nor because of its flows if the border of a tile cuts it. Nothing is downloaded during a run.
     """
 
     family: ClassVar[str] = "cellpose"
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
     most_channels: ClassVar[int] = 3
+    PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
 
     weights: str = setting(
         "cpsam_v2",
@@ -45,35 +47,36 @@ class Cellpose(SpacedModel):
     )
     diameter: float = setting(
         NETWORK_DIAMETER,
-        "Diameter of a typical object, in voxels of the finest axis; the image is scaled so that it becomes 30.",
+        "Diameter of a typical object, in voxels of the finest axis. The image is scaled to make it 30.",
         unit="px",
         ge=2,
         le=2000,
     )
     mode: Literal["3d", "stitch", "planes"] = setting(
         "3d",
-        "Stacks: in 3D at once, in 2D and stitched along z, or every plane on its own. Without effect on 2D images.",
+        "Stacks: segment in 3D, segment planes and stitch them along z, or segment each plane on its own. "
+        "No effect on 2D images.",
     )
     cellprob_threshold: float = setting(
-        0.0, "Lower finds more and larger objects, higher fewer and smaller ones.", ge=-20, le=20
+        0.0, "Lower values find more and larger objects, higher values fewer and smaller ones.", ge=-20, le=20
     )
     flow_threshold: float = setting(
         0.4,
-        "2D: objects whose flows differ more than this from those of their shape are left out, unless a tile's border "
-        "cuts them. Lower is stricter; 0 keeps all.",
+        "2D: remove objects whose flows differ by more than this from the flows expected for their shape, unless the "
+        "border of a tile cuts them. Lower is stricter. 0 keeps all.",
         ge=0,
         le=10,
     )
     stitch_threshold: float = setting(
         0.25,
-        "Stitching: overlap (intersection over union) from which objects of neighbouring planes are one.",
+        "Stitching: least overlap (intersection over union) that joins objects of neighboring planes.",
         ge=0.01,
         le=1,
         advanced=True,
     )
     flow_smoothing: float = setting(
         0.0,
-        "3D: standard deviation of a Gaussian over the flows; above 0 it mends objects that fall apart.",
+        "3D: standard deviation of a Gaussian filter over the flows. Increase it if objects fall apart.",
         unit="px",
         ge=0,
         le=20,
@@ -81,55 +84,42 @@ class Cellpose(SpacedModel):
     )
     niter: int | None = setting(
         None,
-        "Steps that pixels follow the flows; long thin objects need more (2000). Empty: from the diameter.",
+        "Number of steps that pixels follow the flows. Long thin objects need more (2000). Empty: from the diameter.",
         ge=1,
         le=100_000,
         advanced=True,
     )
     invert: bool = setting(False, "Objects are darker than their surroundings.", advanced=True)
-    low: float | None = setting(
-        None, "Grey value that becomes 0. Empty: the 1 percentile of the image.", unit="grey value", advanced=True
-    )
-    high: float | None = setting(
-        None, "Grey value that becomes 1. Empty: the 99 percentile of the image.", unit="grey value", advanced=True
-    )
     more_lows: tuple[float, ...] | None = setting(
         None,
-        "Where several channels are segmented together: what becomes 0 in the second and the third. Empty: measured.",
-        unit="grey value",
+        "Several channels: gray values that become 0 in the second and third channel. Empty: measured.",
+        unit="gray value",
         advanced=True,
         max_length=2,
     )
     more_highs: tuple[float, ...] | None = setting(
         None,
-        "Where several channels are segmented together: what becomes 1 in the second and the third. Empty: measured.",
-        unit="grey value",
+        "Several channels: gray values that become 1 in the second and third channel. Empty: measured.",
+        unit="gray value",
         advanced=True,
         max_length=2,
     )
     batch_size: int = setting(
         8,
-        "Network tiles (256 x 256) at once; halved by itself where memory runs out.",
+        "Network tiles (256 x 256) at once. Halved automatically if memory runs out.",
         ge=1,
         le=512,
         advanced=True,
     )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Numbers in the network. auto: bfloat16 on NVIDIA GPUs from Ampere on, float32 elsewhere (slow otherwise).",
+        "Number format of the network. auto: bfloat16 on NVIDIA GPUs from Ampere on, float32 elsewhere.",
         advanced=True,
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
-        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
-    )
-    sha256: str | None = setting(
-        None, "Digest of the weights: a run goes on with these only. Empty: of the file as it is now.", advanced=True
-    )
+    device: Device = device_setting()
 
     @model_validator(mode="after")
-    def _check_range(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+    def _check_more_ranges(self) -> Self:
         if self.more_lows is not None and self.more_highs is not None:
             if len(self.more_lows) != len(self.more_highs):
                 raise ValueError(
@@ -141,27 +131,22 @@ class Cellpose(SpacedModel):
         return self
 
     def prepare(self, image: PixelSource) -> Self:
-        """Get the weights, check them, and measure brightness and anisotropy of the whole image.
+        """Find or download the weights, check them, and measure brightness and anisotropy of the whole image.
 
         Raises
         ------
         ImportError
             If the extra is not installed.
         OSError
-            If the weights are not there and cannot be downloaded.
+            If the weights are missing and cannot be downloaded.
         ValueError
-            If there are no such weights, they are not of Cellpose 4, or the image is not 2D or 3D.
+            If there are no such weights, they are not for Cellpose 4, or the image is not 2D or 3D.
         """
-        from napari_blockbuster.models.apart import apart_in_viewer
-
-        from .weights import digest, is_path, ready_weights
-
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
-        path = apart_in_viewer(ready_weights, self.weights)
-        sha256 = digest(path)
-        _check_digest(path, sha256, self.sha256)
+        path = run_outside_viewer(ready_weights, self.weights)
+        sha256 = checked_digest(path, [path], self.sha256)
         ranges = self._ranges(image)
         # Workers may run in another folder.
         weights = str(path) if is_path(self.weights) else self.weights
@@ -172,18 +157,18 @@ class Cellpose(SpacedModel):
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tiles that fill the network's own tiles, and a halo of two diameters."""
+        """Return a tile that fills network tiles, and a halo of two diameters."""
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
             return Suggestion(None, (0,) * len(spacing))
         halo = [math.ceil(n) for n in per_axis(2 * self.diameter, spacing)]
         if self.mode == "planes" and len(halo) == 3:
-            # One plane that both tiles segment is enough to see that no object goes on in the next.
+            # One shared plane is enough: no object continues in the next plane.
             halo[0] = 1
-        return Suggestion(self._tile(image.spatial_shape, spacing, halo), tuple(halo))
+        return Suggestion(suggested_tile(self, image.spatial_shape, spacing, halo), tuple(halo))
 
     def load(self) -> Segmenter:
-        """The segmenter: the network on this process's device.
+        """Load the network on this process's device.
 
         Raises
         ------
@@ -193,9 +178,7 @@ class Cellpose(SpacedModel):
             If the weights are not on this machine: workers never download.
         """
         self._require("spacing", "low", "high", "sha256")
-        from .library import import_cellpose
         from .segmenter import CellposeSegmenter
-        from .weights import digest, find_weights
 
         import_cellpose()
         path = find_weights(self.weights)
@@ -204,27 +187,34 @@ class Cellpose(SpacedModel):
                 f"the weights {self.weights!r} are not on this worker's machine (no file {path}), and workers do not "
                 "download; let CELLPOSE_LOCAL_MODELS_PATH name a folder that all machines share"
             )
-        _check_digest(path, digest(path), self.sha256)
+        checked_digest(path, [path], self.sha256)
         return CellposeSegmenter(self, path)
 
     @property
     def scale(self) -> float:
-        """By what Cellpose scales y and x."""
+        """Factor by which Cellpose scales y and x."""
         return NETWORK_DIAMETER / self.plane_diameter(self.spacing)
 
+    def scales(self, spacing: Sequence[float]) -> list[float]:
+        """Return the factor by which each axis is scaled on its way to the network."""
+        plane = NETWORK_DIAMETER / self.plane_diameter(spacing)
+        if len(spacing) == 2:
+            return [plane, plane]
+        return [plane * spacing[0] / spacing[-1] if self.mode == "3d" else 1.0, plane, plane]
+
     def plane_diameter(self, spacing: Sequence[float] | None) -> float:
-        """The diameter in pixels of a plane, which is Cellpose's unit."""
+        """Return the diameter in pixels of a plane, the unit of Cellpose."""
         return self.diameter / (spacing[-1] if spacing else 1.0)
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
-        """What becomes 0 and 1 in each channel, once prepared."""
+        """Gray values that become 0 and 1 in each channel of the prepared model."""
         assert self.low is not None
         assert self.high is not None
         return [(self.low, self.high), *zip(self.more_lows or (), self.more_highs or (), strict=True)]
 
     def _ranges(self, image: PixelSource) -> list[tuple[float, float]]:
-        """What the user gave, and what was measured for the rest, for each channel."""
+        """Return the range of each channel: as the user set it, or measured."""
         given = [(self.low, self.high)]
         for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
             if values is not None and len(values) != image.n_channels - 1:
@@ -236,76 +226,6 @@ class Cellpose(SpacedModel):
         else:
             shape = (-1, image.n_channels)
             blocks = [block.reshape(shape) for block in image.sample_blocks()]
-        return [_range([block[:, i] for block in blocks], *asked) for i, asked in enumerate(given)]
-
-    def _tile(self, shape: Sequence[int], spacing: Sequence[float], halo: Sequence[int]) -> tuple[int, ...]:
-        """The largest tile that fits the memory of a worker, from one to eight network tiles along each side."""
-        budget = self._free_bytes() / 2
-        scales = self._scales(spacing)
-        best: tuple[int, ...] | None = None
-        for count in range(1, 9):
-            axes = list(zip(shape, scales, halo, strict=True))
-            # Whatever the memory: a tile is at least as long as its halo.
-            tile = tuple(min(n, max(self._core(n, s, h, count), h)) for n, s, h in axes)
-            voxels = math.prod(min(t + 2 * h, n) for t, (n, _, h) in zip(tile, axes, strict=True))
-            if best is not None and voxels * (VOXEL_BYTES + SCALED_BYTES * math.prod(scales)) > budget:
-                break
-            best = tile
-        return best or tuple(shape)
-
-    def _free_bytes(self) -> float:
-        """What a worker has left beside the weights: of its share of the host's memory, and of its GPU."""
-        from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-
-        from .memory import free_gpu_bytes
-        from .weights import weights_bytes
-
-        weights = weights_bytes(self.weights)
-        free = memory_limit_bytes() / cpu_count() - weights
-        gpu = free_gpu_bytes() if self.device in ("auto", "cuda") else None
-        return max(0.0, free if gpu is None else min(free, gpu - weights))
-
-    def _scales(self, spacing: Sequence[float]) -> list[float]:
-        """By what each axis is scaled on its way to the network."""
-        plane = NETWORK_DIAMETER / self.plane_diameter(spacing)
-        if len(spacing) == 2:
-            return [plane, plane]
-        return [plane * spacing[0] / spacing[-1] if self.mode == "3d" else 1.0, plane, plane]
-
-    def _core(self, size: int, scale: float, halo: int, count: int) -> int:
-        """Length of a tile whose read box fills `count` network tiles along an axis."""
-        network = 384 if "dino" in self.weights else 256
-        # Cellpose pads by 16 and, with its overlap of 0.1, puts 1.2 tiles in the place of one.
-        read = network - STEP if count == 1 else network * count / 1.2 - 2 * STEP
-        if size * scale <= read:
-            return size
-        return max(STEP, int(read / scale - 2 * halo) // STEP * STEP)
-
-
-def _range(blocks: Sequence[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
-    if low is not None and high is not None:
-        return low, high
-    measured = _percentiles(blocks)
-    given_high = high is not None
-    low = measured[0] if low is None else low
-    high = measured[1] if high is None else high
-    if low >= high:
-        # A blank image, or one that lies beyond what the user gave.
-        return (high - 1, high) if given_high else (low, low + 1)
-    return low, high
-
-
-def _percentiles(blocks: Sequence[np.ndarray]) -> tuple[float, float]:
-    step = max(1, sum(block.size for block in blocks) // SAMPLES)
-    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, PERCENTILES) if len(values) else (0.0, 0.0)
-    return float(low), float(high)
-
-
-def _check_digest(path: Path, found: str, expected: str | None) -> None:
-    if expected is not None and found != expected:
-        raise ValueError(
-            f"the weights at {path} are not those of this run: their sha256 begins with {found[:12]}, that of the run "
-            f"with {expected[:12]}"
-        )
+        return [
+            measure_range([block[:, i] for block in blocks], self.PERCENTILES, *asked) for i, asked in enumerate(given)
+        ]

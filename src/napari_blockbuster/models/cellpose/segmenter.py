@@ -1,37 +1,57 @@
-"""Running Cellpose on one tile."""
+"""Run Cellpose on one tile."""
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import choose_device, fast_in_bfloat16, share_threads
+from napari_blockbuster.models.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
+from napari_blockbuster.models.memory import is_out_of_memory, retry_in_memory
 from napari_blockbuster.models.spacing import check_rank
 
-from .library import import_cellpose
+from .imports import import_cellpose
 from .memory import Footprint, measure
-
-if TYPE_CHECKING:
-    from .model import Cellpose
 
 __all__ = ["CellposeSegmenter"]
 
 LEAST = 4
-"""Pixels that an axis has, also at the network's scale; thinner tiles are filled up with background."""
-MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
+"""Least length of an axis in pixels, also at the network's scale. Thinner tiles are padded with background."""
+
+
+class CellposeSettings(Protocol):
+    """Prepared settings that the segmenter reads."""
+
+    spacing: tuple[float, ...] | None
+    mode: Literal["3d", "stitch", "planes"]
+    cellprob_threshold: float
+    flow_threshold: float
+    stitch_threshold: float
+    flow_smoothing: float
+    niter: int | None
+    invert: bool
+    batch_size: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    device: Device
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    def plane_diameter(self, spacing: Sequence[float] | None) -> float: ...
 
 
 class CellposeSegmenter:
-    """A network on a device, and the settings that it is called with."""
+    """A network on a device, with the settings that it runs with."""
 
-    def __init__(self, settings: Cellpose, weights: Path) -> None:
+    def __init__(self, settings: CellposeSettings, weights: Path) -> None:
         models: Any = import_cellpose()
-        share_threads()
+        _limit_threads()
         self._settings = settings
         device = choose_device(settings.device)
         low_precision = settings.precision == "bfloat16" or (settings.precision == "auto" and fast_in_bfloat16(device))
@@ -47,7 +67,7 @@ class CellposeSegmenter:
         return self._cellpose.device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile, channels last if there are several; the tile is left as it is."""
+        """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile."""
         pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
         if pixels.shape[-1] != len(self._settings.ranges):
             raise ValueError(
@@ -57,12 +77,26 @@ class CellposeSegmenter:
         shape = pixels.shape[:-1]
         volume = len(shape) == 3 and self._settings.mode == "3d"
         run = self._volume if volume else self._planes
-        # Cellpose normalises in place, so every attempt begins with a copy of its own.
-        labels = self._within_memory(lambda: run(self._float_copy(pixels, volume), shape), shape)
+        # Cellpose normalizes in place, so every attempt needs its own copy.
+        labels = retry_in_memory(
+            lambda: run(self._float_copy(pixels, volume), shape),
+            self._halve_batch,
+            lambda reason: (
+                f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
+                f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+            ),
+        )
         return labels.reshape(shape)
 
+    def _halve_batch(self) -> bool:
+        """Halve the batch for this tile and all that follow. Returns False at a batch of one."""
+        if self._batch_size == 1:
+            return False
+        self._batch_size //= 2
+        return True
+
     def _float_copy(self, tile: np.ndarray, volume: bool) -> np.ndarray:
-        """A copy that may be written into: float32, finite, channels last, and not thinner than Cellpose can bear."""
+        """Return a writable copy: float32, finite, channels last, and at least as long as Cellpose needs along each axis."""
         extent = tile.shape[:-1]
         least = [_at_least(self._settings.scale)] * len(extent)
         if len(extent) == 3:
@@ -84,16 +118,16 @@ class CellposeSegmenter:
         return spacing[0] / spacing[-1]
 
     def _evaluate(self, pixels: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Cellpose's labels and flows."""
+        """Run Cellpose, and return its labels and flows."""
         s = self._settings
         labels, flows, _ = self._cellpose.eval(
             pixels,
             batch_size=self._batch_size,
-            normalize=self._normalisation("do_3D" in how),
+            normalize=self._normalization("do_3D" in how),
             diameter=s.plane_diameter(s.spacing),
             cellprob_threshold=s.cellprob_threshold,
             niter=s.niter,
-            # Nothing may go because a tile's border cuts it: sizes are filtered after the merge, flows checked below.
+            # No object may be removed because a tile's border cuts it. Sizes are filtered after the merge, flows below.
             flow_threshold=0.0,
             min_size=-1,
             max_size_fraction=1.0,
@@ -101,8 +135,8 @@ class CellposeSegmenter:
         )
         return labels, flows[1]
 
-    def _normalisation(self, volume: bool) -> dict[str, Any]:
-        # All of Cellpose's entries, every time: it takes those left out from a dictionary that all models share.
+    def _normalization(self, volume: bool) -> dict[str, Any]:
+        # All entries every time: Cellpose takes missing ones from a dictionary that all its models share.
         return {
             "lowhigh": [list(pair) for pair in self._settings.ranges],
             "percentile": None,
@@ -127,7 +161,7 @@ class CellposeSegmenter:
         return labels.reshape(pixels.shape[:-1])[tuple(map(slice, shape))]
 
     def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """2D labels plane by plane: with ids of their own, or stitched along z."""
+        """Segment planes in 2D, and return labels that are stitched along z or unique to each plane."""
         stack = pixels.reshape((-1, *pixels.shape[-3:]))
         labels, flows = self._evaluate(stack, channel_axis=3)
         cut = (slice(None), *map(slice, shape[-2:]))
@@ -144,7 +178,7 @@ class CellposeSegmenter:
         return labels
 
     def _without_unlikely(self, labels: np.ndarray, flows: np.ndarray) -> np.ndarray:
-        """Leave out objects with wrong flows, except those at the border, whose flows lead out of the tile."""
+        """Remove objects with wrong flows, except at the border, where flows lead out of the tile."""
         import fastremap
         from cellpose import dynamics
 
@@ -161,11 +195,11 @@ class CellposeSegmenter:
         return labels.astype(np.uint32)
 
     def _stitched(self, labels: np.ndarray) -> np.ndarray:
-        """Objects of neighbouring planes that overlap become one."""
+        """Join objects of neighboring planes that overlap."""
         from cellpose import utils
 
         n = 0
-        # One stretch without empty planes at a time: Cellpose's stitching starts its ids anew after an empty plane.
+        # Stitch between empty planes only: Cellpose's stitching restarts its ids after an empty plane.
         for start, stop in _stretches(np.asarray(labels.any(axis=(1, 2)))):
             part = utils.stitch3D(labels[start:stop], stitch_threshold=self._settings.stitch_threshold)
             labels[start:stop] = np.where(part > 0, part + np.uint32(n), 0)
@@ -174,69 +208,38 @@ class CellposeSegmenter:
 
     # -------------------------------------------------------------- memory
     def _measured(self) -> Footprint:
-        """What the network takes.
+        """Measure the memory of the network.
 
         Raises
         ------
         MemoryError
             If it does not fit with a single network tile.
         """
-        # As `CellposeModel.eval` chooses it.
+        # The same choice as in `CellposeModel.eval`.
         side = 256 if self._cellpose.backbone == "sam_vitl" else 384
         try:
             return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise MemoryError(
                 f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
                 "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
             ) from error
 
-    def _within_memory(self, run: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """Run with smaller and smaller batches while memory runs out; what was found to fit is kept.
 
-        Raises
-        ------
-        MemoryError
-            If a batch of one network tile does not fit either.
-        """
-        while True:
-            try:
-                return run()
-            except (RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
-                    raise
-                reason = str(error).partition("\n")[0]
-            # Outside the handler: the error's frames hold what must be freed.
-            self._release()
-            if self._batch_size == 1:
-                raise MemoryError(
-                    f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
-                    f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
-                )
-            self._batch_size //= 2
+def _limit_threads() -> None:
+    """Limit torch and OpenCV to this process's share of the CPUs."""
+    import cv2
 
-    def _release(self) -> None:
-        import torch
-
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self.device.type == "mps":
-            torch.mps.empty_cache()
+    cv2.setNumThreads(limit_torch_threads())
 
 
 def _at_least(scale: float) -> int:
     return max(LEAST, math.ceil(LEAST / scale))
 
 
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(t in text for t in MEMORY_TEXTS)
-
-
 def _stretches(filled: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of true values."""
+    """Yield start and stop of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -1,26 +1,23 @@
-"""Weights of Cellpose: where they are, which they are, and the one download of those that are not there.
+"""Weights of Cellpose: find them, check them, and download them if they are missing.
 
-Cellpose itself downloads its default weights when it cannot find those that it was asked for. It is therefore only ever
-given the path of a file that exists.
+If Cellpose cannot find the weights that it was asked for, it downloads its default weights. It is therefore only given
+paths of files that exist.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
-import hashlib
 import os
-import tempfile
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from .library import import_cellpose
+from napari_blockbuster.models.weights import download
+
+from .imports import import_cellpose
 
 __all__ = [
     "BUILT_IN",
     "check_weights",
-    "digest",
     "find_weights",
     "is_path",
     "models_folder",
@@ -30,10 +27,9 @@ __all__ = [
 ]
 
 BUILT_IN = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
-"""Names that Cellpose 4.2 downloads."""
+"""Names of weights that Cellpose 4.2 can download."""
 FULL_BYTES = 1_230_000_000
-"""Of a built-in network that is not downloaded yet: 305 million float32 numbers."""
-BLOCK = 2**20
+"""Size of a built-in network that is not downloaded yet: 305 million float32 numbers."""
 OLD = (
     "Cellpose 4 cannot run the networks of Cellpose 3 and earlier. Train again with Cellpose 4, or run the old weights "
     "with cellpose<4 in an environment of its own, through a function (file.py:function)"
@@ -41,27 +37,27 @@ OLD = (
 
 
 def models_folder() -> Path:
-    """Where Cellpose keeps weights: ``CELLPOSE_LOCAL_MODELS_PATH``, or ``~/.cellpose/models``."""
+    """Return the folder where Cellpose keeps weights: ``CELLPOSE_LOCAL_MODELS_PATH``, or ``~/.cellpose/models``."""
     asked = os.environ.get("CELLPOSE_LOCAL_MODELS_PATH")
     return Path(asked) if asked else Path.home() / ".cellpose" / "models"
 
 
 def is_path(weights: str) -> bool:
-    """Whether a setting means a file rather than a name in Cellpose's folder."""
+    """Return whether a setting is the path of a file, and not a name in Cellpose's folder."""
     if weights in BUILT_IN:
         return False
     return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
 
 
 def find_weights(weights: str) -> Path:
-    """Path of the weights that a setting means; of built-in ones also where they are yet to be downloaded.
+    """Return the path of weights. For built-in weights the file may not be downloaded yet.
 
     Raises
     ------
     FileNotFoundError
-        If it is a path, and there is no file.
+        If the setting is a path without a file.
     ValueError
-        If it is a name that Cellpose does not have.
+        If Cellpose has no weights of that name.
     """
     folder = models_folder()
     if is_path(weights) and not (folder / weights).is_file():
@@ -81,7 +77,7 @@ def find_weights(weights: str) -> Path:
 
 
 def weights_bytes(weights: str) -> int:
-    """Size of a file of weights, which is what they take in memory in float32; 0 if there is no such file."""
+    """Return the size of weights on disk, which is also their size in memory in float32. 0 if there is no such file."""
     try:
         path = find_weights(weights)
         return path.stat().st_size
@@ -90,21 +86,21 @@ def weights_bytes(weights: str) -> int:
 
 
 def _own_models(folder: Path) -> list[str]:
-    """Names that Cellpose's own interface lists, of weights that are there."""
+    """Return the names that Cellpose's own interface lists, if the weights exist."""
     listing = folder / "gui_models.txt"
     names = listing.read_text("utf-8").splitlines() if listing.is_file() else []
     return [name for name in map(str.strip, names) if name and (folder / name).is_file()]
 
 
 def obtain_weights(weights: str) -> Path:
-    """Path of the weights, after a download if they are built in and not there yet. For the driver, never for workers.
+    """Return the path of weights, and download built-in weights that are missing. For the driver, never for workers.
 
     Raises
     ------
     OSError
         If they cannot be found or downloaded.
     ValueError
-        If it is a name that Cellpose does not have.
+        If Cellpose has no weights of that name.
     """
     path = find_weights(weights)
     if not path.is_file():
@@ -113,7 +109,7 @@ def obtain_weights(weights: str) -> Path:
 
 
 def ready_weights(weights: str) -> Path:
-    """Path of weights that this version of Cellpose can load, after a download if need be.
+    """Return the path of weights that this version of Cellpose can load, and download them if they are missing.
 
     Raises
     ------
@@ -127,49 +123,15 @@ def ready_weights(weights: str) -> Path:
 
 
 def _download(name: str, path: Path) -> None:
-    """Download into a file beside, and rename it when it is complete."""
     models: Any = import_cellpose()
     url = models._MODEL_URL + name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _fetch(url, file, name)
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        download(url, path, f"weights {name}")
     except OSError as error:
         raise OSError(
             f"the weights {name!r} could not be downloaded from {url} ({error}); put the file at {path}, or name a "
             "folder that has it in CELLPOSE_LOCAL_MODELS_PATH"
         ) from error
-
-
-def _fetch(url: str, file: Any, name: str) -> None:
-    from tqdm import tqdm
-
-    with urllib.request.urlopen(url, timeout=60) as response:
-        length = response.headers.get("Content-Length")
-        total = int(length) if length else None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=f"weights {name}") as bar:
-            while block := response.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-            if total is not None and bar.n != total:
-                raise OSError(f"the connection broke after {bar.n} of {total} bytes")
-
-
-def digest(path: Path) -> str:
-    """Hex sha256 of a file; read once for each version of it."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path: Path, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights(path: Path) -> None:
@@ -180,13 +142,13 @@ def check_weights(path: Path) -> None:
     ValueError
         If it holds something else, or weights of Cellpose 3.
     ImportError
-        If its network needs a package that is not installed.
+        If the network needs a package that is not installed.
     """
     import torch
 
     models: Any = import_cellpose()
     try:
-        # Mapped, not read: 1.2 GB take no time.
+        # Memory mapping avoids reading 1.2 GB.
         state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.spacing import per_axis
 
 from .filters import flood, peaks, smooth
 from .threshold import ThresholdedModel

@@ -7,11 +7,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter
-from napari_blockbuster.models.spacing import setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, setting
 
+from .blobs import BlobModel
 from .filters import difference_of_gaussians, flood, keep_seeded, otsu, peaks
-from .settings import BlobModel
 
 __all__ = ["DogWatershed"]
 

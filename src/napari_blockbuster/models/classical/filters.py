@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["difference_of_gaussians", "flood", "keep_seeded", "otsu", "peaks", "smooth"]
+__all__ = ["difference_of_gaussians", "flood", "keep_seeded", "otsu", "peaks", "smooth", "smooth_at"]
 
 TRUNCATE = 3.0
 """Standard deviations at which a Gaussian is cut."""
@@ -20,6 +20,8 @@ BOXES_FROM = 3.0
 """From this sigma on (voxels), three running means replace the Gaussian: their cost does not grow with it."""
 DOG_RATIO = 1.6
 """Ratio of the two Gaussians at which their difference is closest to a Laplacian of Gaussian (Marr & Hildreth 1980)."""
+AT_ONCE = 2**22
+"""Voxels that `smooth_at` gathers at once around its points."""
 
 
 def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
@@ -67,6 +69,43 @@ def _box_widths(sigma: float) -> tuple[int, int, int]:
     return first, second, third
 
 
+def smooth_at(image: np.ndarray, points: Sequence[np.ndarray], sigma: Sequence[float]) -> np.ndarray:
+    """Gaussian smoothing at a few points only.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Finite.
+    points : sequence of numpy.ndarray
+        One array of indices for each axis, as from ``numpy.nonzero``.
+    sigma : sequence of float
+        Standard deviation along each axis, in voxels.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, one value for each point.
+    """
+    windows = [np.arange(-math.ceil(TRUNCATE * s), math.ceil(TRUNCATE * s) + 1) for s in sigma]
+    if math.prod(map(len, windows)) > AT_ONCE:
+        return np.asarray(smooth(image, sigma)[tuple(points)])
+    kernels = [np.exp(-0.5 * (w / s) ** 2) if s > 0 else np.ones(1) for w, s in zip(windows, sigma, strict=True)]
+    values = np.empty(len(points[0]), np.float32)
+    step = max(1, AT_ONCE // math.prod(map(len, windows)))
+    for start in range(0, len(values), step):
+        around = np.ix_(np.arange(len(values[start : start + step])), *windows)[1:]
+        # Beyond the border, the outermost voxel counts, as in `smooth`.
+        index = tuple(
+            np.clip(p[start : start + step].reshape(-1, *(1,) * image.ndim) + offsets, 0, n - 1)
+            for p, offsets, n in zip(points, around, image.shape, strict=True)
+        )
+        gathered = image[index]
+        for kernel in reversed(kernels):
+            gathered = gathered @ (kernel / kernel.sum()).astype(np.float32)
+        values[start : start + step] = gathered
+    return values
+
+
 def difference_of_gaussians(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
     """How much brighter an image is at a scale than around it: float32, highest on blobs ``4 * sigma`` across."""
     fine = smooth(image, sigma)
@@ -85,7 +124,7 @@ def peaks(field: np.ndarray, mask: np.ndarray, radius: Sequence[float]) -> np.nd
     mask : numpy.ndarray
         bool; maxima outside it do not count (but hide lower ones inside).
     radius : sequence of float
-        Half the window in which a maximum must be the highest, in voxels; at least its direct neighbours are compared.
+        Half the window in which a maximum must be the highest, in voxels; at least its direct neighbors are compared.
 
     Returns
     -------

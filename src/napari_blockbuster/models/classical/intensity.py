@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_blockbuster.models.brightness import measure_range
+
 from .filters import otsu
 
-__all__ = ["LogScale", "Split", "measure_range", "split"]
+__all__ = ["LogScale", "Split", "measured_range", "split"]
 
 KNEE = 0.05
 """Brightness, as a part of the image's range, below which the scale is linear and above which it is logarithmic."""
@@ -41,31 +43,27 @@ class LogScale(NamedTuple):
         return values
 
     def of(self, value: float) -> float:
-        """One grey value on the scale."""
+        """One gray value on the scale."""
         return math.log1p(max(value - self.low, 0.0) / self.unit)
 
     def of_many(self, values: np.ndarray) -> np.ndarray:
-        """Grey values on the scale: float64."""
+        """Gray values on the scale: float64."""
         return np.log1p(np.maximum(values - self.low, 0.0) / self.unit)
 
     def inverse(self, value: np.ndarray | float) -> np.ndarray:
-        """Back to grey values."""
+        """Back to gray values."""
         return self.low + self.unit * np.expm1(np.asarray(value, np.float64))
 
 
-def measure_range(blocks: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Lowest and highest ordinary grey value of an image, from blocks of it (0.1 and 99.9 percent)."""
-    total = sum(block.size for block in blocks)
-    step = max(1, total // SAMPLES)
-    values = np.concatenate([block.ravel()[::step].astype(np.float64) for block in blocks] or [np.zeros(1)])
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, PERCENTILES) if len(values) else (0.0, 0.0)
-    # A blank image gets a scale too, on which everything is background.
-    return float(low), float(high if high > low else low + 1.0)
+def measured_range(
+    blocks: Sequence[np.ndarray], low: float | None = None, high: float | None = None
+) -> tuple[float, float]:
+    """Return the lowest and highest ordinary gray value of an image (0.1 and 99.9 percent), or what the user set."""
+    return measure_range(blocks, PERCENTILES, low, high, SAMPLES)
 
 
 class Split(NamedTuple):
-    """Where objects begin, and how bright the background is, in grey values."""
+    """Where objects begin, and how bright the background is, in gray values."""
 
     threshold: float
     background: float
@@ -86,7 +84,7 @@ def split(
     measured : callable
         Turns a block into what the model compares with the threshold, on the log scale.
     threshold : float, optional
-        The user's own threshold in grey values; then only the background below it is measured.
+        The user's own threshold in gray values; then only the background below it is measured.
     """
     top = scale.of(scale.high) * 1.5
     counts = np.zeros(BINS, np.int64)

@@ -7,23 +7,23 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
 from .filters import smooth
-from .intensity import LogScale, measure_range, split
+from .intensity import LogScale, measured_range, split
 
 __all__ = ["Threshold", "ThresholdedModel"]
 
 BAND = 8
-"""Voxels beyond the reach of the smoothing, in which neighbouring tiles can be compared."""
+"""Voxels beyond the reach of the smoothing, in which neighboring tiles can be compared."""
 
 
 class ThresholdedModel(SpacedModel):
     """A model that begins with ``smoothed image > threshold``."""
 
     threshold: float | None = setting(
-        None, "Grey value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="grey value"
+        None, "Gray value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="gray value"
     )
     sigma: float = setting(
         1.0, "Gaussian smoothing before the threshold, in voxels of the finest axis.", unit="px", ge=0, le=100
@@ -35,13 +35,13 @@ class ThresholdedModel(SpacedModel):
         if self.threshold is not None:
             return spaced
         blocks = image.sample_blocks()
-        scale = LogScale(*measure_range(blocks))
+        scale = LogScale(*measured_range(blocks))
         threshold = split(blocks, scale, lambda block: scale(spaced._smoothed(block))).threshold
         return spaced.model_copy(update={"threshold": threshold})
 
     def _smoothed(self, tile: np.ndarray) -> np.ndarray:
         assert self.spacing is not None
-        # Without smoothing the grey values are compared as they are, exactly.
+        # Without smoothing the gray values are compared as they are, exactly.
         return tile if self.sigma == 0 else smooth(tile, per_axis(self.sigma, self.spacing))
 
     def _foreground(self, tile: np.ndarray) -> np.ndarray:
@@ -61,11 +61,11 @@ class Threshold(ThresholdedModel):
     summary: ClassVar[str] = "Threshold and connected components: masks and structures that do not touch"
 
     connectivity: int = setting(
-        1, "Which voxels are neighbours: 1 across faces, 2 also edges, 3 also corners.", ge=1, le=3
+        1, "Which voxels are neighbors: 1 across faces, 2 also edges, 3 also corners.", ge=1, le=3
     )
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo that covers the smoothing and leaves a band for comparing neighbours."""
+        """No wish for a tile; a halo that covers the smoothing and leaves a band for comparing neighbors."""
         return self._halo(image, 3 * self.sigma + BAND)
 
     def load(self) -> Segmenter:

@@ -1,27 +1,24 @@
-"""Voronoi-Otsu labelling: the default model. One diameter, no weights, 1D to 3D."""
+"""Voronoi-Otsu labeling: the default model. One diameter, no weights, 1D to 3D."""
 
 from __future__ import annotations
 
 import functools
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from napari_blockbuster.models.base import PixelSource, Segmenter
-from napari_blockbuster.models.spacing import setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, setting
 
-from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth
+from .blobs import BlobModel
+from .filters import difference_of_gaussians, flood, keep_seeded, peaks, smooth, smooth_at
 from .intensity import split
-from .settings import BlobModel
 
 __all__ = ["VoronoiOtsu"]
 
 OUTLINE_SIGMA = 0.05
-HEIGHT_SIGMA = 0.1
 SEED_SIGMA = 0.25
 SEED_RADIUS = 0.12
-"""Smoothing for the outline and for the height of an object, scale of the seeds,
-and half the window in which a seed is highest, in diameters."""
+"""Smoothing for the outline, scale of the seeds, and half the window in which a seed is highest, in diameters."""
 
 
 class VoronoiOtsu(BlobModel):
@@ -36,14 +33,14 @@ class VoronoiOtsu(BlobModel):
        half-maximum rule), so that bright objects do not keep their glow. The height is taken at a scale on which a bright
        spot within an object counts little.
 
-    The name and the idea of one-parameter labelling are those of Voronoi-Otsu labelling (Haase et al., clEsperanto).
+    The name and the idea of one-parameter labeling are those of Voronoi-Otsu labeling (Haase et al., clEsperanto).
     """
 
     family: ClassVar[str] = "voronoi-otsu"
     summary: ClassVar[str] = "Bright nuclei and blobs from one diameter; no download (default)"
 
     threshold: float | None = setting(
-        None, "Grey value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="grey value"
+        None, "Gray value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="gray value"
     )
     outline: float = setting(
         0.4,
@@ -52,12 +49,29 @@ class VoronoiOtsu(BlobModel):
         le=0.9,
         advanced=True,
     )
-    background: float | None = setting(
-        None,
-        "Grey value between objects. Empty: the mean below the threshold over the whole image.",
-        unit="grey value",
+    height_scale: float = setting(
+        0.1,
+        "Smoothing before the brightness of an object is measured, in diameters. Higher values ignore bright spots in "
+        "objects; 0.05 gives the tighter outlines of jobs made before this setting existed.",
+        ge=OUTLINE_SIGMA,
+        le=0.25,
         advanced=True,
     )
+    background: float | None = setting(
+        None,
+        "Gray value between objects. Empty: the mean below the threshold over the whole image.",
+        unit="gray value",
+        advanced=True,
+    )
+
+    @classmethod
+    def upgrade(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Give complete settings without `height_scale` the rule that they were stored with.
+
+        Incomplete settings were written by hand, and take the default.
+        """
+        absent = cls.model_fields.keys() - settings.keys()
+        return {**settings, "height_scale": OUTLINE_SIGMA} if absent == {"height_scale"} else settings
 
     def prepare(self, image: PixelSource) -> Self:
         """Fill in anisotropy, brightness range, threshold and background, measured on blocks of the whole image."""
@@ -88,8 +102,8 @@ class VoronoiOtsu(BlobModel):
     def _levels(self, heights: np.ndarray) -> np.ndarray:
         """Where each object ends, from its height at the seed; both on the log scale."""
         assert self.background is not None
-        grey = self._scale.inverse(heights)
-        return np.asarray(self._scale.of_many(self.background + self.outline * (grey - self.background)))
+        gray = self._scale.inverse(heights)
+        return np.asarray(self._scale.of_many(self.background + self.outline * (gray - self.background)))
 
 
 def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:
@@ -105,13 +119,22 @@ def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:
     labels = flood(blobs, seeds, foreground)
     if model.outline == 0:
         return labels
-    peaks_of, heights = np.zeros((2, int(seeds.max()) + 1), np.float32)
-    at = seeds > 0
-    np.maximum.at(peaks_of, seeds[at], smoothed[at])
-    # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
-    np.maximum.at(heights, seeds[at], smooth(values, model._lengths(HEIGHT_SIGMA))[at])
-    levels = model._levels(np.minimum(heights, peaks_of)).astype(np.float32)
+    at = np.nonzero(seeds)
+    peaks_of = _highest(seeds[at], smoothed[at])
+    heights = peaks_of
+    if model.height_scale > OUTLINE_SIGMA:
+        # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
+        wide = smooth_at(values, at, model._lengths(model.height_scale))
+        heights = np.minimum(heights, _highest(seeds[at], wide))
+    levels = model._levels(heights).astype(np.float32)
     # A seed lies above its own level unless its object is darker than the background: then the threshold decides.
     np.minimum(levels, np.nextafter(peaks_of, np.float32(0)), out=levels)
     labels[smoothed <= levels[labels]] = 0
     return keep_seeded(labels, seeds)
+
+
+def _highest(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The highest value of each id, float32; 0 for ids without any."""
+    found = np.zeros(int(ids.max()) + 1, np.float32)
+    np.maximum.at(found, ids, values)
+    return found

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import PrivateAttr, field_validator
 
-from napari_blockbuster.models.base import Model, PixelSource, Segmenter, Suggestion, relative_spacing
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.base import Model, PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.spacing import per_axis, relative_spacing
 
 from .digest import function_digest, function_packages
 
@@ -164,8 +164,20 @@ class FunctionModel(Model):
     # --------------------------------------------------------------- running
     @property
     def function(self) -> Callable[..., Any] | None:
-        """The function that was passed in Python; None for those found by name."""
+        """The function that was passed in Python; None for functions found by name."""
         return self._function
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The function that was passed in Python, if any."""
+        return [] if self._function is None else [self._function]
+
+    @property
+    def display_name(self) -> str:
+        """The function by the name that its author gave it."""
+        if self._function is None:
+            return f"function {self.source!r}"
+        return f"function {getattr(self._function, '__qualname__', type(self._function).__name__)!r}"
 
     def suggest(self, image: PixelSource) -> Suggestion:
         """No wish for a tile; a halo of 32 voxels, since what the function looks at is unknown."""

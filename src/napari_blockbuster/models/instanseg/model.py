@@ -1,4 +1,4 @@
-"""InstanSeg: nuclei and cells in 2D, fast. An extra: ``napari-blockbuster[instanseg]``."""
+"""InstanSeg: fast networks for nuclei and cells in 2D. Needs the extra ``napari-blockbuster[instanseg]``."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
-from napari_blockbuster.models.apart import apart_in_viewer
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.device import Device, device_setting
+from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis, round_up
+from napari_blockbuster.models.weights import checked_digest
 
-from .weights import check_network, find_network, is_path, obtain_network, require
+from .weights import check_network, find_network, is_path, obtain_network
 
 __all__ = ["InstanSeg"]
 
 NETWORK_PIXEL = 0.5
-"""Micrometres that the pixels of all published networks are wide; for suggestions only."""
+"""Pixel size of all published networks in micrometers. For suggestions only."""
 REACH = 96
-"""How far from a pixel a published network looks, in its own pixels."""
+"""Receptive field of a published network on each side of a pixel, in its own pixels."""
 STEP = 16
-"""InstanSeg fills images up to a multiple of this, so networks see the same in places that lie one apart."""
+"""InstanSeg pads images to a multiple of this, so a shift by it does not change what the network sees."""
 SIDE = 1024
-MICROMETRES = {"micrometer", "micrometre", "micron", "um", "µm", "μm"}
+MICROMETERS = {"micrometer", "micrometre", "micron", "um", "µm", "μm"}
 
 
 class InstanSeg(NetworkModel):
     """InstanSeg (Goldsborough et al. 2024, arXiv 2408.15954), called tile by tile.
 
-    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; a tile is
-    never cut again; nothing is downloaded once the run has begun.
+    Differences from InstanSeg on its own: percentiles of the whole image normalize brightness. InstanSeg does not cut
+    tiles into smaller ones. Nothing is downloaded during a run.
     """
 
     family: ClassVar[str] = "instanseg"
@@ -51,61 +54,64 @@ class InstanSeg(NetworkModel):
     )
     pixel_size: float | None = setting(
         None,
-        "Width of a pixel: the image is scaled to that of the network. Empty: from the image, where it is in "
-        "micrometres, else as the network's.",
+        "Width of a pixel. The image is scaled to the pixel size of the network. Empty: from the image if its unit is "
+        "micrometers, else the same as the network's.",
         unit="µm",
         gt=0,
         le=100,
     )
     target: Literal["nuclei", "cells"] = setting(
-        "nuclei", "What to outline with a network that knows both. Without effect on others."
+        "nuclei", "Objects to outline, for networks that find both. No effect on other networks."
     )
     seed_threshold: float | None = setting(
-        None, "Lower finds more objects, higher fewer. Empty: what is stored with the network.", ge=0, le=1
+        None,
+        "Lower values find more objects, higher values fewer. Empty: the value stored with the network.",
+        ge=0,
+        le=1,
     )
     mask_threshold: float | None = setting(
-        None, "Lower makes larger objects, higher smaller ones. Empty: what is stored with the network.", ge=0, le=1
+        None,
+        "Lower values make larger objects, higher values smaller ones. Empty: the value stored with the network.",
+        ge=0,
+        le=1,
     )
     overlap_threshold: float | None = setting(
         None,
-        "Overlap (intersection over union) from which two candidates are one object. Empty: what is stored with the "
-        "network.",
+        "Least overlap (intersection over union) at which two candidates are one object. Empty: the value stored with "
+        "the network.",
         ge=0,
         le=1,
         advanced=True,
     )
     peak_distance: int | None = setting(
         None,
-        "Distance between seeds, in the network's pixels. Empty: what is stored with the network.",
+        "Least distance between seeds, in the network's pixels. Empty: the value stored with the network.",
         unit="px",
         ge=1,
         le=100,
         advanced=True,
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
-        "auto", "Where the network runs. auto: CUDA, else MPS, else the CPU, as each worker has it.", advanced=True
-    )
+    device: Device = device_setting()
 
     def prepare(self, image: PixelSource) -> Self:
-        """Get the network, check it, and measure brightness of the whole image.
+        """Find or download the network, check it, and measure brightness of the whole image.
 
         Raises
         ------
         ImportError
             If the extra is not installed.
         OSError
-            If the network is not there and cannot be downloaded.
+            If the network is missing and cannot be downloaded.
         ValueError
             If there is no such network, it is not for one channel, or the image is not 2D.
         """
         spacing = self._spacing_of(image)
         if len(spacing) != 2:
             raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
-        require()
+        require("instanseg")
         path = obtain_network(self.weights)
-        facts = apart_in_viewer(check_network, path)
-        sha256 = digest([path])
-        check_digest(path, sha256, self.sha256)
+        facts = run_outside_viewer(check_network, path)
+        sha256 = checked_digest(path, [path], self.sha256)
         low, high = self._range(image)
         update = {
             "spacing": spacing,
@@ -119,7 +125,7 @@ class InstanSeg(NetworkModel):
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tiles of about a million of the network's pixels, and a halo of two diameters or as far as it looks."""
+        """Return a tile of about a million network pixels, and a halo of two diameters or the network's receptive field."""
         spacing = self._spacing_of(image)
         if len(spacing) != 2:
             return Suggestion(None, (0,) * len(spacing))
@@ -129,7 +135,7 @@ class InstanSeg(NetworkModel):
         return Suggestion(_tile(image.spatial_shape, halo, scale), halo)
 
     def load(self) -> Segmenter:
-        """The segmenter: the network on this process's device.
+        """Load the network on this process's device.
 
         Raises
         ------
@@ -141,7 +147,7 @@ class InstanSeg(NetworkModel):
             If the network is not on this machine: workers never download.
         """
         self._require("spacing", "low", "high", "sha256", "pixel_size")
-        require()
+        require("instanseg")
         from .segmenter import InstanSegSegmenter
 
         path = find_network(self.weights)
@@ -150,15 +156,15 @@ class InstanSeg(NetworkModel):
                 f"the InstanSeg network {self.weights!r} is not on this worker's machine (no file {path}), and workers "
                 "do not download; let INSTANSEG_BIOIMAGEIO_PATH name a folder that all machines share"
             )
-        check_digest(path, digest([path]), self.sha256)
+        checked_digest(path, [path], self.sha256)
         return InstanSegSegmenter(self, path)
 
     def _pixel_size(self, image: PixelSource) -> float | None:
-        """Micrometres that a pixel is wide, if the user or the image says so."""
+        """Return the pixel size in micrometers if the user or the image gives it."""
         if self.pixel_size is not None:
             return self.pixel_size
         units: Sequence[str | None] = getattr(image, "units", ())
-        known = bool(units) and str(units[-1]).lower() in MICROMETRES
+        known = bool(units) and str(units[-1]).lower() in MICROMETERS
         return float(image.spacing[-1]) if known else None
 
 

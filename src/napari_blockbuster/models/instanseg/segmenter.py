@@ -1,42 +1,51 @@
-"""Running InstanSeg on one tile."""
+"""Run InstanSeg on one tile."""
 
 from __future__ import annotations
 
-import gc
 import importlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import choose_device
-from napari_blockbuster.models.network import thread_share
+from napari_blockbuster.models.device import Device, choose_device, limit_torch_threads
+from napari_blockbuster.models.memory import retry_in_memory
+from napari_blockbuster.models.network import NetworkSettings
 from napari_blockbuster.models.spacing import check_rank
-
-if TYPE_CHECKING:
-    from .model import InstanSeg
 
 __all__ = ["InstanSegSegmenter"]
 
 LEAST = 256
-"""The network's pixels that an image has along each axis: InstanSeg's windows reach beyond smaller ones."""
+"""Least length of an axis in the network's pixels. InstanSeg's windows do not fit into smaller images."""
 THRESHOLDS = ("seed_threshold", "mask_threshold", "overlap_threshold", "peak_distance")
 
 
-class InstanSegSegmenter:
-    """A network on a device, and the settings that it is called with."""
+class InstanSegSettings(NetworkSettings, Protocol):
+    """Prepared settings that the segmenter reads."""
 
-    def __init__(self, settings: InstanSeg, path: Path) -> None:
+    pixel_size: float | None
+    target: Literal["nuclei", "cells"]
+    seed_threshold: float | None
+    mask_threshold: float | None
+    overlap_threshold: float | None
+    peak_distance: int | None
+    device: Device
+
+
+class InstanSegSegmenter:
+    """A network on a device, with the settings that it runs with."""
+
+    def __init__(self, settings: InstanSegSettings, path: Path) -> None:
         import torch
 
         library: Any = importlib.import_module("instanseg")
-        torch.set_num_threads(max(1, min(thread_share(), torch.get_num_threads())))
+        limit_torch_threads()
         self._settings = settings
         self._device = choose_device(settings.device)
         network: Any = torch.jit.load(path, map_location="cpu")
         self._scale = float(settings.pixel_size or 0) / float(network.pixel_size)
-        # Its first argument would make it download; a network that is given is used as it is.
+        # Given a name, InstanSeg would download the network. It uses a given network as it is.
         self._instanseg: Any = library.InstanSeg(
             network.eval(), device=str(self._device), image_reader="skimage.io", verbosity=0
         )
@@ -47,36 +56,33 @@ class InstanSegSegmenter:
         return self._device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is.
+        """Return the labels of a tile. Does not change the tile.
 
         Raises
         ------
         MemoryError
             If the tile does not fit into the device's memory.
         """
+        check_rank(tile, self._settings.spacing)
+        pixels = self._settings.scaled(tile, math.ceil(LEAST / self._scale))
+        labels = retry_in_memory(
+            lambda: self._labels(pixels),
+            # The network sees a tile as one image, which cannot be split.
+            lambda: False,
+            lambda reason: (
+                f"InstanSeg ran out of memory on {self._device} with a tile of {tile.shape} pixels ({reason}); use "
+                "smaller tiles (tile_shape), a smaller halo or fewer workers"
+            ),
+        )
+        whole: np.ndarray = labels[tuple(map(slice, tile.shape))].astype(np.int32)
+        return whole
+
+    def _labels(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
-        check_rank(tile, self._settings.spacing)
-        pixels = self._settings._scaled_copy(tile, math.ceil(LEAST / self._scale))
-        try:
-            with torch.no_grad():
-                found = self._evaluate(torch.from_numpy(pixels)[None])
-                labels: np.ndarray = found.cpu().numpy().reshape(pixels.shape)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_memory(error):
-                raise
-            reason = str(error).strip().rpartition("\n")[2]
-        else:
-            whole: np.ndarray = labels[tuple(map(slice, tile.shape))].astype(np.int32)
-            return whole
-        # Outside the handler: the error's frames hold what must be freed.
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise MemoryError(
-            f"InstanSeg ran out of memory on {self._device} with a tile of {tile.shape} pixels ({reason}); use smaller "
-            "tiles (tile_shape), a smaller halo or fewer workers"
-        )
+        with torch.no_grad():
+            found = self._evaluate(torch.from_numpy(pixels)[None])
+            return np.asarray(found.cpu().numpy().reshape(pixels.shape))
 
     def _evaluate(self, image: Any) -> Any:
         s = self._settings
@@ -84,7 +90,7 @@ class InstanSegSegmenter:
         return self._instanseg.eval_small_image(
             image,
             pixel_size=s.pixel_size,
-            # Brightness is that of the whole image already; InstanSeg would take the tile's.
+            # Brightness is normalized already. InstanSeg would use percentiles of the tile.
             normalise=False,
             return_image_tensor=False,
             target=s.target,
@@ -92,10 +98,3 @@ class InstanSegSegmenter:
             min_size=0,
             **given,
         )
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        t in text for t in ("out of memory", "not enough memory", "can't allocate memory")
-    )

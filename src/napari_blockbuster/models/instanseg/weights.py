@@ -1,7 +1,7 @@
-"""Networks of InstanSeg: where they are, which they are, and the one download of those that are not there.
+"""Networks of InstanSeg: find them, check them, and download them if they are missing.
 
-InstanSeg itself downloads a network when it is first asked for, which a worker may not. It is therefore only ever given
-a network that was loaded from a file. Nothing here but `check_network` imports torch.
+InstanSeg downloads a network when it is first used, which a worker must not do. It is therefore only given networks that
+were loaded from a file. Only `check_network` imports torch.
 """
 
 from __future__ import annotations
@@ -16,42 +16,26 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.models.download import download
+from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.memory import reason_of
+from napari_blockbuster.models.weights import download
 
-__all__ = ["INSTALL", "Facts", "check_network", "find_network", "installed", "is_path", "obtain_network", "require"]
+__all__ = ["Facts", "check_network", "find_network", "is_path", "obtain_network"]
 
-INSTALL = "pip install 'napari-blockbuster[instanseg]'"
 FILE = "instanseg.pt"
 PROBE = 64
-"""Side of the blank image that a network is tried on."""
+"""Side of the blank test image."""
 
 
 class Facts(NamedTuple):
-    """What a network says of itself: micrometres that its pixels are wide, and whether it has nuclei and cells."""
+    """Properties of a network: pixel size in micrometers, and whether it finds both nuclei and cells."""
 
     pixel_size: float
     both: bool
 
 
-def installed() -> bool:
-    """Whether instanseg and torch are there, without importing them."""
-    return all(importlib.util.find_spec(name) is not None for name in ("instanseg", "torch"))
-
-
-def require() -> None:
-    """Refuse to go on without the extra.
-
-    Raises
-    ------
-    ImportError
-        If it is missing; the message says what to install.
-    """
-    if not installed():
-        raise ImportError(f"the model 'instanseg' needs: {INSTALL}")
-
-
 def _package_folder() -> Path:
-    require()
+    require("instanseg")
     spec = importlib.util.find_spec("instanseg")
     assert spec is not None
     assert spec.origin is not None
@@ -59,31 +43,31 @@ def _package_folder() -> Path:
 
 
 def networks_folder() -> Path:
-    """Where InstanSeg keeps networks: ``INSTANSEG_BIOIMAGEIO_PATH``, or a folder inside its package."""
+    """Return the folder where InstanSeg keeps networks: ``INSTANSEG_BIOIMAGEIO_PATH``, or a folder inside its package."""
     asked = os.environ.get("INSTANSEG_BIOIMAGEIO_PATH")
     return Path(asked).expanduser() if asked else _package_folder()
 
 
 def _index() -> dict[str, dict[str, str]]:
-    """The networks that the installed InstanSeg can download, the newest version of each."""
+    """Return the networks that the installed InstanSeg can download, in their newest versions."""
     entries = json.loads((_package_folder() / "model-index.json").read_text("utf-8"))
     return {entry["name"]: entry for entry in reversed(entries)}
 
 
 def is_path(weights: str) -> bool:
-    """Whether a setting means a file rather than a name in InstanSeg's folder."""
+    """Return whether a setting is the path of a file, and not a name in InstanSeg's folder."""
     return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
 
 
 def find_network(weights: str) -> Path:
-    """File of a network; of one that can be downloaded also where it is yet to be.
+    """Return the file of a network. It may not be downloaded yet.
 
     Raises
     ------
     FileNotFoundError
-        If it is a path, and there is no file.
+        If the setting is a path without a file.
     ValueError
-        If it is a name that InstanSeg does not have.
+        If InstanSeg has no network of that name.
     """
     if is_path(weights):
         path = Path(weights).expanduser().absolute()
@@ -105,14 +89,14 @@ def find_network(weights: str) -> Path:
 
 
 def obtain_network(weights: str) -> Path:
-    """File of a network, after a download if InstanSeg has it and it is not there yet. For the driver, never for workers.
+    """Return the file of a network, and download it if it is missing. For the driver, never for workers.
 
     Raises
     ------
     OSError
         If it cannot be found or downloaded.
     ValueError
-        If it is a name that InstanSeg does not have.
+        If InstanSeg has no network of that name.
     """
     path = find_network(weights)
     if not path.is_file():
@@ -128,7 +112,7 @@ def obtain_network(weights: str) -> Path:
 
 
 def _download(url: str, path: Path, what: str) -> None:
-    """Unpack beside, and rename the network last: a folder that holds it is complete."""
+    """Download and unpack. The network is moved last: a folder that contains it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
         archive = Path(folder) / "network.zip"
@@ -144,7 +128,7 @@ def _download(url: str, path: Path, what: str) -> None:
 
 
 def check_network(path: Path) -> Facts:
-    """Load a network on the CPU and try it on a blank image of one channel.
+    """Load a network on the CPU and run it on a blank image of one channel.
 
     Raises
     ------
@@ -164,10 +148,8 @@ def check_network(path: Path) -> Facts:
     try:
         network(torch.zeros(1, 1, PROBE, PROBE))
     except RuntimeError as error:
-        # The last line of a TorchScript error is what went wrong; the others are where.
-        reason = str(error).strip().rpartition("\n")[2]
         raise ValueError(
-            f"the InstanSeg network {path} cannot be used with one channel ({reason}); tiles have one, so set weights "
+            f"the InstanSeg network {path} cannot be used with one channel ({reason_of(error)}); tiles have one, so set weights "
             "to a network such as single_channel_nuclei"
         ) from error
     return facts

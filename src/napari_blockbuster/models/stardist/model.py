@@ -1,4 +1,4 @@
-"""StarDist: star-convex objects in 2D and 3D. An extra: ``napari-blockbuster[stardist]``."""
+"""StarDist: star-convex objects in 2D and 3D. Needs the extra ``napari-blockbuster[stardist]``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion
-from napari_blockbuster.models.network import NetworkModel, check_digest, digest, round_up
-from napari_blockbuster.models.spacing import per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
+from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.spacing import per_axis, round_up
+from napari_blockbuster.models.weights import checked_digest
 
 from .network import UNKNOWN, Network, read_network
 from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network
@@ -19,14 +20,14 @@ __all__ = ["StarDist"]
 SIDES = {2: 1024, 3: 128}
 """Longest side of a suggested tile."""
 SAME = 0.05
-"""Scales this near to 1 are 1: a network bears more, and an image that is not resampled keeps its outlines."""
+"""Scales this close to 1 are set to 1. Networks tolerate more, and outlines are best without resampling."""
 
 
 class StarDist(NetworkModel):
     """StarDist (Schmidt et al. 2018, MICCAI; Weigert et al. 2020, WACV), called tile by tile.
 
-    What differs from calling it on its own: brightness is normalised with percentiles of the whole image; objects whose
-    centre lies within two pixels of a tile's border are kept; nothing is downloaded once the run has begun.
+    Differences from StarDist on its own: percentiles of the whole image normalize brightness. Objects with their center
+    within two pixels of a tile's border are kept. Nothing is downloaded during a run.
     """
 
     family: ClassVar[str] = "stardist"
@@ -49,33 +50,34 @@ class StarDist(NetworkModel):
     )
     scale: float = setting(
         1.0,
-        "The image is scaled by this for the network: 0.5 where objects are twice as large as those it was trained on.",
+        "Factor by which the image is scaled for the network: 0.5 if objects are twice as large as in its training.",
         ge=0.05,
         le=20,
     )
     prob_threshold: float | None = setting(
         None,
-        "Lower finds more objects, higher fewer. Empty: what is stored with the network.",
+        "Lower values find more objects, higher values fewer. Empty: the value stored with the network.",
         gt=0,
         lt=1,
     )
     nms_threshold: float | None = setting(
         None,
-        "Overlap from which two candidates are one object; lower removes more. Empty: what is stored with the network.",
+        "Overlap at which two candidates are one object. Lower values remove more. Empty: the value stored with the "
+        "network.",
         ge=0,
         le=1,
         advanced=True,
     )
 
     def prepare(self, image: PixelSource) -> Self:
-        """Get the network, check it, and measure brightness and anisotropy of the whole image.
+        """Find or download the network, check it, and measure brightness and anisotropy of the whole image.
 
         Raises
         ------
         ImportError
             If the extra is not installed and something must be downloaded.
         OSError
-            If the network is not there and cannot be downloaded.
+            If the network is missing and cannot be downloaded.
         ValueError
             If there is no such network, or it is not for images of this rank or with one channel.
         """
@@ -83,11 +85,9 @@ class StarDist(NetworkModel):
         weights = self._weights(len(spacing))
         folder = obtain_network(weights)
         self._check(read_network(folder / "config.json"), weights, len(spacing))
-        files = files_of(weights, folder)
-        sha256 = digest(files)
-        check_digest(folder, sha256, self.sha256)
+        sha256 = checked_digest(folder, files_of(weights, folder), self.sha256)
         low, high = self._range(image)
-        # Workers may run in another folder, and know only the names that StarDist itself registers.
+        # Workers may run in another folder, and know only the names that StarDist registers.
         if is_path(weights):
             weights = str(Path(weights).expanduser().absolute())
         elif weights not in BUILT_IN or find_network(weights) != folder:
@@ -96,9 +96,9 @@ class StarDist(NetworkModel):
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tiles and a halo of multiples of what the network halves, so that it sees the same in all tiles.
+        """Return a tile and halo in multiples of the network's downsampling, so that it sees the same in all tiles.
 
-        The halo is two diameters, or as far as the network looks if that is more.
+        The halo is two diameters, or the receptive field of the network if that is larger.
         """
         spacing = self._spacing_of(image)
         if len(spacing) not in DEFAULTS:
@@ -112,7 +112,7 @@ class StarDist(NetworkModel):
         return Suggestion(_tile(image.spatial_shape, halo, steps, scales, network.bytes_per_voxel), halo)
 
     def load(self) -> Segmenter:
-        """The segmenter: the network in this process.
+        """Load the network in this process.
 
         Raises
         ------
@@ -136,12 +136,12 @@ class StarDist(NetworkModel):
                 "workers do not download; let KERAS_HOME name a folder that all machines share"
             )
         files = files_of(self.weights, folder)
-        check_digest(folder, digest(files), self.sha256)
+        checked_digest(folder, files, self.sha256)
         network = read_network(folder / "config.json")
         return StarDistSegmenter(self, network, folder, files[-1].name, self.scales(self.spacing, network))
 
     def scales(self, spacing: Sequence[float], network: Network) -> tuple[float, ...]:
-        """By what each axis of the image is scaled for the network, which knows its own anisotropy."""
+        """Return the factor by which each axis is scaled. It includes the anisotropy that the network was trained on."""
         trained = network.anisotropy or tuple(spacing)
         wanted = [self.scale * s / t for s, t in zip(spacing, trained, strict=True)]
         return tuple(1.0 if abs(s - 1) <= SAME else s for s in wanted)
@@ -152,7 +152,7 @@ class StarDist(NetworkModel):
         return self.weights or DEFAULTS[ndim]
 
     def _network(self, ndim: int) -> Network:
-        """The network if it is on this machine and fits, else one of the usual size."""
+        """Return the network if it is on this machine and fits, else one of the usual size."""
         try:
             network = read_network(find_network(self._weights(ndim)) / "config.json")
         except (OSError, ValueError):
@@ -175,7 +175,7 @@ class StarDist(NetworkModel):
 def _tile(
     shape: Sequence[int], halo: Sequence[int], steps: Sequence[int], scales: Sequence[float], memory: int
 ) -> tuple[int, ...]:
-    """The longest tile within a worker's share of the memory, at least as long as its halo."""
+    """Return the longest tile within a worker's share of the memory. It is at least as long as its halo."""
     from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 
     budget = memory_limit_bytes() / cpu_count() / 2 / memory

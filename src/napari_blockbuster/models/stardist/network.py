@@ -1,4 +1,4 @@
-"""What the file ``config.json`` of a StarDist network says about tiles. Read without TensorFlow."""
+"""Geometry of a StarDist network, read from its ``config.json`` without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["UNKNOWN", "Network", "read_network"]
 
 
 class Network(NamedTuple):
-    """A network's geometry, along each spatial axis.
+    """Geometry of a network along each spatial axis.
 
     Attributes
     ----------
     channels : int
-        Of the images that it takes.
+        Channels of its input.
     divisor : tuple of int
-        It sees the same in two places that lie a multiple of this apart, in its own pixels.
+        A shift by a multiple of this does not change its result, in its own pixels.
     reach : tuple of int
-        How far from a pixel it looks, at most, in its own pixels.
+        Receptive field on each side of a pixel, in its own pixels.
     anisotropy : tuple of float or None
-        Size of a voxel in the images it was trained on, in units of the finest axis.
+        Voxel size of its training images, in units of the finest axis.
     bytes_per_voxel : int
-        Working memory, roughly.
+        Approximate working memory.
     """
 
     channels: int
@@ -39,7 +39,7 @@ class Network(NamedTuple):
 
 
 def read_network(path: Path) -> Network:
-    """The network of a file ``config.json``.
+    """Read a network from its ``config.json``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _network(config: dict[str, Any]) -> Network:
 
 
 def _steps(axis: int, grid: tuple[int, ...]) -> list[int]:
-    """By what each of StarDist's first layers halves an axis on the way to its grid."""
+    """Return the downsampling of an axis in each of the first layers, down to StarDist's grid."""
     steps, pooled = [], [1] * len(grid)
     while tuple(pooled) != grid:
         step = [2 if g > p else 1 for g, p in zip(grid, pooled, strict=True)]
@@ -84,7 +84,7 @@ def _steps(axis: int, grid: tuple[int, ...]) -> list[int]:
 
 
 def _unet(config: dict[str, Any], axis: int, grid: tuple[int, ...]) -> tuple[int, int]:
-    """Divisor and reach of a U-Net: the sum of what its convolutions and poolings look at, at their strides."""
+    """Return divisor and reach of a U-Net: the sum over its convolutions and poolings at their strides."""
     half, pool = config["unet_kernel_size"][axis] // 2, config["unet_pool"][axis]
     depth, convolutions = config["unet_n_depth"], config["unet_n_conv_per_depth"]
     stride, reach = 1, 0
@@ -98,12 +98,12 @@ def _unet(config: dict[str, Any], axis: int, grid: tuple[int, ...]) -> tuple[int
     reach += convolutions * half * stride
     if config.get("net_conv_after_unet", 0):
         reach += half * grid[axis]
-    # What the coarsest pixel covers of its own.
+    # The extent of the coarsest pixel.
     return stride, reach + stride - 1
 
 
 def _resnet(config: dict[str, Any], axis: int, grid: tuple[int, ...]) -> tuple[int, int]:
-    """Divisor and reach of StarDist's residual network: convolutions of 7 and 3, then blocks."""
+    """Return divisor and reach of StarDist's residual network: convolutions of 7 and 3, then blocks."""
     half = config["resnet_kernel_size"][axis] // 2
     steps = _steps(axis, grid)
     stride, reach = 1, 3 + 1
@@ -119,4 +119,4 @@ UNKNOWN = {
     2: Network(1, (16, 16), (136, 136), None, 600),
     3: Network(1, (8, 16, 16), (64, 64, 64), None, 1500),
 }
-"""Stands for a network that is yet to be downloaded, in suggestions: as large as the usual ones."""
+"""Networks of the usual size, for suggestions before the download."""

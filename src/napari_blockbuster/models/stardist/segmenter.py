@@ -1,36 +1,41 @@
-"""Running StarDist on one tile."""
+"""Run StarDist on one tile."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.network import thread_share
+from napari_blockbuster.models.device import thread_share
+from napari_blockbuster.models.memory import retry_in_memory
+from napari_blockbuster.models.network import NetworkSettings
 from napari_blockbuster.models.spacing import check_rank
 
 from .network import Network
 from .weights import import_stardist
 
-if TYPE_CHECKING:
-    from .model import StarDist
-
 __all__ = ["StarDistSegmenter"]
 
 PIECES = 64
-"""Into how many pieces StarDist is asked to cut a tile before memory counts as exhausted."""
+"""Most pieces that StarDist cuts a tile into when memory runs out."""
+
+
+class StarDistSettings(NetworkSettings, Protocol):
+    """Prepared settings that the segmenter reads."""
+
+    prob_threshold: float | None
+    nms_threshold: float | None
 
 
 class StarDistSegmenter:
-    """A network, and the settings that it is called with."""
+    """A network, with the settings that it runs with."""
 
     def __init__(
-        self, settings: StarDist, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
+        self, settings: StarDistSettings, network: Network, folder: Path, weights: str, scales: tuple[float, ...]
     ) -> None:
         models: Any = import_stardist()
         _configure()
@@ -38,22 +43,29 @@ class StarDistSegmenter:
         self._divisor = network.divisor
         self._scale = None if all(s == 1 for s in scales) else scales
         self._pieces = 1
-        # Keras compiles its prediction at the first call, and two threads that do so at once disturb each other.
+        # Keras compiles the prediction at the first call, which must not happen in two threads at once.
         self._lock = threading.Lock()
         cls = models.StarDist2D if network.ndim == 2 else models.StarDist3D
-        # StarDist prints what it loads; a console of thousands of tiles is no place for that.
+        # StarDist prints the files that it loads.
         with contextlib.redirect_stdout(io.StringIO()):
             self._stardist: Any = cls(None, name=folder.name, basedir=str(folder.parent))
             self._stardist.load_weights(weights)
-        # From here on it writes nothing into the user's folder.
+        # Prevents StarDist from writing into the user's folder.
         self._stardist.basedir = None
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is."""
+        """Return the labels of a tile. Does not change the tile."""
         check_rank(tile, self._settings.spacing)
-        pixels = self._settings._scaled_copy(tile, max(self._divisor))
+        pixels = self._settings.scaled(tile, max(self._divisor))
         with self._lock:
-            labels = self._within_memory(pixels)
+            labels = retry_in_memory(
+                lambda: self._instances(pixels),
+                self._halve_pieces,
+                lambda reason: (
+                    f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
+                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                ),
+            )
         return labels[tuple(map(slice, tile.shape))]
 
     def _instances(self, pixels: np.ndarray) -> np.ndarray:
@@ -64,51 +76,35 @@ class StarDistSegmenter:
             scale=self._scale,
             n_tiles=self._n_tiles(pixels.shape),
             show_tile_progress=False,
-            # Otherwise candidates within two pixels of the border are left out, also where a tile ends.
+            # By default StarDist removes candidates within two pixels of the border of a tile.
             predict_kwargs={"b": 0},
         )
         return np.asarray(labels)
 
     def _n_tiles(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Pieces along each axis: the longest is halved first."""
+        """Return the number of pieces along each axis. The longest is halved first."""
         counts = [1] * len(shape)
         while np.prod(counts) < self._pieces:
             longest = int(np.argmax([n / c for n, c in zip(shape, counts, strict=True)]))
             counts[longest] *= 2
         return tuple(counts)
 
-    def _within_memory(self, pixels: np.ndarray) -> np.ndarray:
-        """Predict in more and more pieces while memory runs out; what was found to fit is kept.
+    def _halve_pieces(self) -> bool:
+        """Cut this tile and all that follow into twice as many pieces. Returns False at `PIECES`.
 
-        StarDist's pieces overlap by as far as its network looks, so they change nothing in the result.
-
-        Raises
-        ------
-        MemoryError
-            If `PIECES` pieces do not fit either.
+        StarDist's pieces overlap by the receptive field of the network, so they do not change the result.
         """
-        import tensorflow as tf
-
-        while True:
-            try:
-                return self._instances(pixels)
-            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-                reason = str(error).partition("\n")[0][:200]
-            # Outside the handler: the error's frames hold what must be freed.
-            gc.collect()
-            if self._pieces >= PIECES:
-                raise MemoryError(
-                    f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
-                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
-                )
-            self._pieces *= 2
+        if self._pieces >= PIECES:
+            return False
+        self._pieces *= 2
+        return True
 
 
 def _configure() -> None:
-    """Keep TensorFlow to this process's share of the CPUs, and to the memory of a GPU that it needs."""
+    """Limit TensorFlow to this process's share of the CPUs, and to the GPU memory that it needs."""
     import tensorflow as tf
 
-    # Once it has computed something it refuses both; then another network of this process has set them before.
+    # TensorFlow refuses both after its first computation. Another network has set them then.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(thread_share())
         tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -1,57 +1,55 @@
-"""Networks of StarDist: where they are, which they are, and the one download of those that are not there.
+"""Networks of StarDist: find them, check them, and download them if they are missing.
 
-A network is a folder with ``config.json``, ``thresholds.json`` and a file of weights. Nothing here but a download
-imports TensorFlow, and in a viewer the download runs in another process.
+A network is a folder with ``config.json``, ``thresholds.json`` and a file of weights. Only a download imports
+TensorFlow. In a viewer it runs in a child process.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from napari_blockbuster.models.apart import apart_in_viewer
+from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.extras import require
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
 
-INSTALL = "pip install 'napari-blockbuster[stardist]'"
 BUILT_IN = ("2D_versatile_fluo", "2D_versatile_he", "2D_paper_dsb2018", "2D_demo", "3D_demo")
-"""Names that StarDist 0.9 downloads."""
+"""Names of networks that StarDist 0.9 can download."""
 DEFAULTS = {2: "2D_versatile_fluo", 3: "3D_demo"}
 PREFERRED = ("weights_best.h5", "weights_last.h5")
-"""StarDist takes the newest file; a copy of a folder may have other times, so the name decides here."""
+"""StarDist loads the newest file. Copied folders may have other times, so here the name decides."""
 
 
 def import_stardist() -> ModuleType:
-    """The module ``stardist.models``, with a TensorFlow that keeps quiet.
+    """Import and return ``stardist.models``, with TensorFlow's log messages off.
 
     Raises
     ------
     ImportError
-        If stardist or tensorflow is missing; the message says what to install.
+        If stardist or tensorflow is missing. The message says what to install.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("stardist", "tensorflow")):
-        raise ImportError(f"the model 'stardist' needs: {INSTALL}")
+    require("stardist")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module("stardist.models")
 
 
 def is_path(weights: str) -> bool:
-    """Whether a setting means a folder or file rather than a name that StarDist knows."""
+    """Return whether a setting is the path of a folder or file, and not a name that StarDist knows."""
     return weights not in BUILT_IN and (Path(weights).name != weights or Path(weights).exists())
 
 
 def find_network(weights: str) -> Path:
-    """The folder of a network; of a name also where it is yet to be downloaded to.
+    """Return the folder of a network. A named network may not be downloaded yet.
 
     Raises
     ------
     FileNotFoundError
-        If it is a path, and there is no network.
+        If the setting is a path without a network.
     """
     if is_path(weights):
         path = Path(weights).expanduser().absolute()
@@ -65,26 +63,26 @@ def find_network(weights: str) -> Path:
         return folder
     ndim = weights[:1] if weights[:1] in ("2", "3") else "2"
     base = _keras_folder() / "models" / f"StarDist{ndim}D" / weights
-    # Which of them it is depends on the version of Keras that downloaded it.
+    # The place depends on the version of Keras that downloaded the network.
     places = [base / weights, base / f"{weights}_extracted", base]
     return next((place for place in places if (place / "config.json").is_file()), places[0])
 
 
 def _keras_folder() -> Path:
-    """Where Keras keeps what it downloads: ``KERAS_HOME``, or ``~/.keras``."""
+    """Return the folder where Keras keeps downloads: ``KERAS_HOME``, or ``~/.keras``."""
     asked = os.environ.get("KERAS_HOME")
     return Path(asked).expanduser() if asked else Path.home() / ".keras"
 
 
 def files_of(weights: str, folder: Path) -> list[Path]:
-    """The files that make a network: its configuration, thresholds (if any), and last its weights.
+    """Return the files of a network: configuration, thresholds (if any), and last the weights.
 
     Raises
     ------
     FileNotFoundError
         If there are no weights.
     ValueError
-        If there are several, and none has a usual name.
+        If there are several and none has a usual name, or if they are not HDF5.
     """
     given = Path(weights)
     if is_path(weights) and given.suffix == ".h5":
@@ -107,24 +105,24 @@ def files_of(weights: str, folder: Path) -> list[Path]:
 
 
 def obtain_network(weights: str) -> Path:
-    """The folder of a network, after a download if StarDist knows it by name and it is not there yet. Not for workers.
+    """Return the folder of a network, and download a named network if it is missing. Not for workers.
 
     Raises
     ------
     OSError
         If it cannot be found or downloaded.
     ValueError
-        If it is a name that StarDist does not know.
+        If StarDist has no network of that name.
     """
     folder = find_network(weights)
     if (folder / "config.json").is_file():
         return folder
-    found: Path = apart_in_viewer(_download, weights, folder)
+    found: Path = run_outside_viewer(_download, weights, folder)
     return found
 
 
 def _download(weights: str, folder: Path) -> Path:
-    """By StarDist's own means: it knows the address and the digest, and draws a progress bar."""
+    """Download with StarDist, which knows the address and digest and draws a progress bar."""
     models: Any = import_stardist()
     pretrained: Any = importlib.import_module("csbdeep.models.pretrained")
     classes = (models.StarDist2D, models.StarDist3D)
@@ -137,10 +135,10 @@ def _download(weights: str, folder: Path) -> Path:
         )
     details = pretrained.get_model_details(names[weights], weights)[2]
     try:
-        # Keras takes a folder in /tmp where its own does not exist.
+        # Keras uses a folder in /tmp if its own does not exist.
         _keras_folder().mkdir(parents=True, exist_ok=True)
         return Path(pretrained.get_model_folder(names[weights], weights))
-    except Exception as error:  # Keras raises a bare Exception where an address cannot be reached
+    except Exception as error:  # Keras raises a bare Exception if it cannot reach an address
         raise OSError(
             f"the StarDist network {weights!r} could not be downloaded from {details['url']} ({error}); unpack that "
             f"archive into {folder}, or give the path of a folder that has it"

@@ -114,7 +114,7 @@ class Consent:
 
     def pending(self, model: Model | None) -> Code | None:
         """Return the code of a model that needs permission, or None."""
-        if model is None or getattr(model, "function", None) is not None:
+        if model is None or model.functions:
             return None
         code = code_of(model.settings())
         return code if code is not None and self.needs(code) else None
@@ -145,9 +145,9 @@ consent = Consent()
 
 def load_module(source: str, options: dict[str, Any]) -> Model:
     """Return the model of a function in a module. The module is imported in another process."""
-    from napari_blockbuster.models.apart import apart
+    from napari_blockbuster.models.child_process import run_in_child
 
-    model: Model = apart(_load, source, options)
+    model: Model = run_in_child(_load, source, options)
     return model
 
 

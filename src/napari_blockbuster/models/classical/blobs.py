@@ -8,10 +8,10 @@ from typing import Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.base import PixelSource, Suggestion
-from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis, setting
+from napari_blockbuster.models.base import PixelSource, Suggestion, setting
+from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
-from .intensity import LogScale, measure_range
+from .intensity import LogScale, measured_range
 
 __all__ = ["BlobModel"]
 
@@ -27,12 +27,12 @@ class BlobModel(SpacedModel):
         le=2000,
     )
     low: float | None = setting(
-        None, "Darkest ordinary grey value of the image. Empty: its 0.1 percentile.", unit="grey value", advanced=True
+        None, "Darkest ordinary gray value of the image. Empty: its 0.1 percentile.", unit="gray value", advanced=True
     )
     high: float | None = setting(
         None,
-        "Brightest ordinary grey value of the image. Empty: its 99.9 percentile.",
-        unit="grey value",
+        "Brightest ordinary gray value of the image. Empty: its 99.9 percentile.",
+        unit="gray value",
         advanced=True,
     )
 
@@ -48,14 +48,7 @@ class BlobModel(SpacedModel):
 
     def _scaled(self, blocks: Sequence[np.ndarray], image: PixelSource) -> Self:
         """A copy with spacing and brightness range filled in."""
-        low, high = self.low, self.high
-        if low is None or high is None:
-            measured = measure_range(blocks)
-            low = measured[0] if low is None else low
-            high = measured[1] if high is None else high
-            if low >= high:
-                # One of them is the user's, and the image lies on the other side of it.
-                low, high = (low, low + 1) if self.low is not None else (high - 1, high)
+        low, high = measured_range(blocks, self.low, self.high)
         return self.model_copy(update={"spacing": self._spacing_of(image), "low": low, "high": high})
 
     @property

@@ -1,7 +1,7 @@
 """Run a function of this package in another process, where network libraries and user code are imported.
 
-A viewer's process must not import them: TensorFlow crashes napari on software GL, and each of them blocks the GUI
-thread for seconds while it is imported.
+A viewer must not import them: TensorFlow crashes napari on software GL, and importing any of them blocks the GUI thread
+for seconds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["apart", "apart_in_viewer", "in_viewer"]
+__all__ = ["in_viewer", "run_in_child", "run_outside_viewer"]
 
 LONGEST = 3600.0
-"""Seconds that a call may take: weights of gigabytes are downloaded in it."""
+"""Seconds that a call may take. It may download gigabytes of weights."""
 QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
 
 
@@ -29,24 +29,24 @@ def in_viewer() -> bool:
     return any(core is not None and core.QCoreApplication.instance() is not None for core in cores)
 
 
-def apart_in_viewer(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function: in another process if this one has a GUI, else here."""
-    return apart(function, *args) if in_viewer() else function(*args)
+def run_outside_viewer(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a child process if this process has a GUI, else in this process."""
+    return run_in_child(function, *args) if in_viewer() else function(*args)
 
 
-def apart(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a module-level function of this package in another process.
+def run_in_child(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a module-level function of this package in a child process.
 
     Parameters
     ----------
     function : callable
     *args
-        Must pickle, as the result must.
+        Must pickle. So must the result.
 
     Raises
     ------
     RuntimeError
-        If the process crashes or takes longer than an hour. Otherwise, whatever the function raises.
+        If the process crashes or takes longer than an hour. Errors of the function are raised as they are.
     """
     request = pickle.dumps((function.__module__, function.__qualname__, args))
     process = subprocess.Popen(
@@ -59,7 +59,7 @@ def apart(function: Callable[..., Any], *args: Any) -> Any:
     try:
         answer = _exchange(process, request)
     finally:
-        # Also when this thread is ended: nothing is left behind.
+        # Also if this thread is interrupted.
         process.kill()
         process.wait()
     if answer is None:
@@ -74,7 +74,7 @@ def apart(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _exchange(process: subprocess.Popen[bytes], request: bytes) -> tuple[Any, Exception | None] | None:
-    """Send the request, and wait for the answer; None if the process ended without one."""
+    """Send the request and wait for the answer. Returns None if the process ended without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     stop = threading.Timer(LONGEST, process.kill)
@@ -83,7 +83,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes) -> tuple[Any, Ex
     try:
         with contextlib.suppress(OSError):
             process.stdin.write(len(request).to_bytes(8, "big") + request)
-            # Left open: its end says that this process is gone.
+            # The pipe stays open: when it closes, the child knows that this process has ended.
             process.stdin.flush()
         answer = process.stdout.read()
         process.wait(10)
@@ -103,7 +103,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes) -> tuple[Any, Ex
 
 # ------------------------------------------------------------------------------------------------- in the other process
 def _main() -> None:
-    # Libraries print; what they print must not get into the answer.
+    # Libraries print to stdout, which must carry the answer alone.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     size = int.from_bytes(sys.stdin.buffer.read(8), "big")
@@ -111,7 +111,7 @@ def _main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     answers.write(_answer(module, name, args))
     answers.flush()
-    # Some libraries crash while they are unloaded.
+    # Some libraries crash at exit.
     os._exit(0)
 
 
@@ -128,7 +128,7 @@ def _answer(module: str, name: str, args: tuple[Any, ...]) -> bytes:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error that can be read in a process without the libraries: a built-in one with the same message."""
+    """Return a built-in error with the same message, which a process without the libraries can unpickle."""
     kinds = (FileNotFoundError, ImportError, OSError, ValueError, MemoryError)
     plain = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
     return plain(str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""The model that this process has loaded."""
+"""The one model that a process keeps loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _loaded: list[tuple[Model, Segmenter]] = []
 
 
 def load_once(model: Model) -> Segmenter:
-    """The model's segmenter, built on first use and kept for as long as this process runs the same model.
+    """Return the segmenter of a model, and build it on first use.
 
-    One is kept, not more: two networks on one GPU would take the memory that the tiles need.
+    Only the last one is kept: two networks on one GPU would take the memory that tiles need.
     """
     for known, segmenter in _loaded:
         if known is model or known == model:

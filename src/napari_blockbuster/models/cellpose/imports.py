@@ -1,40 +1,34 @@
-"""Importing the optional package cellpose, and the device that its network runs on."""
+"""Import of the optional package cellpose."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import re
 import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["INSTALL", "import_cellpose", "installed"]
+from napari_blockbuster.models.extras import require
 
-INSTALL = "pip install 'napari-blockbuster[cellpose]'"
+__all__ = ["import_cellpose"]
+
 MISSING_OPERATOR = re.compile(r"operator torchvision::(\w+) does not exist")
 _declared: list[Any] = []
-"""Libraries of declared operators: torch forgets a declaration when its library is collected."""
-
-
-def installed() -> bool:
-    """Whether cellpose and torch are there, without importing them."""
-    return all(importlib.util.find_spec(name) is not None for name in ("cellpose", "torch"))
+"""Libraries of declared operators. torch forgets a declaration when its library is garbage collected."""
 
 
 def import_cellpose() -> ModuleType:
-    """The module ``cellpose.models``, quiet, and with a torchvision that can be imported.
+    """Import and return ``cellpose.models``, with its warnings and progress bars off.
 
     Raises
     ------
     ImportError
-        If cellpose or torch is missing or of version 3; the message says what to install.
+        If cellpose or torch is missing, or cellpose is older than version 4. The message says what to install.
     """
-    if not installed():
-        raise ImportError(f"the model 'cellpose' needs: {INSTALL}")
+    require("cellpose")
     _import_torchvision()
-    # Cellpose warns of every tile without objects; its errors still come through.
+    # Cellpose warns about every tile without objects. Its errors are still logged.
     logger = logging.getLogger("cellpose")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)
@@ -44,15 +38,15 @@ def import_cellpose() -> ModuleType:
             "the cellpose that is installed is older than version 4, which the model 'cellpose' needs; "
             "run pip install 'cellpose>=4.2', or use the old one through a function of your own (file.py:function)"
         )
-    _quieten_stitching()
+    _silence_stitching()
     return models
 
 
 def _import_torchvision() -> None:
-    """Import torchvision, also where it was built for CUDA and torch was not.
+    """Import torchvision, even if it was built for CUDA and torch was not.
 
-    Such a torchvision has no compiled operators and stumbles over the first two that it describes. Cellpose uses none
-    of them.
+    The import of such a torchvision fails because its compiled operators are missing. Cellpose uses none of them, so
+    they are declared without an implementation.
     """
     import torch
 
@@ -72,7 +66,7 @@ def _import_torchvision() -> None:
     importlib.import_module("torchvision")
 
 
-def _quieten_stitching() -> None:
-    """Cellpose draws a progress bar on stderr for each stack that it stitches: thousands in a run."""
+def _silence_stitching() -> None:
+    """Turn off the progress bar that Cellpose draws for each stack that it stitches."""
     utils: Any = importlib.import_module("cellpose.utils")
     utils.trange = range
