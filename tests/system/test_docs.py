@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from napari_blockbuster.cli.demo import write_image
+from napari_blockbuster.images.samples import write_nuclei
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,7 +54,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pixels = nuclei / nuclei.max() * 50000 + rng.normal(3000, 300, seeds.shape)
     (tmp_path / "demo-output").mkdir()
     pixels[5, 5, 5] = 65000
-    write_image(tmp_path / "demo-output" / "nuclei.ome.zarr", pixels.astype(np.uint16))
+    write_nuclei(tmp_path / "demo-output" / "nuclei.ome.zarr", pixels.astype(np.uint16))
     return tmp_path
 
 

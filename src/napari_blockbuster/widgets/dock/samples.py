@@ -13,10 +13,10 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 def nuclei() -> list[LayerData]:
     """The nuclei channel of scikit-image's cells3d: real, 3D, small."""
-    from napari_blockbuster.cli.demo import SPACING, read_sample
+    from napari_blockbuster.images.samples import SPACING, read_nuclei
 
     try:
-        pixels, _ = read_sample()
+        pixels, _ = read_nuclei()
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"The sample of real nuclei is not installed ({error.name} is missing). Install it, and restart napari: "
