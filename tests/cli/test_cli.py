@@ -19,7 +19,7 @@ from command_line import COMMAND, mistake, numbers, run
 from scipy import ndimage
 
 from napari_blockbuster import Job
-from napari_blockbuster.cli.console import Crew, Decision, UsageError
+from napari_blockbuster.cli.options import MergeOptions, UsageError, WorkerOptions
 from napari_blockbuster.job.progress import Pace, duration
 
 TILES = ["--tile", "16", "32", "32", "--halo", "6"]
@@ -230,7 +230,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- interrupted
-def test_a_killed_run_goes_on_where_it_was(image: Path, models: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(image: Path, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.zarr"
     words = ["segment", image, "--model", f"{models}:slow", "-o", out, *TILES, "--workers", 2, "--keep-stage"]
     process = start_and_wait(Path(f"{out}.job"), 2, *words)
@@ -252,7 +252,7 @@ def test_a_killed_run_goes_on_where_it_was(image: Path, models: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("number", "code", "workers"), [(signal.SIGINT, 130, 2), (signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2)]
 )
-def test_a_stopped_run_says_how_to_go_on(
+def test_a_stopped_run_says_how_to_resume(
     image: Path, models: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
     out = tmp_path / "out.ome.zarr"
@@ -265,7 +265,7 @@ def test_a_stopped_run_says_how_to_go_on(
     assert_all_gone(family)
     lines = [line for line in errors.splitlines() if not line.startswith("staging")]
     assert len(lines) == 1, errors
-    assert re.match(r"stopped; \d of 8 tiles are kept; go on with: napari-blockbuster resume ", lines[0])
+    assert re.match(r"Stopped\. \d of 8 tiles are done\. To resume: napari-blockbuster resume ", lines[0])
     assert not Path(f"{out}.job/lock.json").exists()
     again = shlex.split(lines[0].partition("napari-blockbuster ")[2])
     assert {"--merge", "touch", "--workers", str(workers)} <= set(again)
@@ -291,7 +291,7 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
     run("merge", out, "--overwrite", "--discard-stage")
     assert len(list(calls.iterdir())) == N_TILES
     assert "keep" in mistake("merge", out, "--rule", "touch", "--overwrite")
-    assert "nothing to resume" in run("resume", out).stdout
+    assert "Nothing to resume" in run("resume", out).stdout
 
 
 def test_info_of_a_job(image: Path, models: Path, tmp_path: Path) -> None:
@@ -360,14 +360,14 @@ def test_the_script_is_installed() -> None:
     assert script.load().__name__ == "main"
 
 
-def test_default_crew_is_no_larger_than_the_work() -> None:
-    assert Crew()._processes(1) == 0
-    assert Crew(workers=3)._processes(1) == 3
-    assert Crew(gpu=True)._processes(1) is None
+def test_default_workers_are_no_more_than_the_tiles() -> None:
+    assert WorkerOptions()._processes(1) == 0
+    assert WorkerOptions(workers=3)._processes(1) == 3
+    assert WorkerOptions(gpu=True)._processes(1) is None
     with pytest.raises(UsageError):
-        Crew(workers=0, gpu=True).check()
+        WorkerOptions(workers=0, gpu=True).check()
     with pytest.raises(UsageError):
-        Decision(min_iou=-1).check()
+        MergeOptions(min_iou=-1).check()
 
 
 def test_pace_counts_only_what_this_run_did() -> None:

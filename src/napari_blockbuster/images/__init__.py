@@ -3,12 +3,14 @@
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource
 from .channels import ChannelsSource
+from .errors import ChannelNotChosenError
 from .opening import open_image, source_from_description
 from .stored import StoredSource
 from .tiff import TiffSource
 
 __all__ = [
     "ArraySource",
+    "ChannelNotChosenError",
     "ChannelsSource",
     "DaskSource",
     "ImageReadError",

@@ -15,6 +15,7 @@ import numpy as np
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource, Layout
 from .channels import ChannelsSource
+from .errors import ChannelNotChosenError
 from .metadata import mapping, ome, sequence, text, transforms
 from .stored import StoredSource, kvstore, new_opening, open_array
 from .tiff import TiffSource, describe_tiff
@@ -375,10 +376,12 @@ def _pick_channel(
             raise ValueError(f"channel is {channel!r}, but {what} has no channel axis; leave it out")
         return None
     n = shape[stored.index("c")]
-    listing = ", ".join(f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12)))
+    choices = [f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12))]
+    listing = ", ".join(choices)
     if channel is None:
         if n > 1:
-            raise ValueError(f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}")
+            message = f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}"
+            raise ChannelNotChosenError(message, choices)
         return 0
     if isinstance(channel, str) and channel and channel in names:
         if list(names).count(channel) > 1:
