@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import numpy as np
 import pytest
+from jobs import OPTIONS, chunks_of, components, finish, write_image
 from scipy import ndimage
 
-from jobs import OPTIONS, chunks_of, components, finish, write_image
 from napari_blockbuster import Job
 
 if TYPE_CHECKING:
