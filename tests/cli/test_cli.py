@@ -353,6 +353,14 @@ def test_every_command_has_help() -> None:
         assert main([name, "--help"]) == 0
 
 
+def test_the_command_line_offers_every_merge_rule() -> None:
+    from typing import get_args, get_type_hints
+
+    from napari_blockbuster.merge.rules import RULES
+
+    assert get_args(get_type_hints(MergeOptions)["rule"]) == RULES
+
+
 def test_the_script_is_installed() -> None:
     from importlib.metadata import entry_points
 
