@@ -321,6 +321,18 @@ def test_info_of_an_image(image: Path) -> None:
     assert {"chunks", "tile", "halo"} <= rows.keys()
 
 
+def test_info_lists_the_channels_of_an_image(tmp_path: Path) -> None:
+    """Names of channels may contain anything, also what messages use to separate them."""
+    names = ["DAPI (--channel): 1", "GFP"]
+    path = tmp_path / "two.ome.tif"
+    metadata = {"axes": "CYX", "Channel": {"Name": names}}
+    tifffile.imwrite(path, np.zeros((2, 64, 64), np.uint8), ome=True, photometric="minisblack", metadata=metadata)
+    rows = numbers(run("info", path).stdout)
+    assert rows["channels"] == f"0 ({names[0]}), 1 ({names[1]}); choose one with --channel"
+    assert "channels" not in numbers(run("info", path, "--channel", "GFP").stdout)
+    assert "GFP" in mistake("segment", path, "-o", tmp_path / "out.ome.zarr")
+
+
 def test_models_lists_names_and_settings() -> None:
     assert {"voronoi-otsu", "threshold", "function"} <= numbers(run("models").stdout).keys()
     settings = numbers(run("models", "voronoi-otsu").stdout)
