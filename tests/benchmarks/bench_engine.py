@@ -155,17 +155,17 @@ def write_report(results: dict) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `tests/benchmarks/bench_engine.py`; medians. Ratios hold better than seconds: both sides of a "
-        "comparison ran in turn.",
+        "Written by `tests/benchmarks/bench_engine.py`. All figures are medians. Ratios are more reliable than seconds, "
+        "because both sides of a comparison ran alternately.",
         "",
         f"{results['machine']}",
         "",
-        "## What the framework adds to the function's own time",
+        "## Overhead on top of the function's own time",
         "",
         "3D uint16, tiles of 128×256×256, halo 8, a threshold and `scipy.ndimage.label`, one thread, all steps to a merged "
         "zarr on disk. "
         "*Added* is the total minus the time inside the function; for processor time, of the whole process. "
-        "This package also writes an OME-Zarr pyramid, and keeps evidence for every pair.",
+        "This package also writes an OME-Zarr pyramid and keeps evidence for every pair.",
         "",
         "| Mvoxel | rule | | total s | function s | added s | added CPU s | objects |",
         "|---|---|---|---|---|---|---|---|",
@@ -177,7 +177,7 @@ def write_report(results: dict) -> None:
         )
     lines += ["", *_ratios(results["versus"]), "", "## Cost per tile", ""]
     lines += [
-        "2D tiles of 64², a function that only draws a chequerboard, one thread.",
+        "2D tiles of 64², a function that only draws a checkerboard, one thread.",
         "",
         "| tiles | stage ms/tile | write ms/tile | first merge s | merge again s | labels | pairs | driver peak MB |",
         "|---|---|---|---|---|---|---|---|",
@@ -213,7 +213,7 @@ def _ratios(rows: list[dict]) -> list[str]:
             lines.append(
                 f"`{rule}`: added {a['added_wall'] / b['added_wall']:.2f} of patchworks' added wall time, "
                 f"{a['added_cpu'] / b['added_cpu']:.2f} of its added processor time; "
-                f"{rest:.2f} if whatever overlap costs the function is charged to this package as well."
+                f"{rest:.2f} if the function's time on overlaps is also counted as overhead of this package."
             )
             lines.append("")
     return lines

@@ -43,7 +43,7 @@ def say(line: str) -> None:
 def write_page() -> None:
     """Put the lines into the page of the viewer's benchmarks, in place of those of an earlier run."""
     before = PAGE.read_text().partition(HEADING)[0].rstrip()
-    about = "Written by `tests/benchmarks/bench_inspector.py`: a lattice of cells, every one at a border cut."
+    about = "Written by `tests/benchmarks/bench_inspector.py`: a lattice of cells, cut at every border."
     PAGE.write_text("\n".join([before, "", HEADING, "", about, "", *LINES, ""]))
 
 

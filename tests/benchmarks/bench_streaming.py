@@ -33,8 +33,9 @@ from napari_blockbuster.widgets.dock.commands import show_segment_widget
 
 ROOT = Path(__file__).parents[2]
 ABOUT = (
-    "Written by `tests/benchmarks/bench_streaming.py`. Gaps are those between ticks of a 5 ms timer in the viewer's thread. The "
-    "largest gap on the 258 GB volume is napari itself, drawing a plane of pixels that are made as they are read."
+    "Written by `tests/benchmarks/bench_streaming.py`. Gaps are measured between ticks of a 5 ms timer in the viewer's "
+    "thread. The largest gap on the 258 GB volume is napari itself, which draws a plane of pixels that are computed when they "
+    "are read."
 )
 
 

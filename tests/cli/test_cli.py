@@ -19,7 +19,7 @@ from command_line import COMMAND, mistake, numbers, run
 from scipy import ndimage
 
 from napari_blockbuster import Job
-from napari_blockbuster.cli.console import Crew, Decision, UsageError
+from napari_blockbuster.cli.options import MergeOptions, UsageError, WorkerOptions
 from napari_blockbuster.job.progress import Pace, duration
 
 TILES = ["--tile", "16", "32", "32", "--halo", "6"]
@@ -230,7 +230,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- interrupted
-def test_a_killed_run_goes_on_where_it_was(image: Path, models: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(image: Path, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.zarr"
     words = ["segment", image, "--model", f"{models}:slow", "-o", out, *TILES, "--workers", 2, "--keep-stage"]
     process = start_and_wait(Path(f"{out}.job"), 2, *words)
@@ -252,7 +252,7 @@ def test_a_killed_run_goes_on_where_it_was(image: Path, models: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("number", "code", "workers"), [(signal.SIGINT, 130, 2), (signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2)]
 )
-def test_a_stopped_run_says_how_to_go_on(
+def test_a_stopped_run_says_how_to_resume(
     image: Path, models: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
     out = tmp_path / "out.ome.zarr"
@@ -265,7 +265,7 @@ def test_a_stopped_run_says_how_to_go_on(
     assert_all_gone(family)
     lines = [line for line in errors.splitlines() if not line.startswith("staging")]
     assert len(lines) == 1, errors
-    assert re.match(r"stopped; \d of 8 tiles are kept; go on with: napari-blockbuster resume ", lines[0])
+    assert re.match(r"Stopped\. \d of 8 tiles are done\. To resume: napari-blockbuster resume ", lines[0])
     assert not Path(f"{out}.job/lock.json").exists()
     again = shlex.split(lines[0].partition("napari-blockbuster ")[2])
     assert {"--merge", "touch", "--workers", str(workers)} <= set(again)
@@ -291,7 +291,7 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
     run("merge", out, "--overwrite", "--discard-stage")
     assert len(list(calls.iterdir())) == N_TILES
     assert "keep" in mistake("merge", out, "--rule", "touch", "--overwrite")
-    assert "nothing to resume" in run("resume", out).stdout
+    assert "Nothing to resume" in run("resume", out).stdout
 
 
 def test_info_of_a_job(image: Path, models: Path, tmp_path: Path) -> None:
@@ -319,6 +319,18 @@ def test_info_of_an_image(image: Path) -> None:
     assert rows["type"].startswith("uint16, 262.1 kB")
     assert rows["tiles"] == "1"
     assert {"chunks", "tile", "halo"} <= rows.keys()
+
+
+def test_info_lists_the_channels_of_an_image(tmp_path: Path) -> None:
+    """Names of channels may contain anything, also what messages use to separate them."""
+    names = ["DAPI (--channel): 1", "GFP"]
+    path = tmp_path / "two.ome.tif"
+    metadata = {"axes": "CYX", "Channel": {"Name": names}}
+    tifffile.imwrite(path, np.zeros((2, 64, 64), np.uint8), ome=True, photometric="minisblack", metadata=metadata)
+    rows = numbers(run("info", path).stdout)
+    assert rows["channels"] == f"0 ({names[0]}), 1 ({names[1]}); choose one with --channel"
+    assert "channels" not in numbers(run("info", path, "--channel", "GFP").stdout)
+    assert "GFP" in mistake("segment", path, "-o", tmp_path / "out.ome.zarr")
 
 
 def test_models_lists_names_and_settings() -> None:
@@ -353,6 +365,14 @@ def test_every_command_has_help() -> None:
         assert main([name, "--help"]) == 0
 
 
+def test_the_command_line_offers_every_merge_rule() -> None:
+    from typing import get_args, get_type_hints
+
+    from napari_blockbuster.merge.rules import RULES
+
+    assert get_args(get_type_hints(MergeOptions)["rule"]) == RULES
+
+
 def test_the_script_is_installed() -> None:
     from importlib.metadata import entry_points
 
@@ -360,14 +380,14 @@ def test_the_script_is_installed() -> None:
     assert script.load().__name__ == "main"
 
 
-def test_default_crew_is_no_larger_than_the_work() -> None:
-    assert Crew()._processes(1) == 0
-    assert Crew(workers=3)._processes(1) == 3
-    assert Crew(gpu=True)._processes(1) is None
+def test_default_workers_are_no_more_than_the_tiles() -> None:
+    assert WorkerOptions()._processes(1) == 0
+    assert WorkerOptions(workers=3)._processes(1) == 3
+    assert WorkerOptions(gpu=True)._processes(1) is None
     with pytest.raises(UsageError):
-        Crew(workers=0, gpu=True).check()
+        WorkerOptions(workers=0, gpu=True).check()
     with pytest.raises(UsageError):
-        Decision(min_iou=-1).check()
+        MergeOptions(min_iou=-1).check()
 
 
 def test_pace_counts_only_what_this_run_did() -> None:

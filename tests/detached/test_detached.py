@@ -161,7 +161,7 @@ def test_a_detached_run_goes_on_without_the_command_that_started_it(away: Away, 
     shown += os.read(terminal, 4096).decode()
     os.close(terminal)
     again = f"napari-blockbuster attach {away.job}"
-    assert f"the run goes on; look in again with: {again}" in shown
+    assert f"The run continues. To follow it again: {again}" in shown
     assert driver.is_running()
     # A second driver is refused, with the name of the first one.
     assert main(away.detached()) == 2
@@ -235,7 +235,7 @@ def test_a_detached_run_is_stopped_from_elsewhere_and_resumed(away: Away, peace,
     wait_for(lambda: away.calls == 1)
     assert main(["attach", str(away.job), "--stop", "-q"]) == 0
     told = capsys.readouterr().err
-    assert re.match(r"stopped; 0 of 8 tiles are kept; go on with: napari-blockbuster resume ", told)
+    assert re.match(r"Stopped\. 0 of 8 tiles are done\. To resume: napari-blockbuster resume ", told)
     psutil.wait_procs([driver], timeout=20)
     assert not driver.is_running()
     assert main(["attach", str(away.job)]) == 130
@@ -265,7 +265,7 @@ def test_a_detached_driver_that_is_killed_is_told_and_resumed(away: Away, peace,
     with pytest.raises(DriverGoneError):
         follow(Job.open(away.job))
     assert main(["info", str(away.job)]) == 0
-    assert "gone without a word" in capsys.readouterr().out
+    assert "stopped responding" in capsys.readouterr().out
     # Another driver goes on: it is the one that is followed from then on.
     away.hold.unlink()
     assert main([*last_command(told), "--detach"]) == 0

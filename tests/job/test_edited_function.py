@@ -171,7 +171,9 @@ def test_the_command_line_refuses_to_mix_before_it_starts_workers(
     job = job_of(image, file)
     list(job.stage(tiles=[0]))
     file.write_text(PICKY)
-    monkeypatch.setattr("napari_blockbuster.cli.console.Crew.at_work", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr(
+        "napari_blockbuster.cli.options.WorkerOptions.connect", lambda *_: pytest.fail("workers were started")
+    )
     call = words(image, file) if again == "segment" else ["resume", str(job.folder), "-q"]
     assert main([*call, "--workers", "2"]) == 2
     said = capsys.readouterr().err

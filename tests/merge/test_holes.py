@@ -15,11 +15,11 @@ from helpers import assert_same_objects, filtered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import chunks_of
+from napari_blockbuster.cli.console import Decision
 from scipy import ndimage
 from skimage import measure
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.cli.console import Decision
 from napari_blockbuster.job.second_try import SecondTry
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter

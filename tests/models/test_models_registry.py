@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_data import ArraySource, drawn
 
-from napari_blockbuster.cli.demo import write_image
+from napari_blockbuster.images.samples import write_nuclei
 from napari_blockbuster.models import (
     Model,
     Segmenter,
@@ -173,7 +173,7 @@ def test_snippets_of_the_page_run(number: int, tmp_path: Path, monkeypatch: pyte
     image = drawn((64, 64), 12, 0.3, 1).pixels
     # The image that the demo leaves, made small.
     (tmp_path / "demo-output").mkdir()
-    write_image(tmp_path / "demo-output" / "nuclei.ome.zarr", drawn((24, 64, 64), 12, 0.3, 1).pixels)
+    write_nuclei(tmp_path / "demo-output" / "nuclei.ome.zarr", drawn((24, 64, 64), 12, 0.3, 1).pixels)
     snippet = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[number]
     exec(
         compile(snippet, f"{PAGE.name}:{number}", "exec"),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from napari_blockbuster.cli.demo import write_image
+from napari_blockbuster.images.samples import write_nuclei
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,7 +54,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pixels = nuclei / nuclei.max() * 50000 + rng.normal(3000, 300, seeds.shape)
     (tmp_path / "demo-output").mkdir()
     pixels[5, 5, 5] = 65000
-    write_image(tmp_path / "demo-output" / "nuclei.ome.zarr", pixels.astype(np.uint16))
+    write_nuclei(tmp_path / "demo-output" / "nuclei.ome.zarr", pixels.astype(np.uint16))
     return tmp_path
 
 
@@ -110,6 +110,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    """Paths in backquotes, as `tests/merge/test_rules.py`; those with a placeholder (`<family>`) are not checked."""
+    named = re.findall(r"`((?:src|tests|docs)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_design_names_every_package() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "napari_blockbuster"
+    entries = [f"{path.name}/" if path.is_dir() else path.name for path in package.iterdir()]
+    known = [name for name in entries if not name.startswith("_") and name != "py.typed"]
+    assert [name for name in known if f"`{name}`" not in text] == []
+
+
 def test_skipped_snippets_are_few_and_say_why() -> None:
     skipped = [b.skip for page in PAGES for b in blocks(page) if b.skip]
     assert len(skipped) <= 8
@@ -121,6 +136,16 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     demo, tests = (next(line for line in lines if line.endswith(f"tox -e {name}")) for name in ("demo", "tests"))
     assert tests in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert demo in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+
+
+def test_ci_runs_the_commands_of_contributing() -> None:
+    """CI and the workflow run each environment that the page names as a check of CI."""
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8").partition("## Checks")[2]
+    environments = re.findall(r"^tox -e (\w+)$", text, re.M)
+    assert environments == ["lint", "tests"]
+    for file in (ROOT / ".ci" / "run", ROOT / ".github" / "workflows" / "ci.yml"):
+        script = file.read_text(encoding="utf-8")
+        assert [name for name in environments if not re.search(rf"tox -e {name}\b", script)] == []
 
 
 def test_the_readme_lists_the_models() -> None:

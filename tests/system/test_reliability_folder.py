@@ -259,7 +259,7 @@ def test_one_job_keeps_a_record_of_each_of_its_results(image: Path, tmp_path: Pa
     words = ["--model", "threshold", "-o", out, "--tile", 8, 12, 10, "--halo", 3, "--workers", 0, "-q"]
     command_line("segment", image, *words, "--merge", "touch", "--keep-stage")
     command_line("merge", out, "-o", other, "--rule", "none", "-q")
-    assert "nothing to resume: the result is complete" in command_line("resume", out)
+    assert "Nothing to resume: the result is complete" in command_line("resume", out)
     rows = json.loads(command_line("info", out, "--json"))
     assert rows["merge"] == "touch, connectivity 1"
     assert str(other) in rows["result other.ome.zarr"]
@@ -272,7 +272,7 @@ def test_one_job_keeps_a_record_of_each_of_its_results(image: Path, tmp_path: Pa
     # Somebody deleted it: it is not named any more.
     other.rename(tmp_path / "renamed.ome.zarr")
     assert "result other.ome.zarr" not in json.loads(command_line("info", out, "--json"))
-    assert "nothing to resume" in command_line("resume", out)
+    assert "Nothing to resume" in command_line("resume", out)
 
 
 def test_a_job_folder_with_the_single_record_of_earlier_versions_opens(image: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_job_folder_with_the_single_record_of_earlier_versions_opens(image: Pa
     record.write_text(json.dumps(known))
     opened = Job.open(tmp_path / "o.ome.zarr")
     assert opened.is_complete()
-    assert "nothing to resume" in command_line("resume", job.folder)
+    assert "Nothing to resume" in command_line("resume", job.folder)
     assert json.loads(command_line("info", job.folder, "--json"))["merge"] == "touch, connectivity 1"
 
 

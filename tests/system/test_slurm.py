@@ -73,7 +73,7 @@ class Site(Bench):
 
     def batch_scripts(self) -> Iterator[tuple[str, list[str], str]]:
         """Name, options and commands of the batch scripts that leave a run alone; one worker in place of fifty."""
-        section = PAGE.read_text(encoding="utf-8").partition("### Leave a SLURM run alone\n")[2]
+        section = PAGE.read_text(encoding="utf-8").partition("### Detach a SLURM run\n")[2]
         model, words = self.folder / "model.py", f"--tile {' '.join(map(str, TILE))} --halo {HALO} --merge touch"
         for text in re.findall(r"^```bash\n(.*?)^```", section, re.M | re.S)[:3]:
             options = re.search(r"^#SBATCH (.*)$", text, re.M)[1].replace("--array=1-50", "--array=1-1").split()

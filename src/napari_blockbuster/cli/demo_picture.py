@@ -1,20 +1,27 @@
-"""The demo's picture: image, labels as the tiles left them, labels merged; in the plane and from the side."""
+"""Picture of the demo: image, labels of the tiles and merged labels, in a plane and from the side."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["Lattice", "draw"]
 
 BACKGROUND, INK, SEAM = "#0d1117", "#e6edf3", "#ffd866"
 PALETTE = ("#4cc9f0", "#f72585", "#80ed99", "#ffb703", "#b388ff", "#ff7b54", "#2ec4b6", "#ff99c8", "#a7c957", "#5e8bff")
-BAR_MICROMETRES = 10
+BAR_MICROMETERS = 10
+
+
+class Lattice(NamedTuple):
+    """Shape of a tile in voxels, and size of a voxel in micrometers, along z, y and x."""
+
+    tile: tuple[int, int, int]
+    spacing: tuple[float, float, float]
 
 
 def draw(
@@ -22,25 +29,25 @@ def draw(
     pixels: np.ndarray,
     cut: np.ndarray,
     merged: np.ndarray,
-    tile: tuple[int, ...],
-    spacing: tuple[float, ...],
+    lattice: Lattice,
 ) -> None:
     """Draw a (z, y, x) image with its labels before and after the merge.
 
     Parameters
     ----------
     path : Path
-        Of the PNG.
-    pixels, cut, merged : numpy.ndarray
-        Image; labels of the tiles, none joined; merged labels.
-    tile : tuple of int
-        Shape of the tiles: where the seams are.
-    spacing : tuple of float
-        Micrometres per voxel.
+        PNG file.
+    pixels : numpy.ndarray
+        Image.
+    cut, merged : numpy.ndarray of int
+        Labels of the tiles, none joined, and merged labels.
+    lattice : Lattice
+        Tiles and voxel size.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    tile, spacing = lattice
     z, y = _busiest_plane(merged, tile), tile[1] // 2
     depth = pixels.shape[0] * spacing[0] / (pixels.shape[1] * spacing[1])
     figure = Figure(figsize=(12.6, 4.2 * (1 + depth) + 0.85), facecolor=BACKGROUND)
@@ -61,14 +68,14 @@ def draw(
             _show(axes, pixels[at], colored, aspect, _window(pixels))
             _seams(axes, tile[rows], tile[columns], strong=column < 2)
         if column == 0:
-            _scale_bar(plane, BAR_MICROMETRES, spacing[2])
+            _scale_bar(plane, BAR_MICROMETERS, spacing[2])
             _note(plane, f"plane z = {z}")
             _note(side, f"side view, y = {y}")
     figure.savefig(path, dpi=100, facecolor=BACKGROUND)
 
 
 def _busiest_plane(labels: np.ndarray, tile: tuple[int, ...]) -> int:
-    """The plane that shows the most labelled voxels, of those a few steps away from a seam."""
+    """Return the plane with the most labeled voxels, at least two planes away from a seam."""
     area = (labels > 0).sum(axis=(1, 2)).astype(float)
     area[np.arange(len(area)) % tile[0] < 2] = 0
     return int(area.argmax())
@@ -91,7 +98,7 @@ def _show(
     if colored is not None:
         paint, labels = colored
         inside = (labels > 0)[..., None]
-        # The image's texture stays visible through the colour; outlines stand out.
+        # The image's texture stays visible through the color, and outlines stand out.
         picture = np.where(inside, paint * (0.38 + 0.62 * picture), picture * 0.8)
         picture[_outlines(labels)] = paint[_outlines(labels)]
     axes.imshow(picture, interpolation="nearest", aspect=aspect)
@@ -99,7 +106,7 @@ def _show(
 
 
 def _outlines(labels: np.ndarray) -> np.ndarray:
-    """Voxels of an object with a neighbour that is not of it."""
+    """Return the voxels of objects that have a neighbor outside the object."""
     edge = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         before, after = (np.take(labels, range(a, labels.shape[axis] + a - 1), axis) for a in (0, 1))
@@ -127,7 +134,7 @@ def _scale_bar(axes: Axes, length: float, spacing: float) -> None:
     height, width = axes.get_images()[0].get_size()
     stop, row = width * 0.955, height * 0.955
     start, pad = stop - length / spacing, width * 0.022
-    # A bar on a bright nucleus could not be read: it gets a dark ground of its own.
+    # A dark background keeps the bar readable on a bright nucleus.
     corner, extent = (start - pad, row - height * 0.085), (stop - start + 2 * pad, height * 0.105)
     axes.add_patch(Rectangle(corner, *extent, facecolor=BACKGROUND, alpha=0.8, linewidth=0))
     axes.plot([start, stop], [row, row], color="white", linewidth=3.5, solid_capstyle="butt")
@@ -150,9 +157,9 @@ def _note(axes: Axes, text: str, ground: float = 0.8) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- colours
+# -------------------------------------------------------------------------------------------------------------- colors
 def _colors(labels: np.ndarray) -> np.ndarray:
-    """A colour for each label, not that of its near neighbours: float (labels + 1, 3), background black."""
+    """Choose a color for each label, other than those of its neighbors: float (labels + 1, 3), background black."""
     from matplotlib.colors import to_rgb
     from scipy import ndimage
 
@@ -162,14 +169,14 @@ def _colors(labels: np.ndarray) -> np.ndarray:
     chosen = np.zeros(n, int)
     for label in range(n):
         distance = np.linalg.norm(centers[:label] - centers[label], axis=1)
-        # Each colour is as good as it is far away from its nearest use.
+        # Prefer the color whose nearest use is farthest away.
         free = [distance[chosen[:label] == color].min(initial=np.inf) for color in range(len(palette))]
         chosen[label] = int(np.argmax(np.array(free)))
     return np.concatenate([np.zeros((1, 3)), palette[chosen]])
 
 
 def _inherit(colors: np.ndarray, cut: np.ndarray, merged: np.ndarray) -> np.ndarray:
-    """Each merged object takes the colour of its largest piece, so that the eye can follow it."""
+    """Give each merged object the color of its largest piece."""
     inside = merged > 0
     pairs, sizes = np.unique(np.stack([merged[inside], cut[inside]]).astype(np.int64), axis=1, return_counts=True)
     table = np.zeros((int(merged.max()) + 1, 3))

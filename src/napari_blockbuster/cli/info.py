@@ -1,4 +1,4 @@
-"""What ``napari-blockbuster info`` and ``models`` tell: jobs, images, models and their settings, as rows of text."""
+"""Tables of ``napari-blockbuster info`` and ``models``: jobs, images, models and their settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rows = list[tuple[str, str]]
 
 # ---------------------------------------------------------------------------------------------------------------- jobs
 def find_job(path: str) -> Path | None:
-    """The job folder that a path is, or that stands beside it; None for anything else."""
+    """Return the job folder at a path or next to it, or None."""
     if "://" in path:
         return None
     from napari_blockbuster.output.result import job_folder
@@ -39,7 +39,7 @@ def find_job(path: str) -> Path | None:
 
 
 def describe_job(folder: Path) -> Rows:
-    """Settings, tiles, disk and the last merge of a job. Nothing in the job is executed, and nothing is written."""
+    """Return settings, tiles, disk usage and the last merge of a job. Runs no code of the job and writes nothing."""
     from napari_blockbuster.job.job import Job
 
     job = Job.open(folder)
@@ -70,7 +70,7 @@ def describe_job(folder: Path) -> Rows:
 
 
 def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
-    """What the checker says of a job, and whether all is well now."""
+    """Check a job. Return the findings, and whether the job is sound now."""
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.job.shell import command
 
@@ -79,18 +79,18 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     rows = [("job", str(folder)), ("checked", f"{report.n_staged} staged tiles of {job.n_tiles}")]
     rows += [("array", text) for text in report.layout]
     rows += [(f"tile {index}", text) for index, text in report.damaged.items()]
-    rows += [(f"tile {index}", "no such tile in the grid") for index in report.strangers]
+    rows += [(f"tile {index}", "not a tile of the grid") for index in report.strangers]
     if report.evidence:
-        rows.append(("evidence", f"{len(report.evidence)} damaged; made again from the bands before the next merge"))
+        rows.append(("evidence", f"{len(report.evidence)} damaged; recomputed from the bands before the next merge"))
     if report.regions:
-        rows.append(("regions", f"{len(report.regions)} damaged; made again when holes are filled next"))
+        rows.append(("regions", f"{len(report.regions)} damaged; recomputed when holes are filled next"))
     if report.sound:
         return [*rows, ("result", "sound: every marker has its labels, bands, objects and count")], True
     if not repair:
-        mend = command(["info", "--check", "--repair", str(folder)])
-        return [*rows, ("result", f"damaged; repair with: {mend}")], False
-    again = f"; segment them with: {command(['resume', str(folder)])}" if report.damaged else ""
-    return [*rows, ("result", f"repaired: {len(report.damaged)} tiles un-staged{again}")], True
+        fix = command(["info", "--check", "--repair", str(folder)])
+        return [*rows, ("result", f"damaged; to repair: {fix}")], False
+    again = f"; to segment them: {command(['resume', str(folder)])}" if report.damaged else ""
+    return [*rows, ("result", f"repaired: {len(report.damaged)} tiles unstaged{again}")], True
 
 
 def _tile_rows(job: Job) -> Rows:
@@ -106,7 +106,7 @@ def _tile_rows(job: Job) -> Rows:
 
 
 def _driver_rows(folder: Path) -> Rows:
-    """A detached driver that is at work, or that died at it."""
+    """Describe a detached driver that is running, or that died."""
     from napari_blockbuster.detached.files import DriverFiles
     from napari_blockbuster.job.lock import is_held
 
@@ -114,12 +114,12 @@ def _driver_rows(folder: Path) -> Rows:
     state = files.load()
     if state is None or state.end:
         return []
-    gone = "" if is_held(files.lock, may_write=False) else ", gone without a word"
+    gone = "" if is_held(files.lock, may_write=False) else ", stopped responding"
     return [("driver", f"{state.place}, {state.progress}{gone}")]
 
 
 def _merge_of_result(job: Job) -> dict[str, Any] | None:
-    """How the last result at the job's own output was merged."""
+    """Return how the last result at the job's own output was merged."""
     from napari_blockbuster.job.results import own_record
 
     try:
@@ -146,7 +146,7 @@ def _merge_rows(job: Job) -> Rows:
 
 
 def _other_results(job: Job) -> Rows:
-    """Results that this job wrote elsewhere and that are still there."""
+    """List results that this job wrote to other paths and that still exist."""
     from napari_blockbuster.job.results import is_recorded, other_records
 
     rows = []
@@ -161,7 +161,7 @@ def _other_results(job: Job) -> Rows:
 
 
 def _seam_rows(job: Job) -> Rows:
-    """Effects of tiling on the objects of the last result, and a person's decisions, while the staged tiles exist."""
+    """Summarize the seam report and the decisions of the user, if the tiles still exist."""
     from napari_blockbuster.inspect.seam_report import seam_report
     from napari_blockbuster.job.acceptances import Notes
     from napari_blockbuster.merge.decisions import Decisions
@@ -172,18 +172,16 @@ def _seam_rows(job: Job) -> Rows:
     options = {name: used[name] for name in ("rule", "min_iou", "connectivity") if name in used}
     try:
         if Notes.load(job.folder).unfinished:
-            return [
-                ("seams", "unknown: tiles were being replaced when a process was killed; the next run finishes that")
-            ]
+            return [("seams", "unknown: a process was killed while it replaced tiles. The next run finishes that")]
         given = Decisions.load(job.folder)
         merged, note = _filtered_as_written(job, job.merge(**options, cut=given.cut, join=given.join))
     except JobError as error:
-        # The other rows are all the more useful.
+        # The other rows help to find the problem.
         return [("seams", f"cannot be read: {str(error).partition(chr(10))[0]}")]
     names = [str(name) for name in job.spec.image.get("axes") or ()] or None
-    *axes, conclusion = seam_report(merged, job.store, names=names).lines()
+    *axes, overall = seam_report(merged, job.store, names=names).lines()
     parts = [line.partition(": ") for line in axes]
-    rows = [("seams", conclusion + note), *((f"seams, {name}", text) for name, _, text in parts)]
+    rows = [("seams", overall + note), *((f"seams, {name}", text) for name, _, text in parts)]
     return rows + [("by hand", line) for line in given.lines()]
 
 
@@ -212,7 +210,7 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            # A file may go while it is counted: a job that runs cleans up after itself.
+            # A running job deletes files.
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
             except FileNotFoundError:
@@ -222,7 +220,7 @@ def _bytes_in(folder: Path) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- images
 def describe_image(path: str, model: Model, **options: Any) -> Rows:
-    """Axes, shape, chunks and levels of an image, and the tiles that a run would use."""
+    """Return axes, shape, chunks and levels of an image, and the tiles that a run would use."""
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.images import list_scenes, open_image
     from napari_blockbuster.job.suggestion import suggest_tiles
@@ -242,7 +240,7 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
         ("image", path),
         *_scene_rows(scenes, options.get("scene"), unclear),
         ("shape", _named(source.axes, source.shape)),
-        *([("channels", f"{channels}; say which one to segment (--channel)")] if channels else []),
+        *([("channels", f"{', '.join(channels)}; choose one with --channel")] if channels else []),
         ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
         ("voxel", scale if known else "size unknown"),
         ("chunks", _by(source.read_chunks)),
@@ -272,22 +270,19 @@ def _axes_of(source: ImageSource) -> list[tuple[str, float, str | None]]:
     return list(zip(source.axes, source.scale, source.units, strict=True))
 
 
-def _channels(path: str, options: dict[str, Any]) -> str:
-    """The channels among which a run would have to choose; empty where there is nothing to choose."""
-    from napari_blockbuster.images import open_image
+def _channels(path: str, options: dict[str, Any]) -> list[str]:
+    """Return the channels that a run would have to choose from; empty if there is no choice."""
+    from napari_blockbuster.images import ChannelNotChosenError, open_image
 
-    if options.get("channel") is not None:
-        return ""
     try:
         open_image(path, **options)
-    except ValueError as error:
-        # The image itself says so, with the names that it has.
-        return str(error).partition("(--channel): ")[2]
-    return ""
+    except ChannelNotChosenError as error:
+        return error.channels
+    return []
 
 
 def _level_rows(path: str, options: dict[str, Any]) -> Rows:
-    """Shapes of a pyramid's levels; no row for an image with a single one."""
+    """List the shapes of a pyramid's levels; no row for a single level."""
     from napari_blockbuster.images import open_image
 
     shapes = []
@@ -301,14 +296,14 @@ def _level_rows(path: str, options: dict[str, Any]) -> Rows:
 
 # -------------------------------------------------------------------------------------------------------------- models
 def describe_models() -> Rows:
-    """Name and summary of every registered model."""
+    """Return name and summary of every registered model."""
     from napari_blockbuster.models import list_models
 
     return [(info.name, info.summary) for info in list_models().values()]
 
 
 def describe_model(name: str) -> tuple[str, Rows]:
-    """A model's summary, and for each setting: default, unit, range, help."""
+    """Return a model's summary, and default, unit, range and help of each setting."""
     from napari_blockbuster.models import model_class
 
     kind = model_class(name)
@@ -327,7 +322,7 @@ def _default(about: dict[str, Any]) -> str:
 
 
 def _help(about: dict[str, Any]) -> str:
-    """Description, unit, choices and range of a setting, from its JSON schema."""
+    """Return description, unit, choices and range of a setting from its JSON schema."""
     kinds = [about, *about.get("anyOf", [])]
     notes = [about["unit"]] if about.get("unit") else []
     for kind in kinds:
@@ -341,9 +336,9 @@ def _help(about: dict[str, Any]) -> str:
     return str(about.get("description", "")) + (f" [{'; '.join(notes)}]" if notes else "")
 
 
-# --------------------------------------------------------------------------------------------------------------- words
+# --------------------------------------------------------------------------------------------------------------- texts
 def size(n_bytes: float) -> str:
-    """Bytes with a unit of a thousand: ``3.2 GB``."""
+    """Format a number of bytes: ``3.2 GB``."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if n_bytes < 1000 or unit == "TB":
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"

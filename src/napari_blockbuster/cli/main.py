@@ -1,35 +1,36 @@
 """The command line: ``napari-blockbuster segment | resume | attach | merge | info | models | demo``.
 
-Exit codes: 0 done; 1 done, but tiles failed (or are damaged, for ``info --check``); 2 a problem that the user can solve,
-described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143 stopped
-by SIGTERM.
+Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
+solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
+stopped by SIGTERM.
 
-The engine is imported inside the commands, so that ``--help`` costs nothing.
+The engine is imported inside the commands, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from napari_blockbuster import __version__
-from napari_blockbuster.job.shell import flush_output, leave_pipe, take_any_text
 from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cleanly
 
-from .attach import leave, look_in
-from .console import Crew, Decision, Interrupted, Plan, UsageError, Writing, check_free, print_rows, report, run_job
+from .attach import detach as start_driver
+from .attach import follow
 from .notices import plain_warnings
+from .options import ImageOptions, MergeOptions, ModelOptions, OutputOptions, UsageError, WorkerOptions, one_or_all
+from .run import Interrupted, Plan, check_free, report, run_job
+from .terminal import flush_output, leave_pipe, print_rows, take_any_text
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
-    from napari_blockbuster.models import Model
+    from napari_blockbuster.job.job import Job
 
 __all__ = ["app", "main"]
 
@@ -41,18 +42,14 @@ app = App(
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=""),
-    # An interruption is told here, with the command that goes on.
+    # `main` reports interruptions, with the command that resumes.
     suppress_keyboard_interrupt=False,
 )
 app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
-Channels = Annotated[tuple[int | str, ...] | None, Parameter(consume_multiple=True)]
-Scene = int | str | None
-Spacing = Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)]
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-CREW, DECISION, WRITING = Crew(), Decision(), Writing()
+MODEL, IMAGE, WORKERS, MERGE, OUTPUT = ModelOptions(), ImageOptions(), WorkerOptions(), MergeOptions(), OutputOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -61,72 +58,47 @@ def segment(
     image: str,
     /,
     *,
-    model: str = "voronoi-otsu",
-    settings: Settings = (),
+    model: ModelOptions = MODEL,
     output: Output = None,
     tile: Voxels = None,
     halo: Voxels = None,
-    channel: Channels = None,
-    level: int = 0,
-    axes: str | None = None,
-    scene: Scene = None,
-    spacing: Spacing = None,
-    crew: Crew = CREW,
-    decision: Decision = DECISION,
+    part: ImageOptions = IMAGE,
+    workers: WorkerOptions = WORKERS,
+    merging: MergeOptions = MERGE,
     keep_stage: bool = False,
     detach: bool = False,
-    writing: Writing = WRITING,
+    writing: OutputOptions = OUTPUT,
 ) -> int:
-    """Segment an image. Interrupted, the same call goes on where it was.
+    """Segment an image. If interrupted, run the same command again to resume.
 
     Parameters
     ----------
     image
         OME-Zarr, zarr or TIFF: a path or URL.
-    model
-        Name of a model (`napari-blockbuster models` lists them), or file.py:function.
-    settings
-        Settings of the model, as diameter=18; `napari-blockbuster models NAME` lists them. For a function: its
-        keyword arguments.
     output
-        OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr beside the image.
+        OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr next to the image.
     tile
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
-        Context around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
-    channel
-        Channel by number or name, needed where the image has several; some for a model that looks at several.
-    level
-        Resolution level of a pyramid; 0 is the finest.
-    axes
-        Names of the axes where the image does not say, as tczyx.
-    scene
-        Number or name of an image in a file that holds several; `info` lists them.
-    spacing
-        Size of a voxel at full resolution in micrometers, one number or one per spatial axis (Z Y X). Default: as the
-        image says.
+        Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
     detach
-        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
+        With --scheduler: leave the run to a driver process next to the workers, and return. `attach` follows it.
     """
-    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
+    plan = Plan(workers, merging, writing, keep_stage, detach=detach)
     from napari_blockbuster.job.job import Job
 
     job = Job.create(
         image,
-        _make_model(model, settings),
+        model.make(),
         output,
-        tile_shape=_one_or_all(tile),
-        halo=_one_or_all(halo),
-        channel=_one_or_all(channel),
-        level=level,
-        axes=axes,
-        scene=scene,
-        spacing=_one_or_all(spacing),
+        tile_shape=one_or_all(tile),
+        halo=one_or_all(halo),
         overwrite=writing.overwrite,
+        **part.arguments(),
     )
-    return leave(job, plan) if detach else report(job, run_job(job, plan).summary(), writing.quiet)
+    return _start(job, plan)
 
 
 @app.command
@@ -134,61 +106,59 @@ def resume(
     job: Path,
     /,
     *,
-    crew: Crew = CREW,
-    decision: Decision = DECISION,
+    workers: WorkerOptions = WORKERS,
+    merging: MergeOptions = MERGE,
     retry_failed: bool = False,
     keep_stage: bool = False,
     detach: bool = False,
-    writing: Writing = WRITING,
+    writing: OutputOptions = OUTPUT,
 ) -> int:
-    """Go on with a run that was interrupted; tiles that failed are tried again.
+    """Resume an interrupted run. Failed tiles are tried again.
 
     Parameters
     ----------
     job
-        The job folder, or the output that it stands beside.
+        Job folder, or the output next to it.
     retry_failed
-        Complete a result that was written with failed tiles: it is replaced, if it is the one that this job wrote.
+        Complete a result that was written with failed tiles. It is replaced if this job wrote it.
     keep_stage
         Keep the tiles after the run, to merge again with another rule.
     detach
-        With --scheduler: leave the run to a process beside the workers, and return; `attach` looks in on it.
+        With --scheduler: leave the run to a driver process next to the workers, and return. `attach` follows it.
     """
-    plan = Plan(crew, decision, writing, keep_stage, detach=detach)
+    plan = Plan(workers, merging, writing, keep_stage, detach=detach)
     from napari_blockbuster.job.job import Job
 
     opened = Job.open(job)
     if opened.is_complete() and not writing.overwrite:
-        print(f"nothing to resume: the result is complete, {opened.spec.output}")
+        print(f"Nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
     if not (opened.store.folder / "labels").exists():
-        raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
+        raise UsageError(f"The tiles of {opened.folder} were deleted after its result was written. Segment again")
     check_free(opened, writing, opened.wrote_output() and retry_failed)
-    if detach:
-        return leave(opened, plan, replace_own=retry_failed)
-    return report(opened, run_job(opened, plan, replace_own=retry_failed).summary(), writing.quiet)
+    return _start(opened, plan, replace_own=retry_failed)
 
 
 @app.command
 def attach(
     job: Path, /, *, stop: bool = False, quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
 ) -> int:
-    """Look in on a run that was left with --detach, to its end; Ctrl-C looks away, and the run goes on.
+    """Follow a detached run until it finishes. Ctrl-C stops following; the run continues.
 
-    Ends with the numbers and the exit code of the run; 130 if somebody stopped it.
+    Prints the summary and returns the exit code of the run, or 130 if the run was stopped.
 
     Parameters
     ----------
     job
-        The job folder, or the output that it stands beside; from any machine that sees it.
+        Job folder, or the output next to it, from any machine that can access it.
     stop
-        Stop the run after the tiles that run now, and wait for that.
+        Stop the run after the tiles in progress, and wait for that.
     quiet
-        No progress.
+        Show no progress.
     """
     from napari_blockbuster.job.job import Job
 
-    return look_in(Job.open(job), stop, quiet)
+    return follow(Job.open(job), stop, quiet)
 
 
 @app.command
@@ -196,32 +166,32 @@ def merge(
     job: Path,
     /,
     *,
-    decision: Decision = DECISION,
+    merging: MergeOptions = MERGE,
     output: Output = None,
     discard_stage: bool = False,
-    writing: Writing = WRITING,
+    writing: OutputOptions = OUTPUT,
 ) -> int:
     """Merge staged tiles again with another rule. The model does not run.
 
     Parameters
     ----------
     job
-        The job folder, or the output that it stands beside; its tiles must have been kept (--keep-stage).
+        Job folder, or the output next to it. Its tiles must have been kept (--keep-stage).
     output
-        Another place for these labels. Default: the output of the job.
+        Another path for these labels. Default: the output of the job.
     discard_stage
         Delete the tiles when the result is complete and in place.
     """
     from napari_blockbuster.job.job import Job
 
     opened = Job.open(job)
-    # Relabelling is quick: starting processes would take longer than it does for all but the largest jobs.
-    crew = Crew(workers=None if opened.n_tiles > 500 else 0)
-    plan = Plan(crew, decision, writing, keep_stage=not discard_stage, stage=False)
+    # For all but the largest jobs, relabeling is faster than starting processes.
+    workers = WorkerOptions(workers=None if opened.n_tiles > 500 else 0)
+    plan = Plan(workers, merging, writing, keep_stage=not discard_stage, stage=False)
     if output is not None:
         _redirect(opened, output, writing.overwrite)
     check_free(opened, writing)
-    return report(opened, run_job(opened, plan).summary(), writing.quiet)
+    return _start(opened, plan)
 
 
 @app.command
@@ -229,61 +199,41 @@ def info(
     path: str,
     /,
     *,
-    model: str = "voronoi-otsu",
-    settings: Settings = (),
-    channel: Channels = None,
-    level: int = 0,
-    axes: str | None = None,
-    scene: Scene = None,
-    spacing: Spacing = None,
+    model: ModelOptions = MODEL,
+    part: ImageOptions = IMAGE,
     json_: Annotated[bool, Parameter(name="--json")] = False,
     check: bool = False,
     repair: bool = False,
 ) -> int:
-    """Tell what is known of a job (settings, tiles, disk, merge) or of an image (axes, chunks, suggested tile).
+    """Describe a job (settings, tiles, disk, merge) or an image (axes, chunks, suggested tile).
 
-    With --check the exit code is 1 if a staged tile is damaged.
+    The options of model and image are for images. With --check the exit code is 1 if a staged tile is damaged.
 
     Parameters
     ----------
     path
-        A job folder, an output that stands beside one, or an image.
-    model
-        For an image: the model that tile and halo are suggested for.
-    settings
-        For an image: settings of that model, as diameter=18.
-    channel
-        For an image: the channel that would be segmented.
-    level
-        For an image: the resolution level that would be segmented.
-    axes
-        For an image: names of the axes where it does not say, as tczyx.
-    scene
-        For an image: number or name of the one that would be segmented, where the file holds several.
-    spacing
-        For an image: size of a voxel in micrometers, where the stored one is not to count.
+        A job folder, the output next to one, or an image.
     json_
         Print JSON.
     check
-        For a job: prove that every staged tile has its labels, bands, objects and count.
+        For a job: check that every staged tile has its labels, bands, objects and count.
     repair
-        With --check: un-stage the tiles that have not, so that resume makes them again.
+        With --check: unstage damaged tiles, so that `resume` segments them again.
     """
     from .info import describe_check, describe_image, describe_job, find_job
 
     folder = find_job(path)
     sound = True
     if repair and not check:
-        raise UsageError("--repair goes with --check")
+        raise UsageError("--repair requires --check")
     if check:
         if folder is None:
-            raise UsageError(f"--check takes a job folder; {path} is none")
+            raise UsageError(f"--check takes a job folder, and {path} is not one")
         rows, sound = describe_check(folder, repair)
     elif folder is not None:
         rows = describe_job(folder)
     else:
-        asked = {"channel": _one_or_all(channel), "level": level, "axes": axes, "scene": scene}
-        rows = describe_image(path, _make_model(model, settings), spacing=_one_or_all(spacing), **asked)
+        rows = describe_image(path, model.make(), **part.arguments())
     if json_:
         print(json.dumps(dict(rows), indent=2))
     else:
@@ -293,7 +243,7 @@ def info(
 
 @app.command
 def models(name: str | None = None, /) -> int:
-    """List the models, or the settings of one.
+    """List the models, or the settings of one model.
 
     Parameters
     ----------
@@ -312,12 +262,12 @@ def models(name: str | None = None, /) -> int:
 
 @app.command
 def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo-output"), *, workers: int = 2) -> int:
-    """Segment a small real image of nuclei in 3D, and draw the result.
+    """Segment a small real image of nuclei in 3D and draw the result.
 
     Parameters
     ----------
     output
-        Folder for image, labels and picture; what an earlier demo left in it is replaced.
+        Folder for image, labels and picture. Files of an earlier demo in it are replaced.
     workers
         Processes on this machine.
     """
@@ -326,34 +276,16 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
     return run_demo(output.absolute(), workers)
 
 
-# --------------------------------------------------------------------------------------------------------------- parts
-def _one_or_all(values: tuple[Any, ...] | None) -> Any:
-    return values[0] if values is not None and len(values) == 1 else values
+# ------------------------------------------------------------------------------------------------------------- helpers
+def _start(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
+    """Run a job here or leave it to a driver. Return the exit code."""
+    if plan.detach:
+        return start_driver(job, plan, replace_own=replace_own)
+    return report(job, run_job(job, plan, replace_own=replace_own).summary(), plan.output.quiet)
 
 
-def _make_model(name: str, settings: Sequence[str]) -> Model:
-    from napari_blockbuster.models import as_model, get_model
-
-    given = dict(_setting(text) for text in settings)
-    if given and (":" in name or name.endswith(".py")):
-        from napari_blockbuster.models.function.model import FunctionModel
-
-        return FunctionModel.from_source(name, **given)
-    return get_model(name, **given) if given else as_model(name)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(f"--set takes name=value, as diameter=18; got {text!r}")
-    key = key.replace("-", "_")
-    with contextlib.suppress(ValueError):
-        return key, json.loads(value)
-    return key, value
-
-
-def _redirect(job: Any, output: Path, overwrite: bool) -> None:
-    """Let a job write elsewhere; its folder keeps naming the place that it was made for."""
+def _redirect(job: Job, output: Path, overwrite: bool) -> None:
+    """Let this process write the result of a job to another path. The job folder keeps its own output."""
     from napari_blockbuster.job.preflight import check_output
 
     target = output.absolute()
@@ -362,17 +294,16 @@ def _redirect(job: Any, output: Path, overwrite: bool) -> None:
     job.spec = job.spec.model_copy(update={"output": str(target)})
 
 
-# ---------------------------------------------------------------------------------------------------------------- main
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code.
+    """Run the command line and return the exit code.
 
     Parameters
     ----------
     arguments : sequence of str, optional
-        Default: those of this process.
+        Default: the arguments of this process.
     """
     take_any_text()
-    # Its errors are raised as well, and an error is one line.
+    # tifffile logs errors that it also raises. One line is enough.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -383,9 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = int(app(words, exit_on_error=False, print_error=False, result_action="return_value") or DONE)
         except KeyboardInterrupt as stop:
             code = TERMINATED if terminated else STOPPED
-            print(f"{stop.what}; {stop.advice}" if isinstance(stop, Interrupted) else "stopped", file=sys.stderr)
+            print(f"{stop.what}. {stop.advice}" if isinstance(stop, Interrupted) else "Stopped", file=sys.stderr)
         except BrokenPipeError:
-            # `napari-blockbuster info … | head` is no error.
+            # `napari-blockbuster info … | head` is not an error.
             leave_pipe()
             code = MISTAKE
         except Exception as error:

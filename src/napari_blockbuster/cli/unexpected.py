@@ -1,4 +1,4 @@
-"""Tell errors that a user can act on from errors in this program, and keep a log of the latter."""
+"""Separate errors that a user can solve from errors in this program, and log the latter."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import time
 import traceback
 from pathlib import Path
 
-from napari_blockbuster.job.shell import command, one_line
+from napari_blockbuster.job.shell import command
+from napari_blockbuster.machine.errors import one_line
 
 __all__ = ["UNEXPECTED", "describe", "is_expected", "write_log"]
 
 UNEXPECTED = 70
-"""Exit code of a program that failed for a reason in itself (EX_SOFTWARE)."""
+"""Exit code for an error in this program (EX_SOFTWARE)."""
 PACKAGE = Path(__file__).parents[1]
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an error is about the call, the image, the machine or the cluster.
+    """Return whether an error is about the call, the image, the machine or the cluster.
 
-    Errors of the disk and of missing packages are, wherever they come from. Other errors are if this package raised them:
-    a `ValueError` out of a library's depths says nothing about what the user asked for.
+    Disk errors and missing packages always count. Other errors count if this package raised them, because a `ValueError`
+    from inside a library says nothing about the call.
     """
     from cyclopts import CycloptsError
     from pydantic import ValidationError
@@ -36,7 +37,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def _is_raised_here(error: BaseException) -> bool:
-    """Whether a ``raise`` statement of this package raised an error, on purpose."""
+    """Return whether a ``raise`` statement of this package raised the error."""
     trace = error.__traceback__
     if trace is None:
         return False
@@ -48,7 +49,7 @@ def _is_raised_here(error: BaseException) -> bool:
 
 
 def _statement(file: str, line: int) -> str:
-    """The beginning of the statement at a line; a statement of several lines counts from its first one."""
+    """Return ``"raise"`` if a line belongs to a raise statement, otherwise the line."""
     import ast
     import linecache
 
@@ -61,7 +62,7 @@ def _statement(file: str, line: int) -> str:
 
 
 def describe(error: BaseException, words: list[str]) -> str:
-    """Return the line for standard error; of an unexpected error, with the path of a log file that is written now."""
+    """Return the line for standard error. For an unexpected error, write a log file and name it."""
     if is_expected(error):
         return f"error: {one_line(error)}"
     what = f"unexpected error: {type(error).__name__}: {one_line(error)[:300]}"
@@ -69,11 +70,11 @@ def describe(error: BaseException, words: list[str]) -> str:
         return f"{what}. Finished tiles are safe. Report this error with the log file {write_log(error, words)}"
     except OSError:
         traceback.print_exception(error)
-        return f"{what}. Finished tiles are safe. Report this error with the traceback above"
+        return f"{what}. Finished tiles are safe. Report this error with the traceback above."
 
 
 def write_log(error: BaseException, words: list[str]) -> Path:
-    """Write the traceback of an error, the command and the versions to a new file, which only this user can read."""
+    """Write traceback, command and versions to a new file that only this user can read."""
     from napari_blockbuster.machine.versions import describe_versions
 
     text = [

@@ -27,8 +27,7 @@ from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.lock import Lock, holding
 from napari_blockbuster.job.progress import Progress
-from napari_blockbuster.job.shell import one_line
-from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.errors import JobError, one_line
 from napari_blockbuster.machine.signals import stopping_cleanly
 from napari_blockbuster.output.zarr_metadata import utf8
 

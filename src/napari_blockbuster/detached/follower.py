@@ -162,7 +162,7 @@ class _Follower:
             raise DriverFailedError(state.error)
         if state.end == "stopped":
             again = resume_command(self._job.folder, state)
-            raise DriverStoppedError(f"{state.staged} of {state.n_tiles} tiles are kept; go on with: {again}")
+            raise DriverStoppedError(f"{state.staged} of {state.n_tiles} tiles are done. To resume: {again}")
         return state
 
     def _gone(self, state: DriverState) -> DriverGoneError:

@@ -6,12 +6,14 @@ from napari_blockbuster.images.zarr.source import StoredSource
 from .arrays import ArraySource, DaskSource
 from .base import ImageReadError, ImageSource
 from .channels import ChannelsSource
+from .errors import ChannelNotChosenError
 from .opening import list_scenes, open_image, source_from_description
 from .scenes import Scene
 from .sizes import ImageWarning
 
 __all__ = [
     "ArraySource",
+    "ChannelNotChosenError",
     "ChannelsSource",
     "DaskSource",
     "ImageReadError",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .base import Layout
+from .errors import ChannelNotChosenError
 from .sizes import Sizes
 
 __all__ = [
@@ -137,10 +138,12 @@ def pick_channel(
             raise ValueError(f"channel is {channel!r}, but {what} has no channel axis; leave it out")
         return None
     n = int(np.prod(extents))
-    listing = ", ".join(f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12)))
+    choices = [f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12))]
+    listing = ", ".join(choices)
     if channel is None:
         if n > 1:
-            raise ValueError(f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}")
+            message = f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}"
+            raise ChannelNotChosenError(message, choices)
         return 0
     if isinstance(channel, str) and channel and channel in names:
         if list(names).count(channel) > 1:

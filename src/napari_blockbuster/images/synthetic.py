@@ -1,4 +1,4 @@
-"""Images of nuclei of any size that are made as they are read: nothing is stored, and each read gives the same pixels."""
+"""Synthetic images of nuclei of any size, computed when they are read. Each read returns the same pixels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 __all__ = ["SyntheticNuclei", "nuclei_levels"]
 
 BACKGROUND, NOISE = 200, 64
-"""Grey value between nuclei, and the span of the noise upon it."""
+"""Gray value between nuclei, and range of the noise that is added."""
 
 
 class SyntheticNuclei:
-    """One nucleus in each cell of a lattice, with a place, a size and a brightness that follow from the cell alone.
+    """Image with one nucleus in each cell of a lattice. Place, size and brightness depend on the cell alone.
 
     Parameters
     ----------
     shape : sequence of int
-        Of the full resolution, 2 or 3 axes.
+        Shape at full resolution, 2 or 3 axes.
     pitch : int, default 24
-        Distance of the lattice's cells, in voxels.
+        Size of a lattice cell in voxels.
     step : int, default 1
-        Every how many voxels one is read: levels of a pyramid.
+        Downsampling factor, for levels of a pyramid.
 
     Notes
     -----
-    An array in what numpy and dask ask of one: ``shape``, ``dtype``, ``ndim`` and slices (of step 1). Values are uint16.
+    Has what numpy and dask need of an array: ``shape``, ``dtype``, ``ndim`` and slices of step 1. Values are uint16.
     """
 
     dtype = np.dtype(np.uint16)
@@ -53,7 +53,7 @@ class SyntheticNuclei:
     def _draw(self, axes: list[np.ndarray]) -> np.ndarray:
         image = BACKGROUND + _noise(axes)
         if image.size:
-            # Levels that show few voxels of a nucleus are for looking at: cheap, and not quite what the finest one has.
+            # Coarse levels are for display: fast, and slightly different from the finest level.
             (self._add_to_voxels if self._step * 8 > self._pitch else self._add_nuclei)(image, axes)
         return image.astype(np.uint16)
 
@@ -61,42 +61,42 @@ class SyntheticNuclei:
         """Draw each nucleus into the voxels around it."""
         spans = [range(int(a[0]) // self._pitch - 1, int(a[-1]) // self._pitch + 2) for a in axes]
         cells = np.stack([g.ravel() for g in np.meshgrid(*spans, indexing="ij")])
-        centres, radii, heights = self._nuclei(cells)
+        centers, radii, heights = self._nuclei(cells)
         reach = 1.5 * radii
-        starts = [np.searchsorted(a, c - reach) for a, c in zip(axes, centres, strict=True)]
-        stops = [np.searchsorted(a, c + reach) for a, c in zip(axes, centres, strict=True)]
+        starts = [np.searchsorted(a, c - reach) for a, c in zip(axes, centers, strict=True)]
+        stops = [np.searchsorted(a, c + reach) for a, c in zip(axes, centers, strict=True)]
         for i in np.flatnonzero(np.all([b > a for a, b in zip(starts, stops, strict=True)], axis=0)):
             box = tuple(slice(a[i], b[i]) for a, b in zip(starts, stops, strict=True))
             distance: Any = 0.0
             for axis, (a, span) in enumerate(zip(axes, box, strict=True)):
-                along = ((a[span] - centres[axis][i]) / radii[i]).astype(np.float32) ** 2
+                along = ((a[span] - centers[axis][i]) / radii[i]).astype(np.float32) ** 2
                 distance = distance + along.reshape([-1 if k == axis else 1 for k in range(len(axes))])
             image[box] += _profile(distance, heights[i])
 
     def _add_to_voxels(self, image: np.ndarray, axes: list[np.ndarray]) -> None:
-        """Look up, for each voxel, the nucleus of its cell. What reaches over from the next cell is left out."""
+        """Draw the nucleus of each voxel's own cell, and ignore nuclei of neighboring cells."""
         places = np.meshgrid(*axes, indexing="ij", sparse=True)
         cells = np.broadcast_arrays(*(p // self._pitch for p in places))
-        centres, radii, heights = self._nuclei(np.stack(cells))
+        centers, radii, heights = self._nuclei(np.stack(cells))
         distance: Any = 0.0
-        for place, centre in zip(places, centres, strict=True):
-            distance = distance + ((place - centre) / radii).astype(np.float32) ** 2
+        for place, center in zip(places, centers, strict=True):
+            distance = distance + ((place - center) / radii).astype(np.float32) ** 2
         image += _profile(distance, heights)
 
     def _nuclei(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Centres (axis first), radii and heights of the nuclei of some cells (axis first)."""
+        """Return centers (axis first), radii and heights of the nuclei of some cells (axis first)."""
         random = _hashes(cells, self.ndim + 2)
-        centres = (cells + 0.3 + 0.4 * random[: self.ndim]) * self._pitch
-        return centres, self._pitch * (0.26 + 0.12 * random[-2]), 600 + 1800 * random[-1]
+        centers = (cells + 0.3 + 0.4 * random[: self.ndim]) * self._pitch
+        return centers, self._pitch * (0.26 + 0.12 * random[-2]), 600 + 1800 * random[-1]
 
 
 def _profile(distance: np.ndarray, height: Any) -> np.ndarray:
-    """Brightness at a squared distance from the centre: flat inside, falling off within a tenth of the radius."""
+    """Return the brightness at a squared distance from the center: flat inside, with a soft edge."""
     return np.asarray(height / (1 + np.exp(np.minimum((distance - 1) * 10, 80))), np.float32)
 
 
 def _hashes(cells: np.ndarray, count: int) -> np.ndarray:
-    """Numbers in [0, 1) that follow from each cell: ``(count, ...)`` for cells of ``(axis, ...)``."""
+    """Return `count` numbers in [0, 1) that depend on each cell: ``(count, ...)`` for cells of ``(axis, ...)``."""
     state = np.full(cells.shape[1:], 0x9E3779B97F4A7C15, np.uint64)
     for values in cells:
         state = _mix(state ^ values.astype(np.int64).view(np.uint64))
@@ -108,7 +108,7 @@ def _hashes(cells: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """One step of splitmix64 (Steele, Lea, Flood 2014, OOPSLA, doi:10.1145/2660193.2660195)."""
+    """Apply one step of splitmix64 (Steele, Lea, Flood 2014, OOPSLA, doi:10.1145/2660193.2660195)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -116,7 +116,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def _noise(axes: list[np.ndarray]) -> np.ndarray:
-    """Noise that follows from the place of each voxel: float32, 0 to NOISE."""
+    """Return noise that depends on the place of each voxel: float32, 0 to NOISE."""
     state: Any = np.zeros((1,) * len(axes), np.uint32)
     for axis, (a, prime) in enumerate(zip(axes, (73856093, 19349663, 83492791), strict=False)):
         term = (
@@ -129,14 +129,14 @@ def _noise(axes: list[np.ndarray]) -> np.ndarray:
 def nuclei_levels(
     shape: Sequence[int], pitch: int = 24, chunks: int | Sequence[int] = 256, coarsest: int = 2**22
 ) -> list[da.Array]:
-    """A pyramid of `SyntheticNuclei` as lazy dask arrays, the finest level first.
+    """Return a pyramid of `SyntheticNuclei` as lazy dask arrays, the finest level first.
 
     Parameters
     ----------
     shape, pitch
         See `SyntheticNuclei`.
     chunks : int or sequence of int
-        Of each level.
+        Chunks of each level.
     coarsest : int
         Levels are added until one has this many voxels or fewer.
     """

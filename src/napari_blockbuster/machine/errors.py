@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ClusterLostError", "JobError", "JobMismatchError", "WorkerDiedError"]
+import re
+
+__all__ = ["ClusterLostError", "JobError", "JobMismatchError", "WorkerDiedError", "one_line"]
 
 
 class JobError(RuntimeError):
@@ -19,3 +21,16 @@ class ClusterLostError(JobError):
 
 class WorkerDiedError(RuntimeError):
     """A tile whose worker died each time it was tried."""
+
+
+def one_line(error: BaseException) -> str:
+    """A message a shell user can act on, without line breaks."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    text = re.sub(r":\s*\n\s*", ": ", text)
+    return re.sub(r"\s*\n\s*", "; ", text)

@@ -8,10 +8,9 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.brightness import measure_range
-from napari_blockbuster.models.spacing import SpacedModel
 
 from .base import PixelSource, setting
-from .spacing import SpacedModel, setting
+from .spacing import SpacedModel
 
 __all__ = ["NetworkModel", "NetworkSettings", "WeightedModel"]
 

@@ -11,8 +11,6 @@ from pydantic import model_validator
 
 from napari_blockbuster.models.base import Model, PixelSource, Suggestion, setting
 
-from .base import Model, PixelSource, Suggestion, relative_spacing
-
 __all__ = ["SpacedModel", "check_rank", "per_axis", "relative_spacing", "round_up"]
 
 

@@ -13,10 +13,10 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 def nuclei() -> list[LayerData]:
     """Return a small real 3D image: the nuclei channel of scikit-image's cells3d."""
-    from napari_blockbuster.cli.demo import SPACING, read_sample
+    from napari_blockbuster.images.samples import SPACING, read_nuclei
 
     try:
-        pixels, _ = read_sample()
+        pixels, _ = read_nuclei()
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"The sample image is not installed ({error.name} is missing). To install it, run "

@@ -1,0 +1,297 @@
+"""Groups of command-line options that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from napari_blockbuster.job.shell import options
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_blockbuster.job.completion import Finish
+    from napari_blockbuster.merge.filters import ObjectFilter
+    from napari_blockbuster.models import Model
+
+__all__ = [
+    "ImageOptions",
+    "MergeOptions",
+    "ModelOptions",
+    "OutputOptions",
+    "UsageError",
+    "WorkerOptions",
+    "one_or_all",
+]
+
+Channels = Annotated[tuple[int | str, ...] | None, Parameter(consume_multiple=True)]
+Spacing = Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)]
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
+
+
+class UsageError(ValueError):
+    """Options that contradict each other, or a value that cannot be parsed."""
+
+
+def one_or_all(values: tuple[Any, ...] | None) -> Any:
+    """Return the only value of a tuple, or the tuple if it has several."""
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """Model of the tiles.
+
+    Attributes
+    ----------
+    model
+        Name of a model (`napari-blockbuster models` lists them), or file.py:function.
+    settings
+        Settings of the model, such as diameter=18 (`napari-blockbuster models NAME` lists them), or arguments of a function.
+    """
+
+    model: str = "voronoi-otsu"
+    settings: Settings = ()
+
+    def make(self) -> Model:
+        """Return the model with its settings."""
+        from napari_blockbuster.models import as_model, get_model
+
+        given = dict(_setting(text) for text in self.settings)
+        if given and (":" in self.model or self.model.endswith(".py")):
+            from napari_blockbuster.models.function.model import FunctionModel
+
+            return FunctionModel.from_source(self.model, **given)
+        return get_model(self.model, **given) if given else as_model(self.model)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes name=value, such as diameter=18; got {text!r}")
+    key = key.replace("-", "_")
+    with contextlib.suppress(ValueError):
+        return key, json.loads(value)
+    return key, value
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImageOptions:
+    """Part of an image to segment.
+
+    Attributes
+    ----------
+    channel
+        Channel by number or name, required if the image has several. Several channels for a model that takes several.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes if the image does not name them, such as tczyx.
+    scene
+        Number or name of an image in a file that holds several; `info` lists them.
+    spacing
+        Size of a voxel at full resolution in micrometers, one number or one per spatial axis (Z Y X). Default: as the
+        image says.
+    """
+
+    channel: Channels = None
+    level: int = 0
+    axes: str | None = None
+    scene: int | str | None = None
+    spacing: Spacing = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `open_image`."""
+        return {
+            "channel": one_or_all(self.channel),
+            "level": self.level,
+            "axes": self.axes,
+            "scene": self.scene,
+            "spacing": one_or_all(self.spacing),
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Processes that segment the tiles.
+
+    Attributes
+    ----------
+    workers
+        Processes on this machine; 0 runs in this process. Default: one per CPU, or this process for a single tile.
+    gpu
+        One worker per GPU.
+    scheduler
+        Address of a running dask scheduler, such as tcp://host:8786, or path of its scheduler file.
+    tile_timeout
+        Time limit for a tile in seconds. Its process is terminated and the tile tried once more. Requires worker processes.
+    """
+
+    workers: int | None = None
+    gpu: bool = False
+    scheduler: str | None = None
+    tile_timeout: float | None = None
+
+    def check(self, detach: bool = False) -> None:
+        """Raise an error if options contradict each other."""
+        if detach and self.scheduler is None:
+            raise UsageError("--detach needs --scheduler, because workers that this command starts end with it")
+        if self.scheduler is not None and (self.gpu or self.workers is not None):
+            raise UsageError("--scheduler uses the workers of that cluster. Leave out --workers and --gpu")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers is {self.workers}. Give a number of processes, or 0 to run in this process")
+        if self.gpu and self.workers == 0:
+            raise UsageError("--workers 0 runs in this process. Leave it out to run one worker per GPU")
+        if self.tile_timeout is not None and not self.tile_timeout > 0:
+            raise UsageError(f"--tile-timeout is {self.tile_timeout:g}. Give a number of seconds above 0")
+        if self.tile_timeout is not None and self.workers == 0:
+            raise UsageError("--tile-timeout needs worker processes. Give --workers 1 or more")
+
+    @contextlib.contextmanager
+    def connect(self, n_tiles: int) -> Iterator[Client | None]:
+        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error."""
+        self.check()
+        if self.scheduler is not None:
+            from napari_blockbuster.execution.cluster import connect, scheduler_address
+
+            address = scheduler_address(self.scheduler)
+            _check_connection(address)
+            client = connect(address, timeout=30)
+            try:
+                yield client
+            finally:
+                client.close()
+            return
+        n_workers = self._processes(n_tiles)
+        if n_workers == 0:
+            yield None
+            return
+        from napari_blockbuster.execution.cluster import make_local_cluster
+
+        client, cluster = make_local_cluster(use_gpu=self.gpu, n_workers=n_workers)
+        try:
+            yield client
+        finally:
+            # The client would log an error if the scheduler closed first.
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+            cluster.close()
+
+    def _processes(self, n_tiles: int) -> int | None:
+        if self.workers is not None or self.gpu:
+            return self.workers
+        from napari_blockbuster.machine.limits import cpu_count
+
+        wanted = min(cpu_count(), n_tiles)
+        return wanted if wanted > 1 or (wanted == 1 and self.tile_timeout is not None) else 0
+
+    def options(self) -> list[str]:
+        """Return the options as typed on the command line."""
+        return options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler, tile_timeout=self.tile_timeout)
+
+
+def _check_connection(address: str) -> None:
+    """Raise an error at once if nothing listens at an address. dask retries until its timeout."""
+    import socket
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host is None or port is None:
+        raise UsageError(f"--scheduler is {address!r}. Give an address such as tcp://host:8786")
+    try:
+        socket.create_connection((host, port), timeout=30).close()
+    except OSError as error:
+        why = f"No dask scheduler answers at {address} ({error.strerror or error})"
+        raise ConnectionError(f"{why}. Start one with: dask scheduler") from None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MergeOptions:
+    """Labels that become one object, and objects that are kept.
+
+    Attributes
+    ----------
+    rule
+        Rule that decides which labels are one object across a seam.
+    min_iou
+        Threshold of the rules overlap and face, from 0 to 1. Default: the rule's default.
+    connectivity
+        For the rule touch: 1 joins voxels that share a face, 2 an edge, 3 a corner.
+    min_size
+        Leave out objects with fewer voxels, counted across tiles.
+    max_size
+        Leave out objects with more voxels.
+    drop_border
+        Leave out objects that touch the edge of the image.
+    fill_holes
+        Fill the holes of each object: background that only this object encloses. Sizes include filled holes.
+    max_hole_size
+        With --fill-holes: keep holes with more voxels.
+    """
+
+    rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
+    min_iou: float | None = None
+    connectivity: Literal[1, 2, 3] = 1
+    min_size: int | None = None
+    max_size: int | None = None
+    drop_border: bool = False
+    fill_holes: bool = False
+    max_hole_size: int | None = None
+
+    def filter(self) -> ObjectFilter:
+        """Return the filter of merged objects."""
+        from napari_blockbuster.merge.filters import ObjectFilter
+
+        return ObjectFilter(self.min_size, self.max_size, self.drop_border, self.fill_holes, self.max_hole_size)
+
+    def check(self) -> None:
+        """Raise an error for values that the merge would refuse after the last tile."""
+        if self.min_iou is not None and not 0 <= self.min_iou <= 1:
+            raise UsageError(f"--min-iou is {self.min_iou}. Give an intersection over union from 0 to 1")
+        try:
+            self.filter()
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def finish(self, **more: Any) -> Finish:
+        """Return the settings for merge and write. `more`: other fields of `Finish`."""
+        from napari_blockbuster.job.completion import Finish
+
+        return Finish(self.rule, self.min_iou, self.connectivity, filter=self.filter(), **more)
+
+    def options(self) -> list[str]:
+        """Return the options as typed on the command line."""
+        return self.finish().options()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OutputOptions:
+    """Output of the run.
+
+    Attributes
+    ----------
+    overwrite
+        Replace an existing output.
+    ome_zarr
+        Version of the output: 0.5 (zarr v3, sharded) or 0.4 (zarr v2). Default: that of the image around it, otherwise 0.5.
+    quiet
+        Show no progress.
+    """
+
+    overwrite: bool = False
+    ome_zarr: Literal["0.5", "0.4"] | None = None
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False

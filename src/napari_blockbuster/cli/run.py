@@ -1,0 +1,144 @@
+"""Run a job from a terminal: workers, progress, report, and the command that resumes an interrupted run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_blockbuster.job.shell import command, options
+
+from .options import MergeOptions, OutputOptions, WorkerOptions
+from .terminal import print_rows
+
+if TYPE_CHECKING:
+    from napari_blockbuster.job.completion import Finish, Outcome
+    from napari_blockbuster.job.job import Job
+    from napari_blockbuster.job.summary import Summary
+
+__all__ = ["Interrupted", "Plan", "check_free", "report", "run_job"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user or the system stopped the run. Finished tiles are on disk.
+
+    Attributes
+    ----------
+    advice : str
+        What is done, and the command that resumes.
+    what : str
+        What happened to the run.
+    """
+
+    def __init__(self, advice: str, what: str = "Stopped") -> None:
+        super().__init__(advice, what)
+        self.advice, self.what = advice, what
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Options of a run besides the job itself.
+
+    Attributes
+    ----------
+    workers : WorkerOptions
+    merging : MergeOptions
+    output : OutputOptions
+    keep_stage : bool
+        Keep the tiles after the result is written.
+    stage : bool
+        False to merge and write only.
+    detach : bool
+        Leave the run to a detached driver.
+
+    Raises
+    ------
+    UsageError
+        If options contradict each other.
+    """
+
+    workers: WorkerOptions
+    merging: MergeOptions
+    output: OutputOptions
+    keep_stage: bool = False
+    stage: bool = True
+    detach: bool = False
+
+    def __post_init__(self) -> None:
+        self.workers.check(self.detach)
+        self.merging.check()
+
+    def finish(self, replaces: Job | None = None) -> Finish:
+        """Return the settings for merge and write.
+
+        Parameters
+        ----------
+        replaces : Job, optional
+            Job whose own result may be replaced.
+        """
+        overwrite = self.output.overwrite or (replaces is not None and replaces.wrote_output())
+        version = self.output.ome_zarr
+        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, keep_stage=self.keep_stage)
+
+    def advice(self, job: Job) -> str:
+        """Return what is done after an interruption, and the command that resumes."""
+        quiet = options(quiet=self.output.quiet)
+        if not self.stage:
+            asked = replace(self.finish(), keep_stage=False)
+            again = command(["merge", str(job.folder), *asked.options(), *quiet])
+            return f"No output was replaced. To try again: {again}"
+        again = command(["resume", str(job.folder), *self.finish().options(), *quiet, *self.workers.options()])
+        return f"{len(job.staged())} of {job.n_tiles} tiles are done. To resume: {again}"
+
+
+def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
+    """Stage the missing tiles, merge and write. `replace_own` replaces the result that this job wrote before.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C or SIGTERM, with the command that resumes.
+    """
+    from napari_blockbuster.job.completion import Watch, finish
+    from napari_blockbuster.job.progress import Progress
+
+    watch = Watch()
+    asked = plan.finish(job if replace_own else None).begun(job)
+    try:
+        n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
+        if plan.stage and n_tiles:
+            job.check_ready()
+        with Progress(enabled=not plan.output.quiet) as bar, plan.workers.connect(n_tiles) as client:
+            watch.lap("workers" if client is not None else "")
+            if plan.stage:
+                # Without a client no tile can exceed the limit: either none is left, or there is no limit.
+                limit = plan.workers.tile_timeout if client is not None else None
+                bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=limit))
+                watch.lap("tiles")
+            return finish(job, asked, client, bar.advance_to, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(plan.advice(job)) from None
+
+
+def report(job: Job, summary: Summary, quiet: bool = False) -> int:
+    """Print the summary of a run and return its exit code. `quiet` runs also list the first failed tiles here."""
+    print_rows(summary.rows)
+    failures = job.failed() if summary.exit_code and quiet else {}
+    for index, failure in list(failures.items())[:5]:
+        first = failure.message.strip().partition("\n")[0]
+        print(f"tile {index} failed: {failure.error}: {first}", file=sys.stderr)
+    if summary.exit_code:
+        again = command(["resume", str(job.folder), *options(retry_failed=summary.written)])
+        print(f"{summary.n_missing} of {summary.n_tiles} tiles failed. To try them again: {again}", file=sys.stderr)
+    return summary.exit_code
+
+
+def check_free(job: Job, output: OutputOptions, replace_own: bool = False) -> None:
+    """Raise an error if the output exists and may not be replaced. `replace_own` allows the job's own result."""
+    from napari_blockbuster.job.folder import restore_old, wrote
+
+    target = Path(job.spec.output)
+    restore_old(target)
+    if target.exists() and not (output.overwrite or replace_own or wrote(job.folder, target)):
+        raise FileExistsError(f"Output exists already: {target}. Use --overwrite to replace it when the run is done")
