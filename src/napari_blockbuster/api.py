@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.job.completion import Finish
+from napari_blockbuster.job.completion import Finish, Watch, finish
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.preflight import check_time_limit
 from napari_blockbuster.job.progress import Progress
@@ -129,8 +129,8 @@ def segment(
         axes=axes,
         overwrite=overwrite,
     )
-    asked = asked.begun(job)
+    asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=tile_timeout))
-        merged = asked.merged(job, client, bar.advance_to)
-        return asked.written(job, merged, client, bar.advance_to)
+        watch.lap("tiles")
+        return finish(job, asked, client, bar.advance_to, watch).result

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from napari_blockbuster import Job
 from napari_blockbuster.merge.decisions import Decisions, DecisionsError, export_csv
-from napari_blockbuster.output.writer import open_labels
+from napari_blockbuster.output.label_image import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16
 
@@ -46,7 +46,7 @@ def pairs_of(job: Job, joined: bool = True) -> list:
 
 def restage(job: Job, tile: int) -> None:
     job.store.unstage([tile])
-    job.forget({tile})
+    job.tiles.forget({tile})
     list(job.stage())
 
 

@@ -28,13 +28,14 @@ def leave(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
     Interrupted
         On Ctrl-C, while the driver starts.
     """
+    from napari_blockbuster.detached import detach
     from napari_blockbuster.detached.files import DriverFiles
 
     asked = plan.finish(job if replace_own else None)
     try:
         with plan.crew.at_work(job.n_tiles) as client:
             assert client is not None
-            driver = job.detach(client, tile_timeout=plan.crew.tile_timeout, **vars(asked))
+            driver = detach(job, client, tile_timeout=plan.crew.tile_timeout, **vars(asked))
     except KeyboardInterrupt:
         raise Interrupted(f"a driver may have started; see with: {_attach(job)}") from None
     print_rows(
@@ -58,18 +59,18 @@ def look_in(job: Job, stop: bool, quiet: bool) -> int:
     JobError
         If the driver failed or is gone, or there is none.
     """
-    from napari_blockbuster.detached.follower import DriverStoppedError, ask_to_stop
+    from napari_blockbuster.detached import follower
 
     if _is_old_news(job):
         print(f"nothing to look in on: the result is complete, {job.spec.output}")
         return 0
     if stop:
-        ask_to_stop(job)
+        follower.stop(job)
     try:
         return _follow(job, quiet)
     except KeyboardInterrupt:
         raise Interrupted(f"look in again with: {_attach(job)}", "the run goes on") from None
-    except DriverStoppedError as stopped:
+    except follower.DriverStoppedError as stopped:
         print(f"stopped; {stopped}", file=sys.stderr)
         return 0 if stop else STOPPED
 
@@ -92,9 +93,10 @@ def _follow(job: Job, quiet: bool) -> int:
 
 def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[StageEvent]:
     """The events of tiles; those of other steps go to the bar at once."""
+    from napari_blockbuster.detached import follow
     from napari_blockbuster.job.events import StepProgress
 
-    events = job.follow()
+    events = follow(job)
     while True:
         try:
             event = next(events)
@@ -110,7 +112,7 @@ def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[Stage
 def _is_old_news(job: Job) -> bool:
     """Whether the result was completed by somebody else than the last detached driver."""
     from napari_blockbuster.detached.files import DriverFiles
-    from napari_blockbuster.job.folder import result_token
+    from napari_blockbuster.job.results import result_token
 
     files = DriverFiles(job.folder)
     if not job.is_complete() or files.at_work() is not None:

@@ -311,7 +311,8 @@ def report(job: Job, summary: Summary, quiet: bool = False) -> int:
 
 def check_free(job: Job, writing: Writing, replace_own: bool = False) -> None:
     """Refuse to go on where the end could not be written; the job's own result may be replaced if that is asked for."""
-    from napari_blockbuster.job.folder import restore_old, wrote
+    from napari_blockbuster.job.results import wrote
+    from napari_blockbuster.output.place import restore_old
 
     target = Path(job.spec.output)
     restore_old(target)

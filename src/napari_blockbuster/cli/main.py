@@ -149,7 +149,7 @@ def resume(
     if opened.is_complete() and not writing.overwrite:
         print(f"nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
-    if not (opened.store.folder / "labels").exists():
+    if not opened.files.has_stage():
         raise UsageError(f"the tiles of {opened.folder} were deleted after its result was written; segment again")
     check_free(opened, writing, opened.wrote_output() and retry_failed)
     if detach:
@@ -207,7 +207,7 @@ def merge(
     crew = Crew(workers=None if opened.n_tiles > 500 else 0)
     plan = Plan(crew, decision, writing, keep_stage=not discard_stage, stage=False)
     if output is not None:
-        _redirect(opened, output, writing.overwrite)
+        opened = opened.with_output(output, overwrite=writing.overwrite)
     check_free(opened, writing)
     return report(opened, run_job(opened, plan).summary(), writing.quiet)
 
@@ -331,16 +331,6 @@ def _setting(text: str) -> tuple[str, Any]:
     with contextlib.suppress(ValueError):
         return key, json.loads(value)
     return key, value
-
-
-def _redirect(job: Any, output: Path, overwrite: bool) -> None:
-    """Let a job write elsewhere; its folder keeps naming the place that it was made for."""
-    from napari_blockbuster.job.preflight import check_output
-
-    target = output.absolute()
-    if job.source is not None:
-        check_output(target, job.source, overwrite)
-    job.spec = job.spec.model_copy(update={"output": str(target)})
 
 
 # ---------------------------------------------------------------------------------------------------------------- main

@@ -24,13 +24,14 @@ import cloudpickle
 
 from napari_blockbuster.job.completion import Outcome, Watch, finish
 from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
+from napari_blockbuster.job.folder import JobFolder
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.lock import Lock, holding
 from napari_blockbuster.job.progress import Progress
 from napari_blockbuster.job.shell import one_line
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.signals import stopping_cleanly
-from napari_blockbuster.output.zarr_metadata import utf8
+from napari_blockbuster.output.groups import utf8
 
 from .files import DriverFiles, DriverState
 from .launch import Request
@@ -179,19 +180,17 @@ def _drive(request: Request, scheduler: str, security: Security, answer: Answer)
 
 
 def _job(request: Request) -> Job:
-    folder = request.folder
+    folder = JobFolder(request.folder)
     try:
-        there = (folder / "job.json").read_text("utf-8", "surrogateescape")
+        there = folder.settings_text()
     except OSError:
         there = ""
     if there != request.settings:
         raise JobError(
-            f"{socket.gethostname()} does not see the job folder {folder}; "
+            f"{socket.gethostname()} does not see the job folder {folder.path}; "
             "put the output on a disk that all machines share under the same path"
         )
-    job = Job.open(folder)
-    job.source, job.model = request.source, request.model
-    return job
+    return Job(folder, folder.load(), request.source, request.model)
 
 
 def _first_state(job: Job, request: Request, scheduler: str) -> DriverState:

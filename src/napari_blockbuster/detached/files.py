@@ -18,13 +18,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_blockbuster.job.folder import JobFolder
 from napari_blockbuster.job.lock import is_held
 from napari_blockbuster.job.summary import Summary
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["DRIVER_FILES", "DriverFiles", "DriverState"]
-
-DRIVER_FILES = ("driver.json", "driver.lock", "driver.log", "driver.stop")
+__all__ = ["DriverFiles", "DriverState"]
 
 
 class DriverState(BaseModel):
@@ -97,19 +96,19 @@ class DriverFiles:
 
     @property
     def state(self) -> Path:
-        return self.folder / "driver.json"
+        return JobFolder(self.folder).driver_state
 
     @property
     def lock(self) -> Path:
-        return self.folder / "driver.lock"
+        return JobFolder(self.folder).driver_lock
 
     @property
     def log(self) -> Path:
-        return self.folder / "driver.log"
+        return JobFolder(self.folder).driver_log
 
     @property
     def request(self) -> Path:
-        return self.folder / "driver.stop"
+        return JobFolder(self.folder).driver_stop
 
     def load(self) -> DriverState | None:
         """What the last driver said of itself; None if there was none, or if it cannot be read."""
@@ -140,8 +139,3 @@ class DriverFiles:
         with contextlib.suppress(OSError):
             return self.request.read_text() == token
         return False
-
-    def forget(self) -> None:
-        """Delete what a driver left that is gone."""
-        for path in (self.state, self.request, self.log):
-            path.unlink(missing_ok=True)

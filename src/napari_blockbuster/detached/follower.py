@@ -24,9 +24,9 @@ __all__ = [
     "DriverGoneError",
     "DriverStoppedError",
     "Events",
-    "ask_to_stop",
     "follow",
     "resume_command",
+    "stop",
 ]
 
 LOOK = 1.0
@@ -50,18 +50,37 @@ class DriverStoppedError(JobError):
 
 
 def follow(job: Job, look: float = LOOK) -> Events:
-    """What a detached driver does, as it does it; see `Job.follow`.
+    """Follow a detached run, from any machine that sees the job folder, as often as you like.
+
+    Parameters
+    ----------
+    job : Job
+    look : float
+        Seconds between two looks at the job folder.
+
+    Yields
+    ------
+    TileStaged, TileFailed, Heartbeat or StepProgress
+        A tile as it lands (tiles that landed before are counted in the first `Heartbeat`), a `Heartbeat` at each look without
+        one, and the progress of writing.
 
     Returns
     -------
     DriverState
-        How it ended.
+        The final state of the driver.
+
+    Raises
+    ------
+    DriverStoppedError, DriverFailedError, DriverGoneError
+        If the run did not finish.
+    JobError
+        If there never was a detached run.
     """
     return _Follower(job).events(look)
 
 
-def ask_to_stop(job: Job) -> DriverState:
-    """Ask the driver of a job to stop. It does so after the tiles that run now; `follow` tells when.
+def stop(job: Job) -> DriverState:
+    """Request that a detached run stop. It stops after the tiles that run now; `follow` ends then.
 
     Raises
     ------

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.execution.waits import ask, complete, some_workers
-from napari_blockbuster.job import folder as folders
 from napari_blockbuster.job import preflight
 from napari_blockbuster.job.completion import Finish
 from napari_blockbuster.job.lock import JobLockedError
@@ -73,10 +72,37 @@ class Request:
         return [] if function is None else [function]
 
 
-def detach(
-    job: Job, source: ImageSource, model: Model, client: Client, asked: Finish, tile_timeout: float | None
-) -> DriverState:
-    """Start a driver for a job beside a cluster; see `Job.detach`."""
+def detach(job: Job, client: Client, *, tile_timeout: float | None = None, **options: Any) -> DriverState:
+    """Detach a run: start a driver process next to the cluster, which finishes the run after this process ends.
+
+    Parameters
+    ----------
+    job : Job
+    client : distributed.Client
+        Of a scheduler that outlives this process.
+    tile_timeout : float, optional
+        See `Job.stage`.
+    **options
+        The options of `napari_blockbuster.segment` for the steps after the tiles: ``merge``, ``min_iou``, ``connectivity``,
+        ``sequential_labels``, ``filter``, ``keep_stage``, ``overwrite``, ``ome_zarr_version``.
+
+    Returns
+    -------
+    DriverState
+        The running driver (``host``, ``pid``). Everything that `Job.stage` would refuse has been refused.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on this job.
+    JobError
+        If the image is in memory, or for any reason that `Job.stage` gives.
+    FileExistsError
+        If the output exists and is not this job's own, without ``overwrite=True``.
+    """
+    asked = Finish(**options)
+    job.check_ready()
+    source, model = job.inputs.ready()
     if not source.shippable:
         raise JobError(
             "an image in memory goes when this process goes, so its run cannot be detached: "
@@ -84,11 +110,10 @@ def detach(
         )
     preflight.check_time_limit(tile_timeout, client)
     preflight.check_output(Path(job.spec.output), source, asked.overwrite)
-    folders.check_stage(job.folder)
+    job.files.check_stage()
     _refuse_second(job.folder)
     preflight.check_workers(client, job.folder, model)
-    settings = (job.folder / "job.json").read_text("utf-8", "surrogateescape")
-    request = Request(job.folder, settings, source, model, asked, tile_timeout)
+    request = Request(job.folder, job.files.settings_text(), source, model, asked, tile_timeout)
     answer = _ask_a_worker(client, pickle_work(request), job.folder)
     if "refused" in answer:
         kind = JobLockedError if answer["kind"] == JobLockedError.__name__ else JobError

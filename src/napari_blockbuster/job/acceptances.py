@@ -15,11 +15,9 @@ from typing import Any, Self
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["AGAIN", "AGAIN_FILES", "NOTES", "Notes", "accepted_together", "tiles_again"]
+from .folder import JobFolder
 
-NOTES = "again.json"
-AGAIN, AGAIN_FILES = "again", ("new", "before", "tried.json", "model.json")
-"""The folder of second tries, and what is in it."""
+__all__ = ["Notes", "accepted_together", "tiles_again"]
 
 Settings = dict[str, Any]
 
@@ -51,8 +49,9 @@ class Notes:
         JobError
             If the file is damaged.
         """
+        path = JobFolder(folder).notes
         try:
-            known = json.loads((folder / NOTES).read_bytes())
+            known = json.loads(path.read_bytes())
             return cls(
                 {int(index): dict(settings) for index, settings in known["tiles"].items()},
                 [set(map(int, tiles)) for tiles in known.get("together", ())],
@@ -65,7 +64,7 @@ class Notes:
             return cls()
         except (ValueError, KeyError, TypeError, AttributeError):
             raise JobError(
-                f"{folder / NOTES} cannot be read. Delete it to continue without knowing which tiles were segmented again"
+                f"{path} cannot be read. Delete it to continue without knowing which tiles were segmented again"
             ) from None
 
     def save(self, folder: Path) -> None:
@@ -75,7 +74,7 @@ class Notes:
             "together": [sorted(tiles) for tiles in self.together],
             **({"unfinished": _by_text(self.unfinished)} if self.unfinished else {}),
         }
-        write_atomically(folder / NOTES, json.dumps(data, indent=1).encode())
+        write_atomically(JobFolder(folder).notes, json.dumps(data, indent=1).encode())
 
     def after(self) -> dict[int, Settings]:
         """The tiles that are not the run's own once nothing is unfinished."""

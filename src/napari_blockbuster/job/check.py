@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,12 +23,9 @@ from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
 from napari_blockbuster.stage.store import StageStore, read_table
 
-from .folder import check_stage
-from .lock import holding
+from .folder import JobFolder
 from .second_try import settle
-
-if TYPE_CHECKING:
-    from .job import Job
+from .tiles import Tiles
 
 __all__ = ["CheckReport", "check_job"]
 
@@ -70,12 +66,13 @@ class CheckReport:
         return not (self.damaged or self.evidence or self.regions or self.layout or self.strangers)
 
 
-def check_job(job: Job, *, repair: bool = False) -> CheckReport:
+def check_job(folder: JobFolder, tiles: Tiles, *, repair: bool = False) -> CheckReport:
     """Read every file that a job's markers vouch for.
 
     Parameters
     ----------
-    job : Job
+    folder : JobFolder
+    tiles : Tiles
     repair : bool, default False
         Un-stage tiles whose files do not hold, and drop evidence and regions that do not follow from them. Nothing else
         is touched.
@@ -91,14 +88,14 @@ def check_job(job: Job, *, repair: bool = False) -> CheckReport:
     JobError
         If its tiles were deleted after the result was written.
     """
-    check_stage(job.folder)
+    folder.check_stage()
     if not repair:
-        return _check(job.store)
-    with holding(job.folder / "lock.json", "check"):
-        settle(job)
-        report = _check(job.store)
+        return _check(tiles.store)
+    with folder.holding("check"):
+        settle(folder, tiles)
+        report = _check(tiles.store)
         if not report.sound:
-            _repair(job, report)
+            _repair(tiles, report)
     return report
 
 
@@ -207,8 +204,8 @@ def _unreadable(store: StageStore) -> list[tuple[int, int]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- repairing
-def _repair(job: Job, report: CheckReport) -> None:
-    store = job.store
+def _repair(tiles: Tiles, report: CheckReport) -> None:
+    store = tiles.store
     if report.layout:
         _write_layout_again(store)
         again = _check(store)
@@ -222,7 +219,7 @@ def _repair(job: Job, report: CheckReport) -> None:
             store.path("seams", index, "npy").unlink(missing_ok=True)
     for index in report.regions:
         RegionStore(store).drop(index)
-    job.forget(set(report.damaged))
+    tiles.forget(report.damaged)
     report.repaired = True
 
 

@@ -71,7 +71,7 @@ class Finish:
         NothingStagedError
             If no tile could be segmented: there is no result then.
         """
-        check_any_staged(job)
+        check_any_staged(job.files, job.tiles)
         verdicts = Decisions.load(job.folder)
         merged = job.merge(
             self.merge,

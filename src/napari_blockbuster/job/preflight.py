@@ -31,9 +31,10 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.models import Model
+from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
 
-from .folder import restore_old, wrote
+from .results import wrote
 
 if TYPE_CHECKING:
     from distributed import Client

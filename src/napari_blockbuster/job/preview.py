@@ -230,7 +230,7 @@ def preview_seam(
     before, after = np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint32)
     for tile in (low, high):
         place = tile.core.within(box)
-        local = job.store.read_labels(tile).result()
+        local = job.tiles.read_labels(tile)
         before[place] = np.where(local > 0, local + int(merged.labels_table.offsets[tile.index]), 0)
         after[place] = merged.table(tile.index)[local]
     return SeamPreview(box, before, after, merged)

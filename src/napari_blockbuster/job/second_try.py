@@ -26,19 +26,16 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
 from napari_blockbuster.stage.work import StageWork
 
-from .acceptances import AGAIN, Notes, accepted_together, tiles_again
-from .folder import check_stage
-from .lock import holding
+from .acceptances import Notes, accepted_together, tiles_again
+from .folder import JobFolder
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from .job import Job
+    from .tiles import Tiles
 
-__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "tiles_again", "tiles_around"]
-
-TRIED = "tried.json"
-"""The settings of the tiles of a second try that are not accepted yet."""
+__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "settle_alone", "tiles_again", "tiles_around"]
 
 
 class SecondTry:
@@ -51,9 +48,8 @@ class SecondTry:
     """
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._folder = job.folder / AGAIN
-        self.store, self._before = _tries(job)
+        self._folder, self._tiles, self._inputs = job.files, job.tiles, job.inputs
+        self.store, self._before = _tries(self._folder, self._tiles)
 
     def stage(
         self, tiles: Iterable[int], model: Model, client: Client | None = None, heartbeat: float | None = None
@@ -78,28 +74,26 @@ class SecondTry:
         JobError
             If the job was opened without its image.
         """
-        source = self._job.source
-        if source is None:
-            raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
-        check_stage(self._job.folder)
+        source = self._inputs.image()
+        self._folder.check_stage()
         wanted = list(tiles)
         prepared = model.prepare(source)
-        with holding(self._job.folder / "lock.json", "segment tiles again"):
-            settle(self._job)
-            with writing_to(self._folder):
+        with self._folder.holding("segment tiles again"):
+            settle(self._folder, self._tiles)
+            with writing_to(self._folder.again):
                 _lay_out(self.store)
                 self.store.unstage(wanted)
                 tried = self._tried() | dict.fromkeys(wanted, model.settings())
                 data = {"tiles": {str(index): settings for index, settings in sorted(tried.items())}}
-                write_atomically(self._folder / TRIED, json.dumps(data).encode())
+                write_atomically(self._folder.again_tried, json.dumps(data).encode())
             work = StageWork.of(self.store, prepared, source)
             with contextlib.closing(run(work, TileQueue(wanted), client, heartbeat)) as results:
                 yield from results
 
     def _tried(self) -> dict[int, dict[str, Any]]:
-        """The settings of the tiles that were tried."""
+        """Return the settings of the tiles that were tried and are not accepted yet."""
         try:
-            known = json.loads((self._folder / TRIED).read_bytes())["tiles"]
+            known = json.loads(self._folder.again_tried.read_bytes())["tiles"]
             return {int(index): dict(settings) for index, settings in known.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
@@ -123,15 +117,15 @@ class SecondTry:
         missing = [index for index in chosen if index not in tried or not self.store.is_staged(index)]
         if missing:
             raise JobError(f"tile {missing[0]} was not segmented again, or failed: there is nothing to accept")
-        check_stage(self._job.folder)
-        with holding(self._job.folder / "lock.json", "replace tiles"):
-            settle(self._job)
-            known = tiles_again(self._job.folder)
-            with writing_to(self._folder):
+        self._folder.check_stage()
+        with self._folder.holding("replace tiles"):
+            settle(self._folder, self._tiles)
+            known = tiles_again(self._folder.path)
+            with writing_to(self._folder.again):
                 _lay_out(self._before, discard_others=not known)
                 for index in chosen:
                     if index not in known:
-                        _copy(self._job.store, self._before, index)
+                        _copy(self._tiles.store, self._before, index)
             self._replace({index: tried[index] for index in chosen})
 
     def go_back(self, tiles: Iterable[int]) -> list[int]:
@@ -149,55 +143,69 @@ class SecondTry:
         JobLockedError, StoreError
             See `accept`.
         """
-        check_stage(self._job.folder)
-        with holding(self._job.folder / "lock.json", "replace tiles"):
-            settle(self._job)
-            chosen, known = list(tiles), tiles_again(self._job.folder)
+        self._folder.check_stage()
+        with self._folder.holding("replace tiles"):
+            settle(self._folder, self._tiles)
+            chosen, known = list(tiles), tiles_again(self._folder.path)
             if own := [index for index in chosen if index not in known]:
                 raise JobError(f"tile {own[0]} is that of the run already")
-            wanted = accepted_together(self._job.folder, chosen)
+            wanted = accepted_together(self._folder.path, chosen)
             self._replace(dict.fromkeys(wanted))
             return wanted
 
     def _replace(self, changes: Mapping[int, dict[str, Any] | None]) -> None:
         """Note changes, then make them. Call it with the lock."""
-        notes = Notes.load(self._job.folder)
+        notes = Notes.load(self._folder.path)
         notes.begin(changes)
-        with writing_to(self._job.folder):
-            notes.save(self._job.folder)
-        settle(self._job)
+        with writing_to(self._folder.path):
+            notes.save(self._folder.path)
+        settle(self._folder, self._tiles)
 
 
-def settle(job: Job) -> None:
+def settle(folder: JobFolder, tiles: Tiles) -> None:
     """Finish an acceptance, or its undoing, that was interrupted. Call it with the lock."""
-    notes = Notes.load(job.folder)
+    notes = Notes.load(folder.path)
     if not notes.unfinished:
         return
-    check_stage(job.folder)
-    new, before = _tries(job)
+    folder.check_stage()
+    new, before = _tries(folder, tiles)
     replaced = set(notes.unfinished)
     try:
-        with writing_to(job.folder):
+        with writing_to(folder.path):
             for index, settings in notes.unfinished.items():
                 # A second try that somebody deleted meanwhile cannot be installed any more.
                 if settings is not None and not new.is_staged(index):
                     notes.unfinished[index] = settings = None
-                _copy(new if settings is not None else before, job.store, index)
+                _copy(new if settings is not None else before, tiles.store, index)
             notes.finish()
-            notes.save(job.folder)
+            notes.save(folder.path)
     finally:
-        job.forget(replaced)
+        tiles.forget(replaced)
 
 
-def discard_tries(job: Job) -> None:
+def settle_alone(folder: JobFolder, tiles: Tiles) -> None:
+    """Finish an acceptance that was interrupted, if there is one; see `settle`. Takes the lock.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on the job.
+    StoreError
+        If the job folder cannot be written.
+    """
+    if Notes.load(folder.path).unfinished:
+        with folder.holding("replace tiles"):
+            settle(folder, tiles)
+
+
+def discard_tries(folder: JobFolder) -> None:
     """Delete second tries and the tiles that they replaced. Without staged tiles they are of no use."""
-    discard(job.folder / AGAIN)
+    discard(folder.again)
 
 
-def _tries(job: Job) -> tuple[StageStore, StageStore]:
-    """The stages of new tiles and of the tiles that they replaced; not made yet."""
-    folder = job.folder / AGAIN
-    return StageStore(folder / "new", job.grid), StageStore(folder / "before", job.grid)
+def _tries(folder: JobFolder, tiles: Tiles) -> tuple[StageStore, StageStore]:
+    """Return the stages of new tiles and of the tiles that they replaced. They are not created here."""
+    return StageStore(folder.again_new, tiles.grid), StageStore(folder.again_before, tiles.grid)
 
 
 def _lay_out(store: StageStore, *, discard_others: bool = True) -> None:

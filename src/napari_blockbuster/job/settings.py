@@ -141,6 +141,14 @@ class JobSpec(BaseModel):
             for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
         ]
 
+    def is_same_but_for_code(self, model: dict[str, Any]) -> bool:
+        """Whether the settings of a model name the function of this job with the same options, whatever its code."""
+        known = self.model
+        return known.get("model") == model.get("model") == "function" and {**known, "sha256": ""} == {
+            **model,
+            "sha256": "",
+        }
+
     def remedy(self, other: JobSpec) -> str:
         """The sentence that follows a list of differences: how to resume, and how to start again."""
         start = (

@@ -15,12 +15,14 @@ from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
-from .writer import open_labels
+from .label_image import open_labels
 
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels"]
+__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels", "output_of"]
+
+JOB_SUFFIX = ".job"
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,14 @@ def job_folder(output: Path) -> Path:
         raise ValueError(f"the output is {output}, which is no name of a file; choose a path such as labels.ome.zarr")
     if output.parent.name == "labels" and _is_zarr_group(output.parent.parent):
         image = output.parent.parent
-        return image.with_name(f"{image.name}.{output.name}.job")
-    return output.with_name(f"{output.name}.job")
+        return image.with_name(f"{image.name}.{output.name}{JOB_SUFFIX}")
+    return output.with_name(f"{output.name}{JOB_SUFFIX}")
+
+
+def output_of(folder: Path) -> Path:
+    """Return the output beside a job folder that was moved."""
+    name = folder.name.removesuffix(JOB_SUFFIX)
+    return folder.with_name(name if name != folder.name else f"{name}.ome.zarr")
 
 
 def _is_zarr_group(path: Path) -> bool:

@@ -6,34 +6,27 @@ import contextlib
 import functools
 import itertools
 import os
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid, browse_chunk
 from napari_blockbuster.machine.disk import StoreError, writing_to
-from napari_blockbuster.machine.files import beside
-from napari_blockbuster.machine.system import exchange as _exchange
 from napari_blockbuster.machine.system import syncs, tensorstore_path
 
-from .metadata import Level, attributes, plan_levels
-from .occupant import Occupant
-from .zarr_metadata import plain_text, refresh_consolidated, update_attributes, utf8
+from .groups import plain_text, update_attributes
+from .ngff import Level, attributes, plan_levels
 
 if TYPE_CHECKING:
-    import dask.array as da
     import tensorstore as ts
 
-__all__ = ["LabelsWriter", "Pending", "labels_info", "open_labels", "put_in_place"]
+__all__ = ["LabelsWriter", "Pending"]
 
 SHARE = 32
 """A tile writes its share of a level while that is at least this long; coarser levels are written in larger blocks."""
-KEY = "napari-blockbuster"
 
 
 class Pending:
@@ -282,162 +275,3 @@ def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
         "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(metadata)},
     }
     return ts.open(spec, open=True).result()
-
-
-# -------------------------------------------------------------------------------------------------------- in place
-def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
-    """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
-
-    Parameters
-    ----------
-    temporary, final : Path
-    overwrite : bool or Occupant
-        Replace what is at `final`: False nothing, True whatever is there now, an `Occupant` only that.
-
-    Raises
-    ------
-    FileExistsError
-        If something else is there. It is left as it is.
-    """
-    old = beside(final, ".old")
-    if os.path.lexists(old) and not os.path.lexists(final):
-        # A process was killed between the two renames below: what it moved away is still the result.
-        os.rename(old, final)
-    there = Occupant.of(final)
-    expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
-    if not there.is_nothing and there != expected:
-        raise _taken(final, overwrite)
-    _remove(old)
-    if there.is_nothing:
-        _rename_to_free(temporary, final, overwrite)
-    elif _exchange(temporary, final):
-        if Occupant.of(temporary) != expected:
-            # It came in the instant between the look and the swap.
-            _swap_back(temporary, final)
-            raise _taken(final, overwrite)
-        _remove(temporary)
-    else:
-        _replace_in_two_steps(temporary, final, old, expected)
-    if final.parent.name == "labels":
-        _register(final)
-
-
-def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
-    if overwrite is False or overwrite == Occupant():
-        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
-    return FileExistsError(
-        f"{final} is not what overwrite=True was meant for: it changed meanwhile. It was left as it is"
-    )
-
-
-def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
-    try:
-        os.rename(temporary, final)
-    except OSError as error:
-        if os.path.lexists(final):
-            raise _taken(final, overwrite) from error
-        raise
-
-
-def _swap_back(temporary: Path, final: Path) -> None:
-    """Undo a swap. What is not ours never stays under the temporary name, where it would be deleted."""
-    if not _exchange(temporary, final):
-        os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
-
-
-def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
-    """Replace labels where the file system cannot swap two names."""
-    os.rename(final, old)
-    if Occupant.of(old) != expected:
-        os.rename(old, final)
-        raise _taken(final, expected)
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        os.rename(old, final)
-        raise
-    # Under its other name an output is whole, whenever this process is killed.
-    os.rename(old, temporary)
-    _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder, or a link to one (never what it leads to)."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _register(labels: Path) -> None:
-    """Name the labels in the ``labels`` group of their OME-Zarr image, as the specification asks."""
-    import zarr
-
-    image = labels.parent.parent
-    if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
-        return
-    # In the image's own format: whoever reads the image must find the list.
-    zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
-    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
-    known: dict[str, Any] = dict(group.attrs.asdict())
-    holder = known.get("ome", {}) if zarr_format == 3 else known
-    names = [*holder.get("labels", [])]
-    if utf8(labels.name) not in names:
-        names.append(utf8(labels.name))
-        listed = {"labels": names}
-        changed = {"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed
-        update_attributes(labels.parent, changed)
-    if stale := refresh_consolidated(labels):
-        warnings.warn(
-            f"The labels are at {labels}, but the consolidated metadata in {', '.join(map(str, stale))} cannot be updated. "
-            "Programs that read the consolidated metadata do not show them. Consolidate the image's metadata again.",
-            stacklevel=2,
-        )
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-def open_labels(path: str | Path, level: int = 0) -> da.Array:
-    """Labels of one level as a lazy dask array, a chunk for each shard.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are no labels, or no such level.
-    """
-    import dask.array as da
-    import zarr
-
-    if not (Path(path) / str(level)).exists():
-        n = len(labels_info(path)["shapes"])
-        raise ValueError(f"there is no level {level} in the labels {path}; its levels are 0 to {n - 1}")
-    array = zarr.open_array(str(Path(path) / str(level)), mode="r")
-    # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
-    name = f"labels-{os.urandom(8).hex()}"
-    labels: da.Array = da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
-    return labels
-
-
-def labels_info(path: str | Path) -> dict[str, Any]:
-    """What a label image says of itself: ``shapes`` of its levels, ``scales``, and ``provenance`` (of this package).
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are no labels.
-    """
-    import zarr
-
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there are no labels at {path}")
-    try:
-        said: dict[str, Any] = dict(zarr.open_group(str(path), mode="r").attrs.asdict())
-        multiscale = said.get("ome", said)["multiscales"][0]
-    except (OSError, KeyError, IndexError):
-        raise ValueError(f"{path} is not a label image: it has no OME-Zarr multiscales metadata") from None
-    paths = [dataset["path"] for dataset in multiscale["datasets"]]
-    return {
-        "axes": [axis["name"] for axis in multiscale["axes"]],
-        "shapes": [tuple(zarr.open_array(str(Path(path) / p), mode="r").shape) for p in paths],
-        "scales": [d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]],
-        "provenance": said.get(KEY, {}),
-    }

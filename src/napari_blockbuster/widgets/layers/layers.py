@@ -13,7 +13,7 @@ from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.mapping import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
-from napari_blockbuster.output.writer import labels_info
+from napari_blockbuster.output.label_image import labels_info
 from napari_blockbuster.stage.store import TileFailure
 
 from .label_layers import fill, show_labels
@@ -117,7 +117,7 @@ def live_data(live: LiveLabels) -> Any:
 
 def show_result(path: Any, layer: Labels) -> None:
     """Put the written labels, read lazily, into the layer of the live labels; its colors and place stay."""
-    from napari_blockbuster.output.writer import open_labels
+    from napari_blockbuster.output.label_image import open_labels
 
     n_levels = len(labels_info(path)["shapes"]) if layer.multiscale else 1
     levels = [open_labels(path, level) for level in range(n_levels)]

@@ -314,7 +314,7 @@ class RunControl(QObject):
             return
         self.close_job()
         text = f"The tiles in {job.folder.name} are deleted"
-        in_thread(lambda: run_steps.delete_job(job), lambda _: self.status.emit(text), self._report, owner=self)
+        in_thread(job.files.delete, lambda _: self.status.emit(text), self._report, owner=self)
 
     def delete_stage(self) -> None:
         """Delete the staged tiles of a job that is written; its labels can then not be merged anew."""

@@ -7,12 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.detached.files import DriverFiles
-from napari_blockbuster.job.folder import PLACING, RESULT
 from napari_blockbuster.job.job import Heartbeat, Job, TileStaged
-from napari_blockbuster.job.lock import holding
 from napari_blockbuster.job.second_try import tiles_again
-from napari_blockbuster.machine.files import discard
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.region_search import LookingCancelled
 from napari_blockbuster.widgets.dock.consent import consent
@@ -24,7 +20,7 @@ from .events import TELL_EVERY, Merged, Opened, Read, Status, Summary
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["HEARTBEAT", "delete_job", "merge", "read_job", "read_tiles", "stage", "summary_of", "with_summary"]
+__all__ = ["HEARTBEAT", "merge", "read_job", "read_tiles", "stage", "summary_of", "with_summary"]
 
 HEARTBEAT = 0.1
 """Seconds after which a quiet run is looked at: the longest that a pause takes to be seen."""
@@ -73,27 +69,6 @@ def with_summary(job: Job, steps: Iterator[Any]) -> Iterator[Any]:
             yield summary_of(job)
         raise
     yield summary_of(job)
-
-
-def delete_job(job: Job) -> None:
-    """Delete a job: its tiles, settings and decisions. Its result, and files of others in its folder, stay.
-
-    Raises
-    ------
-    JobLockedError
-        If another process works on it.
-    """
-    folder, driver = job.folder, DriverFiles(job.folder)
-    with holding(folder / "lock.json", "delete"), holding(driver.lock, "delete"):
-        # The settings go first: tiles without settings are no job.
-        (folder / "job.json").unlink(missing_ok=True)
-        for name in ("stage", "again"):
-            discard(folder / name)
-        for name in ("again.json", "decisions.json", RESULT, PLACING):
-            (folder / name).unlink(missing_ok=True)
-        driver.forget()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def stage(

@@ -9,7 +9,10 @@ from typing import Any
 
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["plain_text", "refresh_consolidated", "update_attributes", "utf8"]
+__all__ = ["KEY", "plain_text", "refresh_consolidated", "update_attributes", "utf8"]
+
+KEY = "napari-blockbuster"
+"""The attribute with the provenance of a result."""
 
 
 def update_attributes(group: Path, changes: dict[str, Any]) -> None:
