@@ -13,14 +13,13 @@ from napari_blockbuster.output.occupant import Occupant
 from napari_blockbuster.output.result import Result, StagedMerge
 
 from . import edited_function, preflight, second_try, setup, steps
+from .check import CheckReport, check_job
 from .events import Heartbeat, StageEvent, TileFailed, TileStaged
 from .publication import WriteOptions
 from .state import JobState
 
 if TYPE_CHECKING:
     from distributed import Client
-
-    from .check import CheckReport
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
 
@@ -105,8 +104,6 @@ class Job(JobState):
 
     def check(self, *, repair: bool = False) -> CheckReport:
         """Check that every staged tile has all its files; see `napari_blockbuster.job.check.check_job`."""
-        from .check import check_job
-
         return check_job(self.files, self.tiles, repair=repair)
 
     def settle(self) -> None:

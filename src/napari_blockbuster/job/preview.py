@@ -22,6 +22,8 @@ from napari_blockbuster.models.cache import load_once
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 
+from .events import TileFailed
+from .job import Job
 from .preflight import check_channels, estimated_bytes
 
 if TYPE_CHECKING:
@@ -215,8 +217,6 @@ def preview_seam(
     RuntimeError
         With what the model raised, if a tile failed.
     """
-    from .job import Job, TileFailed
-
     frames = grid.separate_axes
     job = Job.create(
         source, model, folder / "seam.ome.zarr", tile_shape=grid.tile_shape[frames:], halo=grid.halo[frames:]

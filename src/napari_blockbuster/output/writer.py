@@ -147,7 +147,10 @@ class LabelsWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=plain_text(said))
             for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
-                _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
+                options = _array_options(block, version, axes)
+                zarr.create_array(
+                    str(path / str(number)), shape=level.shape, dtype=np.dtype(dtype), fill_value=0, **options
+                )
         return cls(path, grid, tuple(levels), blocks, version)
 
     # ------------------------------------------------------------- tile by tile
@@ -242,27 +245,21 @@ def _reduced(box: Box, factors: Sequence[int]) -> Box:
     )
 
 
-def _create_array(
-    path: Path, shape: tuple[int, ...], block: tuple[int, ...], dtype: np.dtype[Any], version: str, axes: Sequence[str]
-) -> None:
-    import zarr
+def _array_options(block: tuple[int, ...], version: str, axes: Sequence[str]) -> dict[str, Any]:
+    """Return the options of `zarr.create_array` that depend on the version of OME-Zarr."""
     from zarr.codecs import ZstdCodec
 
-    inner = browse_chunk(block)
-    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "fill_value": 0, "chunks": inner}
+    chunks = browse_chunk(block)
     if version == "0.5":
-        zarr.create_array(
-            str(path), **common, shards=block, compressors=ZstdCodec(level=1), dimension_names=list(axes), zarr_format=3
-        )
-    else:
-        zstd: Any = {"id": "zstd", "level": 1}
-        zarr.create_array(
-            str(path),
-            **common,
-            compressors=zstd,
-            zarr_format=2,
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-        )
+        names, codec = list(axes), ZstdCodec(level=1)
+        return {"zarr_format": 3, "chunks": chunks, "shards": block, "compressors": codec, "dimension_names": names}
+    keys = {"name": "v2", "separator": "/"}
+    return {
+        "zarr_format": 2,
+        "chunks": chunks,
+        "compressors": {"id": "zstd", "level": 1},
+        "chunk_key_encoding": keys,
+    }
 
 
 @functools.lru_cache(maxsize=32)
