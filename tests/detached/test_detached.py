@@ -165,7 +165,7 @@ def test_a_detached_run_goes_on_without_the_command_that_started_it(away: Away, 
     assert driver.is_running()
     # A second driver is refused, with the name of the first one.
     assert main(away.detached()) == 2
-    assert re.search(rf"at work on .*: process {driver.pid} on .*; look in with: {again}", capsys.readouterr().err)
+    assert re.search(rf"running on .*: process {driver.pid} on .*\. To follow it: {again}", capsys.readouterr().err)
     away.hold.unlink()
     assert main(["attach", str(away.job), "-q"]) == 0
     report = capsys.readouterr().out
@@ -235,13 +235,13 @@ def test_a_detached_run_is_stopped_from_elsewhere_and_resumed(away: Away, peace,
     wait_for(lambda: away.calls == 1)
     assert main(["attach", str(away.job), "--stop", "-q"]) == 0
     told = capsys.readouterr().err
-    assert re.match(r"stopped; 0 of 8 tiles are kept; go on with: napari-blockbuster resume ", told)
+    assert re.match(r"stopped; 0 of 8 tiles are done\. To resume: napari-blockbuster resume ", told)
     psutil.wait_procs([driver], timeout=20)
     assert not driver.is_running()
     assert main(["attach", str(away.job)]) == 130
     capsys.readouterr()
     assert main(["attach", str(away.job), "--stop"]) == 2
-    assert "no detached driver is at work" in capsys.readouterr().err
+    assert "No detached driver is running" in capsys.readouterr().err
     away.hold.unlink()
     assert main([*last_command(told), "-q"]) == 0
     assert away.result() == peace[1]
@@ -257,9 +257,7 @@ def test_a_detached_driver_that_is_killed_is_told_and_resumed(away: Away, peace,
     capsys.readouterr()
     assert main(["attach", str(away.job), "-q"]) == 2
     told = capsys.readouterr().err
-    gone = (
-        rf"error: the detached driver \(process {driver.pid} on .*\) is gone without a word, at staging 0/8; finished "
-    )
+    gone = rf"error: The detached driver \(process {driver.pid} on .*\) stopped responding at staging 0/8\. Finished "
     assert re.match(gone, told)
     assert len(told.splitlines()) == 1
     with pytest.raises(DriverGoneError):
@@ -298,7 +296,7 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
     client = connect(scheduler, n_workers=2)
     pixels = np.zeros((32, 32), np.uint8)
     job = Job.create(pixels, "threshold", tmp_path / "array.ome.zarr", tile_shape=16, halo=4)
-    with pytest.raises(JobError, match=r"an image in memory .* cannot be detached: save the image as zarr first"):
+    with pytest.raises(JobError, match=r"image in memory cannot be detached, .* Save the image as zarr"):
         detached.detach(job, client)
     # A driver that is no detached one holds the job: it is the driver process that finds out.
     job = Job.create(peace[0], "threshold", tmp_path / "o.ome.zarr", tile_shape=TILE, halo=HALO)
@@ -308,7 +306,7 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
         detached.detach(job, client)
     assert job.staged() == set()
     assert DriverFiles(job.folder).load() is None
-    with pytest.raises(JobError, match=r"no detached driver has worked on .*--detach"):
+    with pytest.raises(JobError, match=r"No detached driver has run on .*--detach"):
         follow(job)
     with pytest.raises(ValueError, match="unknown merge rule 'magic'"):
         detached.detach(job, client, merge="magic")
