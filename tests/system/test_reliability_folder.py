@@ -111,7 +111,7 @@ def test_nothing_of_a_job_survives_in_the_run_that_replaces_it(image: Path, tmp_
     assert not replacement.wrote_output(), "the labels there are those of the run before"
     list(replacement.stage())
     assert tiles_again(replacement.folder) == {}
-    with pytest.raises(JobError, match="is that of the run already"):
+    with pytest.raises(JobError, match="is already the original tile of the run"):
         SecondTry(replacement).go_back([4])
     third = SecondTry(replacement)
     list(third.stage([4], get_model("threshold", threshold=150)))

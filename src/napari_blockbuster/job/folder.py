@@ -110,8 +110,8 @@ class JobFolder(JobFiles):
         """
         if not self.has_stage():
             raise JobError(
-                f"the staged tiles of {self.path} were deleted after the result was written; "
-                "run again with keep_stage=True (--keep-stage) to merge more than once"
+                f"the staged tiles of {self.path} were deleted after the result was written. "
+                "To merge more than once, run again with keep_stage=True (--keep-stage)."
             )
 
     def lay_out(self, grid: TileGrid) -> None:
@@ -146,7 +146,7 @@ class JobFolder(JobFiles):
         """See `known`."""
         if not self.is_job():
             if self.path.exists() and not all(self._is_leftover(path) for path in self.path.iterdir()):
-                raise JobError(f"{self.path} exists and is not a job folder; move it away or choose another output")
+                raise JobError(f"{self.path} exists and is not a job folder. Move it away or choose another output.")
             return None
         known = self.load_stored()
         differences = known.differences(spec)
@@ -187,7 +187,7 @@ class JobFolder(JobFiles):
         with self.holding_all("create"):
             if self._same_run(spec, overwrite) is not None:
                 raise JobLockedError(
-                    f"another process has just started this run in {self.path}; wait for it or stop it"
+                    f"another process has just started this run in {self.path}. Wait for it to finish or stop it."
                 )
             self.sweep()
             fresh = self.path / f".stage.{uuid.uuid4().hex[:8]}.tmp"

@@ -38,12 +38,12 @@ __all__ = [
 
 # ------------------------------------------------------------------------------------------------------------- writing
 def mark_placing(folder: Path, token: str) -> None:
-    """Note which result is about to get its name, so that a run killed right after that recognizes its own work."""
+    """Record the result that is about to be put in place, so that a run killed right after that recognizes it."""
     write_atomically(JobFolder(folder).placing, json.dumps({"result": token}).encode())
 
 
 def placed(folder: Path, target: Path, provenance: dict[str, Any]) -> None:
-    """Write the record of a result that is in place, instead of the record of an earlier one at the same path."""
+    """Write the record of a result in place. It replaces the record of an earlier result at the same path."""
     path = _record_path(folder, target)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps({**provenance, "output": str(target)}, indent=2).encode())
@@ -59,7 +59,7 @@ def _record_path(folder: Path, target: Path) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------- reading
 def record_of(folder: Path, target: Path) -> dict[str, Any] | None:
-    """The record of the labels at `target`; None if this job did not write them."""
+    """Return the record of the labels at `target`; None if this job did not write them."""
     token = token_of(target)
     known = (own_record(folder), *other_records(folder)) if token else ()
     return next((record for record in known if record.get("result") == token), None)
@@ -77,22 +77,22 @@ def wrote(folder: Path, target: Path) -> bool:
 
 
 def own_record(folder: Path) -> dict[str, Any]:
-    """The record of the last result at the job's own output; empty if there is none."""
+    """Return the record of the last result at the job's own output; empty if there is none."""
     return _read(JobFolder(folder).result)
 
 
 def other_records(folder: Path) -> list[dict[str, Any]]:
-    """The records of results elsewhere. Damaged records are skipped."""
+    """Return the records of results elsewhere. Damaged records are skipped."""
     return [record for path in sorted(JobFolder(folder).results.glob("*.json")) if (record := _read(path))]
 
 
 def result_token(folder: Path) -> str:
-    """The token of the last result at the job's own output; empty if there is none."""
+    """Return the token of the last result at the job's own output; empty if there is none."""
     return str(own_record(folder).get("result", ""))
 
 
 def missing_in_result(folder: Path, target: Path) -> list[int]:
-    """Tiles that hold background in the labels at `target`."""
+    """Return the tiles that hold background in the labels at `target`."""
     with contextlib.suppress(KeyError, TypeError):
         tiles: list[int] = (record_of(folder, target) or {})["tiles"]["missing"]
         return tiles
@@ -100,7 +100,7 @@ def missing_in_result(folder: Path, target: Path) -> list[int]:
 
 
 def token_of(target: Path) -> str:
-    """The token in the attributes of labels; empty if they have none."""
+    """Return the token in the attributes of labels; empty if they have none."""
     for name in ("zarr.json", ".zattrs"):
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             attributes = _read(target / name)
@@ -109,7 +109,7 @@ def token_of(target: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it cannot be read."""
+    """Read a JSON object; empty if it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(path.read_bytes())
         if isinstance(content, dict):

@@ -5,8 +5,8 @@ tiles that it replaces are kept next to it. Which tiles came from which settings
 (`napari_blockbuster.job.acceptances`), and in the provenance of each result.
 
 Tiles are replaced in three steps, so that a process may be killed at any moment: copy the run's own tiles aside, note which tiles
-are being replaced, replace them. Before the note nothing has changed. After it, whoever works on the job next finishes
-the third step (`settle`).
+are being replaced, replace them. Before the note nothing has changed. After it, the next process that works on the job
+finishes the third step (`settle`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "settle_
 
 
 class SecondTry:
-    """Segments some tiles of a job again.
+    """Segment some tiles of a job again.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class SecondTry:
         ----------
         tiles : iterable of int
         model : Model
-            Not prepared yet; it is measured on the whole image, as that of the run was.
+            Not prepared: it is prepared on the whole image, like the model of the run.
         client, heartbeat
             See `Job.stage`.
 
@@ -99,10 +99,10 @@ class SecondTry:
             return {}
 
     def accept(self, tiles: Iterable[int]) -> None:
-        """Put the new tiles in the place of the old ones, which are kept for `go_back`.
+        """Replace the old tiles by the new ones. The old ones are kept for `go_back`.
 
-        The tiles are one acceptance: `go_back` undoes all of it. The next merge compares them with their neighbors. Decisions
-        on labels of these tiles are set aside.
+        The tiles are one acceptance, which `go_back` undoes as a whole. The next merge compares them with their neighbors.
+        Decisions on labels of these tiles are set aside.
 
         Raises
         ------
@@ -111,12 +111,12 @@ class SecondTry:
         JobLockedError
             If another process works on this job.
         StoreError
-            If the disk is full or read-only. What was begun is finished when the job is used again.
+            If the disk is full or read-only. The change is finished when the job is used again.
         """
         chosen, tried = sorted(set(tiles)), self._tried()
         missing = [index for index in chosen if index not in tried or not self.store.is_staged(index)]
         if missing:
-            raise JobError(f"tile {missing[0]} was not segmented again, or failed: there is nothing to accept")
+            raise JobError(f"Tile {missing[0]} was not segmented again, or it failed. There is nothing to accept.")
         self._folder.check_stage()
         with self._folder.holding("replace tiles"):
             settle(self._folder, self._tiles)
@@ -129,17 +129,17 @@ class SecondTry:
             self._replace({index: tried[index] for index in chosen})
 
     def go_back(self, tiles: Iterable[int]) -> list[int]:
-        """Put the tiles of the run back: these, and all that were accepted together with them.
+        """Restore the tiles of the run: these, and all that were accepted together with them.
 
         Returns
         -------
         list of int
-            The tiles that were put back (as `accepted_together` lists them beforehand).
+            The restored tiles, as `accepted_together` lists them beforehand.
 
         Raises
         ------
         JobError
-            If a tile is still that of the run.
+            If a tile is the original tile of the run.
         JobLockedError, StoreError
             See `accept`.
         """
@@ -148,13 +148,13 @@ class SecondTry:
             settle(self._folder, self._tiles)
             chosen, known = list(tiles), tiles_again(self._folder.path)
             if own := [index for index in chosen if index not in known]:
-                raise JobError(f"tile {own[0]} is that of the run already")
+                raise JobError(f"Tile {own[0]} is already the original tile of the run.")
             wanted = accepted_together(self._folder.path, chosen)
             self._replace(dict.fromkeys(wanted))
             return wanted
 
     def _replace(self, changes: Mapping[int, dict[str, Any] | None]) -> None:
-        """Note changes, then make them. Call it with the lock."""
+        """Record changes, then make them. Call it with the lock."""
         notes = Notes.load(self._folder.path)
         notes.begin(changes)
         with writing_to(self._folder.path):
@@ -163,7 +163,7 @@ class SecondTry:
 
 
 def settle(folder: JobFolder, tiles: Tiles) -> None:
-    """Finish an acceptance, or its undoing, that was interrupted. Call it with the lock."""
+    """Finish an interrupted acceptance, or an interrupted undo. Call it with the lock."""
     notes = Notes.load(folder.path)
     if not notes.unfinished:
         return
@@ -173,7 +173,7 @@ def settle(folder: JobFolder, tiles: Tiles) -> None:
     try:
         with writing_to(folder.path):
             for index, settings in notes.unfinished.items():
-                # A second try that somebody deleted meanwhile cannot be installed any more.
+                # The new tile may have been deleted in the meantime.
                 if settings is not None and not new.is_staged(index):
                     notes.unfinished[index] = settings = None
                 _copy(new if settings is not None else before, tiles.store, index)
@@ -199,7 +199,7 @@ def settle_alone(folder: JobFolder, tiles: Tiles) -> None:
 
 
 def discard_tries(folder: JobFolder) -> None:
-    """Delete second tries and the tiles that they replaced. Without staged tiles they are of no use."""
+    """Delete second tries and the tiles that they replaced. They are useless without staged tiles."""
     discard(folder.again)
 
 
@@ -209,27 +209,27 @@ def _tries(folder: JobFolder, tiles: Tiles) -> tuple[StageStore, StageStore]:
 
 
 def _lay_out(store: StageStore, *, discard_others: bool = True) -> None:
-    """Make a stage. One of another grid, of a job that was in this folder before, makes room."""
+    """Create a stage. A stage of an earlier job with another grid is deleted first."""
     try:
         StageStore.create(store.folder, store.grid)
     except ValueError as error:
         if errno_of(error) is not None:
             raise
         if not discard_others:
-            raise JobError(f"{store.folder} does not hold the tiles of this job; delete it to continue") from error
+            raise JobError(f"{store.folder} does not hold tiles of this job. Delete it to continue.") from error
         discard(store.folder)
         StageStore.create(store.folder, store.grid)
 
 
 def tiles_around(grid: TileGrid, index: int) -> list[int]:
-    """A tile and those that share a face with it: what lies on both sides of all its seams."""
+    """Return a tile and the tiles that share a face with it."""
     return [index, *grid.face_neighbours(index)]
 
 
 def _copy(source: StageStore, target: StageStore, index: int) -> None:
-    """Make a tile of one stage what it is in another: staged, failed, or missing.
+    """Copy the state of a tile from one stage to another: staged, failed, or missing.
 
-    Killed half-way, the target has no such tile.
+    If this is killed half-way, the tile is missing in the target.
     """
     target.unstage([index])
     if not source.is_staged(index):
@@ -239,10 +239,10 @@ def _copy(source: StageStore, target: StageStore, index: int) -> None:
         return
     targets = target.chunk_files(source.grid[index])
     for name, path in source.chunk_files(source.grid[index]).items():
-        # Where all of a chunk is background, there may be no file.
+        # A chunk of background may have no file.
         if path.exists():
             targets[name].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(targets[name], path.read_bytes())
     for kind, suffix in (("objects", "npy"), ("tiles", "json")):
-        # The marker comes last, as ever.
+        # The marker comes last.
         write_atomically(target.path(kind, index, suffix), source.path(kind, index, suffix).read_bytes())
