@@ -15,7 +15,7 @@ __all__ = ["labels_info", "open_labels"]
 
 
 def open_labels(path: str | Path, level: int = 0) -> da.Array:
-    """Labels of one level as a lazy dask array, a chunk for each shard.
+    """Return the labels of one level as a lazy dask array, with one chunk per shard.
 
     Raises
     ------
@@ -29,14 +29,14 @@ def open_labels(path: str | Path, level: int = 0) -> da.Array:
         n = len(labels_info(path)["shapes"])
         raise ValueError(f"there is no level {level} in the labels {path}; its levels are 0 to {n - 1}")
     array = zarr.open_array(str(Path(path) / str(level)), mode="r")
-    # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
+    # from_zarr names an array after its path, so dask would mix an array with an older one at the same path.
     name = f"labels-{os.urandom(8).hex()}"
     labels: da.Array = da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
     return labels
 
 
 def labels_info(path: str | Path) -> dict[str, Any]:
-    """What a label image says of itself: ``shapes`` of its levels, ``scales``, and ``provenance`` (of this package).
+    """Return ``axes``, ``shapes`` and ``scales`` of the levels of a label image, and its ``provenance`` (of this package).
 
     Raises
     ------

@@ -18,18 +18,18 @@ __all__ = ["put_in_place", "restore_old"]
 
 
 def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
-    """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
+    """Move finished labels to their final path. Either the old or the new result is complete on disk at any moment.
 
     Parameters
     ----------
     temporary, final : Path
     overwrite : bool or Occupant
-        Replace what is at `final`: False nothing, True whatever is there now, an `Occupant` only that.
+        What may be replaced at `final`: False nothing, True whatever is there now, an `Occupant` only that.
 
     Raises
     ------
     FileExistsError
-        If something else is there. It is left as it is.
+        If something else is there. It is not changed.
     """
     restore_old(final)
     there = Occupant.of(final)
@@ -42,7 +42,7 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> No
         _rename_to_free(temporary, final, overwrite)
     elif _exchange(temporary, final):
         if Occupant.of(temporary) != expected:
-            # It came in the instant between the look and the swap.
+            # It appeared between the look and the swap.
             _swap_back(temporary, final)
             raise _taken(final, overwrite)
         _remove(temporary)
@@ -53,7 +53,7 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> No
 
 
 def restore_old(final: Path) -> None:
-    """Put back what a process had moved aside to replace it when it was killed."""
+    """Restore an output that a process had moved aside when it was killed."""
     old = _old(final)
     if os.path.lexists(old) and not os.path.lexists(final):
         os.rename(old, final)
@@ -67,7 +67,7 @@ def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
     if overwrite is False or overwrite == Occupant():
         return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
     return FileExistsError(
-        f"{final} is not what overwrite=True was meant for: it changed meanwhile. It was left as it is"
+        f"{final} is not what overwrite=True was meant for, because it changed in the meantime. It was not replaced."
     )
 
 
@@ -81,13 +81,13 @@ def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) ->
 
 
 def _swap_back(temporary: Path, final: Path) -> None:
-    """Undo a swap. What is not ours never stays under the temporary name, where it would be deleted."""
+    """Undo a swap. Files of others never stay under the temporary name, where they would be deleted."""
     if not _exchange(temporary, final):
         os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
 
 
 def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
-    """Replace labels where the file system cannot swap two names."""
+    """Replace labels on a file system that cannot swap two names."""
     os.rename(final, old)
     if Occupant.of(old) != expected:
         os.rename(old, final)
@@ -97,13 +97,13 @@ def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occ
     except OSError:
         os.rename(old, final)
         raise
-    # Under its other name an output is whole, whenever this process is killed.
+    # The old output stays complete under its other name if this process is killed.
     os.rename(old, temporary)
     _remove(temporary)
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or a link to one (never what it leads to)."""
+    """Remove a folder, or a link to one (never its target)."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -111,13 +111,13 @@ def _remove(path: Path) -> None:
 
 
 def _register(labels: Path) -> None:
-    """Name the labels in the ``labels`` group of their OME-Zarr image, as the specification asks."""
+    """List the labels in the ``labels`` group of their OME-Zarr image, as the specification requires."""
     import zarr
 
     image = labels.parent.parent
     if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
         return
-    # In the image's own format: whoever reads the image must find the list.
+    # In the format of the image, so that its readers find the list.
     zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
     group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
     known: dict[str, Any] = dict(group.attrs.asdict())

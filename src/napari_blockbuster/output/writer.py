@@ -1,4 +1,4 @@
-"""The merged labels as OME-Zarr: tile by tile, each file by one writer, with the pyramid in the same pass."""
+"""Write merged labels as OME-Zarr, tile by tile. Each file has one writer, and tiles write their share of the pyramid."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 __all__ = ["LabelsWriter", "Pending"]
 
 SHARE = 32
-"""A tile writes its share of a level while that is at least this long; coarser levels are written in larger blocks."""
+"""Shortest side of the share of a level that a tile writes. Coarser levels are written in larger blocks."""
 
 
 class Pending:
-    """Writes under way; ``result()`` waits for them."""
+    """Pending writes; ``result()`` waits for them."""
 
     def __init__(self, path: Path, futures: list[Any]) -> None:
         self._path, self._futures = path, futures
 
     def result(self) -> None:
-        """Wait until all is on disk.
+        """Wait until the writes are on disk.
 
         Raises
         ------
         StoreError
-            If something could not be written.
+            If a write failed.
         """
         for future in self._futures:
             with _write_errors(self._path):
@@ -50,7 +50,7 @@ class Pending:
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Turn what tensorstore raises into a `StoreError` that names the labels. Only calls of tensorstore belong in it."""
+    """Turn errors of tensorstore into a `StoreError` that names the labels. Wrap only calls of tensorstore."""
     try:
         yield
     except Exception as error:
@@ -59,18 +59,18 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LabelsWriter:
-    """Writes one label image. A small picklable handle; arrays are opened once per process.
+    """Writer of one label image. A small picklable handle; arrays are opened once per process.
 
     Attributes
     ----------
     path : Path
-        The group, at a temporary place until `put_in_place`.
+        The group, at a temporary path until `put_in_place`.
     grid : TileGrid
     levels : tuple of Level
     blocks : tuple of tuple of int
-        For each level, the extent that one writer owns: the shard (0.5), or a multiple of chunks (0.4).
+        For each level, the block that one writer owns: a shard (0.5), or a multiple of chunks (0.4).
     opening : str
-        Tells this label image from one written to the same path before: a process keeps arrays opened.
+        Identifies this label image among others at the same path, because a process keeps arrays open.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class LabelsWriter:
         source_image: str | None = None,
         n_levels: int | None = None,
     ) -> LabelsWriter:
-        """Make the group and its arrays.
+        """Create the group and its arrays.
 
         Parameters
         ----------
@@ -161,25 +161,25 @@ class LabelsWriter:
         ----------
         tile : Tile
         labels : numpy.ndarray
-            Of the core's shape; it must not be changed afterwards.
+            Shape of the core; it must not be changed afterwards.
         """
         futures = []
         for number in self._tile_levels():
             factors = self.levels[number].factors
             box = _reduced(tile.core, factors)
-            # Tiles begin at multiples of the factor, so each begins with a voxel of the level.
+            # Tiles start at multiples of the factor, so each starts with a voxel of the level.
             values = np.ascontiguousarray(labels[tuple(slice(None, None, f) for f in factors)])
             futures.append(self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True))
         return Pending(self.path, futures)
 
     def _tile_levels(self) -> list[int]:
-        """Levels whose blocks are tiles: those that one pass over the tiles writes."""
+        """Return the levels that one pass over the tiles writes."""
         own = itertools.takewhile(lambda n: _is_tile_level(self.grid, self.levels[n]), range(len(self.levels)))
         return list(own)
 
     # -------------------------------------------------------- the coarse levels
     def passes(self) -> list[list[tuple[int, Box]]]:
-        """What is left after the tiles: for each further level its blocks, which are made from the level below.
+        """Return the blocks of each level that is written after the tiles, from the level below.
 
         The blocks of a level may be written in any order and in parallel, the levels one after the other.
         """
@@ -211,7 +211,7 @@ class LabelsWriter:
 
     # ------------------------------------------------------------------ the end
     def finish(self, more: dict[str, Any]) -> None:
-        """Add attributes (provenance) to the group; call it once all is written."""
+        """Add attributes (provenance) to the group. Call it after all writes."""
         with writing_to(self.path.parent):
             update_attributes(self.path, plain_text(more))
 
@@ -228,7 +228,7 @@ def _is_tile_level(grid: TileGrid, level: Level) -> bool:
 
 
 def _block(grid: TileGrid, level: Level) -> tuple[int, ...]:
-    """What one writer owns of a level: a tile's share, or about as many voxels as a tile."""
+    """Return the block of a level that one writer owns: the share of a tile, or about as many voxels as a tile."""
     if _is_tile_level(grid, level):
         return tuple(-(-t // f) for t, f in zip(grid.tile_shape, level.factors, strict=True))
     spatial = sum(n > 1 for n in level.shape[grid.separate_axes :])
