@@ -139,7 +139,7 @@ class _Follower:
         failed = [index for index in state.failed if index not in self._told]
         self._told.update(failed)
         for index in failed:
-            yield TileFailed(self._job.grid[index], self._job.store.failure(index), max(seen, state.staged), total)
+            yield TileFailed(self._job.grid[index], self._job.tiles.failure(index), max(seen, state.staged), total)
         # Count the tiles that were staged and deleted between two looks.
         if seen < state.staged or not (landed or failed):
             yield Heartbeat(max(seen, state.staged), total)
@@ -163,7 +163,7 @@ class _Follower:
 
     def _staged(self, index: int, done: int) -> StageEvent:
         try:
-            return TileStaged(self._job.grid[index], self._job.store.record(index), done, self._job.n_tiles)
+            return TileStaged(self._job.grid[index], self._job.tiles.record(index), done, self._job.n_tiles)
         except (OSError, ValueError):
             # Deleted with all tiles of a complete result, or damaged, which `info --check` reports.
             return Heartbeat(done, self._job.n_tiles)

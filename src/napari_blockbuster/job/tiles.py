@@ -57,7 +57,7 @@ class Tiles:
     def failed(self) -> dict[int, TileFailure]:
         """Return the tiles without labels, and the reason for each."""
         staged = self.staged()
-        return {i: self.store.failure(i) for i in sorted(self.store.indices("failed") - staged)}
+        return {i: self.failure(i) for i in sorted(self.store.indices("failed") - staged)}
 
     def missing(self, staged: Collection[int]) -> list[int]:
         """Return the tiles that are not among `staged`."""
@@ -66,6 +66,10 @@ class Tiles:
     def record(self, index: int) -> TileRecord:
         """Return the record of a staged tile; see `StageStore.record`."""
         return self.store.record(index)
+
+    def failure(self, index: int) -> TileFailure:
+        """Return the reason why a tile failed; see `StageStore.failure`."""
+        return self.store.failure(index)
 
     def read_labels(self, tile: Tile) -> np.ndarray:
         """Read the labels of a staged tile, with ids local to the tile."""

@@ -94,7 +94,7 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
 
 
 def _documents(folder: Path, group: Path, name: str) -> list[Path]:
-    """Return the metadata files of one name in a folder, two levels deep (a label image and its levels), and in the groups up to `group`."""
+    """Return the metadata files of one name in a label image, in its levels, and in the groups up to `group`."""
     above = [p for p in folder.parents if p.is_relative_to(group) and p != group]
     candidates = [p / name for p in (folder, *above)]
     return [p for p in candidates if p.exists()] + sorted(folder.glob(f"*/{name}"))
