@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.mapping import check_rule
+from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
 
 from .publication import check_any_staged
@@ -56,8 +57,8 @@ class Finish:
 
     def __post_init__(self) -> None:
         check_rule(self.merge, self.min_iou, self.connectivity)
-        if self.ome_zarr_version not in (None, "0.4", "0.5"):
-            raise ValueError(f"OME-Zarr version {self.ome_zarr_version!r} cannot be written; choose '0.5' or '0.4'")
+        if self.ome_zarr_version is not None:
+            check_version(self.ome_zarr_version)
 
     def begun(self, job: Job) -> Finish:
         """Return the options for a run that begins now: only the output that exists now may be replaced."""

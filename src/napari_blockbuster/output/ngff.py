@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Level", "attributes", "plan_levels"]
+__all__ = ["Level", "attributes", "check_version", "plan_levels"]
+
+VERSIONS = ("0.5", "0.4")
+"""Versions of OME-Zarr that can be written."""
 
 SMALLEST = 256
 """Longest spatial extent of the coarsest level, in voxels."""
@@ -27,6 +30,18 @@ class Level:
 
     factors: tuple[int, ...]
     shape: tuple[int, ...]
+
+
+def check_version(version: str) -> None:
+    """Refuse a version of OME-Zarr that cannot be written.
+
+    Raises
+    ------
+    ValueError
+    """
+    if version not in VERSIONS:
+        known = " or ".join(map(repr, VERSIONS))
+        raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose {known}")
 
 
 def plan_levels(

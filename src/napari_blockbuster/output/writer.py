@@ -18,7 +18,7 @@ from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.system import syncs, tensorstore_path
 
 from .groups import plain_text, update_attributes
-from .ngff import Level, attributes, plan_levels
+from .ngff import Level, attributes, check_version, plan_levels
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -126,8 +126,7 @@ class LabelsWriter:
         """
         import zarr
 
-        if version not in ("0.4", "0.5"):
-            raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose '0.5' or '0.4'")
+        check_version(version)
         path = Path(path)
         if path.exists():
             raise FileExistsError(f"{path} exists")
