@@ -1,4 +1,4 @@
-"""The whole way in one call."""
+"""Segment an image in one call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.job.completion import Finish
+from napari_blockbuster.job.completion import Finish, Watch, finish
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.preflight import check_time_limit
 from napari_blockbuster.job.progress import Progress
@@ -48,7 +48,7 @@ def segment(
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
-    Interrupted, it goes on where it was when called again with the same arguments: finished tiles are on disk.
+    Finished tiles are on disk. If interrupted, call it again with the same arguments to resume.
 
     Parameters
     ----------
@@ -57,24 +57,24 @@ def segment(
     model : str, Model or callable
         Name of a model, a `Model` with settings, or any function from pixels to integer labels of the same shape.
     output : path, optional
-        OME-Zarr of the labels. Default: ``<image>.labels.ome.zarr`` beside the image.
+        OME-Zarr of the labels. Default: ``<image>.labels.ome.zarr`` next to the image.
     tile_shape : int or sequence of int, optional
         In voxels along the spatial axes. Default: chosen from chunks, memory and model.
     halo : int or sequence of int, optional
         Context around each tile, in voxels; at least the size of the largest object. Default: the model's suggestion.
     channel : int, str or sequence of these, optional
-        Channel to segment, by number or name; needed where the image has several. A sequence, for a model that looks at
-        several at once: ``channel=(0, 2)``.
+        Channel to segment, by number or name; needed if the image has several. A sequence for a model that takes several
+        channels: ``channel=(0, 2)``.
     level : int, default 0
         Resolution level of a pyramid; 0 is the finest.
     axes : str, optional
-        Names of the axes where the image does not say, as ``"tzyx"``.
+        Names of the axes, if the image has none: ``"tzyx"``.
     scene : int or str, optional
         Number or name of an image in a file that holds several.
     spacing : float or sequence of float, optional
         Size of a voxel along each spatial axis at full resolution, in micrometers. Default: as the image says.
     client : distributed.Client, optional
-        A process cluster (`make_local_cluster`, or any other). None: this process, one tile at a time.
+        A process cluster, for example from `make_local_cluster`. None: this process, one tile at a time.
     merge : {"overlap", "face", "touch", "none"}
         Which labels are one object across a seam; see `napari_blockbuster.merge.rules`.
     min_iou : float, optional
@@ -108,9 +108,9 @@ def segment(
     FileExistsError
         If the output exists and `overwrite` is false, or if something else appeared in its place during the run.
     NothingStagedError
-        If every tile failed: no result is written, and the tiles' errors are kept in the job folder.
+        If every tile failed. No result is written, and the errors are kept in the job folder.
     ValueError, OSError
-        If something cannot be used; the message says what and how to mend it.
+        If an argument cannot be used. The message gives the reason and a remedy.
 
     Examples
     --------
@@ -137,8 +137,8 @@ def segment(
         spacing=spacing,
         overwrite=overwrite,
     )
-    asked = asked.begun(job)
+    asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=tile_timeout))
-        merged = asked.merged(job, client, bar.advance_to)
-        return asked.written(job, merged, client, bar.advance_to)
+        watch.lap("tiles")
+        return finish(job, asked, client, bar.advance_to, watch).result

@@ -21,7 +21,7 @@ from clusters import kill_family, remote_cluster
 from faults import HALO, N_TILES, TILE, Bench
 from jobs import Counting, chunks_of
 
-from napari_blockbuster import Heartbeat, Job, TileFailed, TileStaged
+from napari_blockbuster import Heartbeat, Job, TileFailed, TileStaged, detached
 from napari_blockbuster.cli.main import main
 from napari_blockbuster.detached.files import DriverFiles, DriverState
 from napari_blockbuster.detached.follower import DriverFailedError, DriverGoneError
@@ -126,7 +126,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 def follow(job: Job) -> tuple[list[Any], DriverState]:
     """All that following a run tells, and its end."""
-    events, following = [], job.follow()
+    events, following = [], detached.follow(job)
     while True:
         try:
             events.append(next(following))
@@ -165,7 +165,7 @@ def test_a_detached_run_goes_on_without_the_command_that_started_it(away: Away, 
     assert driver.is_running()
     # A second driver is refused, with the name of the first one.
     assert main(away.detached()) == 2
-    assert re.search(rf"at work on .*: process {driver.pid} on .*; look in with: {again}", capsys.readouterr().err)
+    assert re.search(rf"running on .*: process {driver.pid} on .*\. To follow it: {again}", capsys.readouterr().err)
     away.hold.unlink()
     assert main(["attach", str(away.job), "-q"]) == 0
     report = capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_a_function_of_a_script_goes_along_and_the_worker_may_die(scheduler: str
     model = Counting(tmp_path / "calls")
     job = Job.create(peace[0], model, tmp_path / "o.ome.zarr", tile_shape=TILE, halo=HALO)
     client = connect(scheduler, n_workers=2)
-    driver = job.detach(client, merge="touch", keep_stage=True)
+    driver = detached.detach(job, client, merge="touch", keep_stage=True)
     client.close()
     process = psutil.Process(driver.pid)
     process.suspend()
@@ -241,7 +241,7 @@ def test_a_detached_run_is_stopped_from_elsewhere_and_resumed(away: Away, peace,
     assert main(["attach", str(away.job)]) == 130
     capsys.readouterr()
     assert main(["attach", str(away.job), "--stop"]) == 2
-    assert "no detached driver is at work" in capsys.readouterr().err
+    assert "No detached driver is running" in capsys.readouterr().err
     away.hold.unlink()
     assert main([*last_command(told), "-q"]) == 0
     assert away.result() == peace[1]
@@ -257,9 +257,7 @@ def test_a_detached_driver_that_is_killed_is_told_and_resumed(away: Away, peace,
     capsys.readouterr()
     assert main(["attach", str(away.job), "-q"]) == 2
     told = capsys.readouterr().err
-    gone = (
-        rf"error: the detached driver \(process {driver.pid} on .*\) is gone without a word, at staging 0/8; finished "
-    )
+    gone = rf"error: The detached driver \(process {driver.pid} on .*\) stopped responding at staging 0/8\. Finished "
     assert re.match(gone, told)
     assert len(told.splitlines()) == 1
     with pytest.raises(DriverGoneError):
@@ -298,23 +296,23 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
     client = connect(scheduler, n_workers=2)
     pixels = np.zeros((32, 32), np.uint8)
     job = Job.create(pixels, "threshold", tmp_path / "array.ome.zarr", tile_shape=16, halo=4)
-    with pytest.raises(JobError, match=r"an image in memory .* cannot be detached: save the image as zarr first"):
-        job.detach(client)
+    with pytest.raises(JobError, match=r"image in memory cannot be detached, .* Save the image as zarr"):
+        detached.detach(job, client)
     # A driver that is no detached one holds the job: it is the driver process that finds out.
     job = Job.create(peace[0], "threshold", tmp_path / "o.ome.zarr", tile_shape=TILE, halo=HALO)
     from napari_blockbuster.job.lock import holding
 
     with holding(job.folder / "lock.json", "stage"), pytest.raises(JobLockedError, match=f"process {os.getpid()} on "):
-        job.detach(client)
+        detached.detach(job, client)
     assert job.staged() == set()
     assert DriverFiles(job.folder).load() is None
-    with pytest.raises(JobError, match=r"no detached driver has worked on .*--detach"):
+    with pytest.raises(JobError, match=r"No detached driver has run on .*--detach"):
         follow(job)
     with pytest.raises(ValueError, match="unknown merge rule 'magic'"):
-        job.detach(client, merge="magic")
+        detached.detach(job, client, merge="magic")
     (tmp_path / "o.ome.zarr").mkdir()
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        job.detach(client)
+        detached.detach(job, client)
     client.close()
     assert main(["segment", str(peace[0]), "--detach"]) == 2
     assert "--detach needs --scheduler" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_a_halo_that_is_too_small_is_said_to_be(truth: np.ndarray, tmp_path: Pat
 def test_tiles_that_are_missing_are_left_out(truth: np.ndarray, tmp_path: Path) -> None:
     job, _ = run(tmp_path, truth, perfect, 160, 40)
     job.store.unstage([5, 6, 7])
-    job.forget({5, 6, 7})
+    job.tiles.forget({5, 6, 7})
     report = seam_report(job.merge(), job.store)
     assert not report.cut
     assert np.isnan(report.tile_changed[5])

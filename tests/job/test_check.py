@@ -13,7 +13,6 @@ import pytest
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 
 from napari_blockbuster import Job
-from napari_blockbuster.job.check import check_job
 from napari_blockbuster.job.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 
@@ -83,7 +82,7 @@ DAMAGE = [truncate, empty, delete, flip, zeros]
 
 
 def test_a_sound_job_is_sound(job: Job) -> None:
-    report = check_job(job)
+    report = job.check()
     assert report.sound
     assert report.n_staged == N_TILES
     assert not report.repaired
@@ -99,19 +98,19 @@ def test_damage_is_found_repaired_and_made_again(
     evidence = job.merge("touch").seams
     damage(place(job, kind, tile))
     if (kind, damage) == ("marker", delete):
-        assert check_job(job).sound, "a tile without a marker is a tile that was never staged"
+        assert job.check().sound, "a tile without a marker is a tile that was never staged"
     else:
-        found = check_job(job)
+        found = job.check()
         assert list(found.damaged) == [tile], found
         assert not found.evidence
         assert job.store.is_staged(tile), "checking alone changes nothing"
-        report = check_job(job, repair=True)
+        report = job.check(repair=True)
         assert report.repaired
         assert list(report.damaged) == [tile]
     assert job.staged() == set(range(N_TILES)) - {tile}
-    assert check_job(job).sound
+    assert job.check().sound
     assert len(list(job.stage())) == 1
-    assert check_job(job).sound
+    assert job.check().sound
     assert staged_bytes(job) == before
     np.testing.assert_array_equal(Job.open(job.folder).merge("touch").seams, evidence)
 
@@ -120,11 +119,11 @@ def test_damage_is_found_repaired_and_made_again(
 def test_damaged_evidence_costs_no_tile(job: Job, damage: Callable[[Path], None]) -> None:
     evidence = job.merge("touch").seams
     damage(place(job, "evidence", TILE))
-    report = check_job(job, repair=True)
+    report = job.check(repair=True)
     assert not report.damaged
     assert bool(report.evidence) == (damage is not delete), "evidence that is missing is made before the next merge"
     assert len(job.staged()) == N_TILES
-    assert check_job(job).sound
+    assert job.check().sound
     np.testing.assert_array_equal(Job.open(job.folder).merge("touch").seams, evidence)
 
 
@@ -140,22 +139,22 @@ def test_labels_of_another_tile_or_run_are_found(job: Job) -> None:
     """Each file is whole; together they are not."""
     other = place(job, "labels", 12).read_bytes()
     place(job, "labels", TILE).write_bytes(other)
-    assert "labels: the voxels of its objects" in check_job(job).damaged[TILE]
+    assert "labels: the voxels of its objects" in job.check().damaged[TILE]
 
 
 def test_a_band_of_another_tile_is_found(job: Job) -> None:
     band = place(job, "band", TILE)
     band.write_bytes(place(job, "band", 14).read_bytes())
-    assert "the band is not the border of the labels" in check_job(job).damaged[TILE]
+    assert "the band is not the border of the labels" in job.check().damaged[TILE]
 
 
 def test_a_marker_of_a_tile_that_is_none(job: Job) -> None:
     (job.store.folder / "tiles" / "4711.json").write_bytes(job.store.path("tiles", 0).read_bytes())
     job.store.path("tiles", 1).write_bytes(job.store.path("tiles", 0).read_bytes())
-    report = check_job(job, repair=True)
+    report = job.check(repair=True)
     assert report.strangers == [4711]
     assert report.damaged[1] == "marker: it is that of tile 0"
-    assert check_job(job).sound
+    assert job.check().sound
 
 
 @pytest.mark.parametrize("damage", [truncate, delete])
@@ -165,10 +164,10 @@ def test_lost_metadata_of_an_array_come_back_with_all_its_tiles(
 ) -> None:
     before = staged_bytes(job)
     damage(job.store.folder / array / "zarr.json")
-    report = check_job(job)
+    report = job.check()
     assert array.rpartition("/")[2] in report.layout[0]
-    assert check_job(job, repair=True).repaired
-    assert check_job(job).sound
+    assert job.check(repair=True).repaired
+    assert job.check().sound
     assert len(job.staged()) == N_TILES
     assert staged_bytes(job) == before
 
@@ -179,7 +178,7 @@ def test_many_tiles_at_once(job: Job, pristine: Path) -> None:
     for tile in random.choice(N_TILES, 9, replace=False).tolist():
         DAMAGE[random.integers(4)](place(job, ["labels", "band", "objects"][random.integers(3)], tile))
         hit.add(tile)
-    assert set(check_job(job, repair=True).damaged) == hit
+    assert set(job.check(repair=True).damaged) == hit
     assert len(list(job.stage())) == len(hit)
     before = Job.open(pristine / "out.ome.zarr.job")
     assert staged_bytes(job) == staged_bytes(before)
@@ -208,7 +207,7 @@ def test_a_job_in_use_is_not_repaired(job: Job) -> None:
     events = job.stage()
     next(events)
     with pytest.raises(JobLockedError):
-        check_job(Job.open(job.folder), repair=True)
+        Job.open(job.folder).check(repair=True)
     events.close()
 
 
@@ -217,7 +216,7 @@ def test_a_written_job_without_tiles_says_so(pristine: Path, tmp_path: Path) -> 
     job = Job.create(pristine / "image.zarr", model, tmp_path / "o.ome.zarr", **OPTIONS)
     assert chunks_of(finish(job))
     with pytest.raises(JobError, match="were deleted after the result was written"):
-        check_job(job)
+        job.check()
 
 
 # -------------------------------------------------------------------------------------------------------- command line

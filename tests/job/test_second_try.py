@@ -156,7 +156,7 @@ def test_what_was_not_segmented_again_cannot_be_accepted(job: Job, client: Any) 
     second = SecondTry(job)
     with pytest.raises(JobError, match="tile 3 was not segmented again"):
         second.accept([3])
-    with pytest.raises(JobError, match="tile 3 is that of the run already"):
+    with pytest.raises(JobError, match="tile 3 is already the original tile of the run"):
         second.go_back([3])
     assert [r.index for r in second.stage([3], get_model("threshold", threshold=700), client) if r] == [3]
     second.accept([3])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from napari_blockbuster import Job
 from napari_blockbuster.merge.decisions import Decisions, DecisionsError
 from napari_blockbuster.merge.pair_export import export_csv
-from napari_blockbuster.output.writer import open_labels
+from napari_blockbuster.output.label_image import open_labels
 
 SHAPE, TILE, HALO = (120, 120), 60, 16
 
@@ -47,7 +47,7 @@ def pairs_of(job: Job, joined: bool = True) -> list:
 
 def restage(job: Job, tile: int) -> None:
     job.store.unstage([tile])
-    job.forget({tile})
+    job.tiles.forget({tile})
     list(job.stage())
 
 

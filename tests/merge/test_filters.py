@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_blockbuster import Job, segment
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.selection import apply_filter
-from napari_blockbuster.output.writer import labels_info
+from napari_blockbuster.output.label_image import labels_info
 
 
 def components(tile: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.models import as_model
+from napari_blockbuster.output.label_image import open_labels
 from napari_blockbuster.output.result import StagedMerge
-from napari_blockbuster.output.writer import open_labels
 from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of
 
 if TYPE_CHECKING:

@@ -14,9 +14,11 @@ import pytest
 import zarr
 
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.output import writer as ome_zarr
+from napari_blockbuster.output import place
+from napari_blockbuster.output.label_image import labels_info, open_labels
 from napari_blockbuster.output.occupant import Occupant
-from napari_blockbuster.output.writer import LabelsWriter, labels_info, open_labels, put_in_place
+from napari_blockbuster.output.place import put_in_place
+from napari_blockbuster.output.writer import LabelsWriter
 
 GRID = TileGrid((60, 70), (32, 32))
 
@@ -44,7 +46,7 @@ def value_of(path: Path) -> int:
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """With and without a file system that can swap two names in one step."""
     if not request.param:
-        monkeypatch.setattr(ome_zarr, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(place, "_exchange", lambda one, other: False)
     return bool(request.param)
 
 
@@ -105,16 +107,16 @@ def test_what_comes_between_the_look_and_the_swap_is_left_alone(
     tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.part", 2)
-    seen, remove = Occupant.of(final), ome_zarr._remove
+    seen, remove = Occupant.of(final), place._remove
 
     def somebody_comes(path: Path) -> None:
         remove(path)
-        monkeypatch.setattr(ome_zarr, "_remove", remove)
+        monkeypatch.setattr(place, "_remove", remove)
         final.rename(tmp_path / "away.zarr")
         labels(final, 3)
 
     # The last thing that is done between the two.
-    monkeypatch.setattr(ome_zarr, "_remove", somebody_comes)
+    monkeypatch.setattr(place, "_remove", somebody_comes)
     with pytest.raises(FileExistsError, match=r"o\.zarr is not what overwrite=True was meant for"):
         put_in_place(part, final, overwrite=seen)
     assert (value_of(final), value_of(part), value_of(tmp_path / "away.zarr")) == (3, 2, 1)
@@ -138,10 +140,10 @@ def test_nothing_is_lost_when_the_new_one_is_not_there(tmp_path: Path, exchange:
 @pytest.mark.skipif(sys.platform != "linux", reason="what this file system can is known on Linux")
 def test_swapping_is_one_step(tmp_path: Path) -> None:
     one, other = labels(tmp_path / "one", 1), labels(tmp_path / "other", 2)
-    if not ome_zarr._exchange(one, other):
+    if not place._exchange(one, other):
         pytest.skip("this file system cannot swap two names")
     assert (value_of(one), value_of(other)) == (2, 1)
-    assert not ome_zarr._exchange(one, tmp_path / "missing")
+    assert not place._exchange(one, tmp_path / "missing")
 
 
 # -------------------------------------------------------------------------------------------------------------- killed
@@ -150,11 +152,11 @@ def test_swapping_is_one_step(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from napari_blockbuster import ome_zarr
+from napari_blockbuster.output import place
 
 part, final, fatal, one_step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True"
 if not one_step:
-    ome_zarr._exchange = lambda one, other: False
+    place._exchange = lambda one, other: False
 events = []
 
 def hook(event, args):
@@ -165,7 +167,7 @@ def hook(event, args):
             os._exit(9)
 
 sys.addaudithook(hook)
-ome_zarr.put_in_place(part, final, overwrite=True)
+place.put_in_place(part, final, overwrite=True)
 """
 
 

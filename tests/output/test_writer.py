@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import open_image
 from napari_blockbuster.machine.disk import StoreError
-from napari_blockbuster.output.metadata import attributes, plan_levels
-from napari_blockbuster.output.writer import LabelsWriter, labels_info, open_labels
+from napari_blockbuster.output.label_image import labels_info, open_labels
+from napari_blockbuster.output.ngff import attributes, plan_levels
+from napari_blockbuster.output.writer import LabelsWriter
 
 
 def make_writer(path: Path, grid: TileGrid, **options: Any) -> LabelsWriter:

@@ -74,7 +74,7 @@ def test_nothing_after_staging_can_reach_the_model(client, tmp_path: Path) -> No
     job = Job.create(image, model, tmp_path / "o.ome.zarr", tile_shape=16, halo=4)
     list(job.stage(client))
     assert len(list(log.iterdir())) == 16
-    job.model = job.source = None
+    job.inputs.model = job.inputs.source = None
     merged = job.merge("touch")
     merged.labels.max().compute()
     result = job.write(merged, client)

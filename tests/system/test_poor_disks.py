@@ -156,7 +156,7 @@ def test_a_c_library_that_cannot_be_had_costs_nothing(tmp_path: Path, monkeypatc
     """On Windows ``ctypes.CDLL(None)`` raises TypeError: the result must get its name all the same."""
     import ctypes
 
-    from napari_blockbuster.output.writer import put_in_place
+    from napari_blockbuster.output.place import put_in_place
 
     def refuse(name: object, *_: object) -> None:
         raise TypeError("bad argument type for built-in operation")

@@ -100,8 +100,8 @@ def test_nothing_of_a_job_survives_in_the_run_that_replaces_it(image: Path, tmp_
     list(second.stage([4], get_model("threshold", threshold=150)))
     second.accept([4])
     job.write(job.merge("touch"), keep_stage=True)
-    job.spec = job.spec.model_copy(update={"output": str(tmp_path / "elsewhere.ome.zarr")})
-    job.write(job.merge("none"), keep_stage=True)
+    elsewhere = job.with_output(tmp_path / "elsewhere.ome.zarr")
+    elsewhere.write(elsewhere.merge("none"), keep_stage=True)
     names = {"again", "again.json", "result.json", "results"}
     assert names < {path.name for path in job.folder.iterdir()}
 
@@ -111,7 +111,7 @@ def test_nothing_of_a_job_survives_in_the_run_that_replaces_it(image: Path, tmp_
     assert not replacement.wrote_output(), "the labels there are those of the run before"
     list(replacement.stage())
     assert tiles_again(replacement.folder) == {}
-    with pytest.raises(JobError, match="is that of the run already"):
+    with pytest.raises(JobError, match="is already the original tile of the run"):
         SecondTry(replacement).go_back([4])
     third = SecondTry(replacement)
     list(third.stage([4], get_model("threshold", threshold=150)))

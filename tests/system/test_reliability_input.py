@@ -200,7 +200,7 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     import os
     import socket
 
-    message = rf"process {os.getpid()} on {socket.gethostname()} since 2.* \(stage\); wait"
+    message = rf"process {os.getpid()} on {socket.gethostname()} since 2.* \(stage\)\. Wait"
     with (
         holding(tmp_path / "lock.json", "stage"),
         pytest.raises(JobLockedError, match=message),

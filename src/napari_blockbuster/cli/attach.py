@@ -29,13 +29,14 @@ def detach(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
     Interrupted
         On Ctrl-C while the driver starts.
     """
+    from napari_blockbuster.detached import detach
     from napari_blockbuster.detached.files import DriverFiles
 
     asked = plan.finish(job if replace_own else None)
     try:
         with plan.workers.connect(job.n_tiles) as client:
             assert client is not None
-            driver = job.detach(client, tile_timeout=plan.workers.tile_timeout, **vars(asked))
+            driver = detach(job, client, tile_timeout=plan.workers.tile_timeout, **vars(asked))
     except KeyboardInterrupt:
         raise Interrupted(f"A driver may have started. To check: {_attach(job)}") from None
     print_rows(
@@ -59,18 +60,18 @@ def follow(job: Job, stop: bool, quiet: bool) -> int:
     JobError
         If the driver failed or died, or there is none.
     """
-    from napari_blockbuster.detached.follower import DriverStoppedError, ask_to_stop
+    from napari_blockbuster.detached import follower
 
     if _is_complete_without_driver(job):
         print(f"Nothing to follow: the result is complete, {job.spec.output}")
         return 0
     if stop:
-        ask_to_stop(job)
+        follower.stop(job)
     try:
         return _follow(job, quiet)
     except KeyboardInterrupt:
         raise Interrupted(f"To follow it again: {_attach(job)}", "The run continues") from None
-    except DriverStoppedError as stopped:
+    except follower.DriverStoppedError as stopped:
         print(f"Stopped. {stopped}", file=sys.stderr)
         return 0 if stop else STOPPED
 
@@ -93,9 +94,10 @@ def _follow(job: Job, quiet: bool) -> int:
 
 def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[StageEvent]:
     """Yield the events of tiles. Progress of other steps goes directly to the bar."""
+    from napari_blockbuster.detached import follow
     from napari_blockbuster.job.events import StepProgress
 
-    events = job.follow()
+    events = follow(job)
     while True:
         try:
             event = next(events)
@@ -111,7 +113,7 @@ def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[Stage
 def _is_complete_without_driver(job: Job) -> bool:
     """Return whether another process than the last detached driver completed the result."""
     from napari_blockbuster.detached.files import DriverFiles
-    from napari_blockbuster.job.folder import result_token
+    from napari_blockbuster.job.results import result_token
 
     files = DriverFiles(job.folder)
     if not job.is_complete() or files.at_work() is not None:

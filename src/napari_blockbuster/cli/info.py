@@ -29,13 +29,10 @@ def find_job(path: str) -> Path | None:
     """Return the job folder at a path or next to it, or None."""
     if "://" in path:
         return None
-    from napari_blockbuster.output.result import job_folder
+    from napari_blockbuster.job.folder import JobFolder
 
-    folder = Path(path).absolute()
-    for candidate in (folder, job_folder(folder)):
-        if (candidate / "job.json").exists():
-            return candidate
-    return None
+    found = JobFolder.find(Path(path).absolute())
+    return None if found is None else found.path
 
 
 def describe_job(folder: Path) -> Rows:
@@ -94,7 +91,7 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
 
 
 def _tile_rows(job: Job) -> Rows:
-    if not (job.store.folder / "labels").exists():
+    if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
     missing = job.n_tiles - len(staged) - len(failed)
@@ -166,7 +163,7 @@ def _seam_rows(job: Job) -> Rows:
     from napari_blockbuster.job.acceptances import Notes
     from napari_blockbuster.merge.decisions import Decisions
 
-    if not (job.store.folder / "labels").exists() or len(job.staged()) < 2:
+    if not job.files.has_stage() or len(job.staged()) < 2:
         return []
     used = _merge_of_result(job) or {}
     options = {name: used[name] for name in ("rule", "min_iou", "connectivity") if name in used}

@@ -133,7 +133,7 @@ def resume(
     if opened.is_complete() and not writing.overwrite:
         print(f"Nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
-    if not (opened.store.folder / "labels").exists():
+    if not opened.files.has_stage():
         raise UsageError(f"The tiles of {opened.folder} were deleted after its result was written. Segment again")
     check_free(opened, writing, opened.wrote_output() and retry_failed)
     return _start(opened, plan, replace_own=retry_failed)
@@ -189,7 +189,7 @@ def merge(
     workers = WorkerOptions(workers=None if opened.n_tiles > 500 else 0)
     plan = Plan(workers, merging, writing, keep_stage=not discard_stage, stage=False)
     if output is not None:
-        _redirect(opened, output, writing.overwrite)
+        opened = opened.with_output(output, overwrite=writing.overwrite)
     check_free(opened, writing)
     return _start(opened, plan)
 
@@ -282,16 +282,6 @@ def _start(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
     if plan.detach:
         return start_driver(job, plan, replace_own=replace_own)
     return report(job, run_job(job, plan, replace_own=replace_own).summary(), plan.output.quiet)
-
-
-def _redirect(job: Job, output: Path, overwrite: bool) -> None:
-    """Let this process write the result of a job to another path. The job folder keeps its own output."""
-    from napari_blockbuster.job.preflight import check_output
-
-    target = output.absolute()
-    if job.source is not None:
-        check_output(target, job.source, overwrite)
-    job.spec = job.spec.model_copy(update={"output": str(target)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

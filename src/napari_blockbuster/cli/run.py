@@ -136,7 +136,8 @@ def report(job: Job, summary: Summary, quiet: bool = False) -> int:
 
 def check_free(job: Job, output: OutputOptions, replace_own: bool = False) -> None:
     """Raise an error if the output exists and may not be replaced. `replace_own` allows the job's own result."""
-    from napari_blockbuster.job.folder import restore_old, wrote
+    from napari_blockbuster.job.results import wrote
+    from napari_blockbuster.output.place import restore_old
 
     target = Path(job.spec.output)
     restore_old(target)

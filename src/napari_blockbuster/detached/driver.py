@@ -2,8 +2,8 @@
 
 Its standard input holds two pickles: the certificates for the scheduler, and its request.
 
-It answers with one line of JSON: its state once the first tiles are under way, or the error that kept it from that. After
-that it talks to nobody: what it does is in ``driver.json``, what it prints in ``driver.log``.
+It answers with one line of JSON: its state once the first tiles run, or the error that prevented it. After that it writes its
+state to ``driver.json`` and its output to ``driver.log``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import cloudpickle
 
 from napari_blockbuster.job.completion import Outcome, Watch, finish
 from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
+from napari_blockbuster.job.folder import JobFolder
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.lock import Lock, holding
 from napari_blockbuster.job.progress import Progress
 from napari_blockbuster.machine.errors import JobError, one_line
 from napari_blockbuster.machine.signals import stopping_cleanly
-from napari_blockbuster.output.zarr_metadata import utf8
+from napari_blockbuster.output.groups import utf8
 
 from .files import DriverFiles, DriverState
 from .launch import Request
@@ -41,17 +42,17 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 OFTEN = 1.0
-"""Seconds between two looks at what a follower asks, and between two notes on how it gets on."""
+"""Seconds between two looks for a request to stop, and between two updates of the state."""
 
 
 class StopRequested(KeyboardInterrupt):
-    """A follower asked for it."""
+    """A follower requested the driver to stop."""
 
 
 class Answer:
-    """The one line that whoever started this process waits for.
+    """The one line that the process that started the driver waits for.
 
-    Standard output is its own: what libraries print there goes to the log.
+    Standard output is reserved for it: the output of libraries goes to the log.
     """
 
     def __init__(self) -> None:
@@ -60,21 +61,21 @@ class Answer:
 
     @property
     def given(self) -> bool:
-        """Whether somebody has been told."""
+        """Whether the answer was given."""
         return self._pipe is None
 
     def give(self, answer: dict[str, Any]) -> None:
-        """Answer, the first time it is called."""
+        """Answer. Later calls do nothing."""
         if self._pipe is None:
             return
         pipe, self._pipe = self._pipe, None
-        # Whoever asked may be gone by now; the run is none the worse for it.
+        # The process that waits may be gone; the run continues without it.
         with contextlib.suppress(OSError), os.fdopen(pipe, "wb") as file:
             file.write(json.dumps(answer).encode() + b"\n")
 
 
-class Books:
-    """Keeps ``driver.json``, and looks for requests while it does."""
+class StateFile:
+    """Keeps ``driver.json`` up to date, and looks for requests to stop."""
 
     def __init__(self, files: DriverFiles, lock: Lock, state: DriverState, answer: Answer) -> None:
         self._files, self._lock, self._state, self._answer = files, lock, state, answer
@@ -82,13 +83,13 @@ class Books:
         self._unsaved = False
 
     def begin(self) -> None:
-        """Nothing that could be refused is left: say so, to followers and to whoever waits."""
+        """Report to followers, and to the process that waits, that all checks passed."""
         if not self._answer.given:
             self._files.save(self._state, durable=True)
             self._answer.give(self._state.model_dump(mode="json"))
 
     def note(self, **changes: Any) -> None:
-        """How it gets on. Raises `StopRequested` if somebody asked for that."""
+        """Update the state. Raises `StopRequested` if a follower requested it."""
         news = self._state.model_copy(update=changes)
         self._unsaved |= news != self._state
         self._state = news
@@ -102,13 +103,13 @@ class Books:
 
     def _save(self) -> None:
         if self._unsaved:
-            # A disk that fails stops the run where it writes tiles; a note on them does not.
+            # A failing disk stops the run where it writes tiles, not where it writes the state.
             with contextlib.suppress(OSError):
                 self._files.save(self._state)
                 self._unsaved = False
 
     def events(self, events: Iterator[StageEvent]) -> Iterator[StageEvent]:
-        """The events of a staging run, noted as they pass."""
+        """Pass on the events of a staging run, and record them."""
         failed: list[int] = []
         with contextlib.closing(cast("Generator[StageEvent, None, None]", events)):
             for event in events:
@@ -122,23 +123,23 @@ class Books:
                 self.note(staged=event.done, failed=tuple(failed))
         self.begin()
 
-    def step(self, name: str, told: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        """A callback for a step after the tiles, noted and passed on."""
+    def step(self, name: str, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        """Return a callback for a step after the tiles that records the progress and passes it on."""
         self.note(step=name, done=0, total=0)
 
         def advance(done: int, total: int) -> None:
-            told(done, total)
+            progress(done, total)
             self.note(done=done, total=total)
 
         return advance
 
     def close(self, **changes: Any) -> None:
-        """The last word."""
+        """Write the final state."""
         self._state = self._state.model_copy(update=changes)
         try:
             self._files.save(self._state, durable=True)
         except OSError:
-            # On a full disk there may still be room in the file that is there.
+            # On a full disk there may still be room in the existing file.
             with contextlib.suppress(OSError):
                 self._files.state.write_bytes(self._state.model_dump_json().encode())
         with contextlib.suppress(OSError):
@@ -146,7 +147,7 @@ class Books:
 
 
 def main() -> int:
-    """Receive a request and do it; returns the exit code of the run."""
+    """Receive a request and run it; return the exit code of the run."""
     answer = Answer()
     with stopping_cleanly():
         try:
@@ -170,27 +171,25 @@ def _drive(request: Request, scheduler: str, security: Security, answer: Answer)
         client = connect(scheduler, timeout=30, security=security)
         try:
             state = _first_state(job, request, scheduler)
-            return _run(job, request, client, Books(files, lock, state, answer), answer)
+            return _run(job, request, client, StateFile(files, lock, state, answer), answer)
         finally:
-            # A scheduler that is gone must not keep this process.
+            # A lost scheduler must not keep this process alive.
             with contextlib.suppress(Exception):
                 client.close(timeout=5)
 
 
 def _job(request: Request) -> Job:
-    folder = request.folder
+    folder = JobFolder(request.folder)
     try:
-        there = (folder / "job.json").read_text("utf-8", "surrogateescape")
+        there = folder.settings_text()
     except OSError:
         there = ""
     if there != request.settings:
         raise JobError(
-            f"{socket.gethostname()} does not see the job folder {folder}; "
-            "put the output on a disk that all machines share under the same path"
+            f"{socket.gethostname()} does not see the job folder {folder.path}. "
+            "Put the output on a disk that all machines share under the same path."
         )
-    job = Job.open(folder)
-    job.source, job.model = request.source, request.model
-    return job
+    return Job(folder, folder.load(), request.source, request.model)
 
 
 def _first_state(job: Job, request: Request, scheduler: str) -> DriverState:
@@ -210,24 +209,24 @@ def _time_limit(request: Request) -> list[str]:
     return [] if request.tile_timeout is None else ["--tile-timeout", f"{request.tile_timeout:g}"]
 
 
-def _run(job: Job, request: Request, client: Client, books: Books, answer: Answer) -> int:
-    """The whole way, and its end in the books; what goes wrong before the first tile is answered instead."""
+def _run(job: Job, request: Request, client: Client, state_file: StateFile, answer: Answer) -> int:
+    """Run all steps and record the end. Errors before the first tile are answered instead."""
     try:
-        outcome = _stage_and_finish(job, request, client, books)
+        outcome = _stage_and_finish(job, request, client, state_file)
     except KeyboardInterrupt as stop:
         if not answer.given:
-            raise JobError("the driver was stopped before its first tile") from stop
+            raise JobError("The driver was stopped before its first tile.") from stop
         print(f"stopped ({type(stop).__name__})", file=sys.stderr)
-        books.close(end="stopped", staged=_staged(job))
+        state_file.close(end="stopped", staged=_staged(job))
         return 130
     except Exception as error:
         if not answer.given:
             raise
         traceback.print_exc()
-        books.close(end="failed", error=utf8(one_line(error)), staged=_staged(job))
+        state_file.close(end="failed", error=utf8(one_line(error)), staged=_staged(job))
         return 2
     summary = outcome.summary()
-    books.close(end="done", summary=summary, result=str(outcome.result.provenance["result"]))
+    state_file.close(end="done", summary=summary, result=str(outcome.result.provenance["result"]))
     return summary.exit_code
 
 
@@ -238,14 +237,14 @@ def _staged(job: Job) -> int:
         return 0
 
 
-def _stage_and_finish(job: Job, request: Request, client: Client, books: Books) -> Outcome:
+def _stage_and_finish(job: Job, request: Request, client: Client, state_file: StateFile) -> Outcome:
     watch = Watch()
     asked = request.asked.begun(job)
     with Progress() as bar:
-        bar.follow(books.events(job.stage(client, heartbeat=OFTEN, tile_timeout=request.tile_timeout)))
+        bar.follow(state_file.events(job.stage(client, heartbeat=OFTEN, tile_timeout=request.tile_timeout)))
         watch.lap("tiles")
-        books.note(step="merge")
-        return finish(job, asked, client, lambda step: books.step(step, bar.advance_to(step)), watch)
+        state_file.note(step="merge")
+        return finish(job, asked, client, lambda step: state_file.step(step, bar.advance_to(step)), watch)
 
 
 if __name__ == "__main__":

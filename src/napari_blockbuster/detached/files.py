@@ -1,11 +1,11 @@
-"""What a detached driver says of itself, and what it is told: files in the job folder, and nothing else.
+"""The files through which a detached driver reports and receives requests.
 
-Whoever sees the folder can look in, from any machine, without a connection to the driver or to its cluster::
+Any machine that sees the job folder can follow the driver, without a connection to it or to its cluster::
 
-    driver.json   what it is doing, and how it ended (`DriverState`); written anew as it gets on, always whole
-    driver.lock   held for as long as it lives: its sign of life (see `napari_blockbuster.job.lock`)
-    driver.log    what it and its libraries print
-    driver.stop   the token of the run that somebody wants stopped
+    driver.json   the state of the driver (`DriverState`), replaced as a whole when it changes
+    driver.lock   held while the driver lives (see `napari_blockbuster.job.lock`)
+    driver.log    output of the driver and its libraries
+    driver.stop   a request to stop: the token of the run
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_blockbuster.job.folder import JobFolder
 from napari_blockbuster.job.lock import is_held
 from napari_blockbuster.job.summary import Summary
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["DRIVER_FILES", "DriverFiles", "DriverState"]
-
-DRIVER_FILES = ("driver.json", "driver.lock", "driver.log", "driver.stop")
+__all__ = ["DriverFiles", "DriverState"]
 
 
 class DriverState(BaseModel):
@@ -33,27 +32,27 @@ class DriverState(BaseModel):
     Attributes
     ----------
     token : str
-        Tells this run from another one in the same folder.
+        Identifies the run among others in the same folder.
     host, pid, since : str, int, float
-        Which process, and when it began (seconds since the epoch).
+        The process, and when it started (seconds since the epoch).
     scheduler : str
         Address of its cluster.
     again : tuple of str
-        Options with which ``resume`` goes on.
+        Options for ``resume``.
     step : {"staging", "merge", "holes", "writing"}
     staged, n_tiles : int
     failed : tuple of int
-        Tiles that this run has given up.
+        Tiles that failed in this run.
     done, total : int
-        Of a step after the tiles.
+        Progress of a step after the tiles.
     end : {"", "done", "stopped", "failed"}
-        Empty while it is at work.
+        Empty while the driver runs.
     error : str
-        Of a run that failed.
+        Message of a run that failed.
     summary : Summary or None
-        Of a run that is done.
+        Numbers of a run that is done.
     result : str
-        Mark of what it wrote, as in ``result.json``.
+        Token of its result, as in ``result.json``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,12 +76,12 @@ class DriverState(BaseModel):
 
     @property
     def place(self) -> str:
-        """Where it is, and since when."""
+        """The process, its machine, and its start time."""
         return f"process {self.pid} on {self.host} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(self.since))}"
 
     @property
     def progress(self) -> str:
-        """What it is doing."""
+        """The step and its progress, as text."""
         if self.step != "staging":
             return f"{self.step} {self.done}/{self.total}" if self.total else self.step
         failures = f", {len(self.failed)} failed" if self.failed else ""
@@ -97,51 +96,46 @@ class DriverFiles:
 
     @property
     def state(self) -> Path:
-        return self.folder / "driver.json"
+        return JobFolder(self.folder).driver_state
 
     @property
     def lock(self) -> Path:
-        return self.folder / "driver.lock"
+        return JobFolder(self.folder).driver_lock
 
     @property
     def log(self) -> Path:
-        return self.folder / "driver.log"
+        return JobFolder(self.folder).driver_log
 
     @property
     def request(self) -> Path:
-        return self.folder / "driver.stop"
+        return JobFolder(self.folder).driver_stop
 
     def load(self) -> DriverState | None:
-        """What the last driver said of itself; None if there was none, or if it cannot be read."""
+        """Return the state of the last driver; None if there was none, or if it cannot be read."""
         try:
             return DriverState.model_validate_json(self.state.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def save(self, state: DriverState, *, durable: bool = False) -> None:
-        """Write it where followers look."""
+        """Write the state for followers."""
         write_atomically(self.state, state.model_dump_json().encode(), durable=durable)
 
     def is_alive(self) -> bool:
-        """Whether a driver is at work."""
+        """Whether a driver holds the lock."""
         return is_held(self.lock)
 
     def at_work(self) -> DriverState | None:
-        """The driver that is at work, if there is one."""
+        """Return the state of the running driver; None if there is none."""
         state = self.load()
         return state if state is not None and not state.end and self.is_alive() else None
 
     def ask_to_stop(self, state: DriverState) -> None:
-        """Leave a note for a driver; another one, later, takes no notice of it."""
+        """Request that a driver stop. A later driver ignores the request."""
         self.request.write_text(state.token)
 
     def is_asked_to_stop(self, token: str) -> bool:
-        """Whether somebody left such a note."""
+        """Whether the run with this token was requested to stop."""
         with contextlib.suppress(OSError):
             return self.request.read_text() == token
         return False
-
-    def forget(self) -> None:
-        """Delete what a driver left that is gone."""
-        for path in (self.state, self.request, self.log):
-            path.unlink(missing_ok=True)

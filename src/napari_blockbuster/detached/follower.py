@@ -1,6 +1,6 @@
-"""Looking in on a detached driver: its tiles as they land, how it ends, and asking it to stop.
+"""Follow a detached run and request that it stop.
 
-All there is to see is on the disk: the markers of the tiles, and what the driver says in ``driver.json``.
+A follower reads the disk only: the markers of the tiles, and the state of the driver in ``driver.json``.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ __all__ = [
     "DriverGoneError",
     "DriverStoppedError",
     "Events",
-    "ask_to_stop",
     "follow",
     "resume_command",
+    "stop",
 ]
 
 LOOK = 1.0
 """Seconds between two looks."""
 SILENT = 3.0
-"""Seconds without any change after which the driver's sign of life is looked for."""
+"""Seconds without any change before the lock of the driver is checked."""
 
 Events = Generator[StageEvent | StepProgress, None, DriverState]
 
 
 class DriverGoneError(JobError):
-    """The driver died without a word."""
+    """The driver died."""
 
 
 class DriverFailedError(JobError):
@@ -50,34 +50,53 @@ class DriverStoppedError(JobError):
 
 
 def follow(job: Job, look: float = LOOK) -> Events:
-    """What a detached driver does, as it does it; see `Job.follow`.
+    """Follow a detached run, from any machine that sees the job folder, as often as you like.
+
+    Parameters
+    ----------
+    job : Job
+    look : float
+        Seconds between two looks at the job folder.
+
+    Yields
+    ------
+    TileStaged, TileFailed, Heartbeat or StepProgress
+        A tile as it lands (tiles that landed before are counted in the first `Heartbeat`), a `Heartbeat` at each look without
+        one, and the progress of writing.
 
     Returns
     -------
     DriverState
-        How it ended.
+        The final state of the driver.
+
+    Raises
+    ------
+    DriverStoppedError, DriverFailedError, DriverGoneError
+        If the run did not finish.
+    JobError
+        If there never was a detached run.
     """
     return _Follower(job).events(look)
 
 
-def ask_to_stop(job: Job) -> DriverState:
-    """Ask the driver of a job to stop. It does so after the tiles that run now; `follow` tells when.
+def stop(job: Job) -> DriverState:
+    """Request that a detached run stop. It stops after the tiles that run now; `follow` ends then.
 
     Raises
     ------
     JobError
-        If none is at work.
+        If none is running.
     """
     files = DriverFiles(job.folder)
     state = files.at_work()
     if state is None:
-        raise JobError(f"no detached driver is at work on {job.folder}")
+        raise JobError(f"No detached driver is running on {job.folder}.")
     files.ask_to_stop(state)
     return state
 
 
 def resume_command(folder: Path, state: DriverState) -> str:
-    """The command that goes on where a driver left off, on the same cluster."""
+    """Return the command that resumes the run of a driver on the same cluster."""
     return command(["resume", str(folder), *state.again, "--scheduler", state.scheduler])
 
 
@@ -98,19 +117,19 @@ class _Follower:
                 return self._ended(state)
             gone = not self._is_alive()
             time.sleep(look)
-            # Asked twice: it may just have ended, and a disk on a network may have been away.
+            # Checked twice: the driver may just have finished, or a network disk may have been away.
             if gone and self._state() == state and not self._files.is_alive():
                 raise self._gone(state)
 
     def _state(self) -> DriverState:
         state = self._files.load()
         if state is None and self._last is not None:
-            # A disk on a network is away for a moment.
+            # A network disk may be away for a moment.
             state = self._last[0]
         if state is not None:
             return state
         start = command(["resume", str(self._job.folder), "--scheduler", "tcp://...", "--detach"])
-        raise JobError(f"no detached driver has worked on {self._job.folder}; start one with: {start}")
+        raise JobError(f"No detached driver has run on {self._job.folder}. To start one: {start}")
 
     def _news(self, state: DriverState) -> Generator[StageEvent | StepProgress, None, None]:
         landed, total = self._landed(), self._job.n_tiles
@@ -120,8 +139,8 @@ class _Follower:
         failed = [index for index in state.failed if index not in self._told]
         self._told.update(failed)
         for index in failed:
-            yield TileFailed(self._job.grid[index], self._job.store.failure(index), max(seen, state.staged), total)
-        # What landed and was deleted between two looks is counted.
+            yield TileFailed(self._job.grid[index], self._job.tiles.failure(index), max(seen, state.staged), total)
+        # Count the tiles that were staged and deleted between two looks.
         if seen < state.staged or not (landed or failed):
             yield Heartbeat(max(seen, state.staged), total)
         news = (state, seen)
@@ -133,24 +152,24 @@ class _Follower:
                 yield StepProgress(state.step, state.done, state.total)
 
     def _landed(self) -> list[int]:
-        """Tiles that were staged since the last look; the first look only counts."""
+        """Return the tiles that were staged since the last look; none at the first look."""
         before = self._seen
         try:
             self._seen = self._job.staged()
         except FileNotFoundError:
-            # A complete result needs no tiles: they were deleted.
+            # The result is complete and the tiles were deleted.
             self._seen = before or set()
         return [] if before is None else sorted(self._seen - before)
 
     def _staged(self, index: int, done: int) -> StageEvent:
         try:
-            return TileStaged(self._job.grid[index], self._job.store.record(index), done, self._job.n_tiles)
+            return TileStaged(self._job.grid[index], self._job.tiles.record(index), done, self._job.n_tiles)
         except (OSError, ValueError):
-            # Deleted since, with all tiles of a complete result; or damaged, which `info --check` finds.
+            # Deleted with all tiles of a complete result, or damaged, which `info --check` reports.
             return Heartbeat(done, self._job.n_tiles)
 
     def _is_alive(self) -> bool:
-        """Whether the driver gets on, or is there at least; looked up where it has been silent for a while."""
+        """Whether the driver makes progress or holds its lock. The lock is checked only after a while without progress."""
         now = time.monotonic()
         if now - self._sign_of_life < SILENT:
             return True
@@ -168,6 +187,6 @@ class _Follower:
     def _gone(self, state: DriverState) -> DriverGoneError:
         again = resume_command(self._job.folder, state)
         return DriverGoneError(
-            f"the detached driver (process {state.pid} on {state.host}) is gone without a word, at {state.progress}; "
-            f"finished tiles are kept: go on with: {again}"
+            f"The detached driver (process {state.pid} on {state.host}) stopped responding at {state.progress}. "
+            f"Finished tiles are safe. To resume: {again}"
         )

@@ -1,8 +1,8 @@
-"""Leaving a run alone: a driver of its own, started beside the cluster, that goes on when this process ends.
+"""Start a detached run: a driver process next to the cluster that outlives this one.
 
-A worker starts it on its machine, as a process in a session of its own, so that it outlives the worker. What it needs
-(image handle, model, settings) comes through its standard input, and never lies on the disk as a pickle: opening a job
-folder runs no code. From then on it is a client of the scheduler like any other, and is seen and stopped through files
+A worker starts the driver on its machine, in a session of its own, so that it outlives the worker. The driver receives image
+handle, model and settings through its standard input. They are never on disk as a pickle: opening a job folder runs no code.
+The driver is then an ordinary client of the scheduler. Files report its state and request that it stop
 (`napari_blockbuster.detached.files`).
 """
 
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.execution.waits import ask, complete, some_workers
-from napari_blockbuster.job import folder as folders
 from napari_blockbuster.job import preflight
 from napari_blockbuster.job.completion import Finish
 from napari_blockbuster.job.lock import JobLockedError
@@ -44,19 +43,19 @@ if TYPE_CHECKING:
 __all__ = ["Request", "detach", "launch"]
 
 STARTED = 3600.0
-"""Seconds for a driver to start: it checks the workers again, which loads the model."""
+"""Seconds for a driver to start. It checks the workers again, which loads the model."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a driver is asked to do, as it travels to it.
+    """The request that is sent to a driver.
 
     Attributes
     ----------
     folder : Path
-        The job folder, under the path that all machines know.
+        The job folder, under the path that all machines share.
     settings : str
-        Its ``job.json``, as the one who asks sees it.
+        The text of its ``job.json``, as the process that detaches the run reads it.
     """
 
     folder: Path
@@ -72,22 +71,48 @@ class Request:
         return self.model.functions
 
 
-def detach(
-    job: Job, source: ImageSource, model: Model, client: Client, asked: Finish, tile_timeout: float | None
-) -> DriverState:
-    """Start a driver for a job beside a cluster; see `Job.detach`."""
+def detach(job: Job, client: Client, *, tile_timeout: float | None = None, **options: Any) -> DriverState:
+    """Detach a run: start a driver process next to the cluster, which finishes the run after this process ends.
+
+    Parameters
+    ----------
+    job : Job
+    client : distributed.Client
+        Of a scheduler that outlives this process.
+    tile_timeout : float, optional
+        See `Job.stage`.
+    **options
+        The options of `napari_blockbuster.segment` for the steps after the tiles: ``merge``, ``min_iou``, ``connectivity``,
+        ``sequential_labels``, ``filter``, ``keep_stage``, ``overwrite``, ``ome_zarr_version``.
+
+    Returns
+    -------
+    DriverState
+        The running driver (``host``, ``pid``). Everything that `Job.stage` would refuse has been refused.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on this job.
+    JobError
+        If the image is in memory, or for any reason that `Job.stage` gives.
+    FileExistsError
+        If the output exists and is not this job's own, without ``overwrite=True``.
+    """
+    asked = Finish(**options)
+    job.check_ready()
+    source, model = job.inputs.ready()
     if not source.shippable:
         raise JobError(
-            "an image in memory goes when this process goes, so its run cannot be detached: "
-            "save the image as zarr first (zarr.save_array), and segment that"
+            "The run of an image in memory cannot be detached, because the image is lost when this process ends. "
+            "Save the image as zarr (zarr.save_array) and segment the copy."
         )
     preflight.check_time_limit(tile_timeout, client)
     preflight.check_output(Path(job.spec.output), source, asked.overwrite)
-    folders.check_stage(job.folder)
+    job.files.check_stage()
     _refuse_second(job.folder)
     preflight.check_workers(client, job.folder, model)
-    settings = (job.folder / "job.json").read_text("utf-8", "surrogateescape")
-    request = Request(job.folder, settings, source, model, asked, tile_timeout)
+    request = Request(job.folder, job.files.settings_text(), source, model, asked, tile_timeout)
     answer = _ask_a_worker(client, pickle_work(request), job.folder)
     if "refused" in answer:
         kind = JobLockedError if answer["kind"] == JobLockedError.__name__ else JobError
@@ -96,43 +121,43 @@ def detach(
 
 
 def _refuse_second(folder: Path) -> None:
-    """The lock would do it as well, a few seconds later; this one says what to do instead."""
+    """Refuse a second driver. The lock would do so a few seconds later, without the command to follow the first one."""
     if (other := DriverFiles(folder).at_work()) is not None:
-        look_in = command(["attach", str(folder)])
-        raise JobLockedError(f"a detached driver is at work on {folder}: {other.place}; look in with: {look_in}")
+        follow = command(["attach", str(folder)])
+        raise JobLockedError(f"A detached driver is running on {folder}: {other.place}. To follow it: {follow}")
 
 
 def _ask_a_worker(client: Client, blob: bytes, folder: Path) -> dict[str, Any]:
     worker = (complete(some_workers(client)) or [""])[0]
-    # Not as a task: it would wait until a worker is done with what it does for others.
+    # Not as a task, which would wait until the worker has finished its other tasks.
     start = functools.partial(client.run, launch, blob, str(folder), workers=[worker])
     try:
         answer: dict[str, Any] = ask(start, f"worker {worker}, which starts the driver", STARTED)[worker]
     except (OSError, KeyError, TimeoutError) as error:
-        look_in = command(["attach", str(folder)])
+        follow = command(["attach", str(folder)])
         raise JobError(
-            f"worker {worker} was lost while it started the driver ({type(error).__name__}: {error}); "
-            f"see whether it is there with: {look_in}"
+            f"Worker {worker} was lost while it started the driver ({type(error).__name__}: {error}). "
+            f"To check whether the driver runs: {follow}"
         ) from error
     return answer
 
 
 # ------------------------------------------------------------------------------------------------------ on the worker
 async def launch(blob: bytes, folder: str, dask_worker: Any = None) -> dict[str, Any]:
-    """Start a driver on this worker's machine and wait until it is at work; occupies none of the worker's threads.
+    """Start a driver on the machine of this worker and wait until it runs. No thread of the worker is occupied.
 
     Returns
     -------
     dict
-        The driver's state, or why it was ``refused`` and the ``kind`` of error that this is.
+        The state of the driver, or the reason why it was ``refused`` and the ``kind`` of error.
     """
-    # As the workers know it: the client may have come through a tunnel.
+    # The address that the workers use: the client may have connected through a tunnel.
     blob = pickle.dumps(_as_client(dask_worker.security)) + blob
     return await asyncio.to_thread(_start, blob, folder, dask_worker.scheduler.address)
 
 
 def _as_client(worker: Any) -> Any:
-    """The certificates of a worker, for a client beside it."""
+    """Return the certificates of a worker for a client on the same machine."""
     from distributed.security import Security
 
     if not worker.tls_ca_file:
@@ -150,8 +175,8 @@ def _start(blob: bytes, folder: str, scheduler: str) -> dict[str, Any]:
     try:
         process = _spawn(folder, scheduler, log)
     except OSError as error:
-        return _refusal(f"the driver cannot be started on {socket.gethostname()}: {error}")
-    # Whoever starts a process has to wait for its end, or it stays in the table of processes.
+        return _refusal(f"The driver could not be started on {socket.gethostname()}: {error}")
+    # Waited for, so that no zombie process remains.
     threading.Thread(target=process.wait, name="blockbuster-driver", daemon=True).start()
     assert process.stdin is not None
     assert process.stdout is not None
@@ -161,7 +186,7 @@ def _start(blob: bytes, folder: str, scheduler: str) -> dict[str, Any]:
         answer = process.stdout.readline()
     if answer:
         return dict(json.loads(answer))
-    return _refusal(f"the driver did not start (exit code {process.wait()}); {log} says why")
+    return _refusal(f"The driver did not start (exit code {process.wait()}). See {log}.")
 
 
 def _spawn(folder: str, scheduler: str, log: Path) -> subprocess.Popen[bytes]:
@@ -171,11 +196,11 @@ def _spawn(folder: str, scheduler: str, log: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
-            # Not the worker's own folder, which goes when the worker does.
+            # Not the folder of the worker, which is deleted with the worker.
             cwd=folder,
-            # What can be imported here can be imported there.
+            # Modules that can be imported here can be imported there.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
-            # It outlives this worker, its nanny, and a Ctrl-C in the terminal that they were started from.
+            # The driver outlives the worker, its nanny, and a Ctrl-C in their terminal.
             **new_session(),
         )
 

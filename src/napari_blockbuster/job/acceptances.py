@@ -1,7 +1,7 @@
 """Notes on the tiles of a job that were segmented again and accepted: their settings, and which were accepted together.
 
 The notes are also the journal of an acceptance. Which tiles are being replaced is written before the first of them is touched,
-so that an acceptance, or its undoing, that is killed half-way is finished later (`napari_blockbuster.job.second_try.settle`).
+so that an acceptance, or an undo, that is killed half-way is finished later (`napari_blockbuster.job.second_try.settle`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import Any, Self
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["AGAIN", "AGAIN_FILES", "NOTES", "Notes", "accepted_together", "tiles_again"]
+from .folder import JobFolder
 
-NOTES = "again.json"
-AGAIN, AGAIN_FILES = "again", ("new", "before", "tried.json", "model.json")
-"""The folder of second tries, and what is in it."""
+__all__ = ["Notes", "accepted_together", "tiles_again"]
 
 Settings = dict[str, Any]
 
@@ -44,15 +42,16 @@ class Notes:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The notes in a job folder; empty where there are none.
+        """Read the notes in a job folder; empty if there are none.
 
         Raises
         ------
         JobError
             If the file is damaged.
         """
+        path = JobFolder(folder).notes
         try:
-            known = json.loads((folder / NOTES).read_bytes())
+            known = json.loads(path.read_bytes())
             return cls(
                 {int(index): dict(settings) for index, settings in known["tiles"].items()},
                 [set(map(int, tiles)) for tiles in known.get("together", ())],
@@ -65,7 +64,7 @@ class Notes:
             return cls()
         except (ValueError, KeyError, TypeError, AttributeError):
             raise JobError(
-                f"{folder / NOTES} cannot be read. Delete it to continue without knowing which tiles were segmented again"
+                f"{path} cannot be read. Delete it to continue without knowing which tiles were segmented again"
             ) from None
 
     def save(self, folder: Path) -> None:
@@ -75,20 +74,20 @@ class Notes:
             "together": [sorted(tiles) for tiles in self.together],
             **({"unfinished": _by_text(self.unfinished)} if self.unfinished else {}),
         }
-        write_atomically(folder / NOTES, json.dumps(data, indent=1).encode())
+        write_atomically(JobFolder(folder).notes, json.dumps(data, indent=1).encode())
 
     def after(self) -> dict[int, Settings]:
-        """The tiles that are not the run's own once nothing is unfinished."""
+        """Return the settings of the accepted tiles, those of unfinished changes included."""
         both = {**self.tiles, **self.unfinished}
         return {index: settings for index, settings in both.items() if settings is not None}
 
     def joined(self, tiles: Iterable[int]) -> set[int]:
-        """These tiles and all that were accepted together with one of them."""
+        """Return these tiles and all that were accepted together with one of them."""
         wanted = set(tiles)
         return wanted.union(*(group for group in self.together if not group.isdisjoint(wanted)))
 
     def begin(self, changes: Mapping[int, Settings | None]) -> None:
-        """Note what is about to be replaced; tiles that are accepted now are one acceptance."""
+        """Record the tiles that are about to be replaced. Tiles that are accepted now are one acceptance."""
         accepted = {index for index, settings in changes.items() if settings is not None}
         group = self.joined(accepted)
         left = [each - changes.keys() for each in self.together if each.isdisjoint(group)]
@@ -96,11 +95,11 @@ class Notes:
         self.unfinished = dict(changes)
 
     def finish(self) -> None:
-        """Note that all of it is done."""
+        """Record that all changes are done."""
         self.tiles, self.unfinished = self.after(), {}
 
     def drop(self, tiles: Iterable[int]) -> bool:
-        """Forget tiles that the run segments itself; whether any of them was known."""
+        """Drop tiles that the run segments itself. Return whether any of them was known."""
         gone = self.tiles.keys() & set(tiles)
         for index in gone:
             del self.tiles[index]
@@ -113,12 +112,12 @@ def _by_text(tiles: Mapping[int, Any]) -> dict[str, Any]:
 
 
 def tiles_again(folder: Path) -> dict[int, Settings]:
-    """The settings of the tiles of a job that were segmented again and accepted."""
+    """Return the settings of the tiles of a job that were segmented again and accepted."""
     return Notes.load(folder).after()
 
 
 def accepted_together(folder: Path, tiles: Iterable[int]) -> list[int]:
-    """The tiles that are put back if one of `tiles` is: whole acceptances, as no acceptance is undone in part.
+    """Return all tiles that are restored if one of `tiles` is. Acceptances are undone as a whole.
 
     Parameters
     ----------

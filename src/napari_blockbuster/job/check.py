@@ -1,9 +1,8 @@
-"""Proof that a job folder is whole: every marker has its labels, bands, objects and count, and the evidence follows
-from them.
+"""Check that a job folder is complete and consistent: every marker has its labels, bands, objects and count, and the evidence
+follows from them.
 
-Markers are written last, so that a crash leaves none without its files. What the checker finds is therefore
-something else: a disk that lost data, a copy that broke off, a file that was edited. It un-stages such tiles;
-resuming makes them again.
+Markers are written last, so that a crash leaves none without its files. Damage found here has another cause: a disk that lost
+data, an incomplete copy, an edited file. Repair un-stages such tiles, and resuming the job segments them again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,36 +22,33 @@ from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
 from napari_blockbuster.stage.store import StageStore, read_table
 
-from .folder import check_stage
-from .lock import holding
+from .folder import JobFolder
 from .second_try import settle
-
-if TYPE_CHECKING:
-    from .job import Job
+from .tiles import Tiles
 
 __all__ = ["CheckReport", "check_job"]
 
 
 @dataclass
 class CheckReport:
-    """What a check found.
+    """Result of a check.
 
     Attributes
     ----------
     n_staged : int
-        Markers looked at.
+        Number of markers.
     damaged : dict of int to str
-        Tiles with a marker that does not hold, and why.
+        Tiles whose files do not match their marker, and the reason for each.
     evidence : list of (int, int)
-        Pairs of sound tiles whose evidence is not what their bands say.
+        Pairs of sound tiles whose evidence does not follow from their bands.
     regions : list of int
-        Tiles whose regions (kept for filling holes) are not what their labels say.
+        Tiles whose regions (kept for filling holes) do not follow from their labels.
     layout : list of str
         Arrays whose metadata cannot be used.
     strangers : list of int
         Markers of tiles that the grid does not have.
     repaired : bool
-        Whether it was put right: tiles un-staged, evidence dropped, metadata written again.
+        Whether the job was repaired: tiles un-staged, evidence dropped, metadata written again.
     """
 
     n_staged: int = 0
@@ -66,19 +61,20 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        """Whether everything holds."""
+        """Whether nothing is damaged."""
         return not (self.damaged or self.evidence or self.regions or self.layout or self.strangers)
 
 
-def check_job(job: Job, *, repair: bool = False) -> CheckReport:
-    """Read every file that a job's markers vouch for.
+def check_job(folder: JobFolder, tiles: Tiles, *, repair: bool = False) -> CheckReport:
+    """Read every file that belongs to a marker.
 
     Parameters
     ----------
-    job : Job
+    folder : JobFolder
+    tiles : Tiles
     repair : bool, default False
-        Un-stage tiles whose files do not hold, and drop evidence and regions that do not follow from them. Nothing else
-        is touched.
+        Un-stage tiles whose files are damaged, and drop evidence and regions that do not follow from them. Nothing else is
+        changed.
 
     Returns
     -------
@@ -91,14 +87,14 @@ def check_job(job: Job, *, repair: bool = False) -> CheckReport:
     JobError
         If its tiles were deleted after the result was written.
     """
-    check_stage(job.folder)
+    folder.check_stage()
     if not repair:
-        return _check(job.store)
-    with holding(job.folder / "lock.json", "check"):
-        settle(job)
-        report = _check(job.store)
+        return _check(tiles.store)
+    with folder.holding("check"):
+        settle(folder, tiles)
+        report = _check(tiles.store)
         if not report.sound:
-            _repair(job, report)
+            _repair(tiles, report)
     return report
 
 
@@ -111,8 +107,7 @@ def _check(store: StageStore) -> CheckReport:
     report.strangers = sorted(index for index in staged if index >= len(store.grid))
     known = sorted(staged - set(report.strangers))
     if report.layout:
-        # With an array gone nothing more can be said of any tile; metadata are put back first, and tiles looked at
-        # again.
+        # Tiles cannot be checked without their arrays: repair writes the metadata again and then checks the tiles.
         return report
     for index in known:
         problem = next(_problems(store, store.grid[index]), None)
@@ -133,7 +128,7 @@ def _broken_arrays(store: StageStore) -> list[str]:
 
 
 def _problems(store: StageStore, tile: Tile) -> Iterator[str]:
-    """What is wrong with a staged tile, cheapest first."""
+    """Yield the problems of a staged tile, cheapest check first."""
     try:
         record = store.record(tile.index)
         if record.index != tile.index:
@@ -162,7 +157,7 @@ def _labels_against(labels: np.ndarray, objects: np.ndarray) -> Iterator[str]:
 
 
 def _bands_against(store: StageStore, tile: Tile, labels: np.ndarray) -> Iterator[str]:
-    """Inside the core a band repeats the labels; outside, its own checksum must do."""
+    """Compare a band with the labels inside the core. Outside, the band has its own checksum."""
     for axis, side in store.band_keys:
         band = store.grid.band(tile, axis, side)
         if band is None:
@@ -179,7 +174,7 @@ def _common(a: Box, b: Box) -> Box:
 
 
 def _wrong_evidence(store: StageStore, sound: set[int]) -> list[tuple[int, int]]:
-    """Pairs whose evidence on disk is not what their bands say; a pair without any is made before the next merge."""
+    """Return the pairs whose evidence does not follow from their bands. Missing evidence is computed before the next merge."""
     try:
         table = gather_evidence(store, sound)
     except (ValueError, IndexError):
@@ -207,8 +202,8 @@ def _unreadable(store: StageStore) -> list[tuple[int, int]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- repairing
-def _repair(job: Job, report: CheckReport) -> None:
-    store = job.store
+def _repair(tiles: Tiles, report: CheckReport) -> None:
+    store = tiles.store
     if report.layout:
         _write_layout_again(store)
         again = _check(store)
@@ -222,7 +217,7 @@ def _repair(job: Job, report: CheckReport) -> None:
             store.path("seams", index, "npy").unlink(missing_ok=True)
     for index in report.regions:
         RegionStore(store).drop(index)
-    job.forget(set(report.damaged))
+    tiles.forget(report.damaged)
     report.repaired = True
 
 

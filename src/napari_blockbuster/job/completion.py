@@ -1,6 +1,6 @@
-"""What comes after the last tile: the merge, the result, and the numbers of the whole run.
+"""The steps after the last tile: merge, write, and count.
 
-One place for it, whoever drives: a call in Python, the command line, or a driver that was left alone beside a cluster.
+Every driver uses them: `segment` in Python, the command line, and the driver of a detached run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.rules import check_rule
+from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
 
 from .publication import check_any_staged
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 __all__ = ["Finish", "Outcome", "Watch", "finish"]
 
 AdvanceTo = Callable[[str], Callable[[int, int], None]]
-"""For the name of a step, what is told how far it is: ``progress(done, total)``."""
+"""From the name of a step to its callback ``progress(done, total)``."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What is asked for besides the tiles; see `napari_blockbuster.segment` for each of them.
+    """Options of the steps after the tiles; see `napari_blockbuster.segment` for each of them.
 
     Raises
     ------
     ValueError
-        For what no merge takes or no writer writes: before the first tile, not after the last.
+        If an option cannot be used: before the first tile, not after the last.
     """
 
     merge: str = "overlap"
@@ -56,29 +57,29 @@ class Finish:
 
     def __post_init__(self) -> None:
         check_rule(self.merge, self.min_iou, self.connectivity)
-        if self.ome_zarr_version not in (None, "0.4", "0.5"):
-            raise ValueError(f"OME-Zarr version {self.ome_zarr_version!r} cannot be written; choose '0.5' or '0.4'")
+        if self.ome_zarr_version is not None:
+            check_version(self.ome_zarr_version)
 
     def begun(self, job: Job) -> Finish:
-        """The same for a run that begins now: only what is at the output's place now may be replaced."""
+        """Return the options for a run that begins now: only the output that exists now may be replaced."""
         return replace(self, replaces=Occupant.of(Path(job.spec.output))) if self.overwrite else self
 
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
-        """Merge what is staged; verdicts that a person gave on an earlier look at the job hold.
+        """Merge the staged tiles. Decisions that a person made on this job are applied.
 
         Raises
         ------
         NothingStagedError
-            If no tile could be segmented: there is no result then.
+            If no tile could be segmented.
         """
-        check_any_staged(job)
-        verdicts = Decisions.load(job.folder)
+        check_any_staged(job.files, job.tiles)
+        decisions = Decisions.load(job.folder)
         merged = job.merge(
             self.merge,
             self.min_iou,
             self.connectivity,
-            verdicts.cut,
-            verdicts.join,
+            decisions.cut,
+            decisions.join,
             sequential_labels=self.sequential_labels,
             client=client,
         )
@@ -96,7 +97,7 @@ class Finish:
         )
 
     def options(self) -> list[str]:
-        """As typed on the command line."""
+        """Return the options as typed on the command line."""
         return options(
             merge=None if self.merge == "overlap" else self.merge,
             min_iou=self.min_iou,
@@ -110,7 +111,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run and how long its steps took.
+    """A finished run, and the time that each step took.
 
     Attributes
     ----------
@@ -128,11 +129,11 @@ class Outcome:
     by_hand: tuple[str, ...] = ()
 
     def summary(self) -> Summary:
-        """What is told at the end."""
+        """Return the summary for a terminal."""
         return Summary(self.rows(), self.job.n_tiles, len(self.result.missing_tiles), written=True)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The numbers, as (name, text)."""
+        """Return the numbers as (name, text)."""
         from .progress import duration
 
         total, result = self.job.n_tiles, self.result
@@ -152,7 +153,7 @@ class Outcome:
 
 
 def finish(job: Job, asked: Finish, client: Client | None, advance_to: AdvanceTo, watch: Watch) -> Outcome:
-    """Merge and write what is staged.
+    """Merge the staged tiles and write the result.
 
     Raises
     ------
@@ -177,12 +178,12 @@ class Watch:
         self.seconds: dict[str, float] = {}
 
     def lap(self, step: str) -> None:
-        """The end of a step; without a name, its time counts for nothing but the total."""
+        """End a step. Without a name, its time counts only in the total."""
         now = time.perf_counter()
         if step:
             self.seconds[step] = now - self._last
         self._last = now
 
     def stop(self) -> None:
-        """The end of the run."""
+        """End the run."""
         self.seconds["total"] = time.perf_counter() - self._began

@@ -7,31 +7,26 @@ Later, only failed tiles may run with it, and the job records which. Anything el
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobMismatchError
-from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.models import Model
 
 from .acceptances import Notes
+from .folder import JobFolder
 from .settings import JobSpec
 
 if TYPE_CHECKING:
-    from .job import Job
+    from .tiles import Tiles
 
-__all__ = ["check", "is_edited", "is_same_but_for_code", "read_anew", "settle", "with_code_of"]
-
-
-def is_same_but_for_code(known: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Whether two models' settings name the same function with the same options, whatever its code."""
-    return known.get("model") == asked.get("model") == "function" and {**known, "sha256": ""} == {**asked, "sha256": ""}
+__all__ = ["check", "is_edited", "read_anew", "settle", "with_code_of"]
 
 
 def with_code_of(spec: JobSpec, model: Model) -> JobSpec:
-    """The settings of a job with the function's code as it is now; unchanged for any other model."""
+    """Return the settings of a job with the function's code as it is now; unchanged for any other model."""
     settings = model.settings()
-    if not is_same_but_for_code(spec.model, settings):
+    if not spec.is_same_but_for_code(settings):
         return spec
     return spec.model_copy(update={"model": settings, "prepared": settings})
 
@@ -42,7 +37,7 @@ def is_edited(spec: JobSpec, model: Model) -> bool:
 
 
 def read_anew(model: Model) -> Model:
-    """Read the file of a function again; any other model is returned as it is.
+    """Read the file of a function again; return any other model as it is.
 
     Raises
     ------
@@ -54,12 +49,13 @@ def read_anew(model: Model) -> Model:
     return model.read_anew() if isinstance(model, FunctionModel) else model
 
 
-def check(job: Job, model: Model, wanted: Iterable[int] | None = None) -> None:
+def check(spec: JobSpec, tiles: Tiles, model: Model, wanted: Iterable[int] | None = None) -> None:
     """Refuse an edited function for tiles that it must not run on.
 
     Parameters
     ----------
-    job : Job
+    spec : JobSpec
+    tiles : Tiles
     model : Model
         As it is now.
     wanted : iterable of int, optional
@@ -70,47 +66,46 @@ def check(job: Job, model: Model, wanted: Iterable[int] | None = None) -> None:
     JobMismatchError
         With the number of tiles, and the ways to continue.
     """
-    staged = job.staged()
-    if not staged or not is_edited(job.spec, model):
+    staged = tiles.staged()
+    if not staged or not is_edited(spec, model):
         return
-    tiles = set(job.grid.order() if wanted is None else wanted) - staged
-    untried = tiles - job.failed().keys()
+    untried = set(tiles.grid.order() if wanted is None else wanted) - staged - tiles.failed().keys()
     if untried:
         raise JobMismatchError(
-            f"The function {job.spec.model['source']!r} was edited after {len(staged)} of {job.n_tiles} tiles were "
+            f"The function {spec.model['source']!r} was edited after {len(staged)} of {len(tiles)} tiles were "
             f"segmented with it, and {len(untried)} of the tiles to run were never tried. Tiles of two versions are "
             "not mixed: restore the file, or run only the failed tiles, or segment everything again into another "
             "output, or with overwrite=True (--overwrite) to discard the finished tiles."
         )
 
 
-def settle(job: Job, model: Model, wanted: Sequence[int]) -> None:
+def settle(folder: JobFolder, spec: JobSpec, tiles: Tiles, model: Model, wanted: Sequence[int]) -> JobSpec:
     """Record which function runs on tiles that are about to be staged. Call it with the lock.
 
-    Written before the tiles are: a run that is killed never leaves a tile of an edited function without a record.
+    The record is written before the tiles: a killed run never leaves a tile of an edited function without a record.
+
+    Returns
+    -------
+    JobSpec
+        The settings, with the code of an edited function that the job takes.
 
     Raises
     ------
     JobMismatchError
         See `check`.
     """
-    check(job, model, wanted)
-    edited = is_edited(job.spec, model)
-    notes = Notes.load(job.folder)
+    check(spec, tiles, model, wanted)
+    edited = is_edited(spec, model)
+    notes = Notes.load(folder.path)
     changed = notes.drop(wanted)
-    if edited and job.staged():
+    if edited and tiles.staged():
         notes.tiles |= dict.fromkeys(wanted, model.settings())
         changed = bool(wanted) or changed
     elif edited:
-        _take_over(job, model)
+        # The job in memory may write to another output than the one that is stored.
+        folder.save(with_code_of(folder.load_stored(), model))
+        spec = with_code_of(spec, model)
     if changed:
-        with writing_to(job.folder):
-            notes.save(job.folder)
-
-
-def _take_over(job: Job, model: Model) -> None:
-    # Read from disk: a merge into another place may have redirected the job in memory.
-    stored = with_code_of(JobSpec.load(job.folder / "job.json"), model)
-    with writing_to(job.folder):
-        write_atomically(job.folder / "job.json", stored.to_json())
-    job.spec = with_code_of(job.spec, model)
+        with writing_to(folder.path):
+            notes.save(folder.path)
+    return spec

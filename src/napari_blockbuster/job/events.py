@@ -1,4 +1,4 @@
-"""What a staging run tells while it goes: one event for each tile that lands, and a heartbeat in between."""
+"""Events emitted while tiles are staged: one for each tile, and heartbeats in between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Beats", "Heartbeat", "StageEvent", "StepProgress", "Tally", "TileFai
 
 
 CANCEL_SEEN = 0.5
-"""Seconds after which a quiet run sees that it was canceled."""
+"""Seconds within which a run without events notices that it was canceled."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TileStaged:
 
 @dataclass(frozen=True)
 class TileFailed:
-    """A tile could not be segmented; the run goes on."""
+    """A tile could not be segmented. The run continues."""
 
     tile: Tile
     failure: TileFailure
@@ -37,12 +37,12 @@ class TileFailed:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Nothing landed for a while; the run is alive.
+    """No tile landed for a while, and the run is alive.
 
     Attributes
     ----------
     waits_for : str
-        What it needs before it can send a tile: a worker, or the checks of one. "" while tiles run.
+        What the run needs before it can send a tile: a worker, or the checks of one. "" while tiles run.
     """
 
     done: int
@@ -52,7 +52,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class StepProgress:
-    """How far a step after the tiles is: looking for holes, writing. Only who follows a detached driver is told."""
+    """Progress of a step after the tiles: finding holes, writing. Emitted only when following a detached run."""
 
     step: str
     done: int
@@ -63,12 +63,12 @@ StageEvent = TileStaged | TileFailed | Heartbeat
 
 
 class Beats:
-    """When a heartbeat is due.
+    """Times at which heartbeats are due.
 
     Parameters
     ----------
     seconds : float or None
-        Between two of them; None for none at all.
+        Seconds between two heartbeats; None for no heartbeats.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -81,9 +81,9 @@ class Beats:
         return CANCEL_SEEN if self._seconds is None else min(self._seconds, CANCEL_SEEN)
 
     def due(self) -> bool:
-        """Whether one is due; it counts as given."""
+        """Whether a heartbeat is due. The next one is due after the same interval."""
         now = time.monotonic()
-        # Looks and heartbeats of the same length must not drift apart.
+        # A look slightly before a heartbeat is due must not skip it.
         if self._seconds is None or now - self._last < 0.9 * self._seconds:
             return False
         self._last = now
@@ -91,13 +91,13 @@ class Beats:
 
 
 class Tally:
-    """Counts the tiles of a run as they land."""
+    """Count the tiles of a run as they land."""
 
     def __init__(self, grid: TileGrid, done: int) -> None:
         self._grid, self._done, self._total = grid, done, len(grid)
 
     def event(self, result: TileRecord | TileFailure | None, waits_for: str = "") -> StageEvent:
-        """The event for what a run yielded."""
+        """Return the event for a result of a run."""
         if isinstance(result, TileRecord):
             self._done += 1
             return TileStaged(self._grid[result.index], result, self._done, self._total)

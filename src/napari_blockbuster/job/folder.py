@@ -1,4 +1,7 @@
-"""The job folder: making it so that a crash at any moment leaves either nothing, or a job that goes on."""
+"""The job folder: its locks, its settings, and its lifecycle.
+
+A process may be killed at any moment. It then leaves either no job, or a job that can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -7,283 +10,217 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from napari_blockbuster.detached.files import DRIVER_FILES, DriverFiles
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.images import ImageSource, open_image, source_from_description
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
-from napari_blockbuster.machine.files import beside, discard, write_atomically
-from napari_blockbuster.machine.versions import describe_versions
-from napari_blockbuster.models import Model, model_from_settings
-from napari_blockbuster.output.result import job_folder
+from napari_blockbuster.machine.files import discard, write_atomically
+from napari_blockbuster.output.result import job_folder, output_of
 from napari_blockbuster.stage.store import StageStore
 
-from .acceptances import AGAIN, AGAIN_FILES, NOTES
-from .edited_function import is_same_but_for_code
-from .lock import JobLockedError, holding
-from .results import PLACING, RESULT, RESULTS, missing_in_result, result_token, wrote
+from .files import JobFiles
+from .lock import JobLockedError, Lock, holding
 from .settings import JobSpec
 
-__all__ = [
-    "at_home",
-    "check_stage",
-    "check_unchanged",
-    "delete_files",
-    "known_job",
-    "lay_out",
-    "make",
-    "missing_in_result",
-    "missing_model",
-    "reopen_source",
-    "restore_old",
-    "result_token",
-    "sweep",
-    "with_function",
-    "wrote",
-]
-
-JOB_FILES = ("decisions.json", NOTES, RESULT, RESULTS, PLACING)
-"""What a job may have besides its settings, stages and locks."""
+__all__ = ["JobFolder"]
 
 
-def known_job(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
-    """The settings of the job in a folder if it is the same run; None if a new job may be made there.
+class JobFolder(JobFiles):
+    """One job on disk; `JobFiles` names what is in it.
 
-    Nothing is deleted: a job that may be replaced is there until `make` replaces it.
-
-    Raises
-    ------
-    JobError
-        If the folder holds something else, or another run and `overwrite` is false.
-    JobLockedError
-        If another process works on the run that would be replaced.
+    Attributes
+    ----------
+    path : Path
     """
-    known = _same_run(folder, spec, overwrite)
-    if known is not None:
-        # Its layout is completed where the process that made it was killed half-way.
-        lay_out(folder, known.grid.grid())
-    elif (folder / "job.json").exists():
-        # A job in use is refused now, not after the model was prepared. `make` takes the locks again.
-        with _in_use_by_nobody(folder, "replace"):
-            pass
-    return known
 
+    # --------------------------------------------------------------------------------------------------------- finding
+    @classmethod
+    def beside(cls, output: Path) -> Self:
+        """Return the job folder of an output, whether it exists or not."""
+        return cls(job_folder(output))
 
-def _same_run(folder: Path, spec: JobSpec, overwrite: bool) -> JobSpec | None:
-    """See `known_job`."""
-    if not (folder / "job.json").exists():
-        if folder.exists() and not all(_is_leftover(path) for path in folder.iterdir()):
-            raise JobError(f"{folder} exists and is not a job folder; move it away or choose another output")
-        return None
-    known = JobSpec.load(folder / "job.json")
-    differences = known.differences(spec)
-    if not overwrite and is_same_but_for_code(known.model, spec.model):
-        # Whether an edited function may run on the tiles that are left is checked when they are known.
-        differences = known.differences(spec.model_copy(update={"model": known.model}))
-    if not differences and (folder / "stage" / "labels").exists():
+    @classmethod
+    def find(cls, path: Path) -> Self | None:
+        """Return the job folder at a path, or the one beside the output at that path; None if there is no job."""
+        here = cls(path)
+        if here.is_job():
+            return here
+        beside = cls.beside(path)
+        return beside if beside.is_job() else None
+
+    def is_job(self) -> bool:
+        """Whether the folder holds a job."""
+        return self.settings.exists()
+
+    # ----------------------------------------------------------------------------------------------------------- locks
+    def holding(self, doing: str) -> AbstractContextManager[Lock]:
+        """Hold the lock of the job; see `napari_blockbuster.job.lock.holding`."""
+        return holding(self.lock, doing)
+
+    @contextlib.contextmanager
+    def holding_all(self, doing: str) -> Iterator[None]:
+        """Hold the lock of the job and that of a detached driver, which the driver keeps between its steps."""
+        with holding(self.lock, doing), holding(self.driver_lock, doing):
+            yield
+
+    # -------------------------------------------------------------------------------------------------------- settings
+    def load(self) -> JobSpec:
+        """Read the settings, with the output next to where the folder is now.
+
+        A folder that was moved, or came from another machine, names a path that may belong to somebody else.
+
+        Raises
+        ------
+        JobError
+            See `JobSpec.load`.
+        """
+        spec = JobSpec.load(self.settings)
+        if job_folder(Path(spec.output)) == self.path:
+            return spec
+        return spec.model_copy(update={"output": str(output_of(self.path))})
+
+    def load_stored(self) -> JobSpec:
+        """Read the settings as they are stored."""
+        return JobSpec.load(self.settings)
+
+    def save(self, spec: JobSpec) -> None:
+        """Write the settings. Call it with the lock."""
+        with writing_to(self.path):
+            write_atomically(self.settings, spec.to_json())
+
+    def settings_text(self) -> str:
+        """Return the text of the settings, to compare it with the text that another machine reads."""
+        return self.settings.read_text("utf-8", "surrogateescape")
+
+    # ----------------------------------------------------------------------------------------------------------- stage
+    def has_stage(self) -> bool:
+        """Whether the stage has not been deleted."""
+        return (self.stage / "labels").exists()
+
+    def check_stage(self) -> None:
+        """Refuse to merge or write after the stage was deleted.
+
+        Raises
+        ------
+        JobError
+            Saying how to keep it next time.
+        """
+        if not self.has_stage():
+            raise JobError(
+                f"the staged tiles of {self.path} were deleted after the result was written. "
+                "To merge more than once, run again with keep_stage=True (--keep-stage)."
+            )
+
+    def lay_out(self, grid: TileGrid) -> None:
+        """Create the parts of an empty stage that are missing."""
+        with writing_to(self.path):
+            StageStore.create(self.stage, grid)
+
+    # ------------------------------------------------------------------------------------------------------- lifecycle
+    def known(self, spec: JobSpec, overwrite: bool) -> JobSpec | None:
+        """Return the settings of the job in the folder if it is the same run; None if a new job may be made here.
+
+        Nothing is deleted: `make` replaces the job that may be replaced.
+
+        Raises
+        ------
+        JobError
+            If the folder holds something else, or another run and `overwrite` is false.
+        JobLockedError
+            If another process works on the run that would be replaced.
+        """
+        known = self._same_run(spec, overwrite)
+        if known is not None:
+            # The process that made the job may have been killed before its layout was complete.
+            self.lay_out(known.grid.grid())
+        elif self.is_job():
+            # Refuse a job in use now, not after the model was prepared. `make` takes the locks again.
+            with self.holding_all("replace"):
+                pass
         return known
-    if differences and not overwrite:
-        listing = "\n  ".join(differences)
-        raise JobMismatchError(f"{folder} holds tiles of a different run:\n  {listing}\n{known.remedy(spec)}")
-    return None
 
-
-@contextlib.contextmanager
-def _in_use_by_nobody(folder: Path, doing: str) -> Iterator[None]:
-    # A detached driver holds a lock of its own also between two steps.
-    with holding(folder / "lock.json", doing), holding(DriverFiles(folder).lock, doing):
-        yield
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether a crash while a job was made or replaced can have left this file."""
-    if path.name == "stage":
-        return (path / "tiles").is_dir() or not any(path.iterdir())
-    if path.name == AGAIN:
-        return all(child.name in AGAIN_FILES or child.name.startswith(".") for child in path.iterdir())
-    if path.name in ("lock.json", *JOB_FILES, *DRIVER_FILES):
-        return True
-    return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
-
-
-def make(folder: Path, spec: JobSpec, overwrite: bool) -> None:
-    """Write a new job. Another job in the folder is deleted only after the new stage is complete.
-
-    Every record of the other job goes with it: decisions, results, and tiles that were segmented again.
-
-    Raises
-    ------
-    JobError
-        As `known_job`: another process may have made a job meanwhile.
-    """
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _in_use_by_nobody(folder, "create"):
-        if _same_run(folder, spec, overwrite) is not None:
-            raise JobLockedError(f"another process has just started this run in {folder}; wait for it or stop it")
-        sweep(folder)
-        fresh = folder / f".stage.{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            with writing_to(folder):
-                StageStore.create(fresh, spec.grid.grid())
-                _delete_job(folder)
-                os.rename(fresh, folder / "stage")
-                write_atomically(folder / "job.json", spec.to_json())
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _delete_job(folder: Path) -> None:
-    """Delete a job, except for its locks. Tiles without settings are no job, so the settings go first."""
-    for name in ("job.json", "stage", AGAIN, *JOB_FILES):
-        discard(folder / name)
-    DriverFiles(folder).forget()
-
-
-def delete_files(folder: Path) -> None:
-    """Delete a job that nobody uses. Files of others in its folder are kept, and then the folder as well.
-
-    Raises
-    ------
-    JobLockedError
-        If another process works on it.
-    """
-    with _in_use_by_nobody(folder, "delete"):
-        _delete_job(folder)
-        sweep(folder)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def sweep(folder: Path) -> None:
-    """Delete what killed processes left half deleted or half written. Call it with the lock."""
-    for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.deleted")):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def lay_out(folder: Path, grid: TileGrid) -> None:
-    """Make what is missing of an empty stage."""
-    with writing_to(folder):
-        StageStore.create(folder / "stage", grid)
-
-
-# ------------------------------------------------------------------------------------------------------------ opening
-def at_home(spec: JobSpec, folder: Path) -> JobSpec:
-    """The settings of a job where it lies now.
-
-    A folder that was moved, or came from a stranger, writes beside itself: the path in it is another machine's.
-    """
-    if job_folder(Path(spec.output)) == folder:
-        return spec
-    name = folder.name.removesuffix(".job")
-    beside = folder.with_name(name if name != folder.name else f"{name}.ome.zarr")
-    return spec.model_copy(update={"output": str(beside)})
-
-
-def check_unchanged(spec: JobSpec, source: ImageSource) -> None:
-    """Refuse to go on with an image or a version that is not that of the tiles staged so far.
-
-    Raises
-    ------
-    JobMismatchError
-        Listing what differs.
-    """
-    now = spec.model_copy(update={"identity": source.identity(), "versions": describe_versions(spec.depends_on)})
-    if changed := spec.differences(now):
-        listing = "\n  ".join(changed)
-        raise JobMismatchError(
-            f"the job's tiles were made from something else than what is there now:\n  {listing}\n{spec.remedy(now)}"
-        )
-
-
-def check_stage(folder: Path) -> None:
-    """Refuse to merge or write from a stage that was deleted.
-
-    Raises
-    ------
-    JobError
-        Saying how to keep it next time.
-    """
-    if not (folder / "stage" / "labels").exists():
-        raise JobError(
-            f"the staged tiles of {folder} were deleted after the result was written; "
-            "run again with keep_stage=True (--keep-stage) to merge more than once"
-        )
-
-
-def reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
-    """The image of a job, if it can be had.
-
-    Raises
-    ------
-    JobMismatchError
-        If `image` is another one.
-    """
-    if image is not None:
-        options = {
-            key: spec.image[key] for key in ("channel", "level", "scene", "spacing") if spec.image.get(key) is not None
-        }
-        source = image if isinstance(image, ImageSource) else open_image(image, **options)
-        if changed := spec.differences(spec.model_copy(update={"identity": source.identity()})):
-            raise JobMismatchError("this is not the image of the job: " + "; ".join(changed))
-        return source
-    try:
-        return source_from_description(spec.image)
-    except (OSError, ValueError):
-        # A moved or in-memory image: the staged tiles can still be merged and written.
-        return None
-    except (KeyError, TypeError, AttributeError):
-        raise JobError("the job's image entry cannot be read: job.json was edited or damaged") from None
-
-
-def with_function(spec: JobSpec, asked: Model | None) -> Model | None:
-    """The prepared model of a job, with the function that JSON cannot hold."""
-    if asked is not None and asked.family == "function":
-        return asked
-    if spec.prepared.get("model") == "function" and not spec.prepared.get("sha256"):
-        # Without a digest any function of that name would do, and finding it would import its module.
-        raise JobError("the job's function has no digest: job.json was edited; nothing of it is run")
-    try:
-        return model_from_settings(spec.prepared)
-    except (OSError, ValueError):
-        if asked is not None or not _is_from_file(spec.prepared):
-            return asked
-    try:
-        return _function_now(spec.prepared)
-    except (OSError, ValueError):
+    def _same_run(self, spec: JobSpec, overwrite: bool) -> JobSpec | None:
+        """See `known`."""
+        if not self.is_job():
+            if self.path.exists() and not all(self._is_leftover(path) for path in self.path.iterdir()):
+                raise JobError(f"{self.path} exists and is not a job folder. Move it away or choose another output.")
+            return None
+        known = self.load_stored()
+        differences = known.differences(spec)
+        if not overwrite and known.is_same_but_for_code(spec.model):
+            # Whether an edited function may run on the remaining tiles is checked once they are known.
+            differences = known.differences(spec.model_copy(update={"model": known.model}))
+        if not differences and self.has_stage():
+            return known
+        if differences and not overwrite:
+            listing = "\n  ".join(differences)
+            raise JobMismatchError(f"{self.path} holds tiles of a different run:\n  {listing}\n{known.remedy(spec)}")
         return None
 
+    def _is_leftover(self, path: Path) -> bool:
+        """Whether a crash while a job was made or replaced can have left this file."""
+        if path == self.stage:
+            return (path / "tiles").is_dir() or not any(path.iterdir())
+        if path == self.again:
+            # Earlier versions kept the model in a file of its own.
+            known = self.again_new, self.again_before, self.again_tried, path / "model.json"
+            return all(child in known or child.name.startswith(".") for child in path.iterdir())
+        if path in self.locks or (path in self.content and path != self.settings):
+            return True
+        return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
 
-def missing_model(spec: JobSpec) -> str:
-    """Why the model of a job cannot be had, in a sentence."""
-    if spec.prepared.get("model") == "function" and spec.prepared.get("kind") == "python":
-        return "this job's model is a Python function: pass it again, Job.open(folder, model=...)"
-    try:
-        (_function_now if _is_from_file(spec.prepared) else model_from_settings)(spec.prepared)
-    except (OSError, ValueError) as error:
-        return f"The model of this job cannot be used: {error}"
-    return "The model of this job could not be used when the job was opened. Open the job again."
+    def make(self, spec: JobSpec, overwrite: bool) -> None:
+        """Write a new job. Another job in the folder is deleted only after the new stage is complete.
 
+        Every record of the other job is deleted too: decisions, results, and tiles that were segmented again.
 
-def _is_from_file(settings: dict[str, Any]) -> bool:
-    return settings.get("model") == "function" and settings.get("kind") == "file"
+        Raises
+        ------
+        JobError
+            As `known`: another process may have made a job meanwhile.
+        """
+        with writing_to(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self.holding_all("create"):
+            if self._same_run(spec, overwrite) is not None:
+                raise JobLockedError(
+                    f"another process has just started this run in {self.path}. Wait for it to finish or stop it."
+                )
+            self.sweep()
+            fresh = self.path / f".stage.{uuid.uuid4().hex[:8]}.tmp"
+            try:
+                with writing_to(self.path):
+                    StageStore.create(fresh, spec.grid.grid())
+                    self._discard_content()
+                    os.rename(fresh, self.stage)
+                    write_atomically(self.settings, spec.to_json())
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
 
+    def _discard_content(self) -> None:
+        for path in self.content:
+            discard(path)
 
-def _function_now(settings: dict[str, Any]) -> Model:
-    """The function of a file as it is now, whether it was edited or not. Nothing in the file is run."""
-    from napari_blockbuster.models.function.model import FunctionModel
+    def sweep(self) -> None:
+        """Delete the half-written and half-deleted files of killed processes. Call it with the lock."""
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.deleted")):
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
-    return FunctionModel(**{key: value for key, value in settings.items() if key != "model"}).read_anew()
+    def delete(self) -> None:
+        """Delete the job. Its results, and files of others in the folder, stay.
 
-
-def restore_old(target: Path) -> None:
-    """Put back what a run that replaced it had just moved aside when it was killed."""
-    old = beside(target, ".old")
-    if (old.exists() or old.is_symlink()) and not (target.exists() or target.is_symlink()):
-        os.rename(old, target)
+        Raises
+        ------
+        JobLockedError
+            If another process works on it.
+        """
+        with self.holding_all("delete"):
+            self._discard_content()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()

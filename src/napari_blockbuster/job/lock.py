@@ -1,4 +1,4 @@
-"""One driver at a time on a job folder."""
+"""Locks of a job folder, so that one process at a time changes the job."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from napari_blockbuster.machine.errors import JobError
 __all__ = ["JobLockedError", "Lock", "holding", "is_held"]
 
 BEAT = 20.0
-"""Seconds between two signs of life of a holder."""
+"""Seconds between two updates of a lock by its holder."""
 HALF_WRITTEN, LOOK = 5.0, 0.5
-"""Seconds that a lock without content is waited for, and between two looks at it."""
+"""Seconds to wait for the content of an empty lock, and between two looks at it."""
 TRIES = 2 * int(HALF_WRITTEN / LOOK)
 SILENCE = 300.0
-"""Seconds without one after which a holder on another machine counts as gone: a batch job that was killed, a machine
-that is off. On this machine the process itself is looked for."""
+"""Seconds without an update after which a holder on another machine counts as gone, for example a killed batch job. On this
+machine the process itself is looked up."""
 
 
 class JobLockedError(JobError):
@@ -33,12 +33,12 @@ class JobLockedError(JobError):
 
 
 class Lock:
-    """A lock that is held.
+    """A lock that this process holds.
 
     Attributes
     ----------
     lost : threading.Event
-        Set once another process took the lock over: this one slept for too long.
+        Set once another process took over the lock, because this one was asleep for too long.
     """
 
     def __init__(self, path: Path, doing: str) -> None:
@@ -55,8 +55,8 @@ class Lock:
         }
 
     def acquire(self) -> None:
-        """Take the lock, also from a holder that is gone."""
-        # Longer than a half-written lock is waited for.
+        """Take the lock, even from a holder that is gone."""
+        # More tries than a half-written lock needs.
         for _ in range(TRIES):
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -67,12 +67,12 @@ class Lock:
                 with os.fdopen(descriptor, "w") as file:
                     json.dump(self._mine, file)
             except BaseException:
-                # A full disk, or a signal in between.
+                # The disk is full, or a signal arrived.
                 self.path.unlink(missing_ok=True)
                 raise
             threading.Thread(target=self._beat, name="blockbuster-lock", daemon=True).start()
             return
-        raise JobLockedError(f"could not take the lock {self.path}: another process keeps taking it")
+        raise JobLockedError(f"Could not take the lock {self.path}, because other processes keep taking it. Try again.")
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
@@ -83,7 +83,7 @@ class Lock:
                 os.utime(self.path)
 
     def is_mine(self) -> bool:
-        """Whether the lock is still this one. True where that cannot be found out: a disk may be away for a while."""
+        """Whether this process still holds the lock. True if the lock cannot be read: a disk may be away for a while."""
         holder = _read(self.path)
         return holder is None or holder.get("token") == self._mine["token"]
 
@@ -91,12 +91,12 @@ class Lock:
         """Raise `JobLockedError` if another process has taken the job over."""
         if self.lost.is_set():
             raise JobLockedError(
-                f"{self.path.parent} was taken over by another process while this one was asleep; "
-                "its tiles are kept, and the other process goes on"
+                f"{self.path.parent} was taken over by another process while this one was asleep. "
+                "Its tiles are kept, and the other process continues the job."
             )
 
     def release(self) -> None:
-        """Give the lock back; a no-op if another process has it by now."""
+        """Release the lock. Does nothing if another process holds it now."""
         self._released.set()
         if self.is_mine():
             with contextlib.suppress(OSError):
@@ -105,12 +105,12 @@ class Lock:
 
 @contextlib.contextmanager
 def holding(path: Path, doing: str) -> Iterator[Lock]:
-    """Hold the lock file of a job; one left behind by a process that is gone is taken over.
+    """Hold a lock file of a job. A lock left behind by a dead process is taken over.
 
     Raises
     ------
     JobLockedError
-        Naming who holds it: host, pid, what it does, and since when.
+        With the host, process, step and start time of the holder.
     StoreError
         If the folder cannot be written.
     """
@@ -125,15 +125,15 @@ def holding(path: Path, doing: str) -> Iterator[Lock]:
 
 # -------------------------------------------------------------------------------------------------------- other holders
 def is_held(path: Path, *, may_write: bool = True) -> bool:
-    """Whether the holder of a lock file lives, by the rules that a process goes by which wants the lock.
+    """Whether the holder of a lock file is alive, by the rules for taking the lock.
 
-    With `may_write` false nothing is written: the age of another machine's lock is then measured by the clock of this one.
+    With `may_write` false nothing is written, and the clock of this machine gives the age of a lock of another machine.
     """
     try:
         holder = _read(path)
         return holder is not None and _is_alive(holder, path, may_write)
     except FileNotFoundError:
-        # Given back while it was looked at.
+        # Released in the meantime.
         return False
 
 
@@ -146,14 +146,14 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _refuse_if_alive(path: Path) -> None:
-    """Raise if the holder lives; else remove its lock."""
+    """Raise if the holder is alive; otherwise remove its lock."""
     try:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return
     holder = _read(path)
     if holder is None:
-        # Half-written: its process died between two system calls, or is in between them right now.
+        # Half-written: the process died between two system calls, or is between them right now.
         if age < HALF_WRITTEN:
             time.sleep(LOOK)
             return
@@ -162,32 +162,32 @@ def _refuse_if_alive(path: Path) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(holder.get("since", 0))))
         raise JobLockedError(
             f"{path.parent} is in use by process {holder.get('pid')} on {holder.get('host')} since {when} "
-            f"({holder.get('doing')}); wait for it or stop it. If it is gone (another machine that crashed), "
-            f"it is taken over {SILENCE / 60:.0f} minutes after its last sign of life, or at once if you delete {path}"
+            f"({holder.get('doing')}). Wait for it to finish or stop it. If its machine crashed, the lock expires "
+            f"{SILENCE / 60:.0f} minutes after its last sign of life; to take it at once, delete {path}"
         )
     _remove_stale(path, holder)
 
 
 def _remove_stale(path: Path, holder: dict[str, Any]) -> None:
-    """Remove the lock of a holder that is gone, unless another process has just done so and taken it."""
+    """Remove the lock of a dead holder, unless another process has just removed and taken it."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         return
     if (_read(aside) or {}).get("token") != holder.get("token"):
-        _give_back(aside, path)
+        _restore(aside, path)
     aside.unlink()
 
 
-def _give_back(aside: Path, path: Path) -> None:
-    """Restore the lock of a holder that took it in the meantime, unless there is another one by now."""
+def _restore(aside: Path, path: Path) -> None:
+    """Restore a lock that was taken in the meantime, unless it was taken again since."""
     try:
         os.link(aside, path)
     except FileExistsError:
         return
     except OSError:
-        # A disk without hard links.
+        # The disk has no hard links.
         with contextlib.suppress(OSError), open(path, "xb") as file:
             file.write(aside.read_bytes())
 
@@ -201,19 +201,18 @@ def _is_alive(holder: dict[str, Any], path: Path, may_write: bool = True) -> boo
         now = _now_there(path.parent) if may_write else time.time()
         return now - path.stat().st_mtime < SILENCE
     then, since = holder.get("started"), _started(pid)
-    # A pid alone may belong to another process by now, after a restart above all. The clock may have been set by a
-    # second.
+    # The pid may belong to another process now, above all after a restart. The clock may have been adjusted a little.
     return since is not None and (not isinstance(then, float) or min(then, since) < 0 or abs(then - since) < 5)
 
 
 def _now_there(folder: Path) -> float:
-    """The time by the clock that stamps the folder's files, which on a network is not this machine's."""
+    """Return the time of the clock that stamps files in the folder; a network disk has its own."""
     probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
     try:
         probe.touch()
         return probe.stat().st_mtime
     except OSError:
-        # A disk that can only be read; or the holder has just swept the folder.
+        # The disk is read-only, or the holder has just swept the folder.
         return time.time()
     finally:
         with contextlib.suppress(OSError):
@@ -221,7 +220,7 @@ def _now_there(folder: Path) -> float:
 
 
 def _started(pid: int) -> float | None:
-    """When a process of this machine started; None if there is none."""
+    """Return the start time of a process on this machine; None if there is no such process."""
     import psutil
 
     try:

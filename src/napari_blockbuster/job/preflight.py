@@ -1,4 +1,4 @@
-"""Checks before the first tile, so that nothing fails after the last: places, space, versions, workers, model."""
+"""Checks before the first tile: output, disk space, memory, versions, workers, model."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.models import Model
+from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
 
-from .folder import restore_old, wrote
+from .results import wrote
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,11 +51,11 @@ __all__ = [
 ]
 
 LABEL_BYTES = 4
-"""Of a label in memory, at least."""
+"""Bytes of a label in memory, at least."""
 
 
 def check_channels(source: ImageSource, model: Model) -> None:
-    """Refuse several channels for a model that looks at one.
+    """Refuse more channels than the model takes.
 
     Raises
     ------
@@ -71,12 +72,12 @@ def check_channels(source: ImageSource, model: Model) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- places
 def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
-    """Refuse an output that is the input, exists, or cannot be written; before the first tile, not after the last.
+    """Refuse an output that is the input, exists, or cannot be written.
 
     Raises
     ------
     ValueError
-        If writing there would hit the image; `overwrite` does not change that.
+        If writing would overwrite the image, also with `overwrite`.
     FileExistsError
         If it exists and `overwrite` is false.
     PermissionError, NotADirectoryError
@@ -129,12 +130,12 @@ def _is_there(path: Path) -> bool:
 
 
 def _try_to_write(folder: Path, output: Path) -> None:
-    """Write for real: permissions tell nothing of read-only mounts, quotas and a full disk."""
+    """Write a file: permissions do not reveal read-only mounts, quotas and full disks."""
     probe = folder / f".blockbuster-{uuid.uuid4().hex[:8]}.tmp"
     try:
         probe.write_bytes(b"?")
     except OSError as error:
-        why = f"{folder} is not writable ({error.strerror}); choose another output, or mend that"
+        why = f"{folder} is not writable ({error.strerror}); choose another output or change its permissions"
         raise PermissionError(f"the output {output} cannot be made: {why}") from None
     finally:
         with contextlib.suppress(OSError):
@@ -142,18 +143,18 @@ def _try_to_write(folder: Path, output: Path) -> None:
 
 
 def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None) -> None:
-    """Refuse to start where the result plainly cannot fit, also once the job folder `replaced` is deleted.
+    """Refuse to start if the result cannot fit, even after the job folder `replaced` is deleted.
 
     Raises
     ------
     OSError
-        Naming the space that is free and that is needed.
+        With the free space and the space needed.
     """
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
         total, _, free = shutil.disk_usage(existing)
     except OSError:
-        # Some network disks do not say.
+        # Some network disks do not report it.
         return
     if total == 0:
         return
@@ -168,28 +169,28 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Pat
 
 
 def estimated_bytes(grid: TileGrid) -> int:
-    """Disk that stage, bands and result take at most in practice: labels of four bytes, compressed 20 to 60 times."""
+    """Return the disk space of stage, bands and result, at most in practice: 4 bytes per label, compressed 20 to 60 times."""
     bands = sum(2 * 2 * min(1.0, grid.depth(axis) / grid.tile_shape[axis]) for axis in range(grid.ndim))
     return int(math.prod(grid.shape) * 4 / 20 * (2.2 + bands))
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
 def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None:
-    """Refuse tiles that cannot fit into a process, whatever the model: their pixels and two copies of their labels.
+    """Refuse tiles that cannot fit into a process with any model: their pixels and two copies of their labels.
 
-    What a model takes beyond that is seen at the first tile (`napari_blockbuster.stage.trial`), or in a preview.
+    The first tile (`napari_blockbuster.stage.trial`) or a preview shows how much more a model takes.
 
     Parameters
     ----------
     limit : int or None
-        Bytes of the process that has least, as `check_workers` tells.
+        Bytes of the process with the least memory, from `check_workers`.
     grid : TileGrid
     source : ImageSource
 
     Raises
     ------
     JobError
-        With the memory that a tile needs and that there is, and how long a tile may be.
+        With the memory that a tile needs, the memory of a process, and the largest tile that fits.
     """
     voxels = max(math.prod(tile.read.shape) for tile in _corner_and_middle(grid))
     per_voxel = source.dtype.itemsize * source.n_channels + 2 * LABEL_BYTES
@@ -205,7 +206,7 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
 
 
 def _corner_and_middle(grid: TileGrid) -> list[Tile]:
-    """Tiles of which one has the largest read box."""
+    """Return two tiles, one of which has the largest read box."""
     return [grid[grid.index([min(place, n - 1) for n in grid.grid_shape])] for place in (0, 1)]
 
 
@@ -215,7 +216,7 @@ def _times(extents: tuple[int, ...]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- workers
 def check_time_limit(seconds: float | None, client: Client | None) -> None:
-    """Refuse a time limit that makes no sense, or that nothing could enforce.
+    """Refuse a time limit that is not positive or cannot be enforced.
 
     Raises
     ------
@@ -227,33 +228,33 @@ def check_time_limit(seconds: float | None, client: Client | None) -> None:
         raise ValueError(f"tile_timeout is {seconds:g} s; it must be above 0")
     if client is None:
         raise ValueError(
-            f"tile_timeout={seconds:g} needs worker processes: a model that hangs in this process cannot be ended. "
+            f"tile_timeout={seconds:g} needs worker processes: a model that hangs in this process cannot be stopped. "
             "Pass client= of make_local_cluster() (on the command line --workers 1 or more)"
         )
 
 
 def check_workers(client: Client | None, folder: Path, model: Model) -> int | None:
-    """Refuse workers that could not do the work: in this process, of other versions, without the folder or the model.
+    """Refuse workers that run in this process, have other versions, or lack the job folder or the model.
 
-    Waits for a worker where there is none yet.
+    Waits for a worker if there is none yet.
 
     Returns
     -------
     int or None
-        Memory of the process that has least, in bytes; None if no worker has a limit.
+        Memory of the process with the least memory, in bytes; None if no worker has a limit.
 
     Raises
     ------
     RuntimeError
         If a worker lives in this process.
     JobError
-        Naming the worker, and what to do.
+        With the name of the worker and a remedy.
     """
     return waits.complete(checking_workers(client, folder, model))
 
 
 def checking_workers(client: Client | None, folder: Path, model: Model) -> waits.Wait[int | None]:
-    """`check_workers` as a wait, which can be watched and given up."""
+    """`check_workers` as a wait, which can be followed and canceled."""
     if client is None:
         _load(model, "here")
         return memory_limit_bytes()
@@ -277,7 +278,7 @@ def checking_workers(client: Client | None, folder: Path, model: Model) -> waits
 
 
 def _survey(client: Client, workers: list[str], requirements: Requirements) -> waits.Wait[int | None]:
-    """Compare the workers with this process; returns the memory of the one that has least."""
+    """Compare the workers with this process; return the smallest memory limit."""
     folder = str(requirements.folder)
     ask = functools.partial(client.run, look_around, folder, workers=workers, on_error="return")
     try:
@@ -314,7 +315,7 @@ def _load_on(client: Client, worker: str, model: Model) -> waits.Wait[None]:
 
 
 def _check_scheduler(client: Client) -> waits.Wait[None]:
-    """Refuse a scheduler whose dask is another one than here; workers are compared package by package."""
+    """Refuse a scheduler with another version of dask."""
     ask = functools.partial(client.run_on_scheduler, dask_versions)
     try:
         there, here = (yield from waits.answer(ask)), dask_versions()

@@ -1,4 +1,4 @@
-"""One tile before the run: what the model finds there, and what the whole run will take."""
+"""Preview of one tile before the run, and an estimate of time and space for the whole run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 
+from .events import TileFailed
+from .job import Job
 from .preflight import check_channels, estimated_bytes
 
 if TYPE_CHECKING:
@@ -32,13 +34,13 @@ __all__ = ["Estimate", "Preview", "SeamPreview", "estimate", "preview_seam", "pr
 
 @dataclass(frozen=True)
 class Preview:
-    """What a model makes of one tile.
+    """Labels of a model in one tile.
 
     Attributes
     ----------
     tile : Tile
     core, halo : numpy.ndarray
-        Unsigned. Labels of the core, that the tile would write; and labels of the read box, 0 in the core.
+        Unsigned. Labels of the core, as the tile would write them; and labels of the read box, 0 in the core.
     n_objects : int
         Objects with a voxel in the core.
     extent : tuple of int
@@ -46,11 +48,11 @@ class Preview:
     load_seconds, seconds : float
         To build the model (once per worker), and for this tile.
     peak_bytes : int
-        The most memory that the worker process took during the tile.
+        Peak memory of the worker process during the tile.
     limit_bytes : int or None
-        What it may take before it is ended; None without a limit.
+        Memory limit of the worker process; None without a limit.
     footprint : str
-        What the model says of its own memory, on a GPU for instance; empty if it says nothing.
+        Memory use that the model reports, for example on a GPU; empty if it reports none.
     """
 
     tile: Tile
@@ -72,7 +74,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a whole run will take, from one tile."""
+    """Time and space of a whole run, estimated from one tile."""
 
     n_tiles: int
     seconds: float
@@ -113,7 +115,7 @@ class _PreviewWork(PixelWork):
 
 
 def _longest(labels: np.ndarray, cut: np.ndarray, frames: int) -> tuple[int, ...]:
-    """Extent of the longest object along each spatial axis, objects cut by the read box left out."""
+    """Return the extent of the longest object along each spatial axis. Objects cut by the read box do not count."""
     from scipy import ndimage
 
     boxes = ndimage.find_objects(labels.reshape(labels.shape[frames:]).astype(np.int32, copy=False))
@@ -143,17 +145,17 @@ def preview_tile(
     client : distributed.Client, optional
         A process cluster. None: this thread.
     cancelled : callable, optional
-        Asked ten times a second, on a cluster; True gives up.
+        Called ten times a second, on a cluster; True cancels the preview.
 
     Returns
     -------
     Preview or None
-        None if it was given up.
+        None if it was canceled.
 
     Raises
     ------
     Exception
-        What the model raised.
+        Any exception of the model.
     """
     check_channels(source, model)
     work = _PreviewWork(grid, model, source if source.shippable else None, source)
@@ -171,7 +173,7 @@ def preview_tile(
 
 @dataclass(frozen=True)
 class SeamPreview:
-    """Two tiles on both sides of a seam, and the merge that would follow.
+    """Two tiles at a seam, and their merge.
 
     Attributes
     ----------
@@ -213,10 +215,8 @@ def preview_seam(
     Raises
     ------
     RuntimeError
-        With what the model raised, if a tile failed.
+        If a tile failed, with the error of the model.
     """
-    from .job import Job, TileFailed
-
     frames = grid.separate_axes
     job = Job.create(
         source, model, folder / "seam.ome.zarr", tile_shape=grid.tile_shape[frames:], halo=grid.halo[frames:]
@@ -230,14 +230,14 @@ def preview_seam(
     before, after = np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint32)
     for tile in (low, high):
         place = tile.core.within(box)
-        local = job.store.read_labels(tile).result()
+        local = job.tiles.read_labels(tile)
         before[place] = np.where(local > 0, local + int(merged.labels_table.offsets[tile.index]), 0)
         after[place] = merged.table(tile.index)[local]
     return SeamPreview(box, before, after, merged)
 
 
 def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
-    """What the whole run will take if all tiles are like this one; disk as in `napari_blockbuster.job.preflight`."""
+    """Estimate time and space of the whole run from one tile; disk space as in `napari_blockbuster.job.preflight`."""
     n = len(grid)
     # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
     tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.output.result import job_folder
+from napari_blockbuster.output.groups import KEY
+
+from .folder import JobFolder
 
 __all__ = [
-    "PLACING",
-    "RESULT",
-    "RESULTS",
     "is_recorded",
     "mark_placing",
     "missing_in_result",
@@ -36,32 +35,31 @@ __all__ = [
     "wrote",
 ]
 
-RESULT, RESULTS, PLACING = "result.json", "results", "placing.json"
-
 
 # ------------------------------------------------------------------------------------------------------------- writing
 def mark_placing(folder: Path, token: str) -> None:
-    """Note which result is about to get its name, so that a run killed right after that recognizes its own work."""
-    write_atomically(folder / PLACING, json.dumps({"result": token}).encode())
+    """Record the result that is about to be put in place, so that a run killed right after that recognizes it."""
+    write_atomically(JobFolder(folder).placing, json.dumps({"result": token}).encode())
 
 
 def placed(folder: Path, target: Path, provenance: dict[str, Any]) -> None:
-    """Write the record of a result that is in place, instead of the record of an earlier one at the same path."""
+    """Write the record of a result in place. It replaces the record of an earlier result at the same path."""
     path = _record_path(folder, target)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps({**provenance, "output": str(target)}, indent=2).encode())
-    (folder / PLACING).unlink(missing_ok=True)
+    JobFolder(folder).placing.unlink(missing_ok=True)
 
 
 def _record_path(folder: Path, target: Path) -> Path:
-    if job_folder(target) == folder:
-        return folder / RESULT
-    return folder / RESULTS / f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}.json"
+    job = JobFolder(folder)
+    if JobFolder.beside(target) == job:
+        return job.result
+    return job.results / f"{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}.json"
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
 def record_of(folder: Path, target: Path) -> dict[str, Any] | None:
-    """The record of the labels at `target`; None if this job did not write them."""
+    """Return the record of the labels at `target`; None if this job did not write them."""
     token = token_of(target)
     known = (own_record(folder), *other_records(folder)) if token else ()
     return next((record for record in known if record.get("result") == token), None)
@@ -75,26 +73,26 @@ def is_recorded(folder: Path, target: Path) -> bool:
 def wrote(folder: Path, target: Path) -> bool:
     """Whether this job put the labels at `target` in place, and was killed before it wrote their record."""
     token = token_of(target)
-    return bool(token) and _read(folder / PLACING).get("result") == token
+    return bool(token) and _read(JobFolder(folder).placing).get("result") == token
 
 
 def own_record(folder: Path) -> dict[str, Any]:
-    """The record of the last result at the job's own output; empty if there is none."""
-    return _read(folder / RESULT)
+    """Return the record of the last result at the job's own output; empty if there is none."""
+    return _read(JobFolder(folder).result)
 
 
 def other_records(folder: Path) -> list[dict[str, Any]]:
-    """The records of results elsewhere. Damaged records are skipped."""
-    return [record for path in sorted((folder / RESULTS).glob("*.json")) if (record := _read(path))]
+    """Return the records of results elsewhere. Damaged records are skipped."""
+    return [record for path in sorted(JobFolder(folder).results.glob("*.json")) if (record := _read(path))]
 
 
 def result_token(folder: Path) -> str:
-    """The token of the last result at the job's own output; empty if there is none."""
+    """Return the token of the last result at the job's own output; empty if there is none."""
     return str(own_record(folder).get("result", ""))
 
 
 def missing_in_result(folder: Path, target: Path) -> list[int]:
-    """Tiles that hold background in the labels at `target`."""
+    """Return the tiles that hold background in the labels at `target`."""
     with contextlib.suppress(KeyError, TypeError):
         tiles: list[int] = (record_of(folder, target) or {})["tiles"]["missing"]
         return tiles
@@ -102,16 +100,16 @@ def missing_in_result(folder: Path, target: Path) -> list[int]:
 
 
 def token_of(target: Path) -> str:
-    """The token in the attributes of labels; empty if they have none."""
+    """Return the token in the attributes of labels; empty if they have none."""
     for name in ("zarr.json", ".zattrs"):
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             attributes = _read(target / name)
-            return str(attributes.get("attributes", attributes)["napari-blockbuster"]["result"])
+            return str(attributes.get("attributes", attributes)[KEY]["result"])
     return ""
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it cannot be read."""
+    """Read a JSON object; empty if it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(path.read_bytes())
         if isinstance(content, dict):

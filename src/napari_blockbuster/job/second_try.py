@@ -5,8 +5,8 @@ tiles that it replaces are kept next to it. Which tiles came from which settings
 (`napari_blockbuster.job.acceptances`), and in the provenance of each result.
 
 Tiles are replaced in three steps, so that a process may be killed at any moment: copy the run's own tiles aside, note which tiles
-are being replaced, replace them. Before the note nothing has changed. After it, whoever works on the job next finishes
-the third step (`settle`).
+are being replaced, replace them. Before the note nothing has changed. After it, the next process that works on the job
+finishes the third step (`settle`).
 """
 
 from __future__ import annotations
@@ -26,23 +26,20 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
 from napari_blockbuster.stage.work import StageWork
 
-from .acceptances import AGAIN, Notes, accepted_together, tiles_again
-from .folder import check_stage
-from .lock import holding
+from .acceptances import Notes, accepted_together, tiles_again
+from .folder import JobFolder
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from .job import Job
+    from .tiles import Tiles
 
-__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "tiles_again", "tiles_around"]
-
-TRIED = "tried.json"
-"""The settings of the tiles of a second try that are not accepted yet."""
+__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "settle_alone", "tiles_again", "tiles_around"]
 
 
 class SecondTry:
-    """Segments some tiles of a job again.
+    """Segment some tiles of a job again.
 
     Parameters
     ----------
@@ -51,9 +48,8 @@ class SecondTry:
     """
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._folder = job.folder / AGAIN
-        self.store, self._before = _tries(job)
+        self._folder, self._tiles, self._inputs = job.files, job.tiles, job.inputs
+        self.store, self._before = _tries(self._folder, self._tiles)
 
     def stage(
         self, tiles: Iterable[int], model: Model, client: Client | None = None, heartbeat: float | None = None
@@ -64,7 +60,7 @@ class SecondTry:
         ----------
         tiles : iterable of int
         model : Model
-            Not prepared yet; it is measured on the whole image, as that of the run was.
+            Not prepared: it is prepared on the whole image, like the model of the run.
         client, heartbeat
             See `Job.stage`.
 
@@ -78,37 +74,35 @@ class SecondTry:
         JobError
             If the job was opened without its image.
         """
-        source = self._job.source
-        if source is None:
-            raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
-        check_stage(self._job.folder)
+        source = self._inputs.image()
+        self._folder.check_stage()
         wanted = list(tiles)
         prepared = model.prepare(source)
-        with holding(self._job.folder / "lock.json", "segment tiles again"):
-            settle(self._job)
-            with writing_to(self._folder):
+        with self._folder.holding("segment tiles again"):
+            settle(self._folder, self._tiles)
+            with writing_to(self._folder.again):
                 _lay_out(self.store)
                 self.store.unstage(wanted)
                 tried = self._tried() | dict.fromkeys(wanted, model.settings())
                 data = {"tiles": {str(index): settings for index, settings in sorted(tried.items())}}
-                write_atomically(self._folder / TRIED, json.dumps(data).encode())
+                write_atomically(self._folder.again_tried, json.dumps(data).encode())
             work = StageWork.of(self.store, prepared, source)
             with contextlib.closing(run(work, TileQueue(wanted), client, heartbeat)) as results:
                 yield from results
 
     def _tried(self) -> dict[int, dict[str, Any]]:
-        """The settings of the tiles that were tried."""
+        """Return the settings of the tiles that were tried and are not accepted yet."""
         try:
-            known = json.loads((self._folder / TRIED).read_bytes())["tiles"]
+            known = json.loads(self._folder.again_tried.read_bytes())["tiles"]
             return {int(index): dict(settings) for index, settings in known.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def accept(self, tiles: Iterable[int]) -> None:
-        """Put the new tiles in the place of the old ones, which are kept for `go_back`.
+        """Replace the old tiles by the new ones. The old ones are kept for `go_back`.
 
-        The tiles are one acceptance: `go_back` undoes all of it. The next merge compares them with their neighbors. Decisions
-        on labels of these tiles are set aside.
+        The tiles are one acceptance, which `go_back` undoes as a whole. The next merge compares them with their neighbors.
+        Decisions on labels of these tiles are set aside.
 
         Raises
         ------
@@ -117,111 +111,125 @@ class SecondTry:
         JobLockedError
             If another process works on this job.
         StoreError
-            If the disk is full or read-only. What was begun is finished when the job is used again.
+            If the disk is full or read-only. The change is finished when the job is used again.
         """
         chosen, tried = sorted(set(tiles)), self._tried()
         missing = [index for index in chosen if index not in tried or not self.store.is_staged(index)]
         if missing:
-            raise JobError(f"tile {missing[0]} was not segmented again, or failed: there is nothing to accept")
-        check_stage(self._job.folder)
-        with holding(self._job.folder / "lock.json", "replace tiles"):
-            settle(self._job)
-            known = tiles_again(self._job.folder)
-            with writing_to(self._folder):
+            raise JobError(f"Tile {missing[0]} was not segmented again, or it failed. There is nothing to accept.")
+        self._folder.check_stage()
+        with self._folder.holding("replace tiles"):
+            settle(self._folder, self._tiles)
+            known = tiles_again(self._folder.path)
+            with writing_to(self._folder.again):
                 _lay_out(self._before, discard_others=not known)
                 for index in chosen:
                     if index not in known:
-                        _copy(self._job.store, self._before, index)
+                        _copy(self._tiles.store, self._before, index)
             self._replace({index: tried[index] for index in chosen})
 
     def go_back(self, tiles: Iterable[int]) -> list[int]:
-        """Put the tiles of the run back: these, and all that were accepted together with them.
+        """Restore the tiles of the run: these, and all that were accepted together with them.
 
         Returns
         -------
         list of int
-            The tiles that were put back (as `accepted_together` lists them beforehand).
+            The restored tiles, as `accepted_together` lists them beforehand.
 
         Raises
         ------
         JobError
-            If a tile is still that of the run.
+            If a tile is the original tile of the run.
         JobLockedError, StoreError
             See `accept`.
         """
-        check_stage(self._job.folder)
-        with holding(self._job.folder / "lock.json", "replace tiles"):
-            settle(self._job)
-            chosen, known = list(tiles), tiles_again(self._job.folder)
+        self._folder.check_stage()
+        with self._folder.holding("replace tiles"):
+            settle(self._folder, self._tiles)
+            chosen, known = list(tiles), tiles_again(self._folder.path)
             if own := [index for index in chosen if index not in known]:
-                raise JobError(f"tile {own[0]} is that of the run already")
-            wanted = accepted_together(self._job.folder, chosen)
+                raise JobError(f"Tile {own[0]} is already the original tile of the run.")
+            wanted = accepted_together(self._folder.path, chosen)
             self._replace(dict.fromkeys(wanted))
             return wanted
 
     def _replace(self, changes: Mapping[int, dict[str, Any] | None]) -> None:
-        """Note changes, then make them. Call it with the lock."""
-        notes = Notes.load(self._job.folder)
+        """Record changes, then make them. Call it with the lock."""
+        notes = Notes.load(self._folder.path)
         notes.begin(changes)
-        with writing_to(self._job.folder):
-            notes.save(self._job.folder)
-        settle(self._job)
+        with writing_to(self._folder.path):
+            notes.save(self._folder.path)
+        settle(self._folder, self._tiles)
 
 
-def settle(job: Job) -> None:
-    """Finish an acceptance, or its undoing, that was interrupted. Call it with the lock."""
-    notes = Notes.load(job.folder)
+def settle(folder: JobFolder, tiles: Tiles) -> None:
+    """Finish an interrupted acceptance, or an interrupted undo. Call it with the lock."""
+    notes = Notes.load(folder.path)
     if not notes.unfinished:
         return
-    check_stage(job.folder)
-    new, before = _tries(job)
+    folder.check_stage()
+    new, before = _tries(folder, tiles)
     replaced = set(notes.unfinished)
     try:
-        with writing_to(job.folder):
+        with writing_to(folder.path):
             for index, settings in notes.unfinished.items():
-                # A second try that somebody deleted meanwhile cannot be installed any more.
+                # The new tile may have been deleted in the meantime.
                 if settings is not None and not new.is_staged(index):
                     notes.unfinished[index] = settings = None
-                _copy(new if settings is not None else before, job.store, index)
+                _copy(new if settings is not None else before, tiles.store, index)
             notes.finish()
-            notes.save(job.folder)
+            notes.save(folder.path)
     finally:
-        job.forget(replaced)
+        tiles.forget(replaced)
 
 
-def discard_tries(job: Job) -> None:
-    """Delete second tries and the tiles that they replaced. Without staged tiles they are of no use."""
-    discard(job.folder / AGAIN)
+def settle_alone(folder: JobFolder, tiles: Tiles) -> None:
+    """Finish an acceptance that was interrupted, if there is one; see `settle`. Takes the lock.
+
+    Raises
+    ------
+    JobLockedError
+        If another process works on the job.
+    StoreError
+        If the job folder cannot be written.
+    """
+    if Notes.load(folder.path).unfinished:
+        with folder.holding("replace tiles"):
+            settle(folder, tiles)
 
 
-def _tries(job: Job) -> tuple[StageStore, StageStore]:
-    """The stages of new tiles and of the tiles that they replaced; not made yet."""
-    folder = job.folder / AGAIN
-    return StageStore(folder / "new", job.grid), StageStore(folder / "before", job.grid)
+def discard_tries(folder: JobFolder) -> None:
+    """Delete second tries and the tiles that they replaced. They are useless without staged tiles."""
+    discard(folder.again)
+
+
+def _tries(folder: JobFolder, tiles: Tiles) -> tuple[StageStore, StageStore]:
+    """Return the stages of new tiles and of the tiles that they replaced. They are not created here."""
+    return StageStore(folder.again_new, tiles.grid), StageStore(folder.again_before, tiles.grid)
 
 
 def _lay_out(store: StageStore, *, discard_others: bool = True) -> None:
-    """Make a stage. One of another grid, of a job that was in this folder before, makes room."""
+    """Create a stage. A stage of an earlier job with another grid is deleted first."""
     try:
         StageStore.create(store.folder, store.grid)
     except ValueError as error:
         if errno_of(error) is not None:
             raise
         if not discard_others:
-            raise JobError(f"{store.folder} does not hold the tiles of this job; delete it to continue") from error
+            raise JobError(f"{store.folder} does not hold tiles of this job. Delete it to continue.") from error
         discard(store.folder)
         StageStore.create(store.folder, store.grid)
 
 
 def tiles_around(grid: TileGrid, index: int) -> list[int]:
-    """A tile and those that share a face with it: what lies on both sides of all its seams."""
+    """Return a tile and the tiles that share a face with it."""
     return [index, *grid.face_neighbours(index)]
 
 
 def _copy(source: StageStore, target: StageStore, index: int) -> None:
-    """Make a tile of one stage what it is in another: staged, failed, or missing.
+    """Copy the state of a tile from one stage to another: staged, failed, or missing.
 
-    Killed half-way, the target has no such tile.
+    If this is killed half-way, the tile is missing in the target.
     """
     target.unstage([index])
     if not source.is_staged(index):
@@ -231,10 +239,10 @@ def _copy(source: StageStore, target: StageStore, index: int) -> None:
         return
     targets = target.chunk_files(source.grid[index])
     for name, path in source.chunk_files(source.grid[index]).items():
-        # Where all of a chunk is background, there may be no file.
+        # A chunk of background may have no file.
         if path.exists():
             targets[name].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(targets[name], path.read_bytes())
     for kind, suffix in (("objects", "npy"), ("tiles", "json")):
-        # The marker comes last, as ever.
+        # The marker comes last.
         write_atomically(target.path(kind, index, suffix), source.path(kind, index, suffix).read_bytes())

@@ -1,6 +1,6 @@
-"""What a job is, as one JSON file: the image, the tiles, the model, and the versions that made it.
+"""Settings of a job in one JSON file: the image, the tiles, the model, and the versions of packages.
 
-Nothing in it is code, and opening one runs none.
+The file holds no code, and opening it runs none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = 1
 MOST_TILES = 10**8
 """A petavoxel in tiles of 200 voxels; a grid of more is a mistake."""
 OF_EVERY_JOB = ("napari-blockbuster", "numpy")
-"""Packages whose versions must not be mixed within a job, whatever its model."""
+"""Packages whose versions must not be mixed within a job, for any model."""
 
 
 def _check_output(output: Any) -> str:
@@ -33,12 +33,12 @@ def _check_output(output: Any) -> str:
     return output
 
 
-# Not pydantic's own text, which refuses names that are no UTF-8.
+# The string type of pydantic refuses names that are not UTF-8.
 OutputPath = Annotated[str, PlainValidator(_check_output), PlainSerializer(lambda output: output)]
 
 
 class GridSpec(BaseModel):
-    """The numbers of a `TileGrid`."""
+    """The parameters of a `TileGrid`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class GridSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Refuse numbers that make no grid, or one whose tiles could not even be listed."""
+        """Refuse numbers that make no grid, or a grid with too many tiles."""
         tiles = math.prod(self.grid().grid_shape)
         if tiles > MOST_TILES:
             raise ValueError(f"{tiles} tiles are more than {MOST_TILES}")
@@ -82,9 +82,9 @@ class JobSpec(BaseModel):
     Attributes
     ----------
     image, identity : dict
-        How to open the image again, and what tells it from another (see `napari_blockbuster.images`).
+        How to open the image again, and how to recognize it (see `napari_blockbuster.images`).
     model, prepared : dict
-        The model's settings as asked for, and with what was measured on the whole image.
+        Settings of the model as requested, and with values measured on the whole image.
     depends_on : tuple of str
         Distributions that the model's labels depend on, in addition to numpy (`Model.depends_on`).
     versions : dict
@@ -105,7 +105,7 @@ class JobSpec(BaseModel):
     versions: dict[str, str]
 
     def to_json(self) -> bytes:
-        """The settings as JSON in ASCII, which holds every path that the system allows."""
+        """Return the settings as JSON in ASCII, which holds every path that the system allows."""
         return json.dumps(_portable(self.model_dump()), indent=2).encode()
 
     @classmethod
@@ -138,14 +138,22 @@ class JobSpec(BaseModel):
         return spec.model_copy(update=models)
 
     def differences(self, other: JobSpec) -> list[str]:
-        """What makes tiles of two runs incomparable, in words; empty if they may be mixed."""
+        """Return the settings that differ between two runs, as text; empty if their tiles may be mixed."""
         return [
             f"{name}: {_short(mine)} in the job, {_short(theirs)} now"
             for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
         ]
 
+    def is_same_but_for_code(self, model: dict[str, Any]) -> bool:
+        """Whether the settings of a model name the function of this job with the same options, whatever its code."""
+        known = self.model
+        return known.get("model") == model.get("model") == "function" and {**known, "sha256": ""} == {
+            **model,
+            "sha256": "",
+        }
+
     def remedy(self, other: JobSpec) -> str:
-        """The sentence that follows a list of differences: how to resume, and how to start again."""
+        """Return the sentence after a list of differences: how to resume, and how to start again."""
         start = (
             "start again: choose another output to keep these tiles, or overwrite=True (--overwrite) to discard them"
         )
@@ -181,12 +189,12 @@ def _plain(value: Any) -> Any:
 
 
 def _portable(value: Any) -> Any:
-    """Settings whose paths mean the same files whatever the encoding of file names here: UTF-8 with escaped bytes."""
+    """Return settings whose paths do not depend on the encoding of file names: UTF-8 with escaped bytes."""
     return _converted(value, lambda text: os.fsencode(text).decode("utf-8", "surrogateescape"))
 
 
 def _native(value: Any) -> Any:
-    """Settings written by `_portable`, with paths as this process has to name them."""
+    """Return settings written by `_portable`, with paths in the encoding of this process."""
     return _converted(value, lambda text: os.fsdecode(text.encode("utf-8", "surrogateescape")))
 
 

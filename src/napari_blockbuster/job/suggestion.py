@@ -1,4 +1,4 @@
-"""Tile and halo where the user gave none: from the image's chunks, the memory at hand and the model's wish."""
+"""Suggest tile and halo from the chunks of the image, the available memory and the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .settings import MOST_TILES
 __all__ = ["make_grid", "suggest_tiles"]
 
 TARGET_VOXELS = {1: 2**22, 2: 2048**2, 3: 256**3}
-"""Voxels of a tile by number of spatial axes: large enough that its fixed cost is nothing, small enough to watch."""
+"""Voxels of a tile by number of spatial axes: large enough that fixed costs are negligible, small enough to show progress."""
 BYTES_PER_VOXEL = 64
 """Working memory of the classical models for each voxel of a read box (float32 copies, distances, indices)."""
 
@@ -26,14 +26,14 @@ def suggest_tiles(
     tile_shape: int | Sequence[int] | None = None,
     halo: int | Sequence[int] | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Complete the user's choice of tile and halo.
+    """Complete the tile and halo that the user chose.
 
     Parameters
     ----------
     source : ImageSource
     model : Model
     tile_shape, halo : int or sequence of int, optional
-        What the user gave, in voxels along the spatial axes.
+        The choice of the user, in voxels along the spatial axes.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def suggest_tiles(
     if tile_shape is not None:
         tile = _each(tile_shape, len(shape), "tile_shape")
         if halo is None:
-            # A suggested halo gives way to the tile that the user asked for.
+            # A suggested halo must fit the tile of the user.
             reach = tuple(min(h, t) for h, t in zip(reach, tile, strict=True))
         return tile, reach
     if wish.tile_shape is not None:
@@ -62,7 +62,7 @@ def suggest_tiles(
 def make_grid(
     source: ImageSource, tile_shape: Sequence[int], halo: Sequence[int], band_depth: int = DEFAULT_BAND_DEPTH
 ) -> TileGrid:
-    """The grid of a run: tiles along the spatial axes, single planes along time.
+    """Return the grid of a run: tiles along the spatial axes, single planes along time.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def make_grid(
     Raises
     ------
     ValueError
-        If the numbers do not fit the image or each other, or if there are more tiles than could be listed.
+        If the numbers do not fit the image or each other, or if there are too many tiles.
     """
     frames = source.separate_axes
     grid = TileGrid(
@@ -88,7 +88,7 @@ def make_grid(
     n_tiles = math.prod(grid.grid_shape)
     if n_tiles > MOST_TILES:
         raise ValueError(
-            f"{n_tiles:,} tiles are more than {MOST_TILES:,}: choose larger tiles than {tuple(tile_shape)}"
+            f"{n_tiles:,} tiles are more than {MOST_TILES:,}. Choose larger tiles than {tuple(tile_shape)}."
         )
     return grid
 

@@ -1,4 +1,4 @@
-"""The end of a run in words."""
+"""Summary of a finished run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["Summary"]
 
 
 class Summary(NamedTuple):
-    """For a terminal, whichever process the run was in.
+    """Numbers of a finished run, for a terminal.
 
     Attributes
     ----------
     rows : list of (str, str)
         Names and numbers.
     n_tiles, n_missing : int
-        All, and those that hold background in the result.
+        All tiles, and those that hold background in the result.
     written : bool
         False if no tile could be segmented.
     """

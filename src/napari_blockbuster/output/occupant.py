@@ -1,4 +1,4 @@
-"""Recognize what lies at a path, so that only what may be replaced is replaced."""
+"""Identify the file or folder at a path, so that nothing else is replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Occupant"]
 
 @dataclass(frozen=True)
 class Occupant:
-    """What lies at a path at some moment. Equal occupants are the same file, folder or link, or nothing at all.
+    """The file, folder or link at a path, or nothing. Equal occupants are the same file, folder or link.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Occupant:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """What lies at `path` now. Links are not followed."""
+        """Return the occupant of `path`. Links are not followed."""
         try:
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):

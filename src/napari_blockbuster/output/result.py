@@ -1,4 +1,4 @@
-"""The result: where it goes, and how it is handed back, also before it is written."""
+"""The result of a job, written or not yet written, and the paths of outputs and job folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
-from .writer import open_labels
+from .label_image import open_labels
 
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels"]
+__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels", "output_of"]
+
+JOB_SUFFIX = ".job"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Result:
 
     @property
     def labels(self) -> da.Array:
-        """Lazy, full resolution, the image's shape (time and space)."""
+        """Merged labels at full resolution, lazy, with the shape of the image (time and space)."""
         array: da.Array = open_labels(self.path)
         return array
 
@@ -65,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True, repr=False)
 class StagedMerge(Merge):
-    """A merge of a job's staged tiles: all that `Merge` says, and the merged labels before anything is written."""
+    """A merge of staged tiles, with the merged labels before they are written."""
 
     store: StageStore | None = None
 
@@ -75,13 +77,13 @@ class StagedMerge(Merge):
 
     @property
     def labels(self) -> da.Array:
-        """Merged labels of the image's shape, relabelled as they are read; background where no tile is staged."""
+        """Merged labels with the shape of the image, relabeled when read; background where no tile is staged."""
         assert self.store is not None
         return lazy_labels(self.store, self)
 
 
 def lazy_labels(store: StageStore, merged: Merge) -> da.Array:
-    """Staged labels as a dask array, one chunk per tile, relabelled when a chunk is computed."""
+    """Return staged labels as a dask array, one chunk per tile, relabeled when a chunk is computed."""
     import dask.array as da
 
     name = f"merged-labels-{id(merged):x}-{os.urandom(4).hex()}"
@@ -102,7 +104,7 @@ def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
 
 # -------------------------------------------------------------------------------------------------------------- places
 def default_output(source: ImageSource) -> Path:
-    """``<image>.labels.ome.zarr`` beside the image.
+    """Return ``<image>.labels.ome.zarr`` next to the image.
 
     Raises
     ------
@@ -121,13 +123,19 @@ def default_output(source: ImageSource) -> Path:
 
 
 def job_folder(output: Path) -> Path:
-    """The job folder of an output: ``<output>.job``, or beside the image for labels inside an OME-Zarr image."""
+    """Return the job folder of an output: ``<output>.job``, or next to the image for labels inside an OME-Zarr image."""
     if not output.name:
         raise ValueError(f"the output is {output}, which is no name of a file; choose a path such as labels.ome.zarr")
     if output.parent.name == "labels" and _is_zarr_group(output.parent.parent):
         image = output.parent.parent
-        return image.with_name(f"{image.name}.{output.name}.job")
-    return output.with_name(f"{output.name}.job")
+        return image.with_name(f"{image.name}.{output.name}{JOB_SUFFIX}")
+    return output.with_name(f"{output.name}{JOB_SUFFIX}")
+
+
+def output_of(folder: Path) -> Path:
+    """Return the output next to a job folder that was moved."""
+    name = folder.name.removesuffix(JOB_SUFFIX)
+    return folder.with_name(name if name != folder.name else f"{name}.ome.zarr")
 
 
 def _is_zarr_group(path: Path) -> bool:

@@ -32,7 +32,7 @@ class WriteTileWork:
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
+        """The folder that workers must see."""
         return self.store.folder
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class WriteTileWork:
         return table, with_holes, self._read(item, with_holes)
 
     def _read(self, item: int, with_holes: bool) -> Any:
-        """Start reading what the table is for: labels, or labels and pieces of background."""
+        """Start reading the values that the table maps: labels, or labels and pieces of background."""
         tile = self.store.grid[item]
         return RegionStore(self.store).read(tile) if with_holes else self.store.read_labels(tile)
 

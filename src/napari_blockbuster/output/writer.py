@@ -1,4 +1,4 @@
-"""The merged labels as OME-Zarr: tile by tile, each file by one writer, with the pyramid in the same pass."""
+"""Write merged labels as OME-Zarr, tile by tile. Each file has one writer, and tiles write their share of the pyramid."""
 
 from __future__ import annotations
 
@@ -6,49 +6,42 @@ import contextlib
 import functools
 import itertools
 import os
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid, browse_chunk
 from napari_blockbuster.machine.disk import StoreError, writing_to
-from napari_blockbuster.machine.files import beside
-from napari_blockbuster.machine.system import exchange as _exchange
 from napari_blockbuster.machine.system import syncs, tensorstore_path
 
-from .metadata import Level, attributes, plan_levels
-from .occupant import Occupant
-from .zarr_metadata import plain_text, refresh_consolidated, update_attributes, utf8
+from .groups import plain_text, update_attributes
+from .ngff import Level, attributes, check_version, plan_levels
 
 if TYPE_CHECKING:
-    import dask.array as da
     import tensorstore as ts
 
-__all__ = ["LabelsWriter", "Pending", "labels_info", "open_labels", "put_in_place"]
+__all__ = ["LabelsWriter", "Pending"]
 
 SHARE = 32
-"""A tile writes its share of a level while that is at least this long; coarser levels are written in larger blocks."""
-KEY = "napari-blockbuster"
+"""Shortest side of the share of a level that a tile writes. Coarser levels are written in larger blocks."""
 
 
 class Pending:
-    """Writes under way; ``result()`` waits for them."""
+    """Pending writes; ``result()`` waits for them."""
 
     def __init__(self, path: Path, futures: list[Any]) -> None:
         self._path, self._futures = path, futures
 
     def result(self) -> None:
-        """Wait until all is on disk.
+        """Wait until the writes are on disk.
 
         Raises
         ------
         StoreError
-            If something could not be written.
+            If a write failed.
         """
         for future in self._futures:
             with _write_errors(self._path):
@@ -57,7 +50,7 @@ class Pending:
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Turn what tensorstore raises into a `StoreError` that names the labels. Only calls of tensorstore belong in it."""
+    """Turn errors of tensorstore into a `StoreError` that names the labels. Wrap only calls of tensorstore."""
     try:
         yield
     except Exception as error:
@@ -66,18 +59,18 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LabelsWriter:
-    """Writes one label image. A small picklable handle; arrays are opened once per process.
+    """Writer of one label image. A small picklable handle; arrays are opened once per process.
 
     Attributes
     ----------
     path : Path
-        The group, at a temporary place until `put_in_place`.
+        The group, at a temporary path until `put_in_place`.
     grid : TileGrid
     levels : tuple of Level
     blocks : tuple of tuple of int
-        For each level, the extent that one writer owns: the shard (0.5), or a multiple of chunks (0.4).
+        For each level, the block that one writer owns: a shard (0.5), or a multiple of chunks (0.4).
     opening : str
-        Tells this label image from one written to the same path before: a process keeps arrays opened.
+        Identifies this label image among others at the same path, because a process keeps arrays open.
     """
 
     path: Path
@@ -103,7 +96,7 @@ class LabelsWriter:
         source_image: str | None = None,
         n_levels: int | None = None,
     ) -> LabelsWriter:
-        """Make the group and its arrays.
+        """Create the group and its arrays.
 
         Parameters
         ----------
@@ -133,8 +126,7 @@ class LabelsWriter:
         """
         import zarr
 
-        if version not in ("0.4", "0.5"):
-            raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose '0.5' or '0.4'")
+        check_version(version)
         path = Path(path)
         if path.exists():
             raise FileExistsError(f"{path} exists")
@@ -154,7 +146,10 @@ class LabelsWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=plain_text(said))
             for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
-                _create_array(path / str(number), level.shape, block, np.dtype(dtype), version, axes)
+                options = _array_options(block, version, axes)
+                zarr.create_array(
+                    str(path / str(number)), shape=level.shape, dtype=np.dtype(dtype), fill_value=0, **options
+                )
         return cls(path, grid, tuple(levels), blocks, version)
 
     # ------------------------------------------------------------- tile by tile
@@ -165,25 +160,25 @@ class LabelsWriter:
         ----------
         tile : Tile
         labels : numpy.ndarray
-            Of the core's shape; it must not be changed afterwards.
+            Shape of the core; it must not be changed afterwards.
         """
         futures = []
         for number in self._tile_levels():
             factors = self.levels[number].factors
             box = _reduced(tile.core, factors)
-            # Tiles begin at multiples of the factor, so each begins with a voxel of the level.
+            # Tiles start at multiples of the factor, so each starts with a voxel of the level.
             values = np.ascontiguousarray(labels[tuple(slice(None, None, f) for f in factors)])
             futures.append(self._array(number)[box.slices].write(values, can_reference_source_data_indefinitely=True))
         return Pending(self.path, futures)
 
     def _tile_levels(self) -> list[int]:
-        """Levels whose blocks are tiles: those that one pass over the tiles writes."""
+        """Return the levels that one pass over the tiles writes."""
         own = itertools.takewhile(lambda n: _is_tile_level(self.grid, self.levels[n]), range(len(self.levels)))
         return list(own)
 
     # -------------------------------------------------------- the coarse levels
     def passes(self) -> list[list[tuple[int, Box]]]:
-        """What is left after the tiles: for each further level its blocks, which are made from the level below.
+        """Return the blocks of each level that is written after the tiles, from the level below.
 
         The blocks of a level may be written in any order and in parallel, the levels one after the other.
         """
@@ -215,7 +210,7 @@ class LabelsWriter:
 
     # ------------------------------------------------------------------ the end
     def finish(self, more: dict[str, Any]) -> None:
-        """Add attributes (provenance) to the group; call it once all is written."""
+        """Add attributes (provenance) to the group. Call it after all writes."""
         with writing_to(self.path.parent):
             update_attributes(self.path, plain_text(more))
 
@@ -232,7 +227,7 @@ def _is_tile_level(grid: TileGrid, level: Level) -> bool:
 
 
 def _block(grid: TileGrid, level: Level) -> tuple[int, ...]:
-    """What one writer owns of a level: a tile's share, or about as many voxels as a tile."""
+    """Return the block of a level that one writer owns: the share of a tile, or about as many voxels as a tile."""
     if _is_tile_level(grid, level):
         return tuple(-(-t // f) for t, f in zip(grid.tile_shape, level.factors, strict=True))
     spatial = sum(n > 1 for n in level.shape[grid.separate_axes :])
@@ -249,27 +244,21 @@ def _reduced(box: Box, factors: Sequence[int]) -> Box:
     )
 
 
-def _create_array(
-    path: Path, shape: tuple[int, ...], block: tuple[int, ...], dtype: np.dtype[Any], version: str, axes: Sequence[str]
-) -> None:
-    import zarr
+def _array_options(block: tuple[int, ...], version: str, axes: Sequence[str]) -> dict[str, Any]:
+    """Return the options of `zarr.create_array` that depend on the version of OME-Zarr."""
     from zarr.codecs import ZstdCodec
 
-    inner = browse_chunk(block)
-    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "fill_value": 0, "chunks": inner}
+    chunks = browse_chunk(block)
     if version == "0.5":
-        zarr.create_array(
-            str(path), **common, shards=block, compressors=ZstdCodec(level=1), dimension_names=list(axes), zarr_format=3
-        )
-    else:
-        zstd: Any = {"id": "zstd", "level": 1}
-        zarr.create_array(
-            str(path),
-            **common,
-            compressors=zstd,
-            zarr_format=2,
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-        )
+        names, codec = list(axes), ZstdCodec(level=1)
+        return {"zarr_format": 3, "chunks": chunks, "shards": block, "compressors": codec, "dimension_names": names}
+    keys = {"name": "v2", "separator": "/"}
+    return {
+        "zarr_format": 2,
+        "chunks": chunks,
+        "compressors": {"id": "zstd", "level": 1},
+        "chunk_key_encoding": keys,
+    }
 
 
 @functools.lru_cache(maxsize=32)
@@ -282,162 +271,3 @@ def _handle(path: Path, version: str, opening: str) -> ts.TensorStore:
         "kvstore": {"driver": "file", "path": tensorstore_path(path), "file_io_sync": syncs(metadata)},
     }
     return ts.open(spec, open=True).result()
-
-
-# -------------------------------------------------------------------------------------------------------- in place
-def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
-    """Give finished labels their name. At no moment is there neither the old nor the new result on disk.
-
-    Parameters
-    ----------
-    temporary, final : Path
-    overwrite : bool or Occupant
-        Replace what is at `final`: False nothing, True whatever is there now, an `Occupant` only that.
-
-    Raises
-    ------
-    FileExistsError
-        If something else is there. It is left as it is.
-    """
-    old = beside(final, ".old")
-    if os.path.lexists(old) and not os.path.lexists(final):
-        # A process was killed between the two renames below: what it moved away is still the result.
-        os.rename(old, final)
-    there = Occupant.of(final)
-    expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
-    if not there.is_nothing and there != expected:
-        raise _taken(final, overwrite)
-    _remove(old)
-    if there.is_nothing:
-        _rename_to_free(temporary, final, overwrite)
-    elif _exchange(temporary, final):
-        if Occupant.of(temporary) != expected:
-            # It came in the instant between the look and the swap.
-            _swap_back(temporary, final)
-            raise _taken(final, overwrite)
-        _remove(temporary)
-    else:
-        _replace_in_two_steps(temporary, final, old, expected)
-    if final.parent.name == "labels":
-        _register(final)
-
-
-def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
-    if overwrite is False or overwrite == Occupant():
-        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
-    return FileExistsError(
-        f"{final} is not what overwrite=True was meant for: it changed meanwhile. It was left as it is"
-    )
-
-
-def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
-    try:
-        os.rename(temporary, final)
-    except OSError as error:
-        if os.path.lexists(final):
-            raise _taken(final, overwrite) from error
-        raise
-
-
-def _swap_back(temporary: Path, final: Path) -> None:
-    """Undo a swap. What is not ours never stays under the temporary name, where it would be deleted."""
-    if not _exchange(temporary, final):
-        os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
-
-
-def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
-    """Replace labels where the file system cannot swap two names."""
-    os.rename(final, old)
-    if Occupant.of(old) != expected:
-        os.rename(old, final)
-        raise _taken(final, expected)
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        os.rename(old, final)
-        raise
-    # Under its other name an output is whole, whenever this process is killed.
-    os.rename(old, temporary)
-    _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder, or a link to one (never what it leads to)."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _register(labels: Path) -> None:
-    """Name the labels in the ``labels`` group of their OME-Zarr image, as the specification asks."""
-    import zarr
-
-    image = labels.parent.parent
-    if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
-        return
-    # In the image's own format: whoever reads the image must find the list.
-    zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
-    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
-    known: dict[str, Any] = dict(group.attrs.asdict())
-    holder = known.get("ome", {}) if zarr_format == 3 else known
-    names = [*holder.get("labels", [])]
-    if utf8(labels.name) not in names:
-        names.append(utf8(labels.name))
-        listed = {"labels": names}
-        changed = {"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed
-        update_attributes(labels.parent, changed)
-    if stale := refresh_consolidated(labels):
-        warnings.warn(
-            f"The labels are at {labels}, but the consolidated metadata in {', '.join(map(str, stale))} cannot be updated. "
-            "Programs that read the consolidated metadata do not show them. Consolidate the image's metadata again.",
-            stacklevel=2,
-        )
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-def open_labels(path: str | Path, level: int = 0) -> da.Array:
-    """Labels of one level as a lazy dask array, a chunk for each shard.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are no labels, or no such level.
-    """
-    import dask.array as da
-    import zarr
-
-    if not (Path(path) / str(level)).exists():
-        n = len(labels_info(path)["shapes"])
-        raise ValueError(f"there is no level {level} in the labels {path}; its levels are 0 to {n - 1}")
-    array = zarr.open_array(str(Path(path) / str(level)), mode="r")
-    # from_zarr names an array after its path, so that one written anew would show what dask still has of the old.
-    name = f"labels-{os.urandom(8).hex()}"
-    labels: da.Array = da.from_array(array, chunks=array.shards or array.chunks, name=name, lock=False)
-    return labels
-
-
-def labels_info(path: str | Path) -> dict[str, Any]:
-    """What a label image says of itself: ``shapes`` of its levels, ``scales``, and ``provenance`` (of this package).
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are no labels.
-    """
-    import zarr
-
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there are no labels at {path}")
-    try:
-        said: dict[str, Any] = dict(zarr.open_group(str(path), mode="r").attrs.asdict())
-        multiscale = said.get("ome", said)["multiscales"][0]
-    except (OSError, KeyError, IndexError):
-        raise ValueError(f"{path} is not a label image: it has no OME-Zarr multiscales metadata") from None
-    paths = [dataset["path"] for dataset in multiscale["datasets"]]
-    return {
-        "axes": [axis["name"] for axis in multiscale["axes"]],
-        "shapes": [tuple(zarr.open_array(str(Path(path) / p), mode="r").shape) for p in paths],
-        "scales": [d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]],
-        "provenance": said.get(KEY, {}),
-    }

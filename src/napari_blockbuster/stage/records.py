@@ -12,7 +12,10 @@ from typing import TypeVar
 
 from napari_blockbuster.machine.files import read_checked
 
-__all__ = ["TileFailure", "TileRecord", "read_record"]
+__all__ = ["STAGE", "TileFailure", "TileRecord", "marker_path", "read_record"]
+
+STAGE = "stage"
+"""The folder of the staged tiles in a job folder."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class TileFailure:
 
 
 R = TypeVar("R", TileRecord, TileFailure)
+
+
+def marker_path(stage: Path, index: int) -> Path:
+    """Return the path of the marker that makes a tile staged; it holds the tile's `TileRecord`."""
+    return stage / "tiles" / f"{index}.json"
 
 
 def read_record(kind: type[R], path: Path) -> R:

@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from napari_blockbuster import Job
 from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.output.writer import open_labels
+from napari_blockbuster.output.label_image import open_labels
 
 
 @pytest.fixture

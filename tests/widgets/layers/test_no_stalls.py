@@ -84,7 +84,7 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
     view = JobView(viewer, job, LiveLabels(job), place, "labels", owner)
     try:
         # A queue like that of `Job.stage`, nearly empty.
-        queue = job._queue = TileQueue(range(job.n_tiles))  # type: ignore[assignment]
+        queue = job._control.queue = TileQueue(range(job.n_tiles))
         for _ in range(job.n_tiles - 100):
             queue.take()
         view.mark_running()

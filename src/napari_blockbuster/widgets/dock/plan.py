@@ -10,7 +10,6 @@ from typing import Any
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.job.edited_function import is_same_but_for_code
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.suggestion import make_grid
 from napari_blockbuster.merge.filters import ObjectFilter
@@ -82,7 +81,7 @@ class Plan:
     def changes(self, job: Job) -> list[str]:
         """Return the names of the choices that differ from a job's. Edits of its function are left to `Job.stage`."""
         model = json.loads(json.dumps(self.model.settings()))
-        same_model = model == job.spec.model or is_same_but_for_code(job.spec.model, model)
+        same_model = model == job.spec.model or job.spec.is_same_but_for_code(model)
         found = {
             "image": job.source is None or _same_pixels(job.source, self.source),
             "model": same_model or model["model"] == job.spec.model["model"],

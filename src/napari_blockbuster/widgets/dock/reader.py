@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari_blockbuster.job.folder import JobFolder
+
 __all__ = ["job_reader"]
 
 
 def job_reader(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | None:
     """Return the reader of a job folder; None for other paths."""
-    if not isinstance(path, str) or not (Path(path) / "job.json").exists():
+    if not isinstance(path, str) or not JobFolder(Path(path)).is_job():
         return None
     return _open
 

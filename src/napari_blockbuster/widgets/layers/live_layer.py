@@ -7,7 +7,7 @@ from typing import Any
 
 from napari.layers import Labels
 
-from napari_blockbuster.output.writer import labels_info, open_labels
+from napari_blockbuster.output.label_image import labels_info, open_labels
 
 from .live import LiveLabels
 from .viewer_layers import fill, put_away, show_labels

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QMessageBox
 
+from napari_blockbuster.job.folder import JobFolder
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.dock.code_button import ask_to_run
 from napari_blockbuster.widgets.dock.consent import consent
 from napari_blockbuster.widgets.dock.image_offer import ImageOffer
@@ -163,8 +163,8 @@ class RunActions:
                 problem = "Choose where to save the labels."
             elif Path(text).exists():
                 problem = f"{Path(text).name} exists already and will not be overwritten. Choose another name."
-            elif (job_folder(Path(text)) / "job.json").exists():
-                note = f"{job_folder(Path(text)).name} holds a run. Run with the same settings to resume it."
+            elif (folder := JobFolder.beside(Path(text))).is_job():
+                note = f"{folder.path.name} holds a run. Run with the same settings to resume it."
         section.output.note.say(problem or note, problem=bool(problem))
         startable = self._dock.is_ready and not problem
         section.main.setEnabled((startable or control.job is not None) and control.state not in ("pausing", "merging"))

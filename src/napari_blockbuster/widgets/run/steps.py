@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.job.folder import delete_files
 from napari_blockbuster.job.job import Heartbeat, Job, TileStaged
 from napari_blockbuster.job.second_try import tiles_again
 from napari_blockbuster.merge.decisions import Decisions
@@ -108,7 +107,7 @@ def delete_job(job: Job, session: Session) -> None:
     """
     # A worker that finishes a tile after the deletion would create the folder again.
     session.wait_until_idle(LAST_TILES)
-    delete_files(job.folder)
+    job.files.delete()
 
 
 def stage(

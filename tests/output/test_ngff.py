@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs import components
 
 from napari_blockbuster import segment
-from napari_blockbuster.output.metadata import plan_levels
+from napari_blockbuster.output.ngff import plan_levels
 
 LENGTHS = st.one_of(st.floats(), st.sampled_from([0.0, -1.0, math.nan, math.inf, -math.inf, 5e-324, 1.7e308, 1e-300]))
 AXES = st.lists(st.tuples(st.integers(1, 10**7), LENGTHS), min_size=1, max_size=4)

@@ -1,4 +1,4 @@
-"""The pyramid of a label image and its OME-Zarr metadata: which levels there are, and what is said of them."""
+"""OME-NGFF: the levels of a label pyramid, and the attributes that describe them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Level", "attributes", "plan_levels"]
+__all__ = ["Level", "attributes", "check_version", "plan_levels"]
+
+VERSIONS = ("0.5", "0.4")
+"""Versions of OME-Zarr that can be written."""
 
 SMALLEST = 256
-"""Levels are added until no spatial extent is longer."""
+"""Longest spatial extent of the coarsest level, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Level:
     Attributes
     ----------
     factors : tuple of int
-        Voxel ``j`` of this level is voxel ``j * factor`` of the full resolution: no level has an id of its own.
+        Voxel ``j`` of this level is voxel ``j * factor`` of the full resolution: no level has ids of its own.
     shape : tuple of int
     """
 
@@ -29,15 +32,27 @@ class Level:
     shape: tuple[int, ...]
 
 
+def check_version(version: str) -> None:
+    """Refuse a version of OME-Zarr that cannot be written.
+
+    Raises
+    ------
+    ValueError
+    """
+    if version not in VERSIONS:
+        known = " or ".join(map(repr, VERSIONS))
+        raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose {known}")
+
+
 def plan_levels(
     shape: Sequence[int], scale: Sequence[float], separate_axes: int, n_levels: int | None = None
 ) -> list[Level]:
-    """The levels of a pyramid: halved along the spatial axes, the finest ones first, until voxels are about isotropic.
+    """Return the levels of a pyramid: halved along the spatial axes, the finest ones first, until voxels are about isotropic.
 
     Parameters
     ----------
     shape, scale : sequence
-        Of the full resolution; time first where there is time.
+        At full resolution; time first, if there is time.
     separate_axes : int
         Leading axes that are never reduced.
     n_levels : int, optional
@@ -49,7 +64,7 @@ def plan_levels(
         last = levels[-1]
         size = [s * f for s, f in zip(scale, last.factors, strict=True)]
         finest = min(size[a] for a in range(separate_axes, len(shape)) if last.shape[a] > 1)
-        # An axis whose voxels are already longer than those of the others waits for them.
+        # An axis with longer voxels is not halved until the others have caught up.
         halve = [a >= separate_axes and last.shape[a] > 1 and _is_fine(size[a], finest) for a in range(len(shape))]
         factors = tuple(f * 2 if h else f for f, h in zip(last.factors, halve, strict=True))
         levels.append(Level(factors, tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))))
@@ -57,7 +72,7 @@ def plan_levels(
 
 
 def _lengths(scale: Sequence[float]) -> list[float]:
-    """Lengths of a voxel that can be compared: an axis whose scale is zero or not finite counts as one of the finest."""
+    """Return comparable voxel lengths: an axis whose scale is zero or not finite counts as one of the finest."""
     known = [abs(float(s)) for s in scale if math.isfinite(s) and s != 0]
     finest = min(known, default=1.0)
     return [abs(float(s)) if math.isfinite(s) and s != 0 else finest for s in scale]
@@ -86,10 +101,10 @@ def attributes(
     name: str,
     source_image: str | None,
 ) -> dict[str, Any]:
-    """Attributes of an OME-Zarr label image, version 0.4 or 0.5.
+    """Return the attributes of an OME-Zarr label image, version 0.4 or 0.5.
 
     A level's voxels are every second one of the level below, beginning with the first, so all levels have the same
-    origin: the centre of their first voxel.
+    origin: the center of their first voxel.
     """
     datasets = []
     for number, level in enumerate(levels):
@@ -112,7 +127,7 @@ def attributes(
 
 
 def _stated(length: float, factor: int) -> float:
-    """The length of a voxel as JSON holds it: a finite number that is not zero."""
+    """Return the length of a voxel as a finite number that is not zero, as JSON requires."""
     known = float(length) if math.isfinite(length) and length != 0 else 1.0
     largest = sys.float_info.max
     return max(-largest, min(known * factor, largest))

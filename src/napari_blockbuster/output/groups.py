@@ -1,4 +1,4 @@
-"""Attributes of zarr groups on disk, and the consolidated metadata that some stores keep of all their groups and arrays."""
+"""Zarr groups on disk: their attributes, and the consolidated metadata that some stores keep of all groups and arrays."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 from napari_blockbuster.machine.files import write_atomically
 
-__all__ = ["plain_text", "refresh_consolidated", "update_attributes", "utf8"]
+__all__ = ["KEY", "plain_text", "refresh_consolidated", "update_attributes", "utf8"]
+
+KEY = "napari-blockbuster"
+"""The attribute with the provenance of a result."""
 
 
 def update_attributes(group: Path, changes: dict[str, Any]) -> None:
-    """Add attributes to a group of zarr version 2 or 3; others that it has stay.
+    """Add attributes to a group of zarr version 2 or 3. Other attributes stay.
 
     The file is replaced as a whole, so that a reader sees the old attributes or the new ones.
     """
@@ -29,7 +32,7 @@ def update_attributes(group: Path, changes: dict[str, Any]) -> None:
 
 
 def refresh_consolidated(folder: Path) -> list[Path]:
-    """Bring the consolidated metadata of all groups around a folder up to date with what is in the folder.
+    """Update the consolidated metadata of all groups around a folder with the content of the folder.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ def refresh_consolidated(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Files that hold consolidated metadata and could not be written. Readers that use them do not see the folder.
+        Files with consolidated metadata that could not be written. Readers that use them do not see the folder.
     """
     stale = []
     for group in _groups_around(folder):
@@ -57,7 +60,7 @@ def refresh_consolidated(folder: Path) -> list[Path]:
 
 
 def _groups_around(folder: Path) -> list[Path]:
-    """The groups that hold a folder, from the inside to the outside."""
+    """Return the groups that contain a folder, innermost first."""
     found = []
     for parent in folder.parents:
         if not (parent / "zarr.json").exists() and not (parent / ".zgroup").exists():
@@ -74,7 +77,7 @@ def _refreshed_v3(document: dict[str, Any], group: Path, folder: Path) -> bool:
     for path in _documents(folder, group, "zarr.json"):
         entry = json.loads(path.read_bytes())
         if entry.get("node_type") == "group":
-            # Nested groups are part of this list; zarr-python expects them to say so.
+            # Nested groups are part of this list, and zarr-python expects an entry that says so.
             entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
         entries[_key(group, path.parent)] = entry
     held["metadata"] = entries
@@ -91,14 +94,14 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
 
 
 def _documents(folder: Path, group: Path, name: str) -> list[Path]:
-    """Metadata of one name in a folder, two levels deep (a label image and its levels), and in the groups up to `group`."""
+    """Return the metadata files of one name in a label image, in its levels, and in the groups up to `group`."""
     above = [p for p in folder.parents if p.is_relative_to(group) and p != group]
     candidates = [p / name for p in (folder, *above)]
     return [p for p in candidates if p.exists()] + sorted(folder.glob(f"*/{name}"))
 
 
 def _without(entries: dict[str, Any], key: str) -> dict[str, Any]:
-    """Entries without those of a folder and all it held before."""
+    """Return the entries without those of a folder and its former content."""
     return {k: v for k, v in entries.items() if k != key and not k.startswith(f"{key}/")}
 
 
@@ -112,7 +115,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- text
 def utf8(text: str) -> str:
-    """Return text that every reader of JSON takes: bytes of a file name that are no UTF-8 become a replacement character."""
+    """Return text that every reader of JSON takes: bytes of a file name that are not UTF-8 become a replacement character."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,0 +1,111 @@
+"""The names of the files in a job folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_blockbuster.execution.admission import JOB_FILE
+from napari_blockbuster.merge.decisions import FILE as DECISIONS_FILE
+from napari_blockbuster.stage.records import STAGE
+
+__all__ = ["JobFiles"]
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """The files of one job::
+
+        job.json        the settings; without them the folder holds no job
+        lock.json       held while a process changes the job
+        stage/          staged tiles, deleted once the result is complete
+        decisions.json  what a person decided at seams
+        again.json      which tiles were segmented again, and with which settings
+        again/          tiles segmented again (new/, tried.json) and the tiles that they replaced (before/)
+        result.json     record of the result at the job's own output
+        results/        records of results elsewhere
+        placing.json    token of a result that is being put in place
+        driver.*        files of a detached driver: its state, lock, log, and a request to stop
+
+    Attributes
+    ----------
+    path : Path
+        The job folder.
+    """
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.path / JOB_FILE
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock.json"
+
+    @property
+    def stage(self) -> Path:
+        return self.path / STAGE
+
+    @property
+    def decisions(self) -> Path:
+        return self.path / DECISIONS_FILE
+
+    @property
+    def notes(self) -> Path:
+        return self.path / "again.json"
+
+    @property
+    def again(self) -> Path:
+        return self.path / "again"
+
+    @property
+    def again_new(self) -> Path:
+        return self.again / "new"
+
+    @property
+    def again_before(self) -> Path:
+        return self.again / "before"
+
+    @property
+    def again_tried(self) -> Path:
+        return self.again / "tried.json"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def placing(self) -> Path:
+        return self.path / "placing.json"
+
+    @property
+    def driver_state(self) -> Path:
+        return self.path / "driver.json"
+
+    @property
+    def driver_lock(self) -> Path:
+        return self.path / "driver.lock"
+
+    @property
+    def driver_log(self) -> Path:
+        return self.path / "driver.log"
+
+    @property
+    def driver_stop(self) -> Path:
+        return self.path / "driver.stop"
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """The files that are held by processes."""
+        return self.lock, self.driver_lock
+
+    @property
+    def content(self) -> tuple[Path, ...]:
+        """All that is deleted with a job, in this order. Tiles without settings are no job, so the settings come first."""
+        records = self.decisions, self.notes, self.result, self.results, self.placing
+        return self.settings, self.stage, self.again, *records, self.driver_state, self.driver_stop, self.driver_log

@@ -1,0 +1,109 @@
+"""Set up a job: from an image and a model to a job folder, or from a job folder back to them.
+
+Every check that can fail before the first tile runs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
+from napari_blockbuster.images import ImageSource, open_image
+from napari_blockbuster.machine.errors import JobMismatchError
+from napari_blockbuster.machine.versions import describe_versions
+from napari_blockbuster.models import Model, as_model
+from napari_blockbuster.output.result import default_output
+
+from . import edited_function, preflight
+from .folder import JobFolder
+from .inputs import reopen_source, with_function
+from .settings import GridSpec, JobSpec
+from .suggestion import make_grid, suggest_tiles
+from .tiles import Tiles
+
+__all__ = ["JobParts", "NewJob", "create", "reopen"]
+
+
+class JobParts(NamedTuple):
+    """The parameters of `napari_blockbuster.Job`."""
+
+    folder: JobFolder
+    spec: JobSpec
+    source: ImageSource | None
+    model: Model | None
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a job is created from; see `napari_blockbuster.Job.create` for each field."""
+
+    image: Any
+    model: Any
+    output: str | Path | None
+    tile_shape: int | Sequence[int] | None = None
+    halo: int | Sequence[int] | None = None
+    channel: int | str | Sequence[int | str] | None = None
+    level: int = 0
+    axes: str | None = None
+    scene: int | str | None = None
+    spacing: float | Sequence[float | None] | None = None
+    overwrite: bool = False
+    band_depth: int = DEFAULT_BAND_DEPTH
+
+    def source(self) -> ImageSource:
+        """Open the image."""
+        if isinstance(self.image, ImageSource):
+            return self.image
+        part: dict[str, Any] = {"channel": self.channel, "level": self.level, "axes": self.axes, "scene": self.scene}
+        return open_image(self.image, spacing=self.spacing, **part)
+
+    def spec(self, source: ImageSource, model: Model, target: Path) -> JobSpec:
+        """Return the settings of the job, without those that the model measures on the image."""
+        tile_shape, halo = suggest_tiles(source, model, self.tile_shape, self.halo)
+        return JobSpec(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            output=str(target),
+            image=source.describe(),
+            identity=source.identity(),
+            grid=GridSpec.of(make_grid(source, tile_shape, halo, self.band_depth)),
+            model=model.settings(),
+            prepared={},
+            depends_on=model.depends_on(),
+            versions=describe_versions(model.depends_on()),
+        )
+
+
+def create(asked: NewJob) -> JobParts:
+    """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
+    source, model = asked.source(), as_model(asked.model)
+    preflight.check_channels(source, model)
+    target = default_output(source) if asked.output is None else Path(asked.output).absolute()
+    folder = JobFolder.beside(target)
+    preflight.check_output(target, source, asked.overwrite)
+    spec = asked.spec(source, model, target)
+    if (known := folder.known(spec, asked.overwrite)) is not None:
+        reopened = with_function(known, model)
+        edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
+        return JobParts(folder, known, source, reopened)
+    prepared = model.prepare(source)
+    spec = spec.model_copy(update={"prepared": prepared.settings()})
+    preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
+    folder.make(spec, asked.overwrite)
+    return JobParts(folder, spec, source, prepared)
+
+
+def reopen(path: Path, image: Any, model: Any) -> JobParts:
+    """Open the job at a path; see `napari_blockbuster.Job.open`."""
+    folder = JobFolder.find(path) or JobFolder(path)
+    spec = folder.load()
+    source = reopen_source(spec, image)
+    asked = as_model(model) if model is not None else None
+    if asked is not None:
+        there = spec.model_copy(update={"model": asked.settings()})
+        if changed := edited_function.with_code_of(spec, asked).differences(there):
+            raise JobMismatchError(f"this is not the model of {folder.path}: " + "; ".join(changed))
+    return JobParts(folder, spec, source, with_function(spec, asked))

@@ -1,0 +1,129 @@
+"""The parts of a job and their state: what is staged, what is written, and the control of the running step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.models import Model
+from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.stage.records import TileFailure
+from napari_blockbuster.stage.store import StageStore
+
+from . import results
+from .control import Control
+from .folder import JobFolder
+from .inputs import Inputs
+from .settings import JobSpec
+from .tiles import Tiles
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["JobState"]
+
+
+class JobState:
+    """The parts of a job.
+
+    Attributes
+    ----------
+    files : JobFolder
+        The names, the locks and the lifecycle of the job folder.
+    inputs : Inputs
+        Settings, image and model.
+    tiles : Tiles
+        The staged tiles and their tables.
+    """
+
+    def __init__(self, folder: JobFolder, spec: JobSpec, source: ImageSource | None, model: Model | None) -> None:
+        self.files = folder
+        self.inputs = Inputs(spec, source, model)
+        self.tiles = Tiles(folder.stage, spec.grid.grid())
+        self._control = Control()
+
+    # ----------------------------------------------------------------------------------------------------------- parts
+    @property
+    def folder(self) -> Path:
+        """The path of the job folder."""
+        return self.files.path
+
+    @property
+    def spec(self) -> JobSpec:
+        """The settings in ``job.json``."""
+        return self.inputs.spec
+
+    @property
+    def source(self) -> ImageSource | None:
+        """The image. Without it, a job can be merged and written, but not staged."""
+        return self.inputs.source
+
+    @property
+    def model(self) -> Model | None:
+        """The prepared model; None for a job opened without its function."""
+        return self.inputs.model
+
+    @property
+    def grid(self) -> TileGrid:
+        """The grid of tiles."""
+        return self.tiles.grid
+
+    @property
+    def store(self) -> StageStore:
+        """The stage on disk."""
+        return self.tiles.store
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles, staged or not."""
+        return len(self.tiles)
+
+    # ----------------------------------------------------------------------------------------------------------- state
+    def staged(self) -> set[int]:
+        """Return the tiles whose labels are on disk."""
+        return self.tiles.staged()
+
+    def failed(self) -> dict[int, TileFailure]:
+        """Return the tiles without labels, and the reason for each."""
+        return self.tiles.failed()
+
+    def wrote_output(self) -> bool:
+        """Whether the labels at the job's output are a result of this job, and not something else."""
+        return results.is_recorded(self.folder, Path(self.spec.output))
+
+    def is_complete(self) -> bool:
+        """Whether the output is a result of this job with every tile in it."""
+        return self.wrote_output() and not results.missing_in_result(self.folder, Path(self.spec.output))
+
+    def labels_table(self) -> LabelTable:
+        """Return the table of labels in the tiles staged so far: how many in each tile, and how large."""
+        return self.tiles.labels_table()
+
+    def evidence(self, client: Client | None = None) -> np.ndarray:
+        """Return the evidence of the tiles staged so far; see `Tiles.evidence`."""
+        return self.tiles.evidence(client)
+
+    # --------------------------------------------------------------------------------------------------------- control
+    def cancel(self) -> None:
+        """Stop staging, or the search for holes, after the tiles that run now. Thread-safe.
+
+        Finished work is kept. Repeat the call to resume.
+        """
+        self._control.canceled.set()
+
+    def prefer(self, tiles: Iterable[int]) -> None:
+        """Run these tiles next, for example those in view. Thread-safe; no effect while nothing is staged."""
+        self._control.prefer(tiles)
+
+    def taken(self) -> set[int]:
+        """Return the tiles that the running `stage` sent to a worker, those that landed included. Thread-safe."""
+        return self._control.taken()
+
+    def sent(self, start: int) -> list[int]:
+        """Return the tiles in the order in which they were sent to workers, without the first `start`. Thread-safe."""
+        return self._control.sent(start)

@@ -1,0 +1,126 @@
+"""The steps of a job, as functions over its folder, its tiles and its inputs.
+
+Each step reads only what an earlier step put on disk, so that it can be stopped, resumed and repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_blockbuster.execution.run import run
+from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.numbering import merge_labels
+from napari_blockbuster.output.result import Result, StagedMerge
+from napari_blockbuster.stage.trial import TrialQueue
+from napari_blockbuster.stage.work import StageWork
+
+from . import edited_function, preflight, second_try
+from .control import Control
+from .events import Beats, StageEvent, Tally
+from .folder import JobFolder
+from .inputs import Inputs
+from .publication import WriteOptions, write_output
+from .settings import JobSpec
+from .tiles import Tiles
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["StageOptions", "merge", "stage", "write"]
+
+
+# -------------------------------------------------------------------------------------------------------------- stage
+@dataclass(frozen=True)
+class StageOptions:
+    """How tiles are staged; see `napari_blockbuster.Job.stage` for each option."""
+
+    client: Client | None = None
+    tiles: Iterable[int] | None = None
+    heartbeat: float | None = None
+    tile_timeout: float | None = None
+
+
+def stage(
+    folder: JobFolder, tiles: Tiles, inputs: Inputs, control: Control, options: StageOptions
+) -> Iterator[StageEvent]:
+    """Segment the tiles that are not staged yet; see `napari_blockbuster.Job.stage`."""
+    source, model = inputs.ready()
+    preflight.check_time_limit(options.tile_timeout, options.client)
+    with folder.holding("stage") as lock:
+        control.canceled.clear()
+        second_try.settle(folder, tiles)
+        staged = tiles.staged()
+        order = tiles.grid.order() if options.tiles is None else options.tiles
+        wanted = [i for i in order if i not in staged]
+        inputs.spec = edited_function.settle(folder, inputs.spec, tiles, model, wanted)
+        waiting = control.queue = TrialQueue(wanted, proven=bool(staged))
+        tally, beats = Tally(tiles.grid, len(staged)), Beats(options.heartbeat)
+        try:
+            if waiting:
+                checks = preflight.checking_workers(options.client, folder.path, model)
+                memory = yield from _checked(checks, control, tally, beats)
+                if control.canceled.is_set():
+                    return
+                preflight.check_memory(memory, tiles.grid, source)
+                tiles.store.forget_hangs()
+            work = StageWork.of(tiles.store, model, source, options.tile_timeout)
+            with contextlib.closing(run(work, waiting, options.client, beats.look)) as results:
+                for result in results:
+                    if result is not None or beats.due():
+                        yield tally.event(result, waiting.waits_for)
+                    lock.check()
+                    waiting.look(result, tiles.grid)
+                    if control.canceled.is_set():
+                        return
+        except StoreError as error:
+            raise error.keeping(f"{tally} staged are kept") from error
+        finally:
+            control.queue = None
+
+
+def _checked(
+    checks: Generator[str, None, int | None], control: Control, tally: Tally, beats: Beats
+) -> Generator[StageEvent, None, int | None]:
+    """Check the workers, and wait for one if there is none; end at once when the run is canceled."""
+    with contextlib.closing(checks):
+        while not control.canceled.is_set():
+            try:
+                waits_for = next(checks)
+            except StopIteration as end:
+                memory: int | None = end.value
+                return memory
+            if beats.due():
+                yield tally.event(None, waits_for)
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------- merge
+def merge(folder: JobFolder, tiles: Tiles, client: Client | None, **rule: Any) -> StagedMerge:
+    """Decide which labels are one object; `rule` goes to `napari_blockbuster.merge.numbering.merge_labels`."""
+    folder.check_stage()
+    second_try.settle_alone(folder, tiles)
+    return StagedMerge.of(merge_labels(tiles.evidence(client), tiles.labels_table(), **rule), tiles.store)
+
+
+# -------------------------------------------------------------------------------------------------------------- write
+def write(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options: WriteOptions) -> Result:
+    """Write merged labels; see `napari_blockbuster.Job.write`."""
+    folder.check_stage()
+    if options.client is not None:
+        from napari_blockbuster.execution.cluster import check_client
+
+        check_client(options.client)
+    with folder.holding("write"):
+        second_try.settle(folder, tiles)
+        keep_stage = options.keep_stage or bool(tiles.missing(tiles.staged()))
+        if keep_stage:
+            tiles.save_evidence(options.client)
+        result = write_output(folder, tiles, spec, merged, options)
+        if not keep_stage:
+            tiles.store.delete()
+            second_try.discard_tries(folder)
+    return result

@@ -1,0 +1,136 @@
+"""Put finished labels in their place, so that at every moment either the old or the new ones are complete on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_blockbuster.machine.files import beside
+from napari_blockbuster.machine.system import exchange as _exchange
+
+from .groups import refresh_consolidated, update_attributes, utf8
+from .occupant import Occupant
+
+__all__ = ["put_in_place", "restore_old"]
+
+
+def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
+    """Move finished labels to their final path. Either the old or the new result is complete on disk at any moment.
+
+    Parameters
+    ----------
+    temporary, final : Path
+    overwrite : bool or Occupant
+        What may be replaced at `final`: False nothing, True whatever is there now, an `Occupant` only that.
+
+    Raises
+    ------
+    FileExistsError
+        If something else is there. It is not changed.
+    """
+    restore_old(final)
+    there = Occupant.of(final)
+    expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
+    if not there.is_nothing and there != expected:
+        raise _taken(final, overwrite)
+    old = _old(final)
+    _remove(old)
+    if there.is_nothing:
+        _rename_to_free(temporary, final, overwrite)
+    elif _exchange(temporary, final):
+        if Occupant.of(temporary) != expected:
+            # It appeared between the look and the swap.
+            _swap_back(temporary, final)
+            raise _taken(final, overwrite)
+        _remove(temporary)
+    else:
+        _replace_in_two_steps(temporary, final, old, expected)
+    if final.parent.name == "labels":
+        _register(final)
+
+
+def restore_old(final: Path) -> None:
+    """Restore an output that a process had moved aside when it was killed."""
+    old = _old(final)
+    if os.path.lexists(old) and not os.path.lexists(final):
+        os.rename(old, final)
+
+
+def _old(final: Path) -> Path:
+    return beside(final, ".old")
+
+
+def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
+    if overwrite is False or overwrite == Occupant():
+        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+    return FileExistsError(
+        f"{final} is not what overwrite=True was meant for, because it changed in the meantime. It was not replaced."
+    )
+
+
+def _rename_to_free(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
+    try:
+        os.rename(temporary, final)
+    except OSError as error:
+        if os.path.lexists(final):
+            raise _taken(final, overwrite) from error
+        raise
+
+
+def _swap_back(temporary: Path, final: Path) -> None:
+    """Undo a swap. Files of others never stay under the temporary name, where they would be deleted."""
+    if not _exchange(temporary, final):
+        os.rename(temporary, final.with_name(f"{final.name}.found-{os.urandom(4).hex()}"))
+
+
+def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occupant) -> None:
+    """Replace labels on a file system that cannot swap two names."""
+    os.rename(final, old)
+    if Occupant.of(old) != expected:
+        os.rename(old, final)
+        raise _taken(final, expected)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        os.rename(old, final)
+        raise
+    # The old output stays complete under its other name if this process is killed.
+    os.rename(old, temporary)
+    _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one (never its target)."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _register(labels: Path) -> None:
+    """List the labels in the ``labels`` group of their OME-Zarr image, as the specification requires."""
+    import zarr
+
+    image = labels.parent.parent
+    if not (image / "zarr.json").exists() and not (image / ".zgroup").exists():
+        return
+    # In the format of the image, so that its readers find the list.
+    zarr_format: Literal[2, 3] = 3 if (image / "zarr.json").exists() else 2
+    group = zarr.open_group(str(labels.parent), mode="a", zarr_format=zarr_format, use_consolidated=False)
+    known: dict[str, Any] = dict(group.attrs.asdict())
+    holder = known.get("ome", {}) if zarr_format == 3 else known
+    names = [*holder.get("labels", [])]
+    if utf8(labels.name) not in names:
+        names.append(utf8(labels.name))
+        listed = {"labels": names}
+        changed = {"ome": {"version": "0.5", **holder, **listed}} if zarr_format == 3 else listed
+        update_attributes(labels.parent, changed)
+    if stale := refresh_consolidated(labels):
+        warnings.warn(
+            f"The labels are at {labels}, but the consolidated metadata in {', '.join(map(str, stale))} cannot be updated. "
+            "Programs that read the consolidated metadata do not show them. Consolidate the image's metadata again.",
+            stacklevel=2,
+        )
