@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from napari_blockbuster.execution.queue import TileQueue
-from napari_blockbuster.execution.work import R, Work, wants_retry
+from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.machine.freed_memory import keep_freed_memory
 
 __all__ = ["run_here"]
@@ -23,7 +23,7 @@ def run_here(work: Work[R], waiting: TileQueue) -> Generator[R, None, None]:
         while waiting:
             for item, result in _pass_here(work, waiting):
                 attempts[item] += 1
-                if wants_retry(work, result, attempts[item]):
+                if work.retry(result, attempts[item]):
                     waiting.add([item])
                 else:
                     yield result

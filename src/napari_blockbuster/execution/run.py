@@ -6,7 +6,7 @@ The same `Work` runs in both places and gives the same bytes; what differs is on
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from napari_blockbuster.execution.local_run import run_here
 from napari_blockbuster.execution.queue import TileQueue
@@ -15,13 +15,7 @@ from napari_blockbuster.execution.work import R, Work
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["BoundWork", "run"]
-
-
-class BoundWork(Work[R], Protocol[R]):
-    """A work that must not go on in the background once its run has ended: it writes to a folder that is then deleted."""
-
-    outlives_no_run: bool
+__all__ = ["run"]
 
 
 def run(

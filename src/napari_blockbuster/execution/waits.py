@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_blockbuster.machine.errors import ClusterLostError
@@ -29,6 +29,7 @@ __all__ = [
     "lost",
     "no_worker",
     "result_from",
+    "scheduler_errors",
     "some_workers",
     "worker_timeout",
 ]
@@ -77,6 +78,19 @@ def lost(why: str) -> ClusterLostError:
     return ClusterLostError(
         f"Lost connection to the dask scheduler ({why[:200]}). Finished tiles are safe. Start a cluster and resume the job."
     )
+
+
+@contextlib.contextmanager
+def scheduler_errors(client: Client) -> Iterator[None]:
+    """Turn an error that means that the scheduler is gone into `ClusterLostError`. Pass on all others."""
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise lost(str(error)) from error
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise lost(str(error)) from error
 
 
 # --------------------------------------------------------------------------------------------------------------- waits

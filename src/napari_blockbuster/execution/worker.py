@@ -11,6 +11,8 @@ import cloudpickle
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from .serialization import shallow
+
 if TYPE_CHECKING:
     from .admission import Requirements
 
@@ -99,10 +101,18 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     str
         "" if it may take part; otherwise why not, to be read after "worker W".
     """
+    try:
+        return _admit(name, requirements, model)
+    except Exception as error:
+        # As text: dask loses an exception whose traceback cannot be pickled, and the client never gets an answer.
+        return f"cannot run the checks ({type(error).__name__}: {error}). Fix the problem there, or stop this worker"
+
+
+def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     from .admission import load_shipped, look_around
 
     folder = None if requirements.folder is None else str(requirements.folder)
-    problem = requirements.problem(look_around(folder))
+    problem = requirements.problem(look_around(folder, requirements.settings_file))
     if problem:
         return problem
     if model is not None and (problem := load_shipped(model)):
@@ -114,7 +124,7 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
 
 
 def do(name: str, item: int, payload: Any) -> Any:
-    """Do one item of a registered work in this worker; what it raises becomes its result."""
+    """Do one item of a registered work in this worker. An exception becomes the item's result, or ends the run."""
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
     if not plugin.admitted:
@@ -124,6 +134,9 @@ def do(name: str, item: int, payload: Any) -> Any:
     try:
         return work(item, payload)()
     except Exception as error:
-        return work.lost(item, error)
+        try:
+            return work.lost(item, error)
+        except Exception as fatal:
+            raise shallow(fatal) from fatal.__cause__
     finally:
         plugin.end()

@@ -81,7 +81,7 @@ class Estimate:
 
 
 @dataclass
-class _PreviewWork(PixelWork):
+class _PreviewWork(PixelWork[Preview]):
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], Preview]:
         found = self._segment(self.grid[item], self.reader(item, payload)())
         return lambda: found

@@ -37,7 +37,7 @@ class LookingCancelled(JobError):
 
 
 @dataclass
-class RegionWork:
+class RegionWork(Work[int]):
     """Number the background of staged tiles."""
 
     store: RegionStore
@@ -84,7 +84,7 @@ class RegionWork:
 
 
 @dataclass
-class RegionFacesWork:
+class RegionFacesWork(Work[int]):
     """Find which regions touch across the faces between a tile and those that come after it."""
 
     store: RegionStore

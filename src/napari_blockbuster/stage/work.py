@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.execution.serialization import functions_of
 from napari_blockbuster.execution.time_limit import say_if_it_hung, time_limit
+from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
@@ -32,7 +34,7 @@ __all__ = ["CompareWork", "PixelWork", "StageWork"]
 
 
 @dataclass
-class PixelWork:
+class PixelWork(Work[R]):
     """What works that run a model on tiles have in common: the model, and how a tile's pixels come to it."""
 
     grid: TileGrid
@@ -45,10 +47,8 @@ class PixelWork:
         return self.__dict__ | {"_local_source": None}
 
     @property
-    def functions(self) -> list[Any]:
-        """Functions of the user's that must travel to a worker."""
-        function = getattr(self.model, "function", None)
-        return [] if function is None else [function]
+    def functions(self) -> list[Callable[..., Any]]:
+        return functions_of(self.model)
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
         assert self._local_source is not None
@@ -71,7 +71,7 @@ class PixelWork:
 
 
 @dataclass
-class StageWork(PixelWork):
+class StageWork(PixelWork[TileRecord | TileFailure]):
     """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
 
     store: StageStore
@@ -160,7 +160,7 @@ def _name(model: Model) -> str:
 
 
 @dataclass
-class CompareWork:
+class CompareWork(Work[np.ndarray]):
     """Compare pairs of staged tiles that no worker compared (their run was cut short)."""
 
     store: StageStore
