@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.units import bytes_text
 
 if TYPE_CHECKING:
     from napari_blockbuster.images import ImageSource
@@ -58,7 +59,7 @@ def describe_job(folder: Path) -> Rows:
         ("halo", _by(grid.halo[grid.separate_axes :])),
         *_tile_rows(job),
         *_driver_rows(folder),
-        ("disk", size(_bytes_in(folder))),
+        ("disk", bytes_text(_bytes_in(folder))),
         *_merge_rows(job),
         *_other_results(job),
         *_seam_rows(job),
@@ -216,7 +217,7 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
         ("image", path),
         ("shape", _named(source.axes, source.shape)),
         *([("channels", f"{channels}; say which one to segment (--channel)")] if channels else []),
-        ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
+        ("type", f"{source.dtype}, {bytes_text(voxels * source.dtype.itemsize)} uncompressed"),
         ("voxel", scale if known else "size unknown"),
         ("chunks", _by(source.read_chunks)),
         *_level_rows(path, options | {"channel": source.layout.channel}),
@@ -300,15 +301,6 @@ def _help(about: dict[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- words
-def size(n_bytes: float) -> str:
-    """Bytes with a unit of a thousand: ``3.2 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000 or unit == "TB":
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError("unreachable")
-
-
 def _by(shape: Any) -> str:
     return " x ".join(str(int(n)) for n in np.atleast_1d(shape))
 

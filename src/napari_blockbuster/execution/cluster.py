@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes, visible_gpus
+from napari_blockbuster.machine.gpus import visible_gpus
+from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 from napari_blockbuster.machine.system import machine_id, new_session
 
 if TYPE_CHECKING:

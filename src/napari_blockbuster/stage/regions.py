@@ -25,6 +25,7 @@ from napari_blockbuster.geometry.tiles import Tile, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
 
+from . import label_pairs
 from .labels import lookup
 from .store import StageStore, create_array, open_array
 
@@ -339,5 +340,5 @@ def _without_repeats(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.
 
 def _pairs_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Each pair once, in ascending order."""
-    unique = np.unique((low.astype(np.uint64) << np.uint64(32)) | high.astype(np.uint64))
-    return np.stack([unique >> np.uint64(32), unique & np.uint64(0xFFFFFFFF)], axis=-1).astype(NUMBERS)
+    unique = np.unique(label_pairs.pack(low, high))
+    return np.stack(label_pairs.unpack(unique), axis=-1).astype(NUMBERS, copy=False)

@@ -15,6 +15,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
 
+from . import label_pairs
 from .store import StageStore, npy_bytes, read_table, write_atomically
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
@@ -81,10 +82,6 @@ def _runs(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.diff(starts, append=flat_low.size)
 
 
-def _keys(low_id: np.ndarray, high_id: np.ndarray) -> np.ndarray:
-    return (low_id.astype(np.uint64) << np.uint64(32)) | high_id.astype(np.uint64)
-
-
 def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np.ndarray) -> _Pairs:
     """Count the pairs of labels, both not background, at the same place of two arrays of one shape."""
     low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
@@ -94,7 +91,7 @@ def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np
     a, b = low.reshape(-1)[starts], high.reshape(-1)[starts]
     both = (a != 0) & (b != 0)
     starts, lengths = starts[both], lengths[both]
-    keys, inverse = np.unique(_keys(a[both], b[both]), return_inverse=True)
+    keys, inverse = np.unique(label_pairs.pack(a[both], b[both]), return_inverse=True)
     count = np.bincount(inverse, weights=lengths, minlength=len(keys))
     coordinates = np.array(np.unravel_index(starts, low.shape), np.float64).reshape(low.ndim, -1)
     coordinates[-1] += (lengths - 1) / 2
@@ -127,7 +124,7 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
     table = np.zeros(1 + len(keys), evidence_dtype(grid.ndim))
     table["low"], table["high"], table["axis"] = pair.low, pair.high, pair.axis
     rows = table[1:]
-    rows["low_id"], rows["high_id"] = keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)
+    rows["low_id"], rows["high_id"] = label_pairs.unpack(keys)
     if band:
         place = np.searchsorted(keys, band.keys)
         rows["shared"][place] = band.voxels

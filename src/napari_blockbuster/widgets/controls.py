@@ -8,6 +8,8 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
+from napari_blockbuster.machine.units import bytes_text
+
 __all__ = ["Note", "Section", "add_helper", "button", "bytes_text", "remove_layer", "row_of", "times"]
 
 
@@ -93,15 +95,6 @@ def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
     made.setToolTip(tip)
     made.clicked.connect(lambda *_: on_click())
     return made
-
-
-def bytes_text(n: float) -> str:
-    """A size in bytes: "3.2 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"
 
 
 def times(values: Sequence[float]) -> str:
