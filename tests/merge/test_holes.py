@@ -26,7 +26,8 @@ from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.output.writer import open_labels
-from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of
+from napari_blockbuster.stage.region_labeling import regions_of
+from napari_blockbuster.stage.regions import RegionStore, TileRegions
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -9,9 +9,10 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from napari_blockbuster.execution.queue import TileQueue
-from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.machine.freed_memory import keep_freed_memory
+
+from .queue import TileQueue
+from .work import R, Work
 
 __all__ = ["run_here"]
 

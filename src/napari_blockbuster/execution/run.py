@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from napari_blockbuster.execution.local_run import run_here
-from napari_blockbuster.execution.queue import TileQueue
-from napari_blockbuster.execution.work import R, Work
+from .local_run import run_here
+from .queue import TileQueue
+from .work import R, Work
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -19,7 +19,8 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.disk import damage_named, finish_writes, writing_to
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of, touching_across
+from napari_blockbuster.stage.region_labeling import regions_of, touching_across
+from napari_blockbuster.stage.regions import RegionStore, TileRegions
 from napari_blockbuster.stage.store import StageStore
 
 from .holes import Regions

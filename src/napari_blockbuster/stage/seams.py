@@ -14,9 +14,10 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
+from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
 
 from . import label_pairs
-from .store import StageStore, npy_bytes, read_table, write_atomically
+from .store import StageStore
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
 

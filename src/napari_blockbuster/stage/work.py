@@ -28,7 +28,8 @@ from .attempts import allowed_attempts, segment_in_memory
 from .claims import Claim
 from .records import TileFailure, TileRecord
 from .seams import close_seams, compare_missing
-from .store import StageStore, StagingTile, stage_tile
+from .staging import StagingTile, stage_tile
+from .store import StageStore
 
 __all__ = ["CompareWork", "PixelWork", "StageWork"]
 
