@@ -250,31 +250,6 @@ def test_a_gpu_that_is_full_on_one_worker_costs_nothing(workers, image, expected
     assert chunks_of(job.write(job.merge("touch")).path) == expected
 
 
-def test_a_segmenter_with_a_smaller_batch_is_asked_for_it(image: Path) -> None:
-    from napari_blockbuster.stage.attempts import segment_in_memory
-
-    class Batched:
-        tried: list[int] = []  # noqa: RUF012
-
-        def __init__(self, batch: int) -> None:
-            self.batch = batch
-
-        def __call__(self, pixels: np.ndarray) -> np.ndarray:
-            self.tried.append(self.batch)
-            if self.batch > 2:
-                raise OutOfMemoryError("CUDA out of memory")
-            return components(pixels)
-
-        def smaller_batch(self) -> Batched | None:
-            return Batched(self.batch // 2) if self.batch > 1 else None
-
-    pixels = np.full((4, 4), 200, np.uint8)
-    np.testing.assert_array_equal(segment_in_memory(Batched(8), pixels), components(pixels))
-    assert Batched.tried == [8, 4, 2]
-    with pytest.raises(OutOfMemoryError):
-        segment_in_memory(out_of_gpu_memory, pixels)
-
-
 def test_a_tile_that_takes_all_memory_costs_itself_alone(workers, image, expected, tmp_path: Path) -> None:
     def greedy(pixels: np.ndarray) -> np.ndarray:
         import time

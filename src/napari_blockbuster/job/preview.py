@@ -97,7 +97,7 @@ class _PreviewWork(PixelWork[Preview]):
         seconds = time.perf_counter() - loaded
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)
-        found = compact(labels, tile.read.shape[frames:], everything, frames, "the model", self.grid.shape)
+        found = compact(labels, everything, self.grid, "the model")
         # A tile may be a hundred million voxels: it travels and is shown in the smallest type that holds its labels.
         halo = found.labels.astype(np.min_scalar_type(len(found.objects)))
         core = halo[tile.trim].copy()

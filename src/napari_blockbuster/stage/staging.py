@@ -61,7 +61,7 @@ def stage_tile(
     segmenter: Callable[[np.ndarray], np.ndarray],
     name: str = "the model",
 ) -> StagingTile | TileRecord:
-    """Run the model on one tile and start writing what it found. Nothing else in the package runs a model on a tile.
+    """Run the model on one tile and start writing its labels.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def stage_tile(
     called = time.perf_counter()
     labels = segmenter(spatial)
     returned = time.perf_counter()
-    found = compact(labels, tile.read.shape[frames:], tile, frames, name, store.grid.shape)
+    found = compact(labels, tile, store.grid, name)
     bands = _cut_bands(store, tile, found)
     record = TileRecord(
         index=tile.index,
