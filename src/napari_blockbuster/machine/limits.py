@@ -29,6 +29,6 @@ def worker_limit_bytes() -> int | None:
 
     try:
         limit = get_worker().memory_manager.memory_limit
-    except (ValueError, AttributeError):  # No worker; or one without a memory manager.
+    except (ValueError, AttributeError):  # Not a worker, or a worker without a memory manager.
         return None
     return None if limit is None else int(limit)
