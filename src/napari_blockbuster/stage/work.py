@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.execution.serialization import functions_of
-from napari_blockbuster.execution.time_limit import say_if_it_hung, time_limit
+from napari_blockbuster.execution.time_limit import raise_if_it_hung, time_limit
 from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
@@ -117,7 +117,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         if self.time_limit is None:
             return contextlib.nullcontext()
         note = self.store.hang_note(item)
-        say_if_it_hung(self.time_limit, note)
+        raise_if_it_hung(self.time_limit, note)
         # Loading a large network takes minutes and is no tile's fault.
         load_once(self.model)
         return time_limit(self.time_limit, note)
