@@ -1,9 +1,8 @@
-"""The regions of staged tiles on disk, and which of them touch.
+"""Regions of staged tiles on disk, and which of them touch.
 
-A region is all that is connected, through faces of voxels, of one label or of the background. The first region of a label goes by
-the label's id, all others (pieces) are numbered after the labels, so that one look-up relabels everything. All of it follows
-from the labels, is made only when holes are to be filled, and is made again for tiles that were staged again. Layout, inside
-the stage folder::
+A region is a connected component (through faces of voxels) of a label or of the background. The first region of a label has the
+id of the label. All others (pieces) are numbered after the labels, so that one look-up relabels everything. Regions are computed
+from the labels when holes are to be filled, and again for tiles that were segmented again. Layout, inside the stage folder::
 
     regions/arrays/regions/   uint32, the image's shape: regions 1..n (labels), n+1..n+p (pieces) of each tile's core
     regions/tiles/<tile>.npy  pieces, sizes, faces of the core that each region reaches, contacts; written last
@@ -62,14 +61,14 @@ class TileRegions:
     touching: np.ndarray
 
     def packed(self) -> np.ndarray:
-        """As one table of uint32."""
+        """Return the regions as one table of uint32."""
         head = [self.stamp, self.n_labels, len(self.parents)]
         parts = [np.array(head, NUMBERS), self.parents, self.sizes, self.faces, self.touching.reshape(-1)]
         return np.concatenate(parts)
 
     @classmethod
     def unpacked(cls, table: np.ndarray) -> TileRegions:
-        """From what `packed` gave."""
+        """Return the regions from a table of `packed`."""
         stamp, n_labels, n_pieces = map(int, table[:3])
         n = n_labels + n_pieces
         parents, sizes, faces, pairs = np.split(table[3:], [n_pieces, n_pieces + n, n_pieces + 2 * n])
@@ -78,7 +77,7 @@ class TileRegions:
 
 @dataclass(frozen=True)
 class RegionStore:
-    """The regions beside the labels of a stage. A small picklable handle."""
+    """Regions of the tiles of a stage. A small picklable handle."""
 
     stage: StageStore
 
@@ -87,7 +86,7 @@ class RegionStore:
         return self.stage.folder / "regions"
 
     def create(self) -> None:
-        """Lay out what is missing."""
+        """Create folders and arrays that do not exist."""
         grid = self.stage.grid
         for name in ("tiles", "faces"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -109,22 +108,22 @@ class RegionStore:
 
     # ----------------------------------------------------------------- tables
     def stamp(self, index: int) -> int:
-        """A number that names the marker of a staged tile: another one once the tile is staged again."""
+        """Return a number that identifies the marker of a staged tile, and changes when the tile is segmented again."""
         return zlib.crc32(self.stage.path("tiles", index).read_bytes())
 
     def save(self, index: int, found: TileRegions) -> None:
-        """Keep a tile's table; its voxels are on disk."""
+        """Write the table of a tile whose voxels are on disk."""
         self._write("tiles", index, found.packed())
 
     def load(self, index: int, stamp: int) -> TileRegions | None:
-        """A tile's table; None if there is none that can be used."""
+        """Return the table of a tile, or None if there is no valid one."""
         table = self._read("tiles", index)
         if table is None or len(table) < 3 or int(table[0]) != stamp or not self.chunk_file(index).exists():
             return None
         return TileRegions.unpacked(table)
 
     def holds_for(self, index: int) -> bool:
-        """Whether a tile's regions, if it has any that are used, are readable and say the same as its labels."""
+        """Return whether the regions of a tile, if it has valid ones, are readable and agree with its labels."""
         tile = self.stage.grid[index]
         try:
             table = self.load(index, self.stamp(index))
@@ -140,18 +139,18 @@ class RegionStore:
             return False
 
     def drop(self, index: int) -> None:
-        """Forget a tile's table before its voxels are written anew."""
+        """Delete the table of a tile before its voxels are written again."""
         (self.folder / "tiles" / f"{index}.npy").unlink(missing_ok=True)
 
     def save_faces(self, index: int, contacts: dict[int, tuple[int, int, np.ndarray]]) -> None:
-        """Keep the contacts across a tile's faces: for each axis the stamps of both tiles, and pairs (own, other)."""
+        """Write the contacts across the faces of a tile: for each axis the stamps of both tiles, and pairs (own, other)."""
         parts = [np.zeros(0, NUMBERS)]
         for axis, (own, other, pairs) in contacts.items():
             parts += [np.array([axis, own, other, len(pairs)], NUMBERS), pairs.reshape(-1)]
         self._write("faces", index, np.concatenate(parts))
 
     def load_faces(self, index: int) -> dict[int, tuple[int, int, np.ndarray]]:
-        """What `save_faces` kept; nothing if it cannot be read."""
+        """Return the contacts that `save_faces` wrote, or an empty dict if the file cannot be read."""
         table = self._read("faces", index)
         found: dict[int, tuple[int, int, np.ndarray]] = {}
         at = 0
@@ -162,7 +161,7 @@ class RegionStore:
         return found
 
     def chunk_file(self, index: int) -> Path:
-        """The file that holds a tile's voxels."""
+        """Return the file that holds the voxels of a tile."""
         return self._path.joinpath("c", *map(str, self.stage.grid.position(index)))
 
     def _write(self, kind: str, index: int, table: np.ndarray) -> None:
@@ -173,7 +172,7 @@ class RegionStore:
             write_atomically(path, npy_bytes(np.concatenate([checksum, table])), durable=False)
 
     def _read(self, kind: str, index: int) -> np.ndarray | None:
-        """A table without its checksum; None if it is missing or damaged, since it can be made again."""
+        """Return a table without its checksum, or None if it is missing or damaged: it can be computed again."""
         try:
             table = read_table(self.folder / kind / f"{index}.npy", NUMBERS)
         except (FileNotFoundError, ValueError):

@@ -1,7 +1,7 @@
-"""Evidence at the seams: for each pair of labels that meet between two tiles, how much they look like one object.
+"""Evidence at seams: for each pair of labels that meet between two tiles, measurements of whether they are one object.
 
-All of it comes from the bands that staging stored, never from the labels themselves, so it costs the area of the faces and
-not the volume of the tiles. Evidence says what is there; `napari_blockbuster.merge.mapping` decides what follows.
+Evidence is computed from the stored bands and not from the labels, so that its cost grows with the area of the faces and not with
+the volume of the tiles. The merge uses it to decide which labels to join.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def evidence_dtype(ndim: int) -> np.dtype[np.void]:
 
     ========== ============ ==================================================================================
     low, high  uint32       indices of the two tiles; ``low`` comes first in the grid
-    low_id     uint32       label in ``low`` (1..n); 0 in a row that only says "these tiles were compared"
+    low_id     uint32       label in ``low`` (1..n); 0 in a row that records that the tiles were compared
     high_id    uint32       label in ``high``
     axis       int8         axis across which the tiles touch (the first one, where they share only an edge or corner)
     contact    uint32[3]    voxel pairs that touch across the seam by a face, by an edge only, by a corner only
     low_face   uint32       area of ``low_id`` in the last plane of its core at the seam; likewise ``high_face``
     shared     uint32       voxels of the band that both tiles gave to this pair
     low_band   uint32       voxels of ``low_id`` in the band, as its tile saw it; likewise ``high_band``
-    position   float32[n]   centre of the pair's contact, or of the shared voxels, in voxels of the image
+    position   float32[n]   center of the pair's contact, or of the shared voxels, in voxels of the image
     ========== ============ ==================================================================================
 
     Counts of the band and of the faces are 0 for tiles that share only an edge or a corner.
@@ -62,11 +62,11 @@ def evidence_dtype(ndim: int) -> np.dtype[np.void]:
 
 # ----------------------------------------------------------------------------------------------------- pairs of labels
 class _Pairs(NamedTuple):
-    """Co-occurring labels of two arrays: sorted keys, voxels of each pair, and the centre of those voxels."""
+    """Co-occurring labels of two arrays: sorted keys, voxels of each pair, and the center of those voxels."""
 
     keys: np.ndarray
     voxels: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
 
 
 def _runs(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +97,8 @@ def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np
     coordinates = np.array(np.unravel_index(starts, low.shape), np.float64).reshape(low.ndim, -1)
     coordinates[-1] += (lengths - 1) / 2
     sums = [np.bincount(inverse, weights=x * lengths, minlength=len(keys)) for x in coordinates]
-    centre = np.stack(sums, axis=-1) / np.maximum(count, 1)[:, None] + np.asarray(origin)
-    return _Pairs(keys, count.astype(np.uint32), centre)
+    center = np.stack(sums, axis=-1) / np.maximum(count, 1)[:, None] + np.asarray(origin)
+    return _Pairs(keys, count.astype(np.uint32), center)
 
 
 # ------------------------------------------------------------------------------------------------- one pair of tiles
@@ -129,13 +129,13 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
     if band:
         place = np.searchsorted(keys, band.keys)
         rows["shared"][place] = band.voxels
-        rows["position"][place] = band.centre
+        rows["position"][place] = band.center
         _fill_areas(grid, pair, rows, *bands)
     # The most direct contact gives the position: it lies in the seam, where the marker is looked for.
     for order, found in reversed(contacts):
         place = np.searchsorted(keys, found.keys)
         rows["contact"][place, order - 1] += found.voxels
-        rows["position"][place] = found.centre
+        rows["position"][place] = found.center
     return table
 
 
@@ -165,7 +165,7 @@ def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: 
         high = high.take([0 if up else high.shape[axis] - 1], axis)
     origin = np.array(grid[pair.high].core.start, float)
     for axis, o in enumerate(pair.offset):
-        # The contact lies on the boundary between the two voxels' centres.
+        # The contact lies on the boundary between the two voxels' centers.
         origin[axis] += -0.5 if o > 0 else grid[pair.high].core.shape[axis] - 0.5 if o < 0 else 0
     order = sum(map(abs, pair.offset))
     free = [axis for axis in range(grid.separate_axes, grid.ndim) if not pair.offset[axis]]

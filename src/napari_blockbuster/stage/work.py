@@ -1,7 +1,4 @@
-"""What runs for each tile: staging it, comparing it with its neighbours, writing it merged.
-
-Each class is a `napari_blockbuster.execution.work.Work`: sent to a worker once, called for many tiles.
-"""
+"""Work for each tile: segment and stage it, and compare it with its neighbors."""
 
 from __future__ import annotations
 
@@ -36,12 +33,12 @@ __all__ = ["CompareWork", "PixelWork", "StageWork"]
 
 @dataclass
 class PixelWork(Work[R]):
-    """What works that run a model on tiles have in common: the model, and how a tile's pixels come to it."""
+    """Base of works that run a model on tiles: gives each tile its pixels."""
 
     grid: TileGrid
     model: Model
     source: ImageSource | None
-    """None on a worker that gets its pixels with each task."""
+    """None if the pixels are sent with each task."""
     _local_source: ImageSource | None = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +61,7 @@ class PixelWork(Work[R]):
         return pixels
 
     def reader(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], np.ndarray]:
-        """What reads a tile's pixels: the payload that came with it, or the image."""
+        """Return a function that reads the pixels of a tile: its payload, or a read from the image."""
         if payload is not None:
             return payload
         assert self.source is not None
@@ -73,7 +70,7 @@ class PixelWork(Work[R]):
 
 @dataclass
 class StageWork(PixelWork[TileRecord | TileFailure]):
-    """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
+    """Segment and stage tiles, and compare them with the neighbors that are staged already."""
 
     store: StageStore
     time_limit: float | None = None
@@ -85,12 +82,10 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
         return self.store.folder
 
     @property
     def required_model(self) -> Model:
-        """What workers must be able to load."""
         return self.model
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
@@ -108,7 +103,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         return functools.partial(self._finish, staging, claim)
 
     def _claim(self, item: int) -> Claim:
-        """Wait for a process that works on this tile for a driver that is gone."""
+        """Wait for a process that still segments this tile for an earlier driver."""
         with writing_to(self.store.folder):
             is_staged = functools.partial(self.store.is_staged, item)
             return Claim.take(self.store.claim_file(item), is_staged, self.time_limit)
@@ -118,7 +113,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             return contextlib.nullcontext()
         note = self.store.hang_note(item)
         raise_if_it_hung(self.time_limit, note)
-        # Loading a large network takes minutes and is no tile's fault.
+        # The time for loading a large network does not count.
         load_once(self.model)
         return time_limit(self.time_limit, note)
 
@@ -136,7 +131,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             claim.release()
 
     def lost(self, item: int, error: BaseException) -> TileFailure:
-        """Keep the reason beside the stage; the run goes on, unless it is the disk that failed."""
+        """Record the reason for the failure. The run continues, except after a storage error."""
         if isinstance(error, JobError):
             raise error
         failure = TileFailure.of(item, error)
@@ -144,7 +139,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         return failure
 
     def retry(self, result: TileRecord | TileFailure, attempts: int) -> bool:
-        """Once more for what may have been chance, twice for want of memory, never for what would be the same again."""
+        """Retry failures that another attempt may avoid."""
         return isinstance(result, TileFailure) and attempts < allowed_attempts(result.error)
 
 
@@ -153,7 +148,7 @@ def _never_read() -> np.ndarray:
 
 
 def _name(model: Model) -> str:
-    """What an error calls the model: a function by the name that its author gave it."""
+    """Return the name of the model in error messages. A function goes by its own name."""
     function = getattr(model, "function", None)
     if function is not None:
         return f"function {getattr(function, '__qualname__', type(function).__name__)!r}"
@@ -162,16 +157,15 @@ def _name(model: Model) -> str:
 
 @dataclass
 class CompareWork(Work[np.ndarray]):
-    """Compare pairs of staged tiles that no worker compared (their run was cut short)."""
+    """Compare pairs of staged tiles that were not compared because their run was interrupted."""
 
     store: StageStore
     pairs: dict[int, list[Neighbour]]
     keep: bool = False
-    """Whether the evidence is written beside the stage."""
+    """Whether to write the evidence to the stage folder."""
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
         return self.store.folder
 
     def ahead(self, item: int) -> list[Neighbour]:
