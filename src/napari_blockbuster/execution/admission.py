@@ -1,7 +1,7 @@
-"""What a worker must offer before it gets a tile: a process of its own, the same versions, the job folder, a model that loads.
+"""Checks that a worker must pass before it gets a tile: a separate process, the same versions, the job folder, the model.
 
-Workers come and go during a run (a cluster that adapts, a batch job at its time limit, a restart), so every worker is checked
-when it is first seen, not only those that are there at the start.
+Workers join and leave during a run (an adaptive cluster, a batch job at its time limit, a restart), so every worker is checked
+when it joins, and not only at the start of the run.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 MUST_AGREE = ("python", "napari-blockbuster", "numpy")
-"""Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+"""Packages of the same version in all processes: pickles are sent between them, and results must not depend on the worker."""
 SPEAK = ("dask", "distributed")
-"""Must be of one version in the scheduler, the workers and here: their protocol promises nothing across versions."""
+"""Packages of the same version in the scheduler, the workers and this process: their protocol may change between versions."""
 DEATHS = 2
-"""Workers that may die while they load the model before it is taken for the cause."""
+"""Number of workers that die while they load the model, after which the model is taken for the cause."""
 LOADING = 3600.0
-"""Seconds for a worker to load the model: it may have to download it, and to finish work for others first."""
+"""Seconds for a worker to load the model. It may have to download it, and to finish other work first."""
 OVERDUE = 5.0
 """Seconds after which the scheduler is asked whether a check is still running."""
 SETTINGS_FILE = "job.json"
@@ -56,16 +56,16 @@ SETTINGS_FILE = "job.json"
 
 @dataclass(frozen=True)
 class Survey:
-    """What a process says of itself."""
+    """Description of a process."""
 
     place: tuple[str, int]
     versions: dict[str, str]
     settings: str
-    """Of the job, as read there."""
+    """Settings of the job, as the process reads them."""
     trouble: str
-    """Why it cannot write to the job folder."""
+    """Reason why the process cannot write to the job folder, or ""."""
     memory: int | None
-    """Bytes beyond which the worker is ended."""
+    """Bytes beyond which dask ends the process."""
 
 
 def look_around(folder: str | None, settings_file: str = SETTINGS_FILE, dask_worker: Any = None) -> Survey:
@@ -103,13 +103,14 @@ def _settings(folder: Path, name: str) -> str:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a worker is compared with: this process, as it sees the job folder.
+    """Requirements for a worker: to agree with this process.
 
     Attributes
     ----------
     folder : Path or None
-        A folder of the job; None where no worker needs one.
+        A folder of the job, or None if workers need none.
     here : Survey
+        Description of this process.
     settings_file : str
         Name of the file in the job folder that holds the settings of the job.
     """
@@ -124,9 +125,9 @@ class Requirements:
         return cls(folder, look_around(None if folder is None else str(folder), settings_file), settings_file)
 
     def problem(self, there: Survey) -> str:
-        """Why a worker cannot take part, and what to do; "" if it can. To be read after "worker W"."""
+        """Return why a worker cannot take part and a remedy, to be read after "worker W"; "" if it can."""
         if tuple(there.place) == tuple(self.here.place):
-            return f"lives in this process. {IN_PROCESS}"
+            return f"runs in this process. {IN_PROCESS}"
         for package in (*MUST_AGREE, *SPEAK, *packages_of(self.here.settings)):
             mine, its = self.here.versions.get(package), there.versions.get(package)
             if mine != its:
@@ -148,13 +149,13 @@ class Requirements:
 
 
 def dask_versions() -> dict[str, str]:
-    """Versions of what speaks dask's protocol in this process."""
+    """Return the versions of the packages that implement the protocol of dask."""
     return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
 
 
 # -------------------------------------------------------------------------------------------------------------- models
 class _Loading:
-    """A model on its way to a worker."""
+    """A model that is sent to a worker."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -166,12 +167,12 @@ class _Loading:
 
 
 def shipped_model(model: Model) -> bytes:
-    """A model as it travels to a worker."""
+    """Return the pickle of a model for a worker."""
     return pickle_work(_Loading(model))
 
 
 def load_shipped(blob: bytes) -> str:
-    """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
+    """Load a model in a worker. Return the error as text: some exceptions cannot be sent back."""
     import cloudpickle
 
     from napari_blockbuster.models.cache import load_once
@@ -184,12 +185,12 @@ def load_shipped(blob: bytes) -> str:
 
 
 def not_loaded(where: str, problem: str) -> str:
-    """The message for a model that cannot be loaded."""
+    """Return the message for a model that cannot be loaded."""
     return f"The model cannot be loaded {where} ({problem}). No tile was started. Fix the problem and resume."
 
 
 def loading_killed(worker: str) -> str:
-    """The message for a model that ends its worker while it is loaded."""
+    """Return the message for a model that kills its worker while it is loaded."""
     return (
         f"Loading the model killed worker {worker} and {DEATHS - 1} more before it: it needs more memory than a worker has "
         "(give workers more memory), or the model's library crashed (the worker's log says which). No tile was started. "
@@ -198,14 +199,14 @@ def loading_killed(worker: str) -> str:
 
 
 def no_answer(worker: str) -> str:
-    """The message for a worker whose checks failed with an error that did not arrive."""
+    """Return the message for a worker whose checks failed with an error that did not arrive."""
     return (
         f"worker {worker} did not answer the checks. Its log has the error. Fix the problem there, or stop this worker"
     )
 
 
 def unanswered(worker: str, error: BaseException) -> str:
-    """The message for a worker in which the checks cannot even run."""
+    """Return the message for a worker that cannot run the checks."""
     return (
         f"worker {worker} cannot run the checks ({type(error).__name__}: {error}); install napari-blockbuster "
         f"{describe_versions().get('napari-blockbuster')} there, in the environment that the worker runs in"
@@ -215,12 +216,12 @@ def unanswered(worker: str, error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------------ admission
 @dataclass
 class _Check:
-    """A check that a worker runs."""
+    """Checks that run on a worker."""
 
     task: Future[str]
     started: float
     missing: int = 0
-    """How many times in a row the scheduler knew of no such task, though it has not ended here."""
+    """How many times in a row the scheduler did not know the task, although it has not ended for this client."""
 
 
 @dataclass

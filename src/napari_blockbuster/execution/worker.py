@@ -1,4 +1,4 @@
-"""The worker's side of a cluster run."""
+"""The part of a cluster run that runs on workers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["NotAdmitted", "WorkPlugin", "admit", "do", "finish_work"]
 
 
 class NotAdmitted:
-    """The result of an item that dask moved to a worker that has not passed the checks."""
+    """Result of an item that dask moved to a worker that has not passed the checks."""
 
 
 class WorkPlugin(WorkerPlugin):
-    """Carries a work to every worker, also to those that join or restart during the run.
+    """Brings a work to every worker, also to workers that join or restart during the run.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class WorkPlugin(WorkerPlugin):
             return self._work
 
     def begin(self) -> None:
-        """Count an item that starts; raises `WorkStoppedError` once the run has ended."""
+        """Count an item that starts. Raise `WorkStoppedError` if the run has ended."""
         with self._lock:
             if self._stopped:
                 raise WorkStoppedError
@@ -78,11 +78,11 @@ class WorkPlugin(WorkerPlugin):
 
 
 class WorkStoppedError(RuntimeError):
-    """A task that reaches a worker after its run has ended."""
+    """A task reached a worker after its run had ended."""
 
 
 async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> bool:
-    """Start no more items of a work on this worker, and wait for those that run; whether they ended in time."""
+    """Start no more items of a work on this worker, and wait for running items. Return whether they ended in time."""
     plugin = dask_worker.plugins.get(name)
     if not isinstance(plugin, WorkPlugin):
         return True

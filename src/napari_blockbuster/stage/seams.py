@@ -70,9 +70,9 @@ class _Pairs(NamedTuple):
 
 
 def _runs(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the stretches along the last axis on which both labels stay the same.
+    """Return the starts and lengths of the runs along the last axis in which both labels are constant.
 
-    Labels come in long runs: all that follows handles a tenth of the voxels, or fewer.
+    Labels form long runs, so that there are ten times fewer runs than voxels, or fewer.
     """
     flat_low, flat_high = low.reshape(-1), high.reshape(-1)
     change = np.empty(flat_low.size, bool)
@@ -103,7 +103,7 @@ def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np
 
 # ------------------------------------------------------------------------------------------------- one pair of tiles
 def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
-    """Evidence between two touching tiles.
+    """Return the evidence between two touching tiles.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
         rows["shared"][place] = band.voxels
         rows["position"][place] = band.center
         _fill_areas(grid, pair, rows, *bands)
-    # The most direct contact gives the position: it lies in the seam, where the marker is looked for.
+    # The most direct contact gives the position: it lies in the seam, where users look for the marker.
     for order, found in reversed(contacts):
         place = np.searchsorted(keys, found.keys)
         rows["contact"][place, order - 1] += found.voxels
@@ -140,9 +140,9 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
 
 
 def _planes(grid: TileGrid, axis: int, low_band: np.ndarray, high_band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last plane of the low core and the first plane of the high core, with the axis kept (extent 1)."""
+    """Return the last plane of the low core and the first plane of the high core, each with the axis kept (extent 1)."""
     depth = grid.depth(axis)
-    own = max(depth, 1) - 1
+    own = grid.axes[axis].own_depth - 1
     index: list[slice] = [slice(None)] * grid.ndim
     index[axis] = slice(own, own + 1)
     low = low_band[tuple(index)]
@@ -151,11 +151,11 @@ def _planes(grid: TileGrid, axis: int, low_band: np.ndarray, high_band: np.ndarr
 
 
 def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray) -> list[tuple[int, _Pairs]]:
-    """Labels that touch across the seam, with the order of each contact (1: face, 2: edge, 3: corner).
+    """Return the labels that touch across the seam, with the order of each contact (1: face, 2: edge, 3: corner).
 
-    A voxel of the low tile touches those of the high tile that are one step further along the axes that separate the
-    tiles, and at most one step aside along the others. The steps aside stay within the two tiles: what lies beyond
-    belongs to another pair of tiles, so that each contact is counted once.
+    A voxel of the low tile touches voxels of the high tile that are one step further along the axes that separate the
+    tiles, and at most one step aside along the others. Steps aside stay within the two tiles. Contacts beyond them belong to
+    another pair of tiles, so that each contact is counted once.
     """
     low, high = _planes(grid, pair.axis, low_band, high_band)
     fixed = [axis for axis, o in enumerate(pair.offset) if o and axis != pair.axis]
@@ -184,7 +184,7 @@ def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: 
 
 
 def _band_pairs(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray) -> _Pairs:
-    """Labels that share voxels of the band that both tiles segmented (nothing, without a halo)."""
+    """Return the labels that share voxels of the band that both tiles segmented (none without a halo)."""
     origin = grid.band(grid[pair.high], pair.axis, "high")
     assert origin is not None
     if grid.depth(pair.axis) == 0:
@@ -206,7 +206,7 @@ def _fill_areas(grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.
 
 # ------------------------------------------------------------------------------------------------------ many of them
 def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None) -> int:
-    """Compare a freshly staged tile with those of its neighbours that are staged, and keep the evidence on disk.
+    """Compare a tile that was just staged with its staged neighbors, and write the evidence.
 
     Called by the worker that staged the tile, after the marker: of two tiles staged at the same time at least one sees the
     other. If both do, both write the same evidence, and `gather_evidence` takes it once.
@@ -234,7 +234,7 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
 def _compare_all(
     store: StageStore, pairs: Sequence[Neighbour], memory: dict[tuple[int, int, str], np.ndarray]
 ) -> np.ndarray:
-    """Evidence of pairs of staged tiles; bands in `memory` are not read again."""
+    """Return the evidence of pairs of staged tiles. Bands in `memory` are not read again."""
 
     def read(tile: int, axis: int, side: str) -> np.ndarray:
         key = tile, axis, side
@@ -253,7 +253,7 @@ def _write_evidence(store: StageStore, index: int, table: np.ndarray) -> None:
 
 
 def gather_evidence(store: StageStore, staged: Iterable[int], without: Collection[int] = ()) -> np.ndarray:
-    """The evidence on disk between staged tiles, each pair of tiles once, in the order of the grid.
+    """Return the evidence on disk between staged tiles: each pair of tiles once, in the order of the grid.
 
     Files of the tiles in `without` are not read.
     """
@@ -267,7 +267,7 @@ def gather_evidence(store: StageStore, staged: Iterable[int], without: Collectio
 
 
 def in_order(table: np.ndarray) -> np.ndarray:
-    """Evidence with each pair of labels once, in the order of the grid."""
+    """Return evidence with each pair of labels once, in the order of the grid."""
     order = np.lexsort((table["high_id"], table["low_id"], table["high"], table["low"]))
     table = table[order]
     fresh = np.ones(len(table), bool)
@@ -279,7 +279,7 @@ def in_order(table: np.ndarray) -> np.ndarray:
 
 
 def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> dict[int, list[Neighbour]]:
-    """Pairs of staged tiles without evidence (a run was cut between marker and evidence), by their low tile."""
+    """Return pairs of staged tiles without evidence (their run was interrupted after the marker), by their low tile."""
     marks = evidence[evidence["low_id"] == 0]
     seen = set(zip(marks["low"].tolist(), marks["high"].tolist(), strict=True))
     missing: dict[int, list[Neighbour]] = {}
@@ -290,7 +290,7 @@ def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> 
 
 
 def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: bool = True) -> np.ndarray:
-    """Compare pairs of staged tiles (all with the same low tile), and keep the evidence on disk if asked to."""
+    """Compare pairs of staged tiles (all with the same low tile), and optionally write the evidence."""
     with damage_named(store.folder.parent):
         table = _compare_all(store, pairs, {})
     if keep:
