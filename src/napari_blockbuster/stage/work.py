@@ -21,9 +21,9 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.cache import load_once
 
-from .attempts import allowed_attempts, segment_in_memory
 from .claims import Claim
 from .records import TileFailure, TileRecord
+from .retries import allowed_attempts, segment_in_memory
 from .seams import close_seams, compare_missing
 from .staging import StagingTile, stage_tile
 from .store import StageStore
