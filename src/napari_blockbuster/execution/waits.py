@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from napari_blockbuster.machine.errors import ClusterLostError
 
@@ -137,13 +137,7 @@ def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float |
 
 def ask(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> T:
     """Make a blocking call of a client and return its answer. Wait at most `seconds`."""
-    wait = answer(call, whose, seconds)
-    while True:
-        try:
-            next(wait)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    return cast(T, complete(answer(call, whose, seconds)))
 
 
 def _call(call: Callable[[], Any], answers: queue.SimpleQueue[tuple[bool, Any]]) -> None:
