@@ -146,7 +146,7 @@ def test_a_model_that_fails_at_once_ends_the_run_with_one_line(image: Path, mode
     words = ["segment", image, "--model", f"{models}:broken", "-o", out, *TILES, "--workers", 0]
     told = run(*words, code=2).stderr.strip().splitlines()[-1]
     assert re.search(
-        r"error: the first 3 tiles, .* all failed, .*RuntimeError: not today\); mend that and resume$", told
+        r"error: the first 3 tiles, .* all failed, .*RuntimeError: not today\)\. Fix the problem and resume$", told
     )
     assert not out.exists(), "a result without any tile is not written"
     (tmp_path / "mended").touch()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.execution.work import Work
 
 
 @given(st.integers(0, 60), st.integers(1, 5), st.randoms(use_true_random=False))
@@ -44,7 +45,7 @@ def test_preferred_tiles_run_next_and_replace_those_preferred_before() -> None:
     assert [waiting.take() for _ in range(3)] == [9, 1, 2]
 
 
-class Doubling:
+class Doubling(Work):
     """Doubles its item; 3 raises while computing, 5 while finishing."""
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -84,37 +85,71 @@ def test_a_cluster_without_workers_ends_the_run_after_its_time(
     client.close()
 
 
-class Slow(Counting):
+class Held(Counting):
+    """Holds every tile until `release` exists."""
+
+    @property
+    def release(self) -> Path:
+        return self.log.with_name("release")
+
     def __call__(self, pixels):
-        time.sleep(1.0)
-        return super().__call__(pixels)
+        labels = super().__call__(pixels)
+        deadline = time.monotonic() + 120
+        while not self.release.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return labels
 
 
+# dask loads a preload module twice.
+LIE = """
+from importlib import metadata
+real = metadata.__dict__.setdefault("real", metadata.version)
+metadata.version = lambda name: "1.0.1" if name == "numpy" else real(name)
+"""
+BROKEN = """
+from importlib import metadata
+metadata.version = lambda name: metadata.version(name)
+"""
+MUTE = """
+import napari_blockbuster.execution.worker as worker
+def admit(*arguments):
+    return admit(*arguments)
+worker.admit = admit
+"""
+
+
+@pytest.mark.parametrize(
+    ("preload", "message"),
+    [
+        pytest.param(LIE, "has numpy 1.0.1", id="other-version"),
+        pytest.param(BROKEN, r"cannot run the checks \(RecursionError", id="checks-raise"),
+        # dask never passes on an exception whose traceback is so deep that it cannot be pickled.
+        pytest.param(MUTE, "did not answer the checks. Its log has the error", id="error-does-not-arrive"),
+    ],
+)
 def test_a_worker_that_joins_late_is_checked_before_it_gets_a_tile(
-    empty_scheduler: str, image: Path, expected, tmp_path: Path
+    preload: str, message: str, empty_scheduler: str, image: Path, expected, tmp_path: Path
 ) -> None:
-    """Its numpy says that it is of another version."""
     good = [sys.executable, "-m", "dask", "worker", "--scheduler-file", empty_scheduler, "--nthreads", "1"]
-    lie = (
-        "from importlib import metadata; real = metadata.version; "
-        "metadata.version = lambda n: '1.0.1' if n == 'numpy' else real(n)"
-    )
-    (tmp_path / "lie.py").write_text(lie)
+    (tmp_path / "preload.py").write_text(preload)
     place = ["--no-dashboard", "--local-directory", str(tmp_path), "--no-nanny"]
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     processes = [subprocess.Popen([*good, *place], **options)]
     client = connect(empty_scheduler, n_workers=1)
-    job = Job.create(image, Slow(tmp_path / "calls"), tmp_path / "o.ome.zarr", **OPTIONS)
+    model = Held(tmp_path / "calls")
+    job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            for number, _ in enumerate(job.stage(client)):
-                if number == 0:
-                    preload = ["--preload", str(tmp_path / "lie.py")]
-                    processes.append(subprocess.Popen([*good, *place, *preload], **options))
-        assert any("numpy 1.0.1" in str(warning.message) for warning in told)
+            for _ in job.stage(client, heartbeat=0.2):
+                if model.calls and len(processes) == 1:
+                    late = ["--preload", str(tmp_path / "preload.py")]
+                    processes.append(subprocess.Popen([*good, *place, *late], **options))
+                if any(re.search(message, str(warning.message)) for warning in told):
+                    model.release.touch()
+        assert any(re.search(message, str(warning.message)) for warning in told)
         assert len({job.store.record(index).pid for index in range(N_TILES)}) == 1
         assert chunks_of(job.write(job.merge("touch", client=client)).path) == expected
     finally:

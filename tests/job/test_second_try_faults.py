@@ -23,7 +23,7 @@ from napari_blockbuster.job.acceptances import Notes, accepted_together
 from napari_blockbuster.job.second_try import SecondTry, tiles_again
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.models import get_model
-from napari_blockbuster.stage.store import open_array
+from napari_blockbuster.stage.arrays import open_array
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

@@ -12,16 +12,18 @@ from napari_blockbuster.machine.freed_memory import keep_freed_memory
 
 SCRIPT = """
 import os, numpy as np, psutil
-from napari_blockbuster.memory import keep_freed_memory
-from napari_blockbuster.execution import TileQueue, run
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.run import run
+from napari_blockbuster.execution.work import Work
 
 def resident():
     return psutil.Process().memory_info().rss / 2**20
 
-class Hungry:
+class Hungry(Work):
     # 200 MiB for each tile, freed before the next one
     def ahead(self, item):
         return None
+    ship = ahead
     def __call__(self, item, payload):
         np.ones(200 * 2**20, np.uint8).sum()
         return lambda: resident()

@@ -13,7 +13,8 @@ from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTableCache
 from napari_blockbuster.stage.seams import close_seams, gather_evidence
-from napari_blockbuster.stage.store import StageStore, StagingTile, stage_tile
+from napari_blockbuster.stage.staging import StagingTile, stage_tile
+from napari_blockbuster.stage.store import StageStore
 
 
 def stage_all(

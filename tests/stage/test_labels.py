@@ -16,7 +16,7 @@ SHAPE = TILE.read.shape
 
 
 def run(labels: object) -> np.ndarray:
-    return compact(labels, SHAPE, TILE, 0, "function 'f'").labels
+    return compact(labels, TILE, GRID, "function 'f'").labels
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["u1", "i4", "u4", "i8", "u8", "f4", "f8"]), st.booleans())
@@ -26,7 +26,7 @@ def test_ids_are_compacted_and_objects_keep_their_voxels(seed: int, dtype: str, 
     if sparse and np.dtype(dtype).itemsize == 8:
         ids[1:] *= 1_000_003
     full = ids[rng.integers(0, len(ids), SHAPE)]
-    found = compact(full, SHAPE, TILE, 0, "f")
+    found = compact(full, TILE, GRID, "f")
     core = full[TILE.trim]
     kept = np.unique(core[core != 0])
     assert found.labels.dtype == np.uint32
@@ -42,7 +42,7 @@ def test_objects_cut_by_an_inner_border_of_the_read_box_are_marked() -> None:
     full[0:2, 5:7] = 1  # at the image's own edge: whole
     full[-2:, 5:7] = 2  # at the lower border of the read box, inside the image: cut
     full[6, 6:9] = 3
-    found = compact(full, SHAPE, TILE, 0, "f", GRID.shape)
+    found = compact(full, TILE, GRID, "f")
     assert found.objects["cut"].tolist() == [False, False]
     assert (found.typical_size, found.n_whole) == (3.5, 2)
     assert found.objects["read"].tolist() == [4, 3]
@@ -52,7 +52,7 @@ def test_an_id_that_lives_in_the_halo_alone_becomes_background_in_the_bands() ->
     full = np.zeros(SHAPE, int)
     full[:, :4] = 7  # the halo of a tile in the right half
     full[2:5, 6:9] = 9
-    found = compact(full, SHAPE, TILE, 0, "f")
+    found = compact(full, TILE, GRID, "f")
     assert found.labels.max() == 1
     whole = found.region((slice(None), slice(None)))
     assert set(np.unique(whole)) == {0, 1}

@@ -56,7 +56,7 @@ def test_a_model_that_fails_everywhere_is_found_out_after_three_tiles(workers, i
         error.value
     )
     assert "ZeroDivisionError: no photons" in str(error.value)
-    assert "mend that and resume" in str(error.value)
+    assert "Fix the problem and resume" in str(error.value)
     assert model.calls == 2 * 3, "each of the three is tried twice, and no other"
     places = sorted(job.failed())
     assert places == sorted(event.tile.index for event in events)

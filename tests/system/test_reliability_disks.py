@@ -105,7 +105,7 @@ def test_a_job_folder_that_vanishes_stops_the_run(where: str, client, image: Pat
     model = Counting(tmp_path / "calls")
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
     elsewhere = tmp_path / "elsewhere"
-    message = r"job folder gone: \d+ of 27 tiles staged are kept; bring its disk back and resume"
+    message = r"job folder gone: \d+ of 27 tiles staged are kept; reconnect its disk and resume"
     with pytest.raises(JobError, match=message):
         list(stage_some(job, client if where == "cluster" else None, lambda: job.folder.rename(elsewhere)))
     assert model.calls < N_TILES

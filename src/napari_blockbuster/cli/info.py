@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.units import bytes_text
 
 if TYPE_CHECKING:
     from napari_blockbuster.images import ImageSource, Scene
@@ -57,7 +58,7 @@ def describe_job(folder: Path) -> Rows:
         ("halo", _by(grid.halo[grid.separate_axes :])),
         *_tile_rows(job),
         *_driver_rows(folder),
-        ("disk", size(_bytes_in(folder))),
+        ("disk", bytes_text(_bytes_in(folder))),
         *_merge_rows(job),
         *_other_results(job),
         *_seam_rows(job),
@@ -238,7 +239,7 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
         *_scene_rows(scenes, options.get("scene"), unclear),
         ("shape", _named(source.axes, source.shape)),
         *([("channels", f"{', '.join(channels)}; choose one with --channel")] if channels else []),
-        ("type", f"{source.dtype}, {size(voxels * source.dtype.itemsize)} uncompressed"),
+        ("type", f"{source.dtype}, {bytes_text(voxels * source.dtype.itemsize)} uncompressed"),
         ("voxel", scale if known else "size unknown"),
         ("chunks", _by(source.read_chunks)),
         *_level_rows(path, options | {"channel": source.layout.channel}),
@@ -334,15 +335,6 @@ def _help(about: dict[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- texts
-def size(n_bytes: float) -> str:
-    """Format a number of bytes: ``3.2 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000 or unit == "TB":
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError("unreachable")
-
-
 def _by(shape: Any) -> str:
     return " x ".join(str(int(n)) for n in np.atleast_1d(shape))
 

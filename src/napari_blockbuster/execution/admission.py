@@ -1,12 +1,13 @@
-"""What a worker must offer before it gets a tile: a process of its own, the same versions, the job folder, a model that loads.
+"""Checks that a worker must pass before it gets a tile: a separate process, the same versions, the job folder, the model.
 
-Workers come and go during a run (a cluster that adapts, a batch job at its time limit, a restart), so every worker is checked
-when it is first seen, not only those that are there at the start.
+Workers join and leave during a run (an adaptive cluster, a batch job at its time limit, a restart), so every worker is checked
+when it joins, and not only at the start of the run.
 """
 
 from __future__ import annotations
 
 import importlib
+import time
 import uuid
 import warnings
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.versions import describe_versions, packages_of
 from napari_blockbuster.models import Model
 
+from . import waits
 from .cluster import IN_PROCESS, place_of_this_process
-from .serialization import pickle_work
+from .serialization import pickle_work, shallow
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -39,32 +41,42 @@ __all__ = [
 ]
 
 MUST_AGREE = ("python", "napari-blockbuster", "numpy")
-"""Must be of one version in all processes: pickles travel between them, and results must not depend on the worker."""
+"""Packages of the same version in all processes: pickles are sent between them, and results must not depend on the worker."""
 SPEAK = ("dask", "distributed")
-"""Must be of one version in the scheduler, the workers and here: their protocol promises nothing across versions."""
+"""Packages of the same version in the scheduler, the workers and this process: their protocol may change between versions."""
 DEATHS = 2
-"""Workers that may die while they load the model before it is taken for the cause."""
+"""Number of workers that die while they load the model, after which the model is taken for the cause."""
 LOADING = 3600.0
-"""Seconds for a worker to load the model: it may have to download it, and to finish work for others first."""
-JOB_FILE = "job.json"
+"""Seconds for a worker to load the model. It may have to download it, and to finish other work first."""
+OVERDUE = 5.0
+"""Seconds after which the scheduler is asked whether a check is still running."""
+SETTINGS_FILE = "job.json"
+"""File in the job folder that holds the settings of the job."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a process says of itself."""
+    """Description of a process."""
 
     place: tuple[str, int]
     versions: dict[str, str]
     settings: str
-    """Of the job, as read there."""
+    """Settings of the job, as the process reads them."""
     trouble: str
-    """Why it cannot write to the job folder."""
+    """Reason why the process cannot write to the job folder, or ""."""
     memory: int | None
-    """Bytes beyond which the worker is ended."""
+    """Bytes beyond which dask ends the process."""
 
 
-def look_around(folder: str | None, dask_worker: Any = None) -> Survey:
-    """Versions, memory, and what this process sees of a job folder."""
+def look_around(folder: str | None, settings_file: str = SETTINGS_FILE, dask_worker: Any = None) -> Survey:
+    """Return versions, memory, and the state of a job folder, as this process sees them."""
+    try:
+        return _look_around(folder, settings_file, dask_worker)
+    except Exception as error:
+        raise shallow(error) from None
+
+
+def _look_around(folder: str | None, settings_file: str, dask_worker: Any) -> Survey:
     settings = trouble = ""
     if folder is not None:
         path = Path(folder)
@@ -74,16 +86,16 @@ def look_around(folder: str | None, dask_worker: Any = None) -> Survey:
             probe.unlink()
         except OSError as error:
             trouble = error.strerror or str(error)
-        settings = _settings(path)
+        settings = _settings(path, settings_file)
     memory = worker_limit_bytes() if dask_worker is None else dask_worker.memory_manager.memory_limit
     return Survey(place_of_this_process(), describe_versions(packages_of(settings)), settings, trouble, memory)
 
 
-def _settings(folder: Path) -> str:
-    """The settings of the job that a folder belongs to."""
+def _settings(folder: Path, name: str) -> str:
+    """Return the settings of the job that a folder belongs to."""
     for place in (folder, *folder.parents[:3]):
         try:
-            return (place / JOB_FILE).read_text("utf-8", "surrogateescape")
+            return (place / name).read_text("utf-8", "surrogateescape")
         except OSError:
             continue
     return ""
@@ -91,27 +103,31 @@ def _settings(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a worker is compared with: this process, as it sees the job folder.
+    """Requirements for a worker: to agree with this process.
 
     Attributes
     ----------
     folder : Path or None
-        A folder of the job; None where no worker needs one.
+        A folder of the job, or None if workers need none.
     here : Survey
+        Description of this process.
+    settings_file : str
+        Name of the file in the job folder that holds the settings of the job.
     """
 
     folder: Path | None
     here: Survey
+    settings_file: str = SETTINGS_FILE
 
     @classmethod
-    def of(cls, folder: Path | None) -> Requirements:
-        """Requirements of a run on a job folder."""
-        return cls(folder, look_around(None if folder is None else str(folder)))
+    def of(cls, folder: Path | None, settings_file: str = SETTINGS_FILE) -> Requirements:
+        """Return the requirements of a run on a job folder."""
+        return cls(folder, look_around(None if folder is None else str(folder), settings_file), settings_file)
 
     def problem(self, there: Survey) -> str:
-        """Why a worker cannot take part, and what to do; "" if it can. To be read after "worker W"."""
+        """Return why a worker cannot take part and a remedy, to be read after "worker W"; "" if it can."""
         if tuple(there.place) == tuple(self.here.place):
-            return f"lives in this process. {IN_PROCESS}"
+            return f"runs in this process. {IN_PROCESS}"
         for package in (*MUST_AGREE, *SPEAK, *packages_of(self.here.settings)):
             mine, its = self.here.versions.get(package), there.versions.get(package)
             if mine != its:
@@ -133,13 +149,13 @@ class Requirements:
 
 
 def dask_versions() -> dict[str, str]:
-    """Versions of what speaks dask's protocol in this process."""
+    """Return the versions of the packages that implement the protocol of dask."""
     return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
 
 
 # -------------------------------------------------------------------------------------------------------------- models
 class _Loading:
-    """A model on its way to a worker."""
+    """A model that is sent to a worker."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -151,12 +167,12 @@ class _Loading:
 
 
 def shipped_model(model: Model) -> bytes:
-    """A model as it travels to a worker."""
+    """Return the pickle of a model for a worker."""
     return pickle_work(_Loading(model))
 
 
 def load_shipped(blob: bytes) -> str:
-    """Load a model in a worker; returns the error as text (an exception may not survive the way back)."""
+    """Load a model in a worker. Return the error as text: some exceptions cannot be sent back."""
     import cloudpickle
 
     from napari_blockbuster.models.loaded_model import load_once
@@ -169,12 +185,12 @@ def load_shipped(blob: bytes) -> str:
 
 
 def not_loaded(where: str, problem: str) -> str:
-    """The message for a model that cannot be loaded."""
+    """Return the message for a model that cannot be loaded."""
     return f"The model cannot be loaded {where} ({problem}). No tile was started. Fix the problem and resume."
 
 
 def loading_killed(worker: str) -> str:
-    """The message for a model that ends its worker while it is loaded."""
+    """Return the message for a model that kills its worker while it is loaded."""
     return (
         f"Loading the model killed worker {worker} and {DEATHS - 1} more before it: it needs more memory than a worker has "
         "(give workers more memory), or the model's library crashed (the worker's log says which). No tile was started. "
@@ -182,8 +198,15 @@ def loading_killed(worker: str) -> str:
     )
 
 
+def no_answer(worker: str) -> str:
+    """Return the message for a worker whose checks failed with an error that did not arrive."""
+    return (
+        f"worker {worker} did not answer the checks. Its log has the error. Fix the problem there, or stop this worker"
+    )
+
+
 def unanswered(worker: str, error: BaseException) -> str:
-    """The message for a worker in which the checks cannot even run."""
+    """Return the message for a worker that cannot run the checks."""
     return (
         f"worker {worker} cannot run the checks ({type(error).__name__}: {error}); install napari-blockbuster "
         f"{describe_versions().get('napari-blockbuster')} there, in the environment that the worker runs in"
@@ -192,6 +215,16 @@ def unanswered(worker: str, error: BaseException) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ admission
 @dataclass
+class _Check:
+    """Checks that run on a worker."""
+
+    task: Future[str]
+    started: float
+    missing: int = 0
+    """How many times in a row the scheduler did not know the task, although it has not ended for this client."""
+
+
+@dataclass
 class Admission:
     """Lets workers take part in a run once they have passed the checks.
 
@@ -199,11 +232,11 @@ class Admission:
     ----------
     client : distributed.Client
     name : str
-        Of the work that the workers hold.
+        Name of the work that the workers hold.
     folder : Path or None
         A folder of the job that they must see.
     model : Model or None
-        What they must be able to load.
+        The model that they must be able to load.
     wake : callable
         Called whenever a worker has answered.
     """
@@ -215,39 +248,43 @@ class Admission:
     wake: Callable[[Any], None]
     admitted: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
-    _asked: dict[str, Future[str]] = field(default_factory=dict)
+    _checks: dict[str, _Check] = field(default_factory=dict)
     _deaths: int = 0
     _blobs: tuple[Requirements, bytes | None] | None = None
+    _searched: float = 0.0
 
     def look(self, workers: list[str]) -> list[str]:
-        """Those of the workers that may get tiles. The others are asked, or were refused.
+        """Return the workers that may get tiles. Start the checks of new workers.
 
         Raises
         ------
         JobError
             If no worker ever passed, and one was refused or loading the model killed it.
         """
-        for worker in [worker for worker in self._asked if worker not in workers]:
+        for worker in [worker for worker in self._checks if worker not in workers]:
             self._died(worker)
         for worker in workers:
-            if worker not in self.admitted and worker not in self.refused and worker not in self._asked:
-                self._asked[worker] = self._ask(worker)
-        for worker in [worker for worker, task in self._asked.items() if task.done()]:
-            self._judge(worker, self._asked.pop(worker))
+            if worker not in self.admitted and worker not in self.refused and worker not in self._checks:
+                self._checks[worker] = _Check(self._start(worker), time.monotonic())
+        for worker in [worker for worker, check in self._checks.items() if check.task.done()]:
+            self._judge(worker, self._checks.pop(worker).task)
+        for worker in self._without_answer():
+            self._checks.pop(worker).task.release()
+            self._refuse(worker, no_answer(worker))
         return [worker for worker in workers if worker in self.admitted]
 
     @property
     def asking(self) -> list[str]:
-        """Workers whose answer is awaited."""
-        return list(self._asked)
+        """Workers whose checks are running."""
+        return list(self._checks)
 
     def close(self) -> None:
-        """Drop the questions that are still open."""
-        for task in self._asked.values():
-            task.release()
-        self._asked.clear()
+        """Drop the checks that are still running."""
+        for check in self._checks.values():
+            check.task.release()
+        self._checks.clear()
 
-    def _ask(self, worker: str) -> Future[str]:
+    def _start(self, worker: str) -> Future[str]:
         from .worker import admit
 
         if self._blobs is None:
@@ -260,6 +297,22 @@ class Admission:
         )
         task.add_done_callback(self.wake)
         return task
+
+    def _without_answer(self) -> list[str]:
+        """Return workers whose check has ended, but not for this client.
+
+        An exception that cannot be pickled with its traceback does not reach the client, and its future stays pending.
+        """
+        now = time.monotonic()
+        overdue = {worker: check for worker, check in self._checks.items() if now - check.started > OVERDUE}
+        if not overdue or now - self._searched < 1.0:
+            return []
+        self._searched = now
+        running = {key for keys in waits.ask(self.client.processing).values() for key in keys}
+        for check in overdue.values():
+            check.missing = 0 if check.task.key in running else check.missing + 1
+        # Not at the first look: an answer may be on its way.
+        return [worker for worker, check in overdue.items() if check.missing >= 3 and not check.task.done()]
 
     def _judge(self, worker: str, task: Future[str]) -> None:
         from distributed import CancelledError, KilledWorker
@@ -275,19 +328,22 @@ class Admission:
             problem = problem and f"worker {worker} {problem}"
         finally:
             task.release()
-        if not problem:
+        if problem:
+            self._refuse(worker, problem)
+        else:
             self.admitted.add(worker)
-            return
+
+    def _refuse(self, worker: str, problem: str) -> None:
         self.refused[worker] = problem
         if not self.admitted:
             raise JobError(problem)
-        warnings.warn(f"{problem}. This worker gets no tiles, the others continue.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{problem}. This worker gets no tiles, the others continue.", RuntimeWarning, stacklevel=3)
 
     def _died(self, worker: str) -> None:
-        """A worker left while it was asked. It may have been taken away; when it is the rule, loading the model is to blame."""
-        task = self._asked.pop(worker, None)
-        if task is not None:
-            task.release()
+        """Count a worker that left during its checks. One may have been taken away; if several die, the model is the cause."""
+        check = self._checks.pop(worker, None)
+        if check is not None:
+            check.task.release()
         self._deaths += 1
         if not self.admitted and self._deaths >= DEATHS and self.model is not None:
             raise JobError(loading_killed(worker))

@@ -1,4 +1,4 @@
-"""Process clusters: starting one beside this process, checking any other, and the machine's limits."""
+"""Process clusters: start one next to this process, connect to others, and check them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes, visible_gpus
+from napari_blockbuster.machine.gpus import visible_gpus
+from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 from napari_blockbuster.machine.system import machine_id, new_session
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 START = 300.0
-"""Seconds for the local cluster to start (a disk on a network may be slow to import from)."""
+"""Seconds for the local cluster to start (imports from a network disk may be slow)."""
 IN_PROCESS = (
     "Active Dask client uses an in-process worker (processes=False). This breaks the label merge when fn holds the GIL. "
     "Use a process-based cluster instead: "
@@ -39,23 +40,23 @@ IN_PROCESS = (
 
 
 class LocalProcessCluster:
-    """A dask cluster of this machine that lives in an interpreter of its own.
+    """A dask cluster on this machine, in a process of its own.
 
-    Its scheduler shares neither the GIL nor the lifetime of this process's threads: a busy viewer cannot starve it, scripts need
-    no ``if __name__ == "__main__"`` guard, and it ends when this process does, however that happens (it reads the
-    other end of a pipe).
+    Its scheduler does not share the GIL of this process, so that a busy viewer cannot block it. Scripts need no
+    ``if __name__ == "__main__"`` guard. The cluster stops when this process ends, also if it is killed (it reads the other end
+    of a pipe).
 
     Attributes
     ----------
     scheduler_address : str
-        Where clients connect.
+        Address for clients.
     dashboard_link : str
         Address of the dask dashboard, or "" where bokeh is not installed.
     n_workers : int
         Worker processes, one thread each.
     security : distributed.security.Security
-        Temporary certificate and key of this cluster. Other users of the machine do not have them and cannot connect.
-        For a client of your own: ``Client(cluster.scheduler_address, security=cluster.security)``.
+        Temporary certificate and key of this cluster, without which other users of the machine cannot connect.
+        For another client: ``Client(cluster.scheduler_address, security=cluster.security)``.
     """
 
     def __init__(self, process: subprocess.Popen[str], hello: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ class LocalProcessCluster:
         self.n_workers: int = hello["n_workers"]
 
     def close(self, timeout: float = 20.0) -> None:
-        """Stop the workers and the scheduler; a no-op the second time."""
+        """Stop the workers and the scheduler. Has no effect if they are stopped already."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -78,7 +79,7 @@ class LocalProcessCluster:
 
     @property
     def pid(self) -> int:
-        """Process that holds the scheduler."""
+        """Process id of the scheduler."""
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -96,12 +97,12 @@ class LocalProcessCluster:
 def make_local_cluster(
     use_gpu: bool = False, n_workers: int | None = None, memory_limit: str | int = "auto"
 ) -> tuple[Client, LocalProcessCluster]:
-    """Start a process cluster on this machine: one thread for each worker.
+    """Start a process cluster on this machine, with one thread for each worker.
 
     Parameters
     ----------
     use_gpu : bool, default False
-        One worker for each visible GPU, each seeing only its own (``CUDA_VISIBLE_DEVICES``).
+        Start one worker for each visible GPU. Each worker sees only its own GPU (``CUDA_VISIBLE_DEVICES``).
     n_workers : int, optional
         Worker processes. Default: the CPUs that this process may use, or the number of GPUs.
     memory_limit : "auto", str or int, default "auto"
@@ -110,7 +111,7 @@ def make_local_cluster(
     Returns
     -------
     client : distributed.Client
-        Not set as dask's default client, so that other dask work in this process stays where it was.
+        Not set as dask's default client, so that other dask work in this process is not affected.
     cluster : LocalProcessCluster
         Close it when done: ``client.close(); cluster.close()``.
 
@@ -158,7 +159,7 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
     ConnectionError
         If there is no scheduler at that address.
     RuntimeError
-        If a worker lives in this process, or too few workers come up.
+        If a worker runs in this process, or too few workers start.
     """
     from distributed import Client
 
@@ -166,7 +167,7 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
     try:
         client = Client(address, set_as_default=False, timeout=timeout, security=security)
     except TypeError as error:
-        # What dask raises where a tls:// address meets a configuration without certificates.
+        # dask raises this for a tls:// address if its configuration has no certificates.
         raise ConnectionError(
             f"the dask scheduler at {address!r} requires TLS certificates, and dask's configuration here has none; "
             "set distributed.comm.tls.ca-file and distributed.comm.tls.client.cert and key, or pass client= (in Python)"
@@ -186,12 +187,12 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
 
 
 def check_is_usable(client: Any) -> None:
-    """Refuse objects that are no client, and clients whose methods return coroutines.
+    """Refuse objects that are not clients, and clients whose methods return coroutines.
 
     Raises
     ------
     TypeError
-        If it is no client.
+        If it is not a client.
     ValueError
         If it is asynchronous.
     """
@@ -211,12 +212,12 @@ def check_is_usable(client: Any) -> None:
 
 
 def scheduler_address(given: str) -> str:
-    """The address of a scheduler: as given, or as read from a file of ``dask scheduler --scheduler-file``.
+    """Return the address of a scheduler: as given, or from a file of ``dask scheduler --scheduler-file``.
 
     Raises
     ------
     ConnectionError
-        If there is such a file, and it holds no address.
+        If there is such a file and it has no address.
     """
     path = Path(given)
     if "://" in given or not path.is_file():
@@ -225,7 +226,7 @@ def scheduler_address(given: str) -> str:
         return str(json.loads(path.read_bytes())["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectionError(
-            f"{path} is no dask scheduler file ({type(error).__name__}: {error}); write one with: "
+            f"{path} is not a dask scheduler file ({type(error).__name__}: {error}); write one with: "
             "dask scheduler --scheduler-file FILE"
         ) from error
 
@@ -247,17 +248,17 @@ def _security(certificate: str, key: str) -> Security:
 
 
 def check_client(client: Client) -> None:
-    """Refuse a client with a worker that lives in this process.
+    """Refuse a client with a worker that runs in this process.
 
-    The (host, pid) of each worker is compared with one's own: neither the protocol nor ``client.cluster`` tells for a client made
-    from an address.
+    Compares the host and process id of each worker with those of this process: for a client made from an address, neither the
+    protocol nor ``client.cluster`` shows where its workers run.
 
     Raises
     ------
     RuntimeError
-        With the text that says how to start a process cluster.
+        If a worker runs in this process. The message says how to start a process cluster.
     TypeError, ValueError
-        If it is no client, or an asynchronous one.
+        If it is not a client, or an asynchronous one.
     """
     from .waits import ask, lost
 
@@ -266,7 +267,7 @@ def check_client(client: Client) -> None:
     try:
         if not ask(client.nthreads):
             return
-        # A worker that cannot answer is none of this process; what is wrong with it is found out before the first tile.
+        # A worker that cannot answer is not in this process. It is checked before it gets a tile.
         places = ask(lambda: client.run(place_of_this_process, on_error="return"), "the workers")
     except (OSError, TimeoutError) as error:
         raise lost(str(error)) from error
@@ -275,15 +276,13 @@ def check_client(client: Client) -> None:
 
 
 def place_of_this_process() -> tuple[str, int]:
-    """Machine (or container) and process id: the same for two callers only if they are one process."""
+    """Return the machine (or container) and the process id, which together identify a process."""
     import socket
 
     return f"{socket.gethostname()} {machine_id()}", os.getpid()
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
-
-
 def _gpus_for(n_workers: int | None) -> list[str]:
     gpus = visible_gpus()
     if not gpus:
@@ -300,17 +299,16 @@ def _memory_of_each(memory_limit: str | int, n_workers: int) -> int:
     from dask.utils import parse_bytes
 
     if memory_limit == "auto":
-        # A tenth is left for the scheduler, the driver and the page cache.
+        # A tenth remains for the scheduler, the driver and the page cache.
         return int(memory_limit_bytes() * 0.9 / n_workers)
     return int(parse_bytes(memory_limit))
 
 
 # ----------------------------------------------------------------------------------------------- the other interpreter
 def _start(plan: dict[str, Any]) -> LocalProcessCluster:
-    # What can be imported here can be imported there: scripts' folders and editable installs included.
+    # Workers can import everything that this process can, including folders of scripts and editable installs.
     environment = {
-        # Users of a plugin never asked for a scheduler's diary; warnings and errors still come through, but for the one that
-        # every worker gives when a run is stopped while it works.
+        # Show warnings and errors only, without the error that every worker logs when a run is stopped.
         "DASK_LOGGING": '{"distributed": "warning", "distributed.worker.state_machine": "error"}',
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
@@ -320,10 +318,10 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # What models print may be in any encoding.
+        # Models may print in any encoding.
         errors="backslashreplace",
         env=environment,
-        # Ctrl-C belongs to the driver: it stops the run in good order and then the cluster.
+        # On Ctrl-C the driver stops the run first, and then the cluster.
         **new_session(),
     )
     assert process.stdout is not None
@@ -342,6 +340,6 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
 
 
 def _drain(stream: Any) -> None:
-    # A full pipe would stop the workers: what models print is passed on to stderr.
+    # Pass output of models on to stderr: a full pipe would block the workers.
     for line in stream:
         sys.stderr.write(line)

@@ -1,7 +1,7 @@
-"""The interpreter that holds a local cluster: ``python -m napari_blockbuster.execution.cluster_process PLAN``.
+"""Process of a local cluster: ``python -m napari_blockbuster.execution.cluster_process PLAN``.
 
-It prints one line of JSON once the workers are up, and stops when its standard input ends. That line holds the private key
-of the cluster: it travels through the pipe only, and never lies in a file that others can read or on a command line.
+It prints one line of JSON once the workers are running, and stops when its standard input ends. The line contains the private
+key of the cluster. The key is only sent through the pipe, never written to a file or a command line that others can read.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Any
 
 LOOK = 1.0
-"""Seconds between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 
 async def _serve(plan: dict[str, Any]) -> None:
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
-    # Every user of a machine can connect to its loopback ports, and a scheduler runs whatever code it is sent.
+    # Every user of a machine can connect to its loopback ports, and a scheduler runs any code that it receives.
     security = Security.temporary()
     local = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     workers = {
@@ -52,10 +52,10 @@ async def _serve(plan: dict[str, Any]) -> None:
 
 
 async def _revive(nannies: Mapping[Any, Any]) -> None:
-    """Start workers anew that their nanny has given up.
+    """Restart workers that their nanny has given up.
 
-    A nanny restarts a worker that dies, but not one that dies before the nanny has heard that it is up: a tile that kills
-    its worker at once comes to the next worker in that very moment.
+    A nanny restarts a worker that dies, except if it dies before the nanny knows that it has started. This happens when a tile
+    that kills its worker is sent to the next worker right away.
     """
     from distributed import Status
 
@@ -63,7 +63,7 @@ async def _revive(nannies: Mapping[Any, Any]) -> None:
     while True:
         await asyncio.sleep(LOOK)
         now = {name for name, nanny in nannies.items() if nanny.process and nanny.process.status == Status.stopped}
-        # Seen twice: no restart of the nanny's own is under way.
+        # Stopped at two checks in a row: the nanny is not restarting the worker itself.
         for name in gone & now:
             with contextlib.suppress(Exception):
                 await nannies[name].instantiate()
@@ -75,17 +75,17 @@ def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
 
 
 def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
-    # As many threads in all as there are CPUs: linear algebra of one worker must not fight that of another. Its
-    # libraries read these when they load, so they are set before a worker is spawned.
+    # As many threads in total as CPUs, so that the linear algebra of the workers does not compete. The libraries read these
+    # variables when they are loaded, so they are set before a worker is spawned.
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(plan["threads"])),
-        # Memory is bounded by the window of tiles in flight; spilling a tile to disk would only hide a leak.
+        # The number of tiles in flight bounds the memory; spilling a tile to disk would only hide a leak.
         "distributed.worker.memory.spill": False,
-        # A tile that killed two workers is tried once more, alone, by the driver; four deaths tell no more than two.
+        # The driver tries a tile that killed two workers once more, alone. More deaths would give no more information.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.memory.target": False,
-        # By default a worker that takes longer than 15 s to come back (a busy machine) is dropped for good.
+        # By default a worker that takes longer than 15 s to restart (on a busy machine) is removed.
         "distributed.deploy.lost-worker-timeout": "1 day",
     }
 

@@ -12,26 +12,27 @@ from typing import Any, NamedTuple
 from napari_blockbuster.machine.freed_memory import keep_freed_memory
 
 from .queue import TileQueue
-from .work import R, Work, wants_retry
+from .work import R, Work
 
 __all__ = ["run_here"]
 
 
 def run_here(work: Work[R], waiting: TileQueue) -> Generator[R, None, None]:
+    """Run work on all waiting items in this thread and yield the results."""
     attempts: Counter[int] = Counter()
     with keep_freed_memory():
-        # The second time round, if at all, is for items that failed at the very end.
+        # A second pass is for items that failed after the queue was empty.
         while waiting:
             for item, result in _pass_here(work, waiting):
                 attempts[item] += 1
-                if wants_retry(work, result, attempts[item]):
+                if work.retry(result, attempts[item]):
                     waiting.add([item])
                 else:
                     yield result
 
 
 def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
-    """One item computes while the one before is written and the one after is read."""
+    """Compute one item while the one before is written and the one after is read."""
     with ThreadPoolExecutor(1, "blockbuster-finish") as finisher:
         unfinished: deque[tuple[int, ThreadFuture[R]]] = deque()
         item = waiting.take()
@@ -46,7 +47,7 @@ def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
                 unfinished.append((item, finisher.submit(work(item, payload))))
             except Exception as error:
                 yield item, work.lost(item, error)
-            # Overlap is worth it for quick work only; a slow model's tile is reported before the next one starts.
+            # Only quick work gains from the overlap. After a slow model, a tile is reported before the next one starts.
             slow = time.perf_counter() - began > 1.0
             while unfinished and (slow or len(unfinished) > 1 or unfinished[0][1].done()):
                 yield _finished(work, *unfinished.popleft())
@@ -60,7 +61,7 @@ class _NotRead(NamedTuple):
 
 
 def _ahead(work: Work[R], item: int | None) -> Any:
-    """An item's payload; an error waits until it is the item's turn."""
+    """Return the payload of an item. An error is kept until the item runs."""
     try:
         return work.ahead(item) if item is not None else None
     except Exception as error:

@@ -10,15 +10,15 @@ __all__ = ["TileQueue"]
 
 
 class TileQueue:
-    """Items waiting to run. Neighbours stay together on one worker, and some items may be asked for first.
+    """Items waiting to run. Neighbors stay together on one worker, and some items may be preferred.
 
-    Each worker eats its own stretch of the order; an idle one takes the second half of the longest stretch left.
-    Thread-safe: a viewer may call `prefer` while a run takes.
+    Each worker takes items from its own part of the order. A worker without a part takes the second half of the longest part
+    left. Thread-safe: a viewer may call `prefer` during a run.
 
     Attributes
     ----------
     waits_for : str
-        What a run on the queue waits for before it can send an item (a worker, say); "" while it gets on.
+        The event that a run waits for before it can send an item (such as a worker to join); "" if there is none.
     """
 
     def __init__(self, order: Iterable[int]) -> None:
@@ -35,12 +35,12 @@ class TileQueue:
         return len(self._waiting)
 
     def prefer(self, items: Iterable[int]) -> None:
-        """Run these first, in this order, instead of any preferred before; items that are not waiting are ignored."""
+        """Run these items first, in this order, instead of items preferred before. Items that are not waiting are ignored."""
         with self._lock:
             self._first = deque(i for i in items if i in self._waiting)
 
     def add(self, items: Iterable[int]) -> None:
-        """Append items (to be tried again)."""
+        """Put items back, to be tried again."""
         with self._lock:
             for item in items:
                 if item not in self._waiting:
@@ -48,7 +48,7 @@ class TileQueue:
                     self._first.append(item)
 
     def take(self, worker: str = "") -> int | None:
-        """The next item for a worker, or None if nothing waits."""
+        """Return the next item for a worker, or None if nothing waits."""
         with self._lock:
             item = self._take_first()
             if item is None:
@@ -60,18 +60,18 @@ class TileQueue:
             return item
 
     def spread(self, n: int) -> list[int]:
-        """At most `n` items that wait, as far from each other and from the next one as the order allows."""
+        """Return at most `n` waiting items, as far apart from each other and from the next item as the order allows."""
         with self._lock:
             left = [item for item in self._order if item in self._waiting]
             return [left[(k * len(left) - 1) // n] for k in range(1, n + 1)] if len(left) >= n else left
 
     def taken(self) -> set[int]:
-        """Items handed out so far."""
+        """Return the items taken so far."""
         with self._lock:
             return set(self._taken)
 
     def sent(self, start: int) -> list[int]:
-        """Items in the order in which they were handed out, without the first `start` of them."""
+        """Return the items in the order in which they were taken, without the first `start` items."""
         with self._lock:
             return self._sent[start:]
 
@@ -96,7 +96,7 @@ class TileQueue:
             return None
         owner = max(self._spans, key=lambda name: self._spans[name][1] - self._spans[name][0])
         start, stop = self._spans.pop(owner)
-        # What nobody owns yet goes whole; of another worker's stretch, the half that it would reach last.
+        # A part without an owner is taken as a whole; of another worker's part, the half that it would reach last.
         middle = start if owner == "" else (start + stop) // 2
         if start < middle:
             self._spans[owner] = (start, middle)

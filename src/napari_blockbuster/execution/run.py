@@ -1,12 +1,12 @@
-"""Running work on tiles: here, or on a process cluster, with a bounded number of tiles in flight.
+"""Run work on tiles, in this process or on a process cluster, with a bounded number of tiles in flight.
 
-The same `Work` runs in both places and gives the same bytes; what differs is only who calls it.
+The same `Work` runs in both places and gives the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .local_run import run_here
 from .queue import TileQueue
@@ -15,33 +15,27 @@ from .work import R, Work
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["BoundWork", "run"]
-
-
-class BoundWork(Work[R], Protocol[R]):
-    """A work that must not go on in the background once its run has ended: it writes to a folder that is then deleted."""
-
-    outlives_no_run: bool
+__all__ = ["run"]
 
 
 def run(
     work: Work[R], waiting: TileQueue, client: Client | None, heartbeat: float | None = None
 ) -> Generator[R | None, None, None]:
-    """Run work on all waiting items and yield the results as they land.
+    """Run work on all waiting items and yield each result when it is there.
 
     Parameters
     ----------
     work : Work
     waiting : TileQueue
     client : distributed.Client or None
-        None: one item at a time, in this thread.
+        None: run one item at a time, in this thread.
     heartbeat : float, optional
-        Yield None whenever this many seconds passed without a result, so that a caller can look up. On a cluster only.
+        Yield None after this many seconds without a result, so that the caller regains control. On a cluster only.
 
     Notes
     -----
-    Closing the iterator stops the run: items that have not started are dropped, running ones end by themselves and
-    still keep what they finish.
+    Closing the iterator stops the run. Items that have not started are dropped. Items that are running finish, and their
+    results on disk are kept.
     """
     if client is None:
         return run_here(work, waiting)

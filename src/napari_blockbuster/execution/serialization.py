@@ -1,19 +1,37 @@
-"""What travels to workers, as one pickle: also functions of scripts and notebooks, which are not installed there."""
+"""Serialize work for the workers, including functions defined in scripts and notebooks."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cloudpickle
 
-__all__ = ["pickle_work"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
-def pickle_work(work: Any) -> bytes:
-    """Pickle a work; what it uses from modules that are not installed (scripts, notebooks) goes along by value."""
-    modules = [m for m in _users_modules(work) if m.__name__ not in cloudpickle.list_registry_pickle_by_value()]
+__all__ = ["Shipment", "pickle_work", "shallow"]
+
+DEEP = 100
+"""Frames of a traceback that can be pickled. Beyond some hundreds it cannot."""
+
+
+class Shipment(Protocol):
+    """Something to send to another process."""
+
+    @property
+    def functions(self) -> Sequence[Callable[..., Any]]:
+        """Functions of the user that it uses."""
+
+
+def pickle_work(work: Shipment) -> bytes:
+    """Pickle a work. Modules of its functions that are not installed (scripts, notebooks) are pickled by value."""
+    modules = [
+        m for m in _users_modules(work.functions) if m.__name__ not in cloudpickle.list_registry_pickle_by_value()
+    ]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -24,8 +42,13 @@ def pickle_work(work: Any) -> bytes:
     return blob
 
 
-def _users_modules(work: Any) -> list[Any]:
-    functions = getattr(work, "functions", ())
+def shallow(error: Exception) -> Exception:
+    """Drop the traceback of an exception if it is too deep to be pickled. dask would lose such an exception."""
+    depth = sum(1 for _ in traceback.walk_tb(error.__traceback__))
+    return error.with_traceback(None) if depth > DEEP else error
+
+
+def _users_modules(functions: Sequence[Callable[..., Any]]) -> list[Any]:
     found = []
     for function in functions:
         module = sys.modules.get(getattr(function, "__module__", None) or "")

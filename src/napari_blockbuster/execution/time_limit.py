@@ -1,4 +1,4 @@
-"""A time limit that also holds for code which never returns to Python: the process is ended, and says where it was."""
+"""Time limit for code that may never return to Python: the process is ended, and leaves a traceback."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["TileTimeoutError", "say_if_it_hung", "time_limit"]
+__all__ = ["TileTimeoutError", "raise_if_it_hung", "time_limit"]
 
 
 class TileTimeoutError(RuntimeError):
-    """A tile took longer than its time limit; the worker that ran it was ended."""
+    """A tile exceeded its time limit, and its worker was ended."""
 
 
 _running: dict[int, tuple[float, IO[str]]] = {}
@@ -23,10 +23,10 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def time_limit(seconds: float, note: Path) -> Iterator[None]:
-    """End this process if the block takes longer, leaving the traceback of every thread in `note`.
+    """End this process if the block takes longer, and leave the traceback of every thread in `note`.
 
-    Whoever gets the work next finds the note (`say_if_it_hung`). The clock is a C thread of its own
-    (`faulthandler`), because the code that hangs may hold the GIL. For worker processes only.
+    The next attempt reads the note (`raise_if_it_hung`). The timer is a C thread (`faulthandler`), because the code that hangs
+    may hold the GIL. For worker processes only.
     """
     try:
         with open(note, "w", encoding="utf-8") as file:
@@ -41,20 +41,20 @@ def time_limit(seconds: float, note: Path) -> Iterator[None]:
                     del _running[key]
                     _arm()
     finally:
-        # Only once it is closed: not every system deletes a file that is open.
+        # After the file is closed: some systems cannot delete an open file.
         note.unlink(missing_ok=True)
 
 
 def _arm() -> None:
-    """Set the one clock that a process has for the block that ends first (a worker may run several)."""
+    """Set the only timer of the process for the block that ends first (a worker may run several)."""
     faulthandler.cancel_dump_traceback_later()
     if _running:
         until, file = min(_running.values(), key=lambda running: running[0])
         faulthandler.dump_traceback_later(max(0.01, until - time.monotonic()), exit=True, file=file)
 
 
-def say_if_it_hung(seconds: float, note: Path) -> None:
-    """Raise `TileTimeoutError` if an earlier attempt left a note; the note is used up.
+def raise_if_it_hung(seconds: float, note: Path) -> None:
+    """Raise `TileTimeoutError` and delete the note if an earlier attempt left one.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def say_if_it_hung(seconds: float, note: Path) -> None:
     except FileNotFoundError:
         return
     if not text.strip():
-        # Its process died by something else.
+        # The process died for another reason.
         return
     error = TileTimeoutError(
         f"no result within the time limit of {seconds:g} s; the worker was ended. "

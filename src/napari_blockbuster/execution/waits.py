@@ -1,7 +1,7 @@
-"""Waits on a cluster. Each one ends: with an answer, when its worker is gone, on request, or after a time.
+"""Waits on a cluster. Each wait ends: with an answer, when its worker is gone, on request, or after a time limit.
 
-A wait is a generator. It yields what it waits for, a few times a second, and returns the answer. Whoever runs it looks up in
-between (a canceled run, a viewer that pauses); closing it drops what it asked for.
+A wait is a generator. A few times a second it yields a description of the event that it waits for, and finally it returns the
+answer. Between the yields its caller may stop it (a canceled run, a viewer that pauses). Closing it drops the request.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from napari_blockbuster.machine.errors import ClusterLostError
 
@@ -29,6 +29,7 @@ __all__ = [
     "lost",
     "no_worker",
     "result_from",
+    "scheduler_errors",
     "some_workers",
     "worker_timeout",
 ]
@@ -39,23 +40,23 @@ Wait = Generator[str, None, T]
 LOOK = 0.1
 """Seconds between two yields."""
 LOOK_AT_WORKERS = 1.0
-"""Seconds between two looks at which workers there are."""
+"""Seconds between two checks of the workers that are present."""
 ANSWER = 300.0
-"""Seconds for an answer of the scheduler or of a worker that is connected. A model that holds the interpreter lock of its
-worker keeps it from answering; dask gives up such a worker after the same time."""
+"""Seconds for an answer of the scheduler or of a connected worker. A worker cannot answer while a model holds its interpreter
+lock; dask gives up such a worker after the same time."""
 FETCH = 5.0
-"""Seconds for a small result to come from its worker; one that died takes it along."""
+"""Seconds for a small result to arrive from its worker. It is lost if the worker died."""
 WORKER_TIMEOUT = "napari-blockbuster.worker-timeout"
 
 
 class WorkerGoneError(Exception):
-    """The worker that was asked is gone."""
+    """The worker that should answer is gone."""
 
 
 def worker_timeout() -> float:
-    """Seconds to wait for a worker where there is none; from dask's configuration, an hour by default.
+    """Return how many seconds to wait for a worker on a cluster without workers: from dask's configuration, by default an hour.
 
-    A batch system may keep the jobs of new workers in its queue for that long.
+    A batch system may keep new workers in its queue for that long.
     """
     import dask
     from dask.utils import parse_timedelta
@@ -64,7 +65,7 @@ def worker_timeout() -> float:
 
 
 def no_worker(client: Client, seconds: float) -> ClusterLostError:
-    """The error of a cluster without workers."""
+    """Return the error for a cluster without workers."""
     return ClusterLostError(
         f"The cluster {_address(client)} has had no worker for {seconds:.0f} s. Finished tiles are safe. Start workers and "
         f"resume the job. To wait longer, set {WORKER_TIMEOUT} in dask's configuration, or the environment variable "
@@ -73,15 +74,28 @@ def no_worker(client: Client, seconds: float) -> ClusterLostError:
 
 
 def lost(why: str) -> ClusterLostError:
-    """The error of a scheduler that is gone."""
+    """Return the error for a scheduler that is gone."""
     return ClusterLostError(
         f"Lost connection to the dask scheduler ({why[:200]}). Finished tiles are safe. Start a cluster and resume the job."
     )
 
 
+@contextlib.contextmanager
+def scheduler_errors(client: Client) -> Iterator[None]:
+    """Turn an error that means that the scheduler is gone into `ClusterLostError`. Pass on all others."""
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise lost(str(error)) from error
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise lost(str(error)) from error
+
+
 # --------------------------------------------------------------------------------------------------------------- waits
 def complete(wait: Wait[T], cancelled: Callable[[], bool] | None = None) -> T | None:
-    """Run a wait to its end. None if `cancelled` says to give up."""
+    """Run a wait and return its answer, or None if `cancelled` returns true first."""
     with contextlib.closing(wait):
         while True:
             try:
@@ -94,14 +108,14 @@ def complete(wait: Wait[T], cancelled: Callable[[], bool] | None = None) -> T | 
 
 
 def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> Wait[T]:
-    """Make a blocking call of a client in a thread, and wait for it.
+    """Make a blocking call of a client in a thread and wait for its answer.
 
     Raises
     ------
     TimeoutError
         If there is no answer in time.
     Exception
-        What the call raised.
+        If the call raised it.
     """
     seconds = ANSWER if seconds is None else seconds
     answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
@@ -122,14 +136,8 @@ def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float |
 
 
 def ask(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> T:
-    """Make a blocking call of a client, for no longer than `seconds`."""
-    wait = answer(call, whose, seconds)
-    while True:
-        try:
-            next(wait)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    """Make a blocking call of a client and return its answer. Wait at most `seconds`."""
+    return cast(T, complete(answer(call, whose, seconds)))
 
 
 def _call(call: Callable[[], Any], answers: queue.SimpleQueue[tuple[bool, Any]]) -> None:
@@ -140,7 +148,7 @@ def _call(call: Callable[[], Any], answers: queue.SimpleQueue[tuple[bool, Any]])
 
 
 def workers_of(client: Client) -> Wait[list[str]]:
-    """The workers of a cluster now.
+    """Return the workers that are present.
 
     Raises
     ------
@@ -157,7 +165,7 @@ def workers_of(client: Client) -> Wait[list[str]]:
 
 
 def some_workers(client: Client) -> Wait[list[str]]:
-    """Wait until the cluster has a worker; a cluster that starts workers on demand is asked for one.
+    """Wait until the cluster has a worker. A cluster that starts workers on demand is asked for one.
 
     Returns
     -------
@@ -183,7 +191,7 @@ def some_workers(client: Client) -> Wait[list[str]]:
 
 
 def waiting_for_worker(client: Client) -> str:
-    """What a run without a worker waits for, in words."""
+    """Return the description of the event that a run without workers waits for."""
     return f"a worker of {_address(client)} (it has none now; a batch job may be queued)"
 
 
@@ -199,7 +207,7 @@ def result_from(client: Client, future: Future[T], worker: str, what: str, secon
     ClusterLostError
         If the scheduler is gone.
     Exception
-        What the task raised.
+        If the task raised it.
     """
     began = looked = time.monotonic()
     while not future.done():
@@ -227,14 +235,14 @@ def _value(future: Future[T], worker: str) -> T:
 
 
 class Demand:
-    """A task that waits for any worker: clusters that adapt start workers only for tasks that wait."""
+    """A task that waits for any worker. Adaptive clusters start workers only for waiting tasks."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._task: Any = None
 
     def start(self) -> None:
-        """Have a task wait; a no-op while one does."""
+        """Submit the task, unless it is waiting already."""
         if self._task is None or self._task.done():
             self.drop()
             self._task = self._client.submit(_nothing, key=f"blockbuster-worker-{uuid.uuid4().hex[:12]}", pure=False)

@@ -1,44 +1,60 @@
-"""Protocol of the work that runs for each tile."""
+"""Work that runs for each tile: the interface between the steps of a job and the code that runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-__all__ = ["R", "RetryingWork", "Work", "wants_retry"]
+if TYPE_CHECKING:
+    from napari_blockbuster.models import Model
+
+__all__ = ["Work"]
 
 R = TypeVar("R", covariant=True)
 
 
-class Work(Protocol[R]):
-    """Something to do for each of many items (tiles, or blocks), in two phases so that input and output overlap.
+class Work(ABC, Generic[R]):
+    """Work to do for each of many items (tiles, or blocks), in two phases so that input and output overlap.
 
-    A work is sent to each worker once, as one pickle; an item and its payload are sent with each task. A work may have two
-    more attributes, which workers are checked for before they get an item: ``folder``, a folder of the job that they must see
-    and be able to write to, and ``required_model``, a model that they must be able to load.
+    A work is sent to each worker once, as one pickle; an item and its payload are sent with each task.
     """
 
+    ends_with_run = False
+    """Whether no item may be running once the run has ended, because the run writes to a folder that is then deleted."""
+
+    @property
+    def folder(self) -> Path | None:
+        """A folder of the job that workers must see and be able to write to."""
+        return None
+
+    @property
+    def required_model(self) -> Model | None:
+        """A model that workers must be able to load."""
+        return None
+
+    @property
+    def functions(self) -> Sequence[Callable[..., Any]]:
+        """Functions of the user that travel to workers with the code of their module."""
+        return ()
+
+    @abstractmethod
     def ahead(self, item: int) -> Any:
-        """Payload for an item that will run here soon; may start reading."""
+        """Return the payload for an item that will run here soon; may start reading."""
 
+    @abstractmethod
     def ship(self, item: int) -> Any:
-        """Payload for an item that will run in another process: small, and picklable."""
+        """Return the payload for an item that will run in another process: small, and picklable."""
 
+    @abstractmethod
     def __call__(self, item: int, payload: Any) -> Callable[[], R]:
-        """Do the work; the returned callable waits for what is still being written and gives the result."""
+        """Do the work. The returned callable waits for pending writes and returns the result."""
 
+    @abstractmethod
     def lost(self, item: int, error: BaseException) -> R:
-        """The result for an item whose worker died, or whose work raised; raises what must stop the run."""
-
-
-class RetryingWork(Work[R], Protocol[R]):
-    """A work whose items may be tried again."""
+        """Return the result for an item whose worker died or whose work raised, or raise an error that must stop the run."""
 
     def retry(self, result: Any, attempts: int) -> bool:
-        """Whether an item with this result, after so many attempts, is tried again."""
-
-
-def wants_retry(work: Any, result: Any, attempts: int) -> bool:
-    """Whether a work asks for another attempt; one without `RetryingWork.retry` never does."""
-    retry = getattr(work, "retry", None)
-    return retry is not None and bool(retry(result, attempts))
+        """Return whether an item with this result, after this many attempts, is tried again."""
+        return False

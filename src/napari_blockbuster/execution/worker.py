@@ -1,4 +1,4 @@
-"""The worker's side of a cluster run."""
+"""The part of a cluster run that runs on workers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import cloudpickle
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from .serialization import shallow
+
 if TYPE_CHECKING:
     from .admission import Requirements
 
@@ -18,11 +20,11 @@ __all__ = ["NotAdmitted", "WorkPlugin", "admit", "do", "finish_work"]
 
 
 class NotAdmitted:
-    """The result of an item that dask moved to a worker that has not passed the checks."""
+    """Result of an item that dask moved to a worker that has not passed the checks."""
 
 
 class WorkPlugin(WorkerPlugin):
-    """Carries a work to every worker, also to those that join or restart during the run.
+    """Brings a work to every worker, also to workers that join or restart during the run.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class WorkPlugin(WorkerPlugin):
             return self._work
 
     def begin(self) -> None:
-        """Count an item that starts; raises `WorkStoppedError` once the run has ended."""
+        """Count an item that starts. Raise `WorkStoppedError` if the run has ended."""
         with self._lock:
             if self._stopped:
                 raise WorkStoppedError
@@ -76,11 +78,11 @@ class WorkPlugin(WorkerPlugin):
 
 
 class WorkStoppedError(RuntimeError):
-    """A task that reaches a worker after its run has ended."""
+    """A task reached a worker after its run had ended."""
 
 
 async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> bool:
-    """Start no more items of a work on this worker, and wait for those that run; whether they ended in time."""
+    """Start no more items of a work on this worker, and wait for running items. Return whether they ended in time."""
     plugin = dask_worker.plugins.get(name)
     if not isinstance(plugin, WorkPlugin):
         return True
@@ -99,10 +101,18 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     str
         "" if it may take part; otherwise why not, to be read after "worker W".
     """
+    try:
+        return _admit(name, requirements, model)
+    except Exception as error:
+        # As text: dask loses an exception whose traceback cannot be pickled, and the client never gets an answer.
+        return f"cannot run the checks ({type(error).__name__}: {error}). Fix the problem there, or stop this worker"
+
+
+def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     from .admission import load_shipped, look_around
 
     folder = None if requirements.folder is None else str(requirements.folder)
-    problem = requirements.problem(look_around(folder))
+    problem = requirements.problem(look_around(folder, requirements.settings_file))
     if problem:
         return problem
     if model is not None and (problem := load_shipped(model)):
@@ -114,7 +124,7 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
 
 
 def do(name: str, item: int, payload: Any) -> Any:
-    """Do one item of a registered work in this worker; what it raises becomes its result."""
+    """Do one item of a registered work in this worker. An exception becomes the item's result, or ends the run."""
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
     if not plugin.admitted:
@@ -124,6 +134,9 @@ def do(name: str, item: int, payload: Any) -> Any:
     try:
         return work(item, payload)()
     except Exception as error:
-        return work.lost(item, error)
+        try:
+            return work.lost(item, error)
+        except Exception as fatal:
+            raise shallow(fatal) from fatal.__cause__
     finally:
         plugin.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_blockbuster.execution.admission import JOB_FILE
+from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.merge.decisions import FILE as DECISIONS_FILE
 from napari_blockbuster.stage.records import STAGE
 
@@ -37,7 +37,7 @@ class JobFiles:
 
     @property
     def settings(self) -> Path:
-        return self.path / JOB_FILE
+        return self.path / SETTINGS_FILE
 
     @property
     def lock(self) -> Path:

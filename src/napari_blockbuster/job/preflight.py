@@ -30,6 +30,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
+from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
@@ -163,8 +164,8 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Pat
         free += sum(path.lstat().st_size for path in replaced.rglob("*") if path.is_file())
     if free < needed:
         raise OSError(
-            f"{existing} has {free / 1e9:.1f} GB free, and the tiles and labels of {source.name} need about "
-            f"{needed / 1e9:.1f} GB; free some space or choose an output on another disk"
+            f"{existing} has {bytes_text(free)} free, and the tiles and labels of {source.name} need about "
+            f"{bytes_text(needed)}; free some space or choose an output on another disk"
         )
 
 
@@ -200,7 +201,7 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
         f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
-        f"{voxels * per_voxel / 1e9:.1f} GB, and a process has {limit / 1e9:.1f} GB; use smaller tiles (with their halo under "
+        f"{bytes_text(voxels * per_voxel)}, and a process has {bytes_text(limit)}; use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
     )
 

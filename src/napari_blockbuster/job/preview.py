@@ -83,7 +83,7 @@ class Estimate:
 
 
 @dataclass
-class _PreviewWork(PixelWork):
+class _PreviewWork(PixelWork[Preview]):
     def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], Preview]:
         found = self._segment(self.grid[item], self.reader(item, payload)())
         return lambda: found
@@ -99,7 +99,7 @@ class _PreviewWork(PixelWork):
         seconds = time.perf_counter() - loaded
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)
-        found = compact(labels, tile.read.shape[frames:], everything, frames, "the model", self.grid.shape)
+        found = compact(labels, everything, self.grid, "the model")
         # A tile may be a hundred million voxels: it travels and is shown in the smallest type that holds its labels.
         halo = found.labels.astype(np.min_scalar_type(len(found.objects)))
         core = halo[tile.trim].copy()

@@ -1,7 +1,6 @@
-"""When the disk fails: told apart from a tile that fails, because no other tile would fare better.
+"""Storage errors. They end the run, because every other tile would fail too.
 
-A tile's model may raise whatever it likes and costs that tile. A store that cannot be written stops the run with one
-clear sentence: quarantining every tile, one after another, for a full disk would help nobody.
+`napari_blockbuster.machine.system` has the calls to the operating system, this module the meaning of their errors.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ __all__ = ["StoreError", "damage_named", "errno_of", "finish_writes", "writing_t
 _FULL = ("disk full", "free space")
 _QUOTA = ("disk quota used up", "free space or ask for more")
 _LOCKED = ("read-only", "make the folder writable")
-_GONE = ("job folder gone", "bring its disk back")
-_OTHER = ("disk error", "mend it")
+_GONE = ("job folder gone", "reconnect its disk")
+_OTHER = ("disk error", "fix it")
 _REASONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _QUOTA,
@@ -36,36 +35,36 @@ _REASONS = {
     errno.ENOTCONN: _GONE,
 }
 _WORDS = {"RESOURCE_EXHAUSTED: ": errno.ENOSPC, "PERMISSION_DENIED: ": errno.EACCES}
-"""How tensorstore's errors begin."""
+"""First words of errors of tensorstore."""
 
 
 class StoreError(JobError):
-    """A job folder or an output cannot be written: the fault is the disk's, not a tile's.
+    """A job folder or an output cannot be read or written.
 
     Attributes
     ----------
     reason, remedy : str
-        In a few words each.
+        A few words each.
     detail : str
-        Which file, and what the system said.
+        The file, and the message of the system.
     kept : str
-        What is safe.
+        The part of the work that is safe.
     """
 
     def __init__(self, reason: str, remedy: str, detail: str, kept: str = "") -> None:
-        # All of them are arguments of the exception, so that it survives the way from a worker.
+        # All of them are arguments of the exception, so that it can be pickled in a worker.
         super().__init__(reason, remedy, detail, kept)
         self.reason, self.remedy, self.detail, self.kept = reason, remedy, detail, kept
 
     @classmethod
     def of(cls, error: BaseException, folder: Path) -> StoreError:
-        """The trouble behind an exception of the file system or of tensorstore."""
+        """Return the storage error for an exception of the file system or of tensorstore."""
         reason, remedy = _REASONS.get(errno_of(error) or 0, _OTHER)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return cls(reason, remedy, f"{folder}: {first[:300]}")
 
     def keeping(self, kept: str) -> StoreError:
-        """The same, saying what is safe."""
+        """Return the same error with the part of the work that is safe."""
         return StoreError(self.reason, self.remedy, self.detail, kept)
 
     def __str__(self) -> str:
@@ -74,9 +73,9 @@ class StoreError(JobError):
 
 
 def errno_of(error: BaseException | None) -> int | None:
-    """The system's error number, if that is what is behind an exception.
+    """Return the error number of the system behind an exception, if there is one.
 
-    tensorstore tells it in its text, which may have been cut short on the way, but for its first word.
+    tensorstore has it in its message. If the message was truncated, the first word is used.
     """
     while error is not None:
         text = str(error)
@@ -92,9 +91,9 @@ def errno_of(error: BaseException | None) -> int | None:
 
 @contextlib.contextmanager
 def damage_named(folder: Path) -> Iterator[None]:
-    """Turn an error of reading a staged tile into one that says what to do.
+    """Turn an error of reading a staged tile into an error with a remedy.
 
-    Put it around the reading itself, not around a phase: every other error of this kind is a different problem.
+    Put it around the reading itself, not around a phase, so that it does not catch unrelated errors.
 
     Parameters
     ----------
@@ -133,27 +132,27 @@ def _damaged(folder: Path, what: str) -> JobError:
 def writing_to(folder: Path) -> Iterator[None]:
     """Turn an error of writing a folder into a `StoreError`.
 
-    Put it around the writing itself, not around a phase: a scheduler that is gone is no disk error.
+    Put it around the writing itself, not around a phase: a lost scheduler is not a storage error.
     """
     try:
         yield
     except OSError as error:
         raise StoreError.of(error, folder) from error
     except (ValueError, NotImplementedError) as error:
-        # tensorstore raises these whatever the system said; any other ValueError is none of the disk's.
+        # tensorstore raises these for errors of the system. Any other ValueError has another cause.
         if errno_of(error) is None:
             raise
         raise StoreError.of(error, folder) from error
 
 
 def finish_writes(writes: list[Any], files: Iterable[Path], write_again: Callable[[], list[Any]]) -> None:
-    """Wait for the writes of chunks, also on a disk that refuses to replace the chunks of an earlier attempt.
+    """Wait until chunks are written, also on a disk that refuses to replace the chunks of an earlier attempt.
 
     Parameters
     ----------
     writes : list of tensorstore.Future
     files : iterable of Path
-        The chunks that they write. Nobody reads them yet.
+        The chunks that they write. No process reads them yet.
     write_again : callable
         Starts the same writes.
     """

@@ -1,4 +1,4 @@
-"""Small files that survive a crash: written whole or not at all, deleted whole or not at all."""
+"""Small files that survive a crash: a write or a deletion happens completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHORT = 100
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that others see either nothing or all of it.
+    """Write a file so that other processes see either nothing or all of it.
 
     Parameters
     ----------
     path : Path
     data : bytes
     durable : bool, default True
-        Also survive a loss of power: the bytes reach the disk before the name does.
+        Also survive a power failure: the bytes reach the disk before the name does.
     """
     temporary = beside(path, f".{os.getpid()}.tmp")
     try:
@@ -40,13 +40,13 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
                 sync(file)
         replace(temporary, path)
     except OSError:
-        # On a full disk even the torso is in the way.
+        # An incomplete file takes space on a full disk.
         temporary.unlink(missing_ok=True)
         raise
 
 
 def discard(path: Path) -> None:
-    """Delete a file or folder so that a crash leaves no half of it under its name; a no-op if there is none."""
+    """Delete a file or folder, if it exists, so that a crash leaves no part of it under its name."""
     doomed = beside(path, f".{uuid.uuid4().hex[:8]}.deleted")
     try:
         os.rename(path, doomed)
@@ -59,7 +59,7 @@ def discard(path: Path) -> None:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the path of a hidden file next to another one, named after it, also where that has the longest name possible.
+    """Return the path of a hidden file next to another one and named after it, within the length limit of the disk.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def beside(path: Path, suffix: str) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------- records
 def with_checksum(record: dict[str, Any]) -> bytes:
-    """A record as JSON with a checksum of itself: a flipped bit in a number would otherwise pass for another number."""
+    """Return a record as JSON with a checksum, which detects flipped bits in numbers."""
     return json.dumps({**record, "crc32": _checksum(record)}).encode()
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """A record written by `with_checksum`.
+    """Read a record written by `with_checksum`.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _checksum(record: dict[str, Any]) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- tables
 def read_table(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """A one-dimensional .npy file of a known dtype, without numpy's parser, which takes longer than all the rest.
+    """Read a one-dimensional .npy file of a known dtype. The header parser of numpy would take most of the time.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def _descr(dtype: np.dtype[Any]) -> bytes:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as the bytes of an .npy file."""
+    """Return an array as the bytes of an .npy file."""
     import io
 
     buffer = io.BytesIO()

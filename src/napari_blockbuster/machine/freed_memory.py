@@ -1,4 +1,4 @@
-"""The memory of this process while tiles follow each other: each needs arrays of the same size as the one before."""
+"""Reuse freed memory from tile to tile: each tile needs arrays of the same size as the one before."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["keep_freed_memory"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 KEPT = 1 << 30
-"""At most so many freed bytes are kept for the next tile; larger arrays come from the system as ever."""
+"""Most freed bytes that are kept for the next tile. Larger arrays come from the system."""
 USUAL = 32 << 20
-"""What glibc itself arrives at in a process that allocates and frees large arrays."""
+"""Threshold that glibc reaches in a process that allocates and frees large arrays."""
 
 _lock = threading.Lock()
 _users = 0
@@ -24,12 +24,12 @@ _users = 0
 
 @contextlib.contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep what one tile frees for the next one; on leaving, all of it goes back to the system.
+    """Keep memory that one tile frees for the next one, and return all of it to the system at the end.
 
-    By default glibc asks the system for each array above 32 MiB anew, and the system clears it page by page at first
-    touch: a fifth of the processor time that a cheap tile costs beyond its model. Does nothing with another C library.
+    By default glibc requests each array above 32 MiB from the system, which clears it page by page at first use. For a fast
+    model this takes a fifth of the processor time outside the model. With another C library, this does nothing.
 
-    Not for workers: dask judges them by the memory that they hold, and pauses those that give none back.
+    Not for workers: dask monitors the memory that they hold, and pauses workers that return none.
     """
     libc = glibc()
     if libc is None:

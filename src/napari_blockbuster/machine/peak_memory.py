@@ -1,4 +1,4 @@
-"""The most memory that this process takes while something runs."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .system import glibc
 __all__ = ["PeakMemory"]
 
 INTERVAL = 0.002
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 class PeakMemory:
-    """Watches the resident memory of this process, as a context manager.
+    """Context manager that monitors the resident memory of this process.
 
     Attributes
     ----------
     before, most : int
-        Bytes at the beginning, and the most that was seen since. Some milliseconds of a peak may be missed.
+        Bytes at the beginning, and the maximum since then. Peaks of a few milliseconds may be missed.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PeakMemory:
 
     @property
     def rise(self) -> int:
-        """Bytes beyond those at the beginning."""
+        """Bytes above the value at the beginning."""
         return self.most - self.before
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class PeakMemory:
 
 
 def _trim() -> None:
-    """Give the system what was freed before, so that using it again shows as a rise (glibc only)."""
+    """Return freed memory to the system, so that its reuse counts as a rise (glibc only)."""
     libc = glibc()
     if libc is not None:
         libc.malloc_trim(0)

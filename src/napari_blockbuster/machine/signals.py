@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an orderly way out, for programs that hold workers and half-written files."""
+"""Clean stop on Ctrl-C and SIGTERM, for programs with workers and unfinished files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import NoReturn
 __all__ = ["STOPPED", "TERMINATED", "Terminated", "stopping_cleanly"]
 
 STOPPED, TERMINATED = 130, 143
-"""Exit codes after SIGINT and SIGTERM, as shells give them."""
+"""Exit codes after SIGINT and SIGTERM, as in shells."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the same clean way out as Ctrl-C, with its own exit code."""
+    """SIGTERM: the same clean stop as Ctrl-C, with its own exit code."""
 
 
 @contextlib.contextmanager
 def stopping_cleanly() -> Iterator[list[int]]:
-    """Turn SIGTERM into an orderly stop; a second signal ends the process at once. Yields the SIGTERMs received."""
+    """Turn SIGTERM into a clean stop. A second signal ends the process at once. Yield the list of SIGTERMs received."""
     received: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
-        # The local cluster notices that its driver is gone, and stops by itself.
+        # The local cluster stops by itself when its driver is gone.
         os._exit(TERMINATED if number == signal.SIGTERM else STOPPED)
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -40,7 +40,7 @@ def stopping_cleanly() -> Iterator[list[int]]:
     try:
         before = [signal.signal(number, stop) for number in numbers]
     except ValueError:
-        # Called from another thread than the first (a test, a service): signals are not ours to handle there.
+        # Only the main thread can handle signals. Tests and services may call this from another thread.
         yield received
         return
     try:

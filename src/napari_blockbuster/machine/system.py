@@ -1,7 +1,7 @@
-"""Calls to the operating system that not every system or disk offers, each with a fallback.
+"""Calls of the operating system that some systems or disks lack, each with a fallback.
 
-Everything that only POSIX systems have is here, and nowhere else in the package. Set the environment variable
-``NAPARI_BLOCKBUSTER_PORTABLE=1`` to use the fallbacks everywhere, as on a system that has none of these calls.
+All code of the package that is specific to POSIX systems is in this module. Set the environment variable
+``NAPARI_BLOCKBUSTER_PORTABLE=1`` to use the fallbacks everywhere.
 """
 
 from __future__ import annotations
@@ -44,31 +44,31 @@ __all__ = [
 
 
 def _codes(*names: str) -> frozenset[int]:
-    """Error numbers by name, those that this system has."""
+    """Return error numbers by name, without those that this system lacks."""
     return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
 
 
 PORTABLE = "NAPARI_BLOCKBUSTER_PORTABLE"
 """Environment variable that selects the fallbacks, here and in worker processes."""
 UNSUPPORTED = _codes("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOTTY")
-"""How file systems say that they do not offer an operation at all."""
+"""Errors of file systems that do not support an operation."""
 HELD = _codes("EWOULDBLOCK", "EAGAIN", "EACCES")
 NO_LOCKS = UNSUPPORTED | _codes("ENOLCK")
 IN_USE = _codes("EACCES", "EPERM", "EBUSY", "ETXTBSY")
-"""A file that another process has open cannot be replaced on Windows and on CIFS mounts: a matter of time."""
+"""Errors for a file that another process has open. On Windows and on CIFS mounts it cannot be replaced until it is closed."""
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between attempts to replace such a file."""
 USUAL_NAME_LIMIT = 255
 
 
 def only_portable() -> bool:
-    """Whether only calls of every system are used: on systems without the others, and when asked for."""
+    """Return whether to use the fallbacks only: on systems that lack the calls, or on request."""
     return os.name != "posix" or os.environ.get(PORTABLE) == "1"
 
 
 # ---------------------------------------------------------------------------------------------------- files on a disk
 def sync(file: IO[Any]) -> None:
-    """Write a file's bytes through to the disk, where the disk can do that; others keep them as well as they can."""
+    """Flush a file to the disk, if the disk supports it."""
     file.flush()
     try:
         os.fsync(file.fileno())
@@ -78,12 +78,12 @@ def sync(file: IO[Any]) -> None:
 
 
 def syncs(file: Path) -> bool:
-    """Whether the disk of a file can synchronize files. True where that cannot be found out.
+    """Return whether the disk of a file can synchronize files. True if this cannot be determined.
 
     Parameters
     ----------
     file : Path
-        A file that exists, or is written anyway: for a moment it is made if it does not exist and its folder does.
+        If it does not exist, a temporary file is created in its folder.
     """
     if only_portable():
         return True
@@ -120,9 +120,9 @@ def _syncs(descriptor: int) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give a file another name, in place of the file that has it, also on disks that refuse to replace a file.
+    """Rename a file and replace the file that has the new name.
 
-    There the old file is moved aside for a moment.
+    On disks that refuse to replace a file, the old file is first moved aside.
     """
     for pause in (*PAUSES, None):
         try:
@@ -141,7 +141,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def refuses_to_replace(code: int | None) -> bool:
-    """Whether an error number may mean that a disk does not replace a file that exists."""
+    """Return whether an error number may mean that a disk refuses to replace a file."""
     return code in IN_USE or code in UNSUPPORTED or code in _codes("EEXIST")
 
 
@@ -160,7 +160,7 @@ def _replace_in_two_steps(source: Path, target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; return whether the system and the disk could."""
+    """Exchange two files atomically. Return False if the system or the disk does not support it."""
     if only_portable():
         return False
     names = os.fsencode(one), os.fsencode(other)
@@ -184,12 +184,12 @@ def name_limit(folder: Path) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- locks
 def has_file_locks() -> bool:
-    """Whether the system has locks that end with their process."""
+    """Return whether the system has file locks that end with their process."""
     return fcntl is not None and not only_portable()
 
 
 def lock_file(file: IO[Any]) -> bool | None:
-    """Lock a file without waiting; return whether that worked, None where the disk has no locks."""
+    """Lock a file without waiting. Return whether it is locked now, or None if the disk has no locks."""
     if not has_file_locks():
         return None
     try:
@@ -205,14 +205,14 @@ def lock_file(file: IO[Any]) -> bool | None:
 
 # ---------------------------------------------------------------------------------------------------------- processes
 def new_session() -> dict[str, Any]:
-    """Arguments of `subprocess.Popen` for a process that a Ctrl-C in this terminal does not reach."""
+    """Return arguments of `subprocess.Popen` for a process that does not receive Ctrl-C from this terminal."""
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined, unused-ignore]
     return {"start_new_session": True}
 
 
 def machine_id() -> str:
-    """Text that tells containers with the same hostname and process numbers apart; empty where nothing does."""
+    """Return text that distinguishes containers with the same hostname and process numbers; "" if the system has none."""
     if only_portable():
         return ""
     found = ""
@@ -225,7 +225,7 @@ def machine_id() -> str:
 
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
-    """The C library, if it is glibc and its allocator can be adjusted."""
+    """Return the C library if it is glibc, whose allocator can be adjusted."""
     if only_portable() or platform.libc_ver()[0] != "glibc":
         return None
     return ctypes.CDLL(None)
@@ -233,10 +233,10 @@ def glibc() -> ctypes.CDLL | None:
 
 # -------------------------------------------------------------------------------------------------- paths of libraries
 def tensorstore_path(folder: Path) -> str:
-    """Return the path of a folder as tensorstore takes it: UTF-8, with a slash at the end.
+    """Return the path of a folder in the form that tensorstore needs: UTF-8, with a slash at the end.
 
-    tensorstore refuses names that are no UTF-8 and parts such as ``..``, and takes a backslash for a slash. Such a folder
-    gets another path that leads to it.
+    tensorstore refuses names that are not UTF-8 and parts such as ``..``, and reads a backslash as a slash. For such a folder,
+    the path of a symbolic link is returned.
     """
     absolute = os.path.abspath(folder) if ".." not in Path(folder).parts else os.path.realpath(folder)
     if os.name == "nt":
@@ -247,7 +247,7 @@ def tensorstore_path(folder: Path) -> str:
         text = ""
     if not text or "\\" in text:
         text = _link_to(absolute, os.getpid())
-    # A path may begin with two slashes, which mean nothing on POSIX systems and which tensorstore refuses.
+    # tensorstore refuses two slashes at the start, which POSIX systems ignore.
     return "/" + text.strip("/") + "/" if text.strip("/") else "/"
 
 
@@ -266,7 +266,7 @@ def _links(process: int) -> str:
     folder = tempfile.mkdtemp(prefix="napari-blockbuster-")
 
     def remove() -> None:
-        # A process that was forked from this one leaves the folder alone.
+        # A forked process must not delete the folder of its parent.
         if os.getpid() == process:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -40,7 +40,7 @@ def describe_versions(packages: Iterable[str] = ()) -> dict[str, str]:
 
 
 def packages_of(settings: str) -> tuple[str, ...]:
-    """The distributions that a job's model depends on, from the text of its ``job.json``; none if it cannot be read."""
+    """Return the distributions that a job's model depends on, from the text of its settings; none if it cannot be parsed."""
     try:
         return tuple(str(name) for name in json.loads(settings).get("depends_on", ()))
     except (ValueError, AttributeError, TypeError):
@@ -51,12 +51,12 @@ def _version_of(package: str, by_module: bool) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        # The same library under another name: tensorflow-cpu holds the module tensorflow.
+        # The same library may have another name: tensorflow-cpu contains the module tensorflow.
         others = _distributions_by_package().get(package, ()) if by_module else ()
         return metadata.version(others[0]) if others else None
 
 
 @functools.cache
 def _distributions_by_package() -> Mapping[str, list[str]]:
-    # It asks every distribution, which takes a second.
+    # This reads the metadata of every distribution, which takes a second.
     return metadata.packages_distributions()

@@ -22,7 +22,8 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.disk import damage_named, finish_writes, writing_to
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.stage.regions import RegionStore, TileRegions, regions_of, touching_across
+from napari_blockbuster.stage.region_labeling import regions_of, touching_across
+from napari_blockbuster.stage.regions import RegionStore, TileRegions
 from napari_blockbuster.stage.store import StageStore
 
 from .region_graph import Contacts, RegionGraph
@@ -40,7 +41,7 @@ class RegionSearchCanceled(JobError):
 
 
 @dataclass
-class RegionWork:
+class RegionWork(Work[int]):
     """Number the regions of a tile."""
 
     store: RegionStore
@@ -87,7 +88,7 @@ class RegionWork:
 
 
 @dataclass
-class RegionFacesWork:
+class RegionFacesWork(Work[int]):
     """Find the regions that touch across the faces between a tile and the next tile along each axis."""
 
     store: RegionStore

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
@@ -22,13 +23,13 @@ __all__ = ["WriteBlockWork", "WriteTileWork"]
 
 
 @dataclass
-class WriteTileWork:
+class WriteTileWork(Work[int]):
     """Relabel staged tiles and write them, with their share of the pyramid."""
 
     store: StageStore
     writer: LabelsWriter
     merged: Merge | None
-    outlives_no_run = True
+    ends_with_run = True
 
     @property
     def folder(self) -> Path:
@@ -64,12 +65,12 @@ class WriteTileWork:
 
 
 @dataclass
-class WriteBlockWork:
+class WriteBlockWork(Work[int]):
     """Write blocks of the pyramid's coarse levels, from the level below."""
 
     writer: LabelsWriter
     blocks: list[Any]
-    outlives_no_run = True
+    ends_with_run = True
 
     def ahead(self, item: int) -> Any:
         return self.blocks[item]

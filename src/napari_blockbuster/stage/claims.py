@@ -1,11 +1,11 @@
-"""One process at a time on a tile, whichever driver sent it there.
+"""Locks that let one process at a time segment a tile.
 
-A driver that is killed leaves tiles that its workers still compute, and the driver that follows sends the same ones again.
-The second process waits, and then finds the tile staged: its model has run once, and labels and bands are those of one
-run, also where a model gives other labels each time.
+When a driver is killed, its workers still compute some tiles, and the next driver sends the same tiles again. The second process
+waits and then finds the tile staged. The model runs once, and labels and bands come from the same run, also if the model is not
+deterministic.
 
-The claim is a lock of the operating system (``flock``), which ends with its process, however that ends. Where there is none
-(Windows, some network disks), a tile in flight may run twice.
+A claim is a lock of the operating system (``flock``), which is released when its process ends. Without such locks (Windows, some
+network disks), a tile may run twice.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from napari_blockbuster.machine.system import has_file_locks, lock_file
 __all__ = ["Claim", "ClaimedError"]
 
 LOOK = 0.2
-"""Seconds between two looks at a claim that another process holds."""
+"""Seconds between two attempts to take a claim that another process holds."""
 
 
 class ClaimedError(RuntimeError):
-    """Another process has worked on this tile for longer than a tile may take."""
+    """Another process has held this tile for longer than the time limit of a tile."""
 
 
 class Claim:
-    """A tile that is this process's own until `release`."""
+    """Claim on a tile, held by this process until `release`."""
 
     def __init__(self, path: Path, file: IO[bytes] | None) -> None:
         self._path, self._file = path, file
 
     @classmethod
     def take(cls, path: Path, is_done: Callable[[], bool], patience: float | None = None) -> Claim:
-        """Claim a tile; while another process has it, wait.
+        """Claim a tile. Wait while another process holds it.
 
         Parameters
         ----------
         path : Path
             The file that is locked; its folder must exist.
         is_done : callable
-            Whether the tile is done: then there is nothing to wait for.
+            Returns whether the tile is staged, which ends the wait.
         patience : float, optional
-            Seconds to wait at most. Default: as long as it takes.
+            Most seconds to wait. Default: no limit.
 
         Raises
         ------
         ClaimedError
-            Naming the process that has the tile.
+            If another process still holds the tile. The message names the process.
         OSError
             If the folder cannot be written.
         """
         until = None if patience is None else time.monotonic() + patience
         while has_file_locks() and not is_done():
-            # Unbuffered: a full disk must not be heard of again when the file is closed.
+            # Unbuffered, so that a full disk causes no second error when the file is closed.
             file = open(path, "ab+", buffering=0)  # noqa: SIM115
             if (locked := lock_file(file)) and _is_at(path, file):
                 _sign(file)
@@ -70,16 +70,16 @@ class Claim:
             if not locked and until is not None and time.monotonic() > until:
                 raise ClaimedError(_held_by(file, patience))
             file.close()
-            # A file that its holder has just removed is locked anew at once.
+            # The holder has just removed the file: try again at once.
             time.sleep(0 if locked else LOOK)
         return cls(path, None)
 
     def release(self) -> None:
-        """Give the tile back; a no-op the second time."""
+        """Release the tile. Has no effect if it is released already."""
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError), file:
-                # Removed while it is locked: whoever waits for it sees that it is another file than the one at its path.
+                # Removed while it is locked: a waiting process then sees that the file at the path is another one.
                 self._path.unlink()
 
 
@@ -91,7 +91,7 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
 
 
 def _sign(file: IO[bytes]) -> None:
-    """Note whose it is, for the message of whoever waits too long."""
+    """Write the name of this process to the file, for the error message of a process that waits too long."""
     with contextlib.suppress(OSError):
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -1,4 +1,4 @@
-"""All labels of all staged tiles as one table: how many, how large, and what size is typical where."""
+"""Table of the labels of all staged tiles: their number, their sizes, and the typical size in each tile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .store import StageStore
 __all__ = ["LabelTable", "LabelTableCache"]
 
 ENOUGH = 10
-"""Whole objects that a tile must have for its own median to count as typical."""
+"""Least number of uncut objects in a tile for which the median of the tile is its typical size."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class LabelTable:
     objects : numpy.ndarray
         `OBJECT` rows of all labels, tile after tile.
     typical_size : numpy.ndarray
-        float64, for each tile the median size of its whole objects, in voxels; where a tile has too few, that of all tiles; 0
-        where nothing is known.
+        float64, the median size of the uncut objects of each tile, in voxels; of all tiles, for tiles with too few objects; 0
+        if there are no objects.
     """
 
     counts: np.ndarray
@@ -37,7 +37,7 @@ class LabelTable:
 
     @classmethod
     def of_counts(cls, counts: np.ndarray) -> LabelTable:
-        """A table of labels whose sizes are unknown."""
+        """Return a table of labels of unknown size."""
         counts = np.asarray(counts, np.int64)
         return cls(counts, np.zeros(int(counts.sum()), OBJECT), np.zeros(len(counts)))
 
@@ -47,17 +47,17 @@ class LabelTable:
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
 
     def numbers(self, tiles: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Labels counted through all tiles, from 0: the row of each in `objects`."""
+        """Return the numbers of labels over all tiles, from 0: their rows in `objects`."""
         rows: np.ndarray = self.offsets[tiles] + ids.astype(np.int64) - 1
         return rows
 
     def typical_of(self, kept: np.ndarray) -> np.ndarray:
-        """`typical_size` of some labels only.
+        """Return `typical_size` for some of the labels.
 
         Parameters
         ----------
         kept : numpy.ndarray
-            bool, for each label whether it counts.
+            bool, for each label whether it is included.
         """
         tiles = np.repeat(np.arange(len(self.counts)), self.counts)
         rows = np.flatnonzero(kept & ~self.objects["cut"] & (self.objects["read"] > 0))
@@ -72,7 +72,7 @@ class LabelTable:
 
 
 class LabelTableCache:
-    """Reads the table of a stage, each tile once however often it is asked for."""
+    """Reads the table of a stage, and each tile only once."""
 
     def __init__(self, store: StageStore) -> None:
         self._store = store
@@ -80,13 +80,13 @@ class LabelTableCache:
         self._table: LabelTable | None = None
 
     def forget(self, tiles: set[int]) -> None:
-        """Read these tiles again (they were segmented again)."""
+        """Read these tiles again at the next call of `table`, because they were segmented again."""
         for index in tiles & self._tiles.keys():
             del self._tiles[index]
         self._table = None
 
     def table(self, staged: set[int]) -> LabelTable:
-        """The table of the tiles staged so far."""
+        """Return the table of the tiles staged so far."""
         new, gone = staged - self._tiles.keys(), self._tiles.keys() - staged
         for index in gone:
             del self._tiles[index]

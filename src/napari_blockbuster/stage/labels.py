@@ -1,4 +1,4 @@
-"""Checking and compacting what a model returned: a label image with ids 1..n of the objects in the core."""
+"""Labels of one tile: checks, and ids 1..n for the objects in the core."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Box, Tile
+from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 
 __all__ = ["OBJECT", "Compacted", "LabelsError", "compact", "lookup", "run_lengths"]
 
 OBJECT = np.dtype([("core", "<u4"), ("read", "<u4"), ("cut", "?"), ("edge", "?")])
-"""What is kept of each object of a tile: its voxels in the core and in the read box, whether an inner border of the read
-box cuts it (so that its size says little), and whether its core part touches the image's own edge."""
+"""Record of an object: its voxels in the core and in the read box, whether a border of the read box inside the image cuts it
+(its size is then unreliable), and whether its part in the core touches the edge of the image."""
 
 
 class LabelsError(ValueError):
-    """A model returned something that is not a label image of its tile."""
+    """A model did not return a label image of its tile."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Compacted:
     objects : numpy.ndarray
         One `OBJECT` for each id from 1.
     typical_size, n_whole : float, int
-        Median voxels of the objects of the read box that no inner border cuts, and how many those are.
+        Median voxels of the objects of the read box that are not cut, and the number of these objects.
     """
 
     labels: np.ndarray
@@ -43,12 +43,12 @@ class Compacted:
     _renumber: _Renumber
 
     def region(self, index: tuple[slice, ...]) -> np.ndarray:
-        """Part of the read box in the compacted ids; objects that live in the halo alone become background."""
+        """Return part of the read box in the new ids. Objects that lie in the halo alone become background."""
         return self._renumber(self._full[index])
 
 
 class _Renumber:
-    """Old ids to 1..n: by direct look-up where ids are small, by search where they are sparse."""
+    """Map old ids to 1..n: with a table if the ids are small, with a search if they are sparse."""
 
     def __init__(self, ids: np.ndarray, highest: int, table_limit: int) -> None:
         self._ids = ids
@@ -68,21 +68,21 @@ class _Renumber:
 
 
 def lookup(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``table[labels]``; a writeable uint32 array is relabelled in place where the table is of uint32 as well.
+    """Return ``table[labels]``. A writeable uint32 array is relabeled in place if the table is uint32 as well.
 
-    Every label must have an entry: that is checked when labels are made, not here.
+    Every label must have an entry. This is checked when labels are staged, not here.
     """
     if labels.dtype == table.dtype == np.uint32 and labels.flags.c_contiguous and labels.flags.writeable:
         import fastremap
 
-        # One pass without a second buffer: half the time of numpy's take, which also builds an index of int64.
+        # One pass without a second buffer takes half the time of numpy.take, which also builds an index of int64.
         fastremap.remap_from_array(labels.reshape(-1), table, in_place=True)
         return labels
     return np.take(table, labels)
 
 
 def run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the runs of equal voxels along memory, and their lengths: a tenth of the voxels, or fewer."""
+    """Return the labels and lengths of the runs of equal voxels in memory: a tenth of the voxels, or fewer."""
     ids, lengths = [], []
     for slab in _slabs(labels.shape):
         flat = np.ascontiguousarray(labels[slab]).reshape(-1)
@@ -96,42 +96,31 @@ def run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _slabs(shape: tuple[int, ...], voxels: int = 1 << 16) -> list[slice]:
-    """Stretches of the first axis of about this many voxels each."""
+    """Return slabs along the first axis of about this many voxels each."""
     step = max(1, voxels * shape[0] // max(1, math.prod(shape)))
     return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 
-def compact(
-    labels: Any,
-    shape: tuple[int, ...],
-    tile: Tile,
-    separate_axes: int,
-    name: str,
-    image_shape: tuple[int, ...] | None = None,
-) -> Compacted:
-    """Check a model's answer and renumber it.
+def compact(labels: Any, tile: Tile, grid: TileGrid, name: str) -> Compacted:
+    """Check the labels that a model returned for a tile, and number them from 1.
 
     Parameters
     ----------
     labels : array_like
-        What the model returned for the read box: integers >= 0 (also as whole-numbered floats), or a bool mask, which is
-        cut into its connected components (faces touching).
-    shape : tuple of int
-        Shape of the pixels that the model was given.
+        Labels of the spatial axes of the read box: integers >= 0 (also as whole-numbered floats), or a bool mask, whose
+        connected components (faces touching) become the labels.
     tile : Tile
-    separate_axes : int
-        Leading axes of the tile (time) that the model did not see.
+    grid : TileGrid
     name : str
-        What the error calls the model.
-    image_shape : tuple of int, optional
-        Tells borders of the read box inside the image from the image's own edge. None: the read box is the image.
+        Name of the model in error messages.
 
     Raises
     ------
     LabelsError
-        Naming the tile, its place, the model, and what is wrong.
+        If these are no labels of the tile. The message names the tile, its place and the model.
     """
-    array = _as_integers(np.asarray(labels), shape, tile, name)
+    separate_axes, whole_image = grid.separate_axes, grid.shape
+    array = _as_integers(np.asarray(labels), tile.read.shape[separate_axes:], tile, name)
     full = array.reshape((1,) * separate_axes + array.shape)
     highest = _check_range(full, tile, name)
     core = full[tile.trim]
@@ -139,21 +128,20 @@ def compact(
     runs = [core_runs, *(run_lengths(full[slab]) for slab in _around(full.shape, tile.trim))]
     ids, read_sizes = _sizes([i for i, _ in runs], [n for _, n in runs], highest)
     core_ids, core_sizes = _sizes([core_runs[0]], [core_runs[1]], highest)
-    whole_image = image_shape or tile.read.stop
     cut = np.isin(ids, _ids_at_borders(full, tile.read, whole_image, separate_axes, of_image=False))
     whole = read_sizes[~cut]
     written = np.searchsorted(ids, core_ids)
     objects = np.zeros(len(core_ids), OBJECT)
     objects["core"], objects["read"], objects["cut"] = core_sizes, read_sizes[written], cut[written]
     objects["edge"] = np.isin(core_ids, _ids_at_borders(core, tile.core, whole_image, separate_axes, of_image=True))
-    # Outside this range a look-up table would outweigh the tile itself.
+    # Beyond this range a look-up table would be larger than the tile.
     renumber = _Renumber(core_ids, highest, table_limit=max(4 * full.size, 1 << 16))
     typical = float(np.median(whole)) if len(whole) else 0.0
     return Compacted(renumber(core), objects, typical, len(whole), full, renumber)
 
 
 def _around(shape: tuple[int, ...], core: tuple[slice, ...]) -> list[tuple[slice, ...]]:
-    """What surrounds the core, as slabs that do not overlap: each axis in turn, within what the axes before have left."""
+    """Return the slabs around the core, without overlap: axis by axis, within the extent that earlier axes left."""
     slabs = []
     left = [slice(0, n) for n in shape]
     for axis, (inner, n) in enumerate(zip(core, shape, strict=True)):
@@ -165,7 +153,7 @@ def _around(shape: tuple[int, ...], core: tuple[slice, ...]) -> list[tuple[slice
 
 
 def _sizes(ids: list[np.ndarray], lengths: list[np.ndarray], highest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels but background, in ascending order, and their voxels, from run lengths."""
+    """Return the labels except background, in ascending order, and their voxels, from run lengths."""
     run_ids, run_voxels = np.concatenate(ids), np.concatenate(lengths)
     if highest < max(4 * len(run_ids), 1 << 20):
         counts = np.bincount(run_ids.astype(np.int64, copy=False), weights=run_voxels)

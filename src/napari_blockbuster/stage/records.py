@@ -1,4 +1,4 @@
-"""What is kept of a tile beside its labels: the marker that makes it staged, or why it has none."""
+"""Per-tile records: the staged marker, or the reason for failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STAGE = "stage"
 
 @dataclass(frozen=True)
 class TileRecord:
-    """What is known of a staged tile; the content of its marker.
+    """Content of the marker of a staged tile.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class TileRecord:
     staged_at : float
         Seconds since the epoch.
     typical_size, n_whole : float, int
-        Median voxels of the objects that no inner border of the read box cuts, and how many those are.
+        Median voxels of the objects that no border of the read box inside the image cuts, and their number.
     bands : list of str
-        The bands that the tile stored, as ``"axis/side"``.
+        Bands of the tile, as ``"axis/side"``.
     objects_crc32 : int
-        Checksum of the table of objects; labels and bands carry their own.
+        Checksum of the table of objects. Labels and bands have their own checksums.
     """
 
     index: int
@@ -56,7 +56,7 @@ class TileRecord:
 
 @dataclass(frozen=True)
 class TileFailure:
-    """Why a tile could not be staged."""
+    """Reason why a tile could not be staged."""
 
     index: int
     error: str
@@ -68,7 +68,7 @@ class TileFailure:
 
     @classmethod
     def of(cls, index: int, error: BaseException) -> TileFailure:
-        """The record of an exception, with its traceback as text."""
+        """Return the record of an exception, with its traceback as text."""
         text = "".join(traceback.format_exception(error))
         return cls(index, type(error).__name__, str(error), text, socket.gethostname(), os.getpid(), time.time())
 
@@ -82,7 +82,7 @@ def marker_path(stage: Path, index: int) -> Path:
 
 
 def read_record(kind: type[R], path: Path) -> R:
-    """A record from its file.
+    """Read a record.
 
     Raises
     ------

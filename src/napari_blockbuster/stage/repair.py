@@ -22,7 +22,7 @@ __all__ = ["Evidence", "complete_evidence", "drop_damaged_evidence"]
 
 
 class Evidence(NamedTuple):
-    """The evidence between all staged tiles, and whether all of it is on disk."""
+    """Evidence between all staged tiles, and whether all of it is on disk."""
 
     table: np.ndarray
     is_on_disk: bool
@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
 def complete_evidence(
     store: StageStore, staged: frozenset[int], client: Client | None, *, keep: bool = False
 ) -> Evidence:
-    """The evidence of all pairs of staged tiles. Pairs without any, as their run was cut short, are compared now.
+    """Return the evidence of all pairs of staged tiles. Compare pairs without evidence, whose run was interrupted.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def complete_evidence(
     staged : frozenset of int
     client : distributed.Client or None
     keep : bool, default False
-        Write what was missing, and delete damaged files: only with the job's lock.
+        Write missing evidence and delete damaged files. Requires the lock of the job.
     """
     table, damaged = _gathered(store, staged, keep)
     pairs = missing_pairs(store, table, set(staged))
@@ -52,7 +52,7 @@ def complete_evidence(
 
 
 def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:
-    """The evidence on disk without damaged files, and the tiles whose files are damaged."""
+    """Return the evidence on disk without damaged files, and the tiles whose files are damaged."""
     with damage_named(store.folder.parent):
         try:
             return gather_evidence(store, staged), []
@@ -63,10 +63,9 @@ def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np
 
 
 def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]:
-    """Delete (or keep) evidence that cannot be read or names tiles that there are not; returns the tiles that had it.
+    """Delete (or keep) evidence that is unreadable or names tiles that do not exist. Return the tiles of these files.
 
-    It is not synchronised with the disk as it is written, so that a loss of power may cut it short: bands bring it
-    back.
+    Evidence is written without synchronizing the disk, so that a power failure may truncate it. It is recomputed from the bands.
     """
     dropped = []
     for index in sorted(store.indices("seams")):

@@ -1,7 +1,7 @@
-"""Evidence at the seams: for each pair of labels that meet between two tiles, how much they look like one object.
+"""Evidence at seams: for each pair of labels that meet between two tiles, measurements of whether they are one object.
 
-All of it comes from the bands that staging stored, never from the labels themselves, so it costs the area of the faces and
-not the volume of the tiles. Evidence says what is there; `napari_blockbuster.merge.numbering` decides what follows.
+Evidence is computed from the stored bands and not from the labels, so that its cost grows with the area of the faces and not with
+the volume of the tiles. The merge uses it to decide which labels to join.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
+from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
 
-from .store import StageStore, npy_bytes, read_table, write_atomically
+from . import label_pairs
+from .store import StageStore
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
 
@@ -28,14 +30,14 @@ def evidence_dtype(ndim: int) -> np.dtype[np.void]:
 
     ========== ============ ==================================================================================
     low, high  uint32       indices of the two tiles; ``low`` comes first in the grid
-    low_id     uint32       label in ``low`` (1..n); 0 in a row that only says "these tiles were compared"
+    low_id     uint32       label in ``low`` (1..n); 0 in a row that records that the tiles were compared
     high_id    uint32       label in ``high``
     axis       int8         axis across which the tiles touch (the first one, where they share only an edge or corner)
     contact    uint32[3]    voxel pairs that touch across the seam by a face, by an edge only, by a corner only
     low_face   uint32       area of ``low_id`` in the last plane of its core at the seam; likewise ``high_face``
     shared     uint32       voxels of the band that both tiles gave to this pair
     low_band   uint32       voxels of ``low_id`` in the band, as its tile saw it; likewise ``high_band``
-    position   float32[n]   centre of the pair's contact, or of the shared voxels, in voxels of the image
+    position   float32[n]   center of the pair's contact, or of the shared voxels, in voxels of the image
     ========== ============ ==================================================================================
 
     Counts of the band and of the faces are 0 for tiles that share only an edge or a corner.
@@ -60,17 +62,17 @@ def evidence_dtype(ndim: int) -> np.dtype[np.void]:
 
 # ----------------------------------------------------------------------------------------------------- pairs of labels
 class _Pairs(NamedTuple):
-    """Co-occurring labels of two arrays: sorted keys, voxels of each pair, and the centre of those voxels."""
+    """Co-occurring labels of two arrays: sorted keys, voxels of each pair, and the center of those voxels."""
 
     keys: np.ndarray
     voxels: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
 
 
 def _runs(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the stretches along the last axis on which both labels stay the same.
+    """Return the starts and lengths of the runs along the last axis in which both labels are constant.
 
-    Labels come in long runs: all that follows handles a tenth of the voxels, or fewer.
+    Labels form long runs, so that there are ten times fewer runs than voxels, or fewer.
     """
     flat_low, flat_high = low.reshape(-1), high.reshape(-1)
     change = np.empty(flat_low.size, bool)
@@ -79,10 +81,6 @@ def _runs(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     change[:: low.shape[-1]] = True
     starts = np.flatnonzero(change)
     return starts, np.diff(starts, append=flat_low.size)
-
-
-def _keys(low_id: np.ndarray, high_id: np.ndarray) -> np.ndarray:
-    return (low_id.astype(np.uint64) << np.uint64(32)) | high_id.astype(np.uint64)
 
 
 def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np.ndarray) -> _Pairs:
@@ -94,18 +92,18 @@ def _count_pairs(low: np.ndarray, high: np.ndarray, origin: Sequence[float] | np
     a, b = low.reshape(-1)[starts], high.reshape(-1)[starts]
     both = (a != 0) & (b != 0)
     starts, lengths = starts[both], lengths[both]
-    keys, inverse = np.unique(_keys(a[both], b[both]), return_inverse=True)
+    keys, inverse = np.unique(label_pairs.pack(a[both], b[both]), return_inverse=True)
     count = np.bincount(inverse, weights=lengths, minlength=len(keys))
     coordinates = np.array(np.unravel_index(starts, low.shape), np.float64).reshape(low.ndim, -1)
     coordinates[-1] += (lengths - 1) / 2
     sums = [np.bincount(inverse, weights=x * lengths, minlength=len(keys)) for x in coordinates]
-    centre = np.stack(sums, axis=-1) / np.maximum(count, 1)[:, None] + np.asarray(origin)
-    return _Pairs(keys, count.astype(np.uint32), centre)
+    center = np.stack(sums, axis=-1) / np.maximum(count, 1)[:, None] + np.asarray(origin)
+    return _Pairs(keys, count.astype(np.uint32), center)
 
 
 # ------------------------------------------------------------------------------------------------- one pair of tiles
 def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
-    """Evidence between two touching tiles.
+    """Return the evidence between two touching tiles.
 
     Parameters
     ----------
@@ -127,24 +125,24 @@ def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
     table = np.zeros(1 + len(keys), evidence_dtype(grid.ndim))
     table["low"], table["high"], table["axis"] = pair.low, pair.high, pair.axis
     rows = table[1:]
-    rows["low_id"], rows["high_id"] = keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)
+    rows["low_id"], rows["high_id"] = label_pairs.unpack(keys)
     if band:
         place = np.searchsorted(keys, band.keys)
         rows["shared"][place] = band.voxels
-        rows["position"][place] = band.centre
+        rows["position"][place] = band.center
         _fill_areas(grid, pair, rows, *bands)
-    # The most direct contact gives the position: it lies in the seam, where the marker is looked for.
+    # The most direct contact gives the position: it lies in the seam, where users look for the marker.
     for order, found in reversed(contacts):
         place = np.searchsorted(keys, found.keys)
         rows["contact"][place, order - 1] += found.voxels
-        rows["position"][place] = found.centre
+        rows["position"][place] = found.center
     return table
 
 
 def _planes(grid: TileGrid, axis: int, low_band: np.ndarray, high_band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last plane of the low core and the first plane of the high core, with the axis kept (extent 1)."""
+    """Return the last plane of the low core and the first plane of the high core, each with the axis kept (extent 1)."""
     depth = grid.depth(axis)
-    own = max(depth, 1) - 1
+    own = grid.axes[axis].own_depth - 1
     index: list[slice] = [slice(None)] * grid.ndim
     index[axis] = slice(own, own + 1)
     low = low_band[tuple(index)]
@@ -153,11 +151,11 @@ def _planes(grid: TileGrid, axis: int, low_band: np.ndarray, high_band: np.ndarr
 
 
 def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray) -> list[tuple[int, _Pairs]]:
-    """Labels that touch across the seam, with the order of each contact (1: face, 2: edge, 3: corner).
+    """Return the labels that touch across the seam, with the order of each contact (1: face, 2: edge, 3: corner).
 
-    A voxel of the low tile touches those of the high tile that are one step further along the axes that separate the
-    tiles, and at most one step aside along the others. The steps aside stay within the two tiles: what lies beyond
-    belongs to another pair of tiles, so that each contact is counted once.
+    A voxel of the low tile touches voxels of the high tile that are one step further along the axes that separate the
+    tiles, and at most one step aside along the others. Steps aside stay within the two tiles. Contacts beyond them belong to
+    another pair of tiles, so that each contact is counted once.
     """
     low, high = _planes(grid, pair.axis, low_band, high_band)
     fixed = [axis for axis, o in enumerate(pair.offset) if o and axis != pair.axis]
@@ -167,7 +165,7 @@ def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: 
         high = high.take([0 if up else high.shape[axis] - 1], axis)
     origin = np.array(grid[pair.high].core.start, float)
     for axis, o in enumerate(pair.offset):
-        # The contact lies on the boundary between the two voxels' centres.
+        # The contact lies on the boundary between the two voxels' centers.
         origin[axis] += -0.5 if o > 0 else grid[pair.high].core.shape[axis] - 0.5 if o < 0 else 0
     order = sum(map(abs, pair.offset))
     free = [axis for axis in range(grid.separate_axes, grid.ndim) if not pair.offset[axis]]
@@ -186,7 +184,7 @@ def _contacts(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: 
 
 
 def _band_pairs(grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray) -> _Pairs:
-    """Labels that share voxels of the band that both tiles segmented (nothing, without a halo)."""
+    """Return the labels that share voxels of the band that both tiles segmented (none without a halo)."""
     origin = grid.band(grid[pair.high], pair.axis, "high")
     assert origin is not None
     if grid.depth(pair.axis) == 0:
@@ -208,7 +206,7 @@ def _fill_areas(grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.
 
 # ------------------------------------------------------------------------------------------------------ many of them
 def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None) -> int:
-    """Compare a freshly staged tile with those of its neighbours that are staged, and keep the evidence on disk.
+    """Compare a tile that was just staged with its staged neighbors, and write the evidence.
 
     Called by the worker that staged the tile, after the marker: of two tiles staged at the same time at least one sees the
     other. If both do, both write the same evidence, and `gather_evidence` takes it once.
@@ -236,7 +234,7 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
 def _compare_all(
     store: StageStore, pairs: Sequence[Neighbour], memory: dict[tuple[int, int, str], np.ndarray]
 ) -> np.ndarray:
-    """Evidence of pairs of staged tiles; bands in `memory` are not read again."""
+    """Return the evidence of pairs of staged tiles. Bands in `memory` are not read again."""
 
     def read(tile: int, axis: int, side: str) -> np.ndarray:
         key = tile, axis, side
@@ -255,7 +253,7 @@ def _write_evidence(store: StageStore, index: int, table: np.ndarray) -> None:
 
 
 def gather_evidence(store: StageStore, staged: Iterable[int], without: Collection[int] = ()) -> np.ndarray:
-    """The evidence on disk between staged tiles, each pair of tiles once, in the order of the grid.
+    """Return the evidence on disk between staged tiles: each pair of tiles once, in the order of the grid.
 
     Files of the tiles in `without` are not read.
     """
@@ -269,7 +267,7 @@ def gather_evidence(store: StageStore, staged: Iterable[int], without: Collectio
 
 
 def in_order(table: np.ndarray) -> np.ndarray:
-    """Evidence with each pair of labels once, in the order of the grid."""
+    """Return evidence with each pair of labels once, in the order of the grid."""
     order = np.lexsort((table["high_id"], table["low_id"], table["high"], table["low"]))
     table = table[order]
     fresh = np.ones(len(table), bool)
@@ -281,7 +279,7 @@ def in_order(table: np.ndarray) -> np.ndarray:
 
 
 def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> dict[int, list[Neighbour]]:
-    """Pairs of staged tiles without evidence (a run was cut between marker and evidence), by their low tile."""
+    """Return pairs of staged tiles without evidence (their run was interrupted after the marker), by their low tile."""
     marks = evidence[evidence["low_id"] == 0]
     seen = set(zip(marks["low"].tolist(), marks["high"].tolist(), strict=True))
     missing: dict[int, list[Neighbour]] = {}
@@ -292,7 +290,7 @@ def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> 
 
 
 def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: bool = True) -> np.ndarray:
-    """Compare pairs of staged tiles (all with the same low tile), and keep the evidence on disk if asked to."""
+    """Compare pairs of staged tiles (all with the same low tile), and optionally write the evidence."""
     with damage_named(store.folder.parent):
         table = _compare_all(store, pairs, {})
     if keep:

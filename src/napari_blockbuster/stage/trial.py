@@ -1,7 +1,7 @@
-"""The first tile is a trial: nothing else is sent until a tile has succeeded.
+"""Run one tile first, and start the others once it succeeds.
 
-It is a tile like any other, so its model runs once, and what it finds is kept. A model that fails everywhere, or a tile that
-takes more memory than any worker has, costs a few tiles in this way, and not a night of dying workers.
+The trial is a tile like any other, and its labels are kept. A model that fails everywhere, or tiles that need more memory than
+a worker has, therefore stop the run after a few tiles.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from .records import TileFailure, TileRecord
 __all__ = ["TrialError", "TrialQueue"]
 
 TRIALS = 3
-"""Tiles, in different places of the image, that must fail before a run is given up."""
+"""Tiles in different places of the image that must fail before the run is stopped."""
 
 
 class TrialError(JobError):
-    """No tile that was tried could be segmented, so the others were not tried."""
+    """All trial tiles failed, so the others were not tried."""
 
 
 class TrialQueue(TileQueue):
-    """Hands out one tile at a time until one has succeeded; then it is a queue like any other.
+    """Queue that gives out one tile at a time until a tile has succeeded, and then works like any other.
 
     Parameters
     ----------
     order : iterable of int
         Tiles that wait.
     proven : bool
-        Whether tiles of this job succeeded before, so that no trial is needed. A run of few tiles needs none either.
+        Whether tiles of this job have succeeded before, so that no trial is needed. Runs of few tiles need no trial either.
     """
 
     def __init__(self, order: Iterable[int], *, proven: bool) -> None:
@@ -42,26 +42,26 @@ class TrialQueue(TileQueue):
         self._failures: list[TileFailure] = []
 
     def take(self, worker: str = "") -> int | None:
-        """The next item for a worker; None while the outcome of a trial is awaited."""
+        """Return the next item for a worker, or None while a trial is running."""
         if self._out and not self._open:
             return None
-        # Whose stretch it is does not matter yet: the order stays whole for the workers.
+        # Trials belong to no worker, so that the order stays in one part for the workers.
         item = super().take(worker if self._open else "")
         self._out = item is not None
         return item
 
     def add(self, items: Iterable[int]) -> None:
-        """Append items (to be tried again)."""
+        """Put items back, to be tried again."""
         super().add(items)
         self._out = False
 
     def look(self, result: TileRecord | TileFailure | None, grid: TileGrid) -> None:
-        """Take a result into account.
+        """Take the result of a trial into account.
 
         Raises
         ------
         TrialError
-            If it is the last trial, and all have failed.
+            If it was the last trial, and all have failed.
         """
         if self._open or result is None:
             return
@@ -72,7 +72,7 @@ class TrialQueue(TileQueue):
         self._failures.append(result)
         if len(self._failures) == TRIALS:
             raise TrialError(_in_words(self._failures, grid))
-        # Something may be wrong with one corner of the image only.
+        # One corner of the image may be special, so the next trials are far from it.
         self.prefer(self.spread(TRIALS - len(self._failures)))
 
 
@@ -83,5 +83,5 @@ def _in_words(failures: list[TileFailure], grid: TileGrid) -> str:
         what = f"{grid[last.index]}: {what}"
     return (
         f"the first {len(failures)} tiles, in different places of the image, all failed, so the others were not tried "
-        f"({what}); mend that and resume"
+        f"({what}). Fix the problem and resume"
     )

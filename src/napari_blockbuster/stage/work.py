@@ -1,7 +1,4 @@
-"""What runs for each tile: staging it, comparing it with its neighbours, writing it merged.
-
-Each class is a `napari_blockbuster.execution.work.Work`: sent to a worker once, called for many tiles.
-"""
+"""Work for each tile: segment and stage it, and compare it with its neighbors."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.execution.time_limit import say_if_it_hung, time_limit
+from napari_blockbuster.execution.time_limit import raise_if_it_hung, time_limit
+from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
@@ -23,23 +21,24 @@ from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.memory import free_memory, is_out_of_memory
 
-from .attempts import allowed_attempts
 from .claims import Claim
 from .records import TileFailure, TileRecord
+from .retries import allowed_attempts
 from .seams import close_seams, compare_missing
-from .store import StageStore, StagingTile, stage_tile
+from .staging import StagingTile, stage_tile
+from .store import StageStore
 
 __all__ = ["CompareWork", "PixelWork", "StageWork"]
 
 
 @dataclass
-class PixelWork:
-    """What works that run a model on tiles have in common: the model, and how a tile's pixels come to it."""
+class PixelWork(Work[R]):
+    """Base of works that run a model on tiles: gives each tile its pixels."""
 
     grid: TileGrid
     model: Model
     source: ImageSource | None
-    """None on a worker that gets its pixels with each task."""
+    """None if the pixels are sent with each task."""
     _local_source: ImageSource | None = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,7 +62,7 @@ class PixelWork:
         return pixels
 
     def reader(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], np.ndarray]:
-        """What reads a tile's pixels: the payload that came with it, or the image."""
+        """Return a function that reads the pixels of a tile: its payload, or a read from the image."""
         if payload is not None:
             return payload
         assert self.source is not None
@@ -71,8 +70,8 @@ class PixelWork:
 
 
 @dataclass
-class StageWork(PixelWork):
-    """Segment tiles: read, model, stage, marker, evidence with the neighbours that are staged already."""
+class StageWork(PixelWork[TileRecord | TileFailure]):
+    """Segment and stage tiles, and compare them with the neighbors that are staged already."""
 
     store: StageStore
     time_limit: float | None = None
@@ -84,12 +83,10 @@ class StageWork(PixelWork):
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
         return self.store.folder
 
     @property
     def required_model(self) -> Model:
-        """What workers must be able to load."""
         return self.model
 
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
@@ -107,7 +104,7 @@ class StageWork(PixelWork):
         return functools.partial(self._finish, staging, claim)
 
     def _claim(self, item: int) -> Claim:
-        """Wait for a process that works on this tile for a driver that is gone."""
+        """Wait for a process that still segments this tile for an earlier driver."""
         with writing_to(self.store.folder):
             is_staged = functools.partial(self.store.is_staged, item)
             return Claim.take(self.store.claim_file(item), is_staged, self.time_limit)
@@ -116,8 +113,8 @@ class StageWork(PixelWork):
         if self.time_limit is None:
             return contextlib.nullcontext()
         note = self.store.hang_note(item)
-        say_if_it_hung(self.time_limit, note)
-        # Loading a large network takes minutes and is no tile's fault.
+        raise_if_it_hung(self.time_limit, note)
+        # The time for loading a large network does not count.
         load_once(self.model)
         return time_limit(self.time_limit, note)
 
@@ -141,7 +138,7 @@ class StageWork(PixelWork):
             claim.release()
 
     def lost(self, item: int, error: BaseException) -> TileFailure:
-        """Keep the reason beside the stage; the run goes on, unless it is the disk that failed."""
+        """Record the reason for the failure. The run continues, except after a storage error."""
         if isinstance(error, JobError):
             raise error
         failure = TileFailure.of(item, error)
@@ -149,7 +146,7 @@ class StageWork(PixelWork):
         return failure
 
     def retry(self, result: TileRecord | TileFailure, attempts: int) -> bool:
-        """Once more for what may have been chance, twice for want of memory, never for what would be the same again."""
+        """Retry failures that another attempt may avoid."""
         return isinstance(result, TileFailure) and attempts < allowed_attempts(result.error)
 
 
@@ -158,17 +155,16 @@ def _never_read() -> np.ndarray:
 
 
 @dataclass
-class CompareWork:
-    """Compare pairs of staged tiles that no worker compared (their run was cut short)."""
+class CompareWork(Work[np.ndarray]):
+    """Compare pairs of staged tiles that were not compared because their run was interrupted."""
 
     store: StageStore
     pairs: dict[int, list[Neighbour]]
     keep: bool = False
-    """Whether the evidence is written beside the stage."""
+    """Whether to write the evidence to the stage folder."""
 
     @property
     def folder(self) -> Path:
-        """What workers must see."""
         return self.store.folder
 
     def ahead(self, item: int) -> list[Neighbour]:

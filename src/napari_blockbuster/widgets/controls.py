@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
+from napari_blockbuster.machine.units import bytes_text
+
 __all__ = ["Note", "Section", "button", "bytes_text", "row_of", "times"]
 
 
@@ -79,15 +81,6 @@ def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
     made.setToolTip(tip)
     made.clicked.connect(lambda *_: on_click())
     return made
-
-
-def bytes_text(n: float) -> str:
-    """Return a size in bytes as text: "3.2 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"
 
 
 def times(values: Sequence[float]) -> str:

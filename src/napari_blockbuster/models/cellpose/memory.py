@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.machine.gpus import gpu_table, visible_devices
 from napari_blockbuster.machine.peak_memory import PeakMemory
 
 __all__ = ["Footprint", "free_gpu_bytes", "measure"]
@@ -117,29 +114,15 @@ def free_gpu_bytes() -> int | None:
 
     Does not import torch. Runs ``nvidia-smi`` at most once in half a minute.
     """
-    if shutil.which("nvidia-smi") is None:
-        return None
-    return _ask_nvidia(os.environ.get("CUDA_VISIBLE_DEVICES"), int(time.monotonic() // 30))
+    visible = visible_devices()
+    return _ask_nvidia(None if visible is None else tuple(visible), int(time.monotonic() // 30))
 
 
 @functools.lru_cache(maxsize=4)
-def _ask_nvidia(visible: str | None, _when: int) -> int | None:
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    wanted = None if visible is None else [entry.strip() for entry in visible.split(",") if entry.strip()]
+def _ask_nvidia(visible: tuple[str, ...] | None, _when: int) -> int | None:
     free = [
-        int(row[2]) * MIB
-        for row in csv.reader(listing.stdout.splitlines(), skipinitialspace=True)
-        if len(row) == 3
-        and row[2].isdigit()
-        and (wanted is None or any(row[0] == entry or row[1].startswith(entry) for entry in wanted))
+        int(mebibytes) * MIB
+        for index, uuid, mebibytes in gpu_table("index", "uuid", "memory.free")
+        if mebibytes.isdigit() and (visible is None or any(index == v or uuid.startswith(v) for v in visible))
     ]
     return min(free, default=None)

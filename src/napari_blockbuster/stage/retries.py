@@ -1,4 +1,4 @@
-"""How often a tile is tried."""
+"""Number of attempts for a tile that fails."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from napari_blockbuster.models.memory import OUT_OF_MEMORY
 __all__ = ["allowed_attempts"]
 
 SURE = ("LabelsError", "WorkerDiedError", "ClaimedError")
-"""Failures that another attempt would only repeat: wrong labels, a tile that killed several workers already, and a tile that
-a process of another driver holds."""
+"""Failures that another attempt would only repeat: wrong labels, a tile that has killed several workers, and a tile that a
+process of another driver holds."""
 
 
 def allowed_attempts(error: str) -> int:

@@ -1,0 +1,99 @@
+"""The workers of a run as they come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from napari_blockbuster.machine.errors import JobError
+
+from . import waits
+from .admission import LOADING, Admission
+
+if TYPE_CHECKING:
+    from .queue import TileQueue
+
+__all__ = ["WorkerPool"]
+
+
+class WorkerPool:
+    """Workers that may get items, looked up once a second. Waits for workers where there are none.
+
+    Parameters
+    ----------
+    admission : Admission
+    waiting : TileQueue
+        Its `waits_for` says what the run waits for.
+
+    Attributes
+    ----------
+    workers : list of str
+        Workers that have passed the checks.
+    """
+
+    def __init__(self, admission: Admission, waiting: TileQueue) -> None:
+        self.workers: list[str] = []
+        self._admission = admission
+        self._waiting = waiting
+        self._client = admission.client
+        self._demand = waits.Demand(admission.client)
+        self._patience = waits.worker_timeout()
+        self._looked = 0.0
+        self._seen = time.monotonic()
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether a worker did not pass the checks."""
+        return bool(self._admission.refused)
+
+    def look(self) -> bool:
+        """Find out which workers may get items; return whether it was time to look and there are some.
+
+        Raises
+        ------
+        ClusterLostError
+            If the scheduler is gone, or there has been no worker for too long.
+        JobError
+            If no worker passes the checks.
+        """
+        now = time.monotonic()
+        if self.workers and now - self._looked < waits.LOOK_AT_WORKERS:
+            return False
+        if self._client.status != "running":
+            raise waits.lost("the connection broke")
+        with waits.scheduler_errors(self._client):
+            present = sorted(waits.ask(self._client.nthreads))
+            self.workers = self._admission.look(present)
+        self._looked = now
+        if not self.workers:
+            self._wait(present, now)
+            return False
+        self._seen = now
+        self._waiting.waits_for = ""
+        self._demand.drop()
+        return True
+
+    def wake(self, _: Any = None) -> None:
+        """Look again at the next call of `look`."""
+        self._looked = 0.0
+
+    def close(self) -> None:
+        """Stop asking the cluster for a worker, and drop the checks that are still running."""
+        self._demand.drop()
+        with contextlib.suppress(Exception):
+            self._admission.close()
+
+    def _wait(self, present: list[str], now: float) -> None:
+        if asking := self._admission.asking:
+            self._waiting.waits_for = f"worker {asking[0]} to pass its checks"
+            patience = LOADING
+        else:
+            self._waiting.waits_for = waits.waiting_for_worker(self._client)
+            patience = self._patience
+        if not present:
+            with waits.scheduler_errors(self._client):
+                self._demand.start()
+        if now - self._seen > patience:
+            refused = "; ".join(self._admission.refused.values())
+            raise JobError(refused) if present and refused else waits.no_worker(self._client, patience)

@@ -1,0 +1,14 @@
+"""Quantities as text."""
+
+from __future__ import annotations
+
+__all__ = ["bytes_text"]
+
+
+def bytes_text(n_bytes: float) -> str:
+    """Return a number of bytes with a unit: ``3.2 GB``. Units are powers of a thousand."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"

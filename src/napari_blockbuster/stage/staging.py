@@ -1,0 +1,125 @@
+"""Segment one tile and stage it. `stage_tile` is the only function that runs a model on a tile of a job."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import Tile
+from napari_blockbuster.machine.disk import finish_writes, writing_to
+from napari_blockbuster.machine.files import npy_bytes, with_checksum, write_atomically
+
+from .labels import Compacted, compact
+from .records import TileRecord
+from .store import Bands, StageStore
+
+__all__ = ["StagingTile", "stage_tile"]
+
+
+class StagingTile:
+    """A tile whose model has run and whose writes are pending. `finish` makes it staged."""
+
+    def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
+        self.store, self.tile, self.bands, self.record = store, tile, bands, record
+        self._objects = npy_bytes(found.objects)
+        self._labels = found.labels
+        with writing_to(store.folder):
+            self._writes = store.write(tile, found.labels, bands)
+
+    def finish(self) -> TileRecord:
+        """Wait for the writes, then write the marker. Only then is the tile staged.
+
+        The labels, bands and objects reach the disk before the marker does, also if the power fails: tensorstore
+        synchronizes its chunks.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, read-only or gone.
+        """
+        index = self.tile.index
+        record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
+        with writing_to(self.store.folder):
+            write_atomically(self.store.path("objects", index, "npy"), self._objects)
+            files = self.store.chunk_files(self.tile).values()
+            finish_writes(self._writes, files, lambda: self.store.write(self.tile, self._labels, self.bands))
+            write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
+            self.store.path("failed", index).unlink(missing_ok=True)
+        return record
+
+
+def stage_tile(
+    store: StageStore,
+    tile: Tile,
+    read: Callable[[], np.ndarray],
+    segmenter: Callable[[np.ndarray], np.ndarray],
+    name: str = "the model",
+) -> StagingTile | TileRecord:
+    """Run the model on one tile and start writing its labels.
+
+    Parameters
+    ----------
+    store : StageStore
+    tile : Tile
+    read : callable
+        Returns the pixels of the tile's read box (time axes included; channels last, if there are several).
+    segmenter : callable
+        ``segmenter(pixels) -> labels`` over the spatial axes.
+    name : str
+        Name of the segmenter in error messages.
+
+    Returns
+    -------
+    TileRecord
+        If the tile is staged already: the model is not run again.
+    StagingTile
+        Otherwise; call its ``finish()``.
+
+    Raises
+    ------
+    LabelsError
+        If the model did not return a label image of the tile's shape.
+    StoreError
+        If the job folder is gone. This is checked before the model runs.
+    """
+    if store.is_staged(tile.index):
+        return store.record(tile.index)
+    with writing_to(store.folder):
+        os.stat(store.folder / "tiles")
+    began = time.perf_counter()
+    pixels = read()
+    frames = store.grid.separate_axes
+    spatial = pixels.reshape(pixels.shape[frames:])
+    called = time.perf_counter()
+    labels = segmenter(spatial)
+    returned = time.perf_counter()
+    found = compact(labels, tile, store.grid, name)
+    bands = _cut_bands(store, tile, found)
+    record = TileRecord(
+        index=tile.index,
+        n_objects=len(found.objects),
+        typical_size=found.typical_size,
+        n_whole=found.n_whole,
+        model_seconds=returned - called,
+        seconds=time.perf_counter() - began,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        staged_at=time.time(),
+        bands=[f"{axis}/{side}" for axis, side in bands],
+    )
+    return StagingTile(store, tile, found, bands, record)
+
+
+def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
+    bands: Bands = {}
+    for axis, side in store.band_keys:
+        band = store.grid.band(tile, axis, side)
+        if band is not None:
+            bands[axis, side] = found.region(band.within(tile.read))
+    return bands
