@@ -86,7 +86,7 @@ def _lost_parts(
     owners = np.flatnonzero(enough)
     owners = owners[np.argsort(-missing[owners] / table.typical[owners], kind="stable")]
     partner = _best_free_row(table, rows, owners)
-    gap = _beside_a_gap(table, there)
+    missing_nearby = _near_missing(table, there)
     found: list[Alarm] = []
     named = set(table.merged.cut)
     bands = _Bands(store, there) if store is not None else None
@@ -98,13 +98,13 @@ def _lost_parts(
         pair = table.pair(lost.row) if lost.row >= 0 else None
         if pair in named:
             continue
-        beside_gap = bool(gap[table.tiles[label]])
+        near_missing = bool(missing_nearby[table.tiles[label]])
         # Evidence has a place too, but does not show whether the object continues elsewhere.
-        if bands is not None and k < MOST_READ and (pair is None or beside_gap):
+        if bands is not None and k < MOST_READ and (pair is None or near_missing):
             located = _locate(table, lost, bands)
         else:
             located = pair is not None and table.merged.seams["shared"][lost.row] > CLEARLY * lost.voxels
-        if beside_gap and not located:
+        if near_missing and not located:
             # It probably continues in a tile that is not segmented yet.
             continue
         if pair is not None:
@@ -113,7 +113,7 @@ def _lost_parts(
     return found
 
 
-def _beside_a_gap(table: MergedTable, there: np.ndarray) -> np.ndarray:
+def _near_missing(table: MergedTable, there: np.ndarray) -> np.ndarray:
     """Whether each tile touches a tile that is not staged."""
     from scipy import ndimage
 
