@@ -1,4 +1,4 @@
-"""Planted defects raise the alarm at the right place; clean tissue stays quiet, and false alarms are counted."""
+"""Planted defects raise an alarm at the right position, clean tissue raises none, and false alarms are counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def alarms_of(job: Job, merged: StagedMerge, **options: object) -> list[Alarm]:
 
 
 def judge(truth: np.ndarray, merged: StagedMerge, alarms: list[Alarm]) -> list[bool]:
-    """Which alarms name an object that is in fact fused (over), or cut or incomplete (under)."""
+    """Whether each alarm names an object that is in fact fused (over), or cut or incomplete (under)."""
     t, o, c = tissue.overlap_table(truth, merged.labels.compute(scheduler="synchronous"))
     t, o, c = t[o > 0], o[o > 0], c[o > 0]
     true_size, size = np.bincount(t, c), np.bincount(o, c)
@@ -49,7 +49,7 @@ def judge(truth: np.ndarray, merged: StagedMerge, alarms: list[Alarm]) -> list[b
 
 
 def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> None:
-    """Five cells above a seam and five below it, each overlapping the next: pairs pass, the chain must not."""
+    """Five cells above a seam and five below it, each overlapping the next: pairs look right, the chain does not."""
     upper = checkers(112, 168, 28)
     lower = upper.copy()
     for seen in (upper, lower):
@@ -75,17 +75,17 @@ def test_a_chain_of_ten_cells_held_together_by_weak_links(tmp_path: Path) -> Non
     assert "which saw all of it" in alarm.reason
     assert "connected by one doubtful pair" in alarm.reason
     assert alarm.place[0] == 59.5
-    # The named link is the one in the middle; cutting it splits the chain in two halves.
+    # The weakest link is in the middle, and cutting it splits the chain into halves.
     assert alarm.labels[:2] == alarm.pair
     assert alarm.pair is not None
     cut = job.merge(cut=[alarm.pair])
     assert sorted(np.bincount(cut.new_ids[1:]))[-2:] == [5, 5]
-    # Whoever joins that link by hand has seen it.
+    # No alarm after the link is joined by hand.
     assert alarms_of(job, job.merge(join=[alarm.pair])) == []
 
 
 def test_a_chain_of_ten_cells_that_every_tile_fused(tmp_path: Path) -> None:
-    """Every link is strong here: only the size and the length of the whole speak."""
+    """Every link is strong. Only the size and the length of the object are signs."""
     image = checkers(120, 360)
     row = (np.indices(image.shape)[0] // 24 == 2) & (np.indices(image.shape)[1] < 240)
     image[row] = 999
@@ -152,16 +152,16 @@ def test_an_object_that_one_tile_dropped(tmp_path: Path) -> None:
     assert "beyond its border with tile 1" in alarm.reason
     assert alarm.place == (59.5, pytest.approx(np.argwhere(image == dropped)[:, 1].mean()))
     assert alarm.pair is None
-    # While the other tile is not there yet, nothing is lost.
+    # As long as the other tile is not staged, nothing is lost.
     assert find_alarms(merged, job.grid, job.store, staged=[0]) == []
     assert find_alarms(merged, job.grid, staged=[0]) == []
-    # Without a store no file is read: the place is coarser, the finding the same.
+    # Without a store no file is read. The alarm is the same, but its position is less exact.
     assert [a.objects for a in find_alarms(merged, job.grid)] == [alarm.objects]
 
 
 @pytest.mark.parametrize("halo", [0, 16])
 def test_half_the_tiles_of_clean_tissue_are_quiet(halo: int, tmp_path: Path) -> None:
-    """While a run is under way most tiles border on one that is not there yet."""
+    """During a run, most tiles touch a tile that is not staged yet."""
     truth = tissue.voronoi_tissue((480, 480), 24, 8)
     job = Job.create(truth, perfect, tmp_path / "labels.ome.zarr", tile_shape=120, halo=halo)
     list(job.stage(tiles=[0, 2, 3, 5, 6, 8, 9, 15]))
@@ -198,7 +198,7 @@ def test_a_pair_that_was_cut_by_hand_is_no_alarm(tmp_path: Path) -> None:
 
 
 def test_a_halo_of_zero(tmp_path: Path) -> None:
-    """A model that errs at the border of what it sees: without a halo alarms are many, and most are right."""
+    """A model with errors at the border of its read box: without a halo there are many alarms, and most are right."""
     truth = tissue.voronoi_tissue((640, 640), 24, 7)
     rates = {}
     for halo in (0, 32):
@@ -237,7 +237,7 @@ def test_clean_tissue_raises_hardly_any_alarm(name: str, tmp_path: Path, record_
 
 @pytest.mark.parametrize(("ndim", "bound"), [(2, 12), (3, 35)])
 def test_false_alarms_of_a_noisy_model_are_bounded(ndim: int, bound: float, tmp_path: Path) -> None:
-    """About half of what is raised there is true: the model does cut, fuse and lose objects."""
+    """About half of the alarms are right, because this model cuts, fuses and loses objects."""
     shape, cell, tile, halo, seeds = CLEAN[f"{ndim}D"]
     right: list[bool] = []
     n_objects = 0
@@ -285,7 +285,7 @@ def test_labels_that_are_not_numbered_in_sequence_give_the_same_alarms(tmp_path:
 @pytest.mark.parametrize("rule", ["overlap", "touch", "none"])
 @pytest.mark.parametrize("halo", [0, 16])
 def test_labels_that_a_filter_left_out_are_background(rule: str, halo: int, tmp_path: Path) -> None:
-    """The same alarms as if the model had never drawn them; among them none about the background."""
+    """The same alarms as if the model had not found the debris, and none about the background."""
     clean = checkers(240, 240)
     clean[(np.indices(clean.shape)[0] // 24 == 2) & (np.indices(clean.shape)[1] < 160)] = 999
 
@@ -301,7 +301,7 @@ def test_labels_that_a_filter_left_out_are_background(rule: str, halo: int, tmp_
 
 
 def test_a_filter_brings_no_alarm_about_the_background(tmp_path: Path) -> None:
-    """A noisy model on tissue, with the objects at the image's edge and the small ones left out."""
+    """A noisy model on tissue, without the objects at the edge of the image and the small ones."""
     truth = tissue.voronoi_tissue((640, 640), 24, 50)
     job, before = run(tmp_path, truth, noisy, 160, 32)
     known = {(alarm.kind, alarm.pair) for alarm in alarms_of(job, before)}
@@ -312,7 +312,7 @@ def test_a_filter_brings_no_alarm_about_the_background(tmp_path: Path) -> None:
     for alarm in alarms:
         assert all(1 <= x <= merged.n_objects for x in alarm.objects)
         assert merged.object_of(*alarm.labels[0]) or merged.object_of(*alarm.labels[1])
-    # What is left out changes which size is typical, and with it a doubtful alarm or two.
+    # Removed objects change the typical size, and with it one or two doubtful alarms.
     assert len({(alarm.kind, alarm.pair) for alarm in alarms} - known) <= 2
     assert np.mean(judge(truth, merged, alarms)) > 0.45
 
@@ -328,7 +328,7 @@ def test_a_lost_part_may_lie_in_what_a_filter_left_out(tmp_path: Path) -> None:
     split = int(image[50, 60])
 
     def model(pixels: np.ndarray) -> np.ndarray:
-        """The lower tile sees the last three rows of the object only."""
+        """The lower tile sees only the last three rows of the object."""
         rows = np.arange(len(pixels))[:, None]
         if len(pixels) == 76:
             return pixels
@@ -346,7 +346,7 @@ def test_a_lost_part_may_lie_in_what_a_filter_left_out(tmp_path: Path) -> None:
 
 
 def test_a_speck_in_a_filled_hole_is_no_part_that_was_joined(tmp_path: Path) -> None:
-    """Left out, and then part of the nucleus around it: no tile saw several objects there."""
+    """A removed object becomes part of the nucleus around it: no tile saw several objects there."""
     image = checkers(110, 168).astype(np.int32)
     image[48:68, 48:92] = 997
     image[49:59, 52:66] = 0

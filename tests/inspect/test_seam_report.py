@@ -1,4 +1,4 @@
-"""The report against tissue whose seams are known: clean, without a halo, cut on purpose."""
+"""The seam report for tissue with known seams: clean, without a halo, cut on purpose."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_objects_cut_along_one_axis_only(truth: np.ndarray, tmp_path: Path) -> N
     assert y.conclusion == "many objects are cut"
     assert y.rate > 0.9
     assert x.conclusion == "no more than inside tiles"
-    # The halo is not to blame, and the report does not blame it.
+    # The report must not blame the halo.
     assert "the halo was large enough" in report.conclusion
     assert "tiles disagree" in report.conclusion
     assert len(report.worst_tiles(100)) == 16
@@ -75,7 +75,7 @@ def test_without_a_halo_a_model_that_errs_at_borders_cuts(truth: np.ndarray, tmp
     assert report.beyond == 1
     assert all(axis.excess > 0.1 for axis in report.axes)
     assert report.conclusion.startswith("there was no halo, and objects are cut")
-    # What it asks for is about the length of a large cell of this tissue.
+    # The suggestion is about the length of a large cell of this tissue.
     assert set(report.suggested_halo) == {0, 1}
     assert all(24 < n < 48 for n in report.suggested_halo.values())
 
@@ -122,7 +122,7 @@ def test_frames_of_a_series_are_no_seam(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["overlap", "none"])
 def test_labels_that_a_filter_left_out_are_background(rule: str, tmp_path: Path) -> None:
-    """The same report as if the model had never drawn them."""
+    """The same report as if the model had not found the debris."""
     clean = checkers(480, 480)
     expected = report_of(tmp_path / "clean", clean.astype(np.int32), perfect, 120, 16, rule=rule)
     keep = ObjectFilter(min_size=12)
@@ -149,7 +149,7 @@ def test_everything_left_out_leaves_no_object_at_a_seam(tmp_path: Path) -> None:
 def test_info_reports_the_seams_of_the_filtered_result(
     fill: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And it writes nothing, even if regions that the filter needs are missing."""
+    """It writes nothing, even if regions that the filter needs are missing."""
     from napari_blockbuster.cli.main import main
 
     def told() -> str:

@@ -114,7 +114,7 @@ def test_a_decision_on_a_tile_that_was_segmented_again_is_set_aside(job: Job) ->
     marker.write_bytes(kept)
     assert Decisions.load(job.folder).cut == (pair, other)
     marker.write_bytes(now)
-    # Given again, it counts again; withdrawn, it is gone.
+    # A new decision counts; a withdrawn one is gone.
     decisions.set(pair, "cut")
     assert decisions.set_aside == {}
     decisions.undo()
@@ -242,7 +242,7 @@ STEP = st.one_of(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=25))
 def test_undo_and_redo_walk_through_every_state(shared_job: Job, steps: list) -> None:
-    """Against the plainest model there is: a list of all states and a place in it."""
+    """Compare with a simple model: a list of all states and the current position."""
     (shared_job.folder / "decisions.json").unlink(missing_ok=True)
     pairs = pairs_of(shared_job)[:5]
     decisions = Decisions.load(shared_job.folder)

@@ -1,4 +1,4 @@
-"""Filters on merged objects against the same done on the whole image at once."""
+"""Filters on merged objects, compared with the same filter on the whole image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_equals_the_whole_image(
     assert_same_objects(found, expected)
     assert merged.n_objects == len(np.unique(expected)) - 1
     assert set(np.unique(found)) - {0} == set(range(1, merged.n_objects + 1))
-    # The merge it was made from is as it was.
+    # The merge without the filter has not changed.
     assert_same_objects(plain.labels.compute(), ndimage.label(mask)[0])
 
 
@@ -106,7 +106,7 @@ def test_impossible_sizes_are_refused(low: int, high: int | None, said: str) -> 
 @pytest.mark.parametrize("fill", [False, True])
 @pytest.mark.parametrize("rule", ["none", "touch"])
 def test_numbers_stay_or_are_given_anew_as_the_merge_says(rule: str, fill: bool, tmp_path: Path) -> None:
-    """With the rule `none` every label is an object, so that counts do not tell one numbering from the other."""
+    """With the rule `none` every label is an object, so counts are the same for both numberings."""
     mask = np.zeros((20, 40), np.uint8)
     mask[0:2, 0:2] = mask[5:12, 2:8] = mask[5:12, 15:25] = mask[5:12, 30:38] = 1
     keep = ObjectFilter(min_size=10, fill_holes=fill)

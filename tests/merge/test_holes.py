@@ -1,4 +1,4 @@
-"""Holes filled tile by tile against the same done on the whole image at once."""
+"""Holes filled tile by tile, compared with holes filled in the whole image."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ FILL = ObjectFilter(fill_holes=True)
 
 
 def as_painted(tile: np.ndarray) -> np.ndarray:
-    """The image says which object each voxel belongs to."""
+    """The image contains the object of each voxel."""
     return tile.astype(np.int32)
 
 
 def unknown(tile: np.ndarray) -> np.ndarray:
-    """Likewise, and fails where the image says 255."""
+    """The same, but fail if the image contains 255."""
     if (tile == 255).any():
         raise ValueError("not today")
     return tile.astype(np.int32)
 
 
 def whole_fill(labels: np.ndarray, max_size: float = math.inf, unknown: np.ndarray | None = None) -> np.ndarray:
-    """Holes of an array that fits into memory, one after the other."""
+    """Fill the holes of an array in memory, one by one."""
     pieces, n = ndimage.label(labels == 0)
     result = labels.copy()
     for number in range(1, n + 1):
         piece = np.pad(pieces == number, 1)
         around = ndimage.binary_dilation(piece) & ~piece
-        # Beyond the edge is no object: what reaches it has -1 around it.
+        # The padding is -1, so background that reaches the edge touches -1.
         owners = np.unique(np.pad(labels.astype(np.int64), 1, constant_values=-1)[around])
         if unknown is not None and np.pad(unknown, 1)[around | piece].any():
             continue
@@ -76,7 +76,7 @@ def staged(folder: Path, painted: np.ndarray, tile: object, function: Callable =
 
 
 def plain(job: Job) -> StagedMerge:
-    """Painted objects merged as they were painted: whatever has the same number on both sides of a seam."""
+    """Merge labels that have the same number on both sides of a seam."""
     return job.merge("touch")
 
 
@@ -90,7 +90,7 @@ def paintings(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     painted = rng.integers(1, draw(st.integers(2, 5)), shape).astype(np.uint8)
     if draw(st.booleans()):
-        # Stretched, so that objects and holes span several voxels and tiles.
+        # Enlarge, so that objects and holes span several voxels and tiles.
         painted = np.kron(painted, np.ones((2,) * ndim, np.uint8))[tuple(slice(0, n) for n in shape)]
     painted[rng.random(shape) < draw(st.floats(0.05, 0.4))] = 0
     return painted, draw(st.tuples(*[st.integers(max(2, n // 3), n) for n in shape]))
@@ -134,7 +134,7 @@ def ring(shape: tuple[int, int], centre: tuple[float, float], outer: float, inne
 
 @pytest.mark.parametrize("tile", [10, 7, (40, 3), 40])
 def test_a_ring_across_tiles(tmp_path: Path, tile: object) -> None:
-    """Also where whole tiles lie in its hole, without a label of their own."""
+    """The hole contains whole tiles without labels."""
     painted = ring((40, 40), (19.5, 19.5), 18, 16).astype(np.uint8)
     job = staged(tmp_path, painted, tile)
     merged = job.filtered(plain(job), FILL)
@@ -154,7 +154,7 @@ def test_a_torus_has_no_hole_but_a_shell_has(tmp_path: Path) -> None:
     full, hollow = away <= 5, away <= 2
     job = staged(tmp_path, (full & ~hollow).astype(np.uint8), (9, 15, 11))
     merged = job.filtered(plain(job), FILL)
-    # The inside of its tube is a hole, what it runs around is not.
+    # The inside of the tube is a hole; the middle of the torus is not.
     np.testing.assert_array_equal(merged.labels.compute(), full)
     assert merged.filled is not None
     assert merged.filled.n_holes == 1
@@ -173,7 +173,7 @@ def test_what_lies_around_an_island_belongs_to_nobody(tmp_path: Path) -> None:
 
 
 def test_a_speck_that_is_left_out_is_no_island(tmp_path: Path) -> None:
-    """Sizes count with holes; and what is left out lies in a hole like any background."""
+    """Sizes include holes, and a removed object in a hole is background."""
     painted = ring((40, 40), (19.5, 19.5), 18, 14).astype(np.uint8)
     painted[18:21, 18:21] = 2
     painted[19, 19] = 0
@@ -211,7 +211,7 @@ def test_frames_are_looked_at_apart(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- regions alone
 @pytest.mark.parametrize("shape", [(300_000,), (700, 500), (90, 70, 60), (2, 600, 550)])
 def test_regions_of_a_large_tile(shape: tuple[int, ...]) -> None:
-    """Several slabs, and labels in several parts: the same regions as scikit-image's, and all of their contacts."""
+    """Several slabs, and labels in several parts: the same regions as in scikit-image, with all contacts."""
     rng = np.random.default_rng(5)
     field = ndimage.gaussian_filter(rng.standard_normal(shape), 2)
     labels = (np.digitize(field, np.quantile(field, [0.3, 0.6, 0.8, 0.95])) % 4).astype(np.uint32)
@@ -240,7 +240,7 @@ def test_regions_of_a_large_tile(shape: tuple[int, ...]) -> None:
 # ------------------------------------------------------------------------------------------------------ what is unknown
 def test_a_hole_beside_a_failed_tile_is_unknown(tmp_path: Path) -> None:
     painted = np.kron(np.ones((3, 3), np.uint8), np.pad(np.zeros((8, 8), np.uint8), 1, constant_values=1))
-    # One hole in each tile; that of the middle reaches the tile at its right, which fails.
+    # One hole in each tile. The middle one reaches the tile on its right, which fails.
     painted[14:16, 18:22] = 0
     holes = painted == 0
     painted[15, 25] = 255
@@ -333,7 +333,7 @@ def test_merging_anew_reads_no_tile_and_touches_no_stage(tmp_path: Path) -> None
     assert asked == [1], "a cluster is asked for once"
     after = {path: path.read_bytes() for path in job.store.folder.rglob("*") if path.is_file()}
     assert {path: data for path, data in after.items() if path in before} == before
-    # Found once, they are there for another rule, another size, and a job that is opened anew.
+    # Regions on disk serve other rules, other sizes, and a job that is opened again.
     made = {path: path.stat().st_mtime_ns for path in (job.store.folder / "regions").rglob("*") if path.is_file()}
     again = Job.open(job.folder)
     for rule in ("touch", "none"):
@@ -343,7 +343,7 @@ def test_merging_anew_reads_no_tile_and_touches_no_stage(tmp_path: Path) -> None
         assert_same_objects(found.labels.compute(), expected)
     np.testing.assert_array_equal(again.merge("touch", filter=FILL).labels.compute(), filled.labels.compute())
     assert made == {p: p.stat().st_mtime_ns for p in (job.store.folder / "regions").rglob("*") if p.is_file()}
-    # Taken back, it leaves what was there before.
+    # Without the filter, the holes are back.
     np.testing.assert_array_equal(job.merge("touch").labels.compute() > 0, painted > 0)
 
 
@@ -374,7 +374,7 @@ def test_what_is_damaged_or_lost_is_found_anew(tmp_path: Path, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["bytes", "voxels"])
 def test_the_check_finds_damaged_voxels(tmp_path: Path, kind: str) -> None:
-    """They have no other copy to be compared with before they are written."""
+    """Regions have no second copy to compare with before labels are written."""
     job = staged(tmp_path, holey((30, 40)), 11)
     merged = job.merge("touch", filter=FILL)
     expected = merged.labels.compute()
@@ -427,7 +427,7 @@ def test_segment_fills(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------- the command line
 def test_on_the_command_line(tmp_path: Path) -> None:
-    """In segment, merge and resume alike, and in what an interruption advises."""
+    """segment, merge and resume have the options, and the advice after an interruption includes them."""
     away = np.hypot(*(np.indices((60, 60)) - 29.5))
     image = (((away > 14) & (away <= 25)) | (away <= 5)).astype(np.uint8) * 200
     image[29:31, 29:31] = 0

@@ -1,4 +1,4 @@
-"""The default rule on tissue without gaps: a perfect model comes back cell for cell, a noisy one within measured bounds.
+"""The default rule on tissue without gaps: a perfect model recovers every cell, a noisy one stays within measured bounds.
 
 How the rule was found, with the alternatives and their figures, is in docs/merge.md.
 """
@@ -44,7 +44,7 @@ def test_a_perfect_model_on_abutting_cells_comes_back_cell_for_cell(ndim: int, t
 
 
 def test_touch_fuses_confluent_cells(tmp_path: Path) -> None:
-    """Why ``touch`` is not the default, and why the documentation warns of it."""
+    """The reason why ``touch`` is not the default and why the documentation warns about it."""
     store, truth = stage_scene(tmp_path / "s", 2, 1, tissue.perfect_model)
     touched = tissue.overlap_table(truth, assemble(store, merge_store(store, rule="touch")))
     assert tissue.score(touched, tissue.seam_cells(truth, store.grid))["fused"] > 0.5
@@ -74,7 +74,7 @@ def test_a_noisy_model_in_2d(noisy_scores) -> None:
 
 
 def test_a_noisy_model_in_3d(noisy_scores) -> None:
-    """Fusions made by the model inside one tile (3.6 % here) are beyond any merge and are not counted against it."""
+    """Fusions made by the model inside one tile (3.6 % here) cannot be undone by a merge and do not count."""
     score = noisy_scores[3]
     assert score["recall"] >= 0.735, score
     assert score["net"] <= 0.028, score
@@ -100,9 +100,9 @@ def pair(
         ((100, 100, 100, 100, 100, 100), True),  # the same object twice
         ((50, 50, 100, 50, 100, 100), True),  # half of a split object and the whole one, of typical size
         ((50, 50, 100, 50, 200, 100), False),  # half of a fused pair and the pair: as large as two
-        ((60, 60, 100, 60, 200, 100), True),  # beyond 0.55 even an outsized pair is one object
-        ((20, 50, 100, 50, 100, 100), False),  # neighbours that overlap a little
-        ((50, 50, 100, 50, 100, 0), False),  # nothing is known of sizes: the careful side
+        ((60, 60, 100, 60, 200, 100), True),  # above 0.55 even a very large pair is joined
+        ((20, 50, 100, 50, 100, 100), False),  # neighbors that overlap slightly
+        ((50, 50, 100, 50, 100, 0), False),  # no typical size is known: not joined
         ((0, 100, 100, 100, 100, 100), False),
     ],
 )
@@ -114,9 +114,9 @@ def test_size_tells_a_split_object_from_a_fused_pair(numbers: tuple, joined: boo
 @pytest.mark.parametrize(
     ("small_core", "large_core", "cut", "joined"),
     [
-        (10, 90, False, True),  # most of the small one lies beyond its core, in what the large one wrote
-        (40, 90, False, False),  # most of it is its own: joined, it would be fused
-        (10, 20, False, False),  # the large one wrote too little to hold it
+        (10, 90, False, True),  # most of the small one lies beyond its core, where the large one is written
+        (40, 90, False, False),  # most of it lies in its core: joining would fuse
+        (10, 20, False, False),  # the written part of the large one is too small
         (10, 90, True, False),  # cut by its read box: unknown
     ],
 )

@@ -21,7 +21,7 @@ def cases(draw: st.DrawFn) -> tuple[TileGrid, np.ndarray, int]:
     longest = {1: 40, 2: 18, 3: 9}[ndim]
     shape = tuple(draw(st.integers(1, longest)) for _ in range(ndim))
     tile = tuple(draw(st.integers(1, max(1, n))) for n in shape)
-    # At most a few dozen tiles: each writes real files.
+    # At most a few dozen tiles, because each writes files.
     tile = tuple(max(t, -(-n // 4)) for t, n in zip(tile, shape, strict=True))
     halo = tuple(draw(st.integers(0, min(t, 4))) for t in tile)
     grid = TileGrid(shape, tile, halo, band_depth=draw(st.integers(0, 5)))
@@ -58,7 +58,7 @@ def test_contacts_that_meet_only_at_a_tile_edge_or_corner(tmp_path: Path, connec
 
 
 def test_a_last_tile_thinner_than_the_halo(tmp_path: Path) -> None:
-    """Ids collide here elsewhere: the last tile has 3 columns, the halo 8."""
+    """The last tile is thinner than the halo: 3 columns and 8."""
     rng = np.random.default_rng(1)
     mask = rng.random((43, 43)) < 0.55
     store = stage_all(tmp_path / "s", TileGrid(mask.shape, 20, 8), mask, lambda x: ndimage.label(x)[0])

@@ -53,9 +53,9 @@ def find_alarms(
     """
     if not merged.n_objects:
         return []
-    there = np.zeros(len(grid), bool)
+    is_staged = np.zeros(len(grid), bool)
     tiles = store.indices("tiles") if staged is None and store is not None else staged
-    there[slice(None) if tiles is None else list(tiles)] = True
+    is_staged[slice(None) if tiles is None else list(tiles)] = True
     table = MergedTable(merged, grid)
-    found = over_alarms(table, limit) + under_alarms(table, there, store, limit)
+    found = over_alarms(table, limit) + under_alarms(table, is_staged, store, limit)
     return sorted(found, key=lambda alarm: -alarm.severity)

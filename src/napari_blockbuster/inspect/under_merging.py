@@ -46,15 +46,15 @@ WINDOW = 32
 """Number of tile pairs whose bands are read at a time."""
 
 
-def under_alarms(table: MergedTable, there: np.ndarray, store: StageStore | None, limit: int) -> list[Alarm]:
+def under_alarms(table: MergedTable, is_staged: np.ndarray, store: StageStore | None, limit: int) -> list[Alarm]:
     """Find objects with a missing part and straight cuts. Each pair is named once."""
     rows = _free_rows(table)
-    lost = _lost_parts(table, there, store, rows, limit)
+    lost = _lost_parts(table, is_staged, store, rows, limit)
     named = {alarm.pair for alarm in lost} | set(table.merged.cut)
     shown = rows[table.shown[rows]]
     cuts = [alarm for alarm in _straight_cuts(table, shown, limit + len(named)) if alarm.pair not in named]
     if store is not None:
-        cuts += _faces_alone(table, there, store)
+        cuts += _faces_alone(table, is_staged, store)
     return sorted(lost + cuts, key=lambda alarm: -alarm.severity)[:limit]
 
 
@@ -76,7 +76,7 @@ class _Lost:
 
 
 def _lost_parts(
-    table: MergedTable, there: np.ndarray, store: StageStore | None, rows: np.ndarray, limit: int
+    table: MergedTable, is_staged: np.ndarray, store: StageStore | None, rows: np.ndarray, limit: int
 ) -> list[Alarm]:
     """Compare the size of an object as one tile saw it, beyond its core too, with its size as written by all tiles."""
     seen = table.read[table.witness]
@@ -86,10 +86,10 @@ def _lost_parts(
     owners = np.flatnonzero(enough)
     owners = owners[np.argsort(-missing[owners] / table.typical[owners], kind="stable")]
     partner = _best_free_row(table, rows, owners)
-    gap = _beside_a_gap(table, there)
+    missing_nearby = _near_missing(table, is_staged)
     found: list[Alarm] = []
     named = set(table.merged.cut)
-    bands = _Bands(store, there) if store is not None else None
+    bands = _Bands(store, is_staged) if store is not None else None
     for k, owner in enumerate(owners.tolist()):
         if len(found) >= limit:
             break
@@ -98,13 +98,13 @@ def _lost_parts(
         pair = table.pair(lost.row) if lost.row >= 0 else None
         if pair in named:
             continue
-        beside_gap = bool(gap[table.tiles[label]])
+        near_missing = bool(missing_nearby[table.tiles[label]])
         # Evidence has a place too, but does not show whether the object continues elsewhere.
-        if bands is not None and k < MOST_READ and (pair is None or beside_gap):
+        if bands is not None and k < MOST_READ and (pair is None or near_missing):
             located = _locate(table, lost, bands)
         else:
             located = pair is not None and table.merged.seams["shared"][lost.row] > CLEARLY * lost.voxels
-        if beside_gap and not located:
+        if near_missing and not located:
             # It probably continues in a tile that is not segmented yet.
             continue
         if pair is not None:
@@ -113,12 +113,12 @@ def _lost_parts(
     return found
 
 
-def _beside_a_gap(table: MergedTable, there: np.ndarray) -> np.ndarray:
+def _near_missing(table: MergedTable, is_staged: np.ndarray) -> np.ndarray:
     """Whether each tile touches a tile that is not staged."""
     from scipy import ndimage
 
     spatial = [1 if axis < table.grid.separate_axes else 3 for axis in range(table.grid.ndim)]
-    near = ndimage.maximum_filter((~there).reshape(table.grid.grid_shape), size=spatial)
+    near = ndimage.maximum_filter((~is_staged).reshape(table.grid.grid_shape), size=spatial)
     return np.asarray(near).reshape(-1)
 
 
@@ -200,8 +200,8 @@ def _lost_alarm(table: MergedTable, lost: _Lost, pair: PairOfLabels | None, seen
 class _Bands:
     """Reads the bands of single tiles, and keeps the last few."""
 
-    def __init__(self, store: StageStore, there: np.ndarray) -> None:
-        self._store, self._there = store, there
+    def __init__(self, store: StageStore, is_staged: np.ndarray) -> None:
+        self._store, self._is_staged = store, is_staged
         self._kept: dict[int, list[tuple[int, int, str, np.ndarray]]] = {}
 
     def of(self, tile: int) -> list[tuple[int, int, str, np.ndarray]]:
@@ -219,7 +219,7 @@ class _Bands:
             offset[axis] = 1 if side == "low" else -1
             neighbour = grid.neighbour(tile, offset)
             if neighbour is not None and grid.depth(axis):
-                known = neighbour if self._there[neighbour] else -1
+                known = neighbour if self._is_staged[neighbour] else -1
                 yield known, axis, side, self._store.read_band(grid[tile], axis, side)
 
 
@@ -291,13 +291,15 @@ class _Face:
         )
 
 
-def _faces_alone(table: MergedTable, there: np.ndarray, store: StageStore) -> list[Alarm]:
+def _faces_alone(table: MergedTable, is_staged: np.ndarray, store: StageStore) -> list[Alarm]:
     """Find objects that end at a seam with a large cross-section and nothing behind it, across axes without a halo.
 
     With a halo, the tile has seen the object continue (`_lost_parts`). Without a halo, a band is a single plane of voxels.
     """
     grid, sections = store.grid, _sections(table)
-    pairs = [p for p in grid.all_pairs() if p.is_face and not grid.depth(p.axis) and there[p.low] and there[p.high]]
+    pairs = [
+        p for p in grid.all_pairs() if p.is_face and not grid.depth(p.axis) and is_staged[p.low] and is_staged[p.high]
+    ]
     found: list[Alarm] = []
     for start in range(0, len(pairs), WINDOW):
         for face in _faces(store, pairs[start : start + WINDOW]):

@@ -18,7 +18,7 @@ class ObjectFilter:
     """Settings of the object filter.
 
     A hole is background, connected through faces of voxels, that a single merged object surrounds and that reaches neither
-    the edge of the image nor a tile that is not staged. (Nobody knows what lies in a tile that failed.) Background between
+    the edge of the image nor a tile that is not staged. (The contents of a tile that failed are unknown.) Background between
     an object and a second object inside it touches both, so it is no hole of either. Time points are separate.
 
     Holes are filled before objects are measured, so an object's size includes its holes. Objects that are removed become
