@@ -1,4 +1,4 @@
-"""What the models without weights share: one length, one brightness scale, the image's anisotropy."""
+"""Base class of models that find blobs of one diameter on the log scale."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["BlobModel"]
 
 
 class BlobModel(SpacedModel):
-    """A model that looks for blobs of one diameter on the log scale."""
+    """A model that finds blobs of one diameter on the log scale."""
 
     diameter: float = setting(
         20.0,
-        "Diameter of a typical object, in voxels of the finest axis (along the longest side where objects are flat).",
+        "Diameter of a typical object, in voxels of the finest axis (along the longest side if objects are flat).",
         unit="px",
         ge=2,
         le=2000,
@@ -43,11 +43,11 @@ class BlobModel(SpacedModel):
         return self
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo of two diameters, so that an object on a face is whole in both of its tiles."""
+        """Return no tile, and a halo of two diameters, so that both tiles see an object on their face in full."""
         return self._halo(image, 2 * self.diameter)
 
     def _scaled(self, blocks: Sequence[np.ndarray], image: PixelSource) -> Self:
-        """A copy with spacing and brightness range filled in."""
+        """Return a copy with spacing and brightness range filled in."""
         low, high = measured_range(blocks, self.low, self.high)
         return self.model_copy(update={"spacing": self._spacing_of(image), "low": low, "high": high})
 
@@ -58,7 +58,7 @@ class BlobModel(SpacedModel):
         return LogScale(self.low, self.high)
 
     def _lengths(self, part: float) -> tuple[float, ...]:
-        """A part of the diameter as voxels along each axis."""
+        """Return a part of the diameter in voxels along each axis."""
         assert self.spacing is not None
         return per_axis(part * self.diameter, self.spacing)
 
