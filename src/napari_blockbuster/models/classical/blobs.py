@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, Suggestion, setting
+from napari_blockbuster.models.brightness import check_range
 from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
 from .intensity import LogScale, measured_range
@@ -38,8 +39,7 @@ class BlobModel(SpacedModel):
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+        check_range(self.low, self.high)
         return self
 
     def suggest(self, image: PixelSource) -> Suggestion:
