@@ -1,4 +1,4 @@
-"""Segmentation models: settings in, a segmenter out. See ``docs/models.md``."""
+"""Segmentation models: settings that build a segmenter. See ``docs/models.md``."""
 
 from .base import Model, PixelSource, Segmenter, Suggestion
 from .registry import ModelInfo, as_model, get_model, list_models, model_class, model_from_settings

@@ -6,10 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["measure_range", "sample_values"]
+__all__ = ["check_range", "measure_range", "sample_values"]
 
 SAMPLES = 2**21
 """Voxels that are measured."""
+
+
+def check_range(low: float | None, high: float | None) -> None:
+    """Refuse gray values that the user set in the wrong order.
+
+    Raises
+    ------
+    ValueError
+        With both values.
+    """
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"high is {high}; it must be above low, which is {low}")
 
 
 def sample_values(blocks: Sequence[np.ndarray], most: int = SAMPLES) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.brightness import measure_range
+from napari_blockbuster.models.brightness import check_range, measure_range
+from napari_blockbuster.models.spacing import SpacedModel
 
 from .base import PixelSource, setting
 from .spacing import SpacedModel
@@ -54,8 +55,7 @@ class NetworkModel(WeightedModel):
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+        check_range(self.low, self.high)
         return self
 
     def _range(self, image: PixelSource) -> tuple[float, float]:

@@ -6,7 +6,6 @@ runs.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from .base import Model
 from .extras import install_command, is_installed
+from .suggestions import did_you_mean
 
 __all__ = [
     "DEFAULT",
@@ -100,7 +100,7 @@ def model_class(name: str) -> type[Model]:
     """
     addresses = _addresses()
     if name not in addresses:
-        raise ValueError(f"there is no model {name!r}{_did_you_mean(name, addresses)}; models: {', '.join(addresses)}")
+        raise ValueError(f"there is no model {name!r}{did_you_mean(name, addresses)}; models: {', '.join(addresses)}")
     module, _, qualname = addresses[name].partition(":")
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
@@ -222,7 +222,7 @@ def _sentence(cls: type[Model], error: ValidationError) -> str:
     name = str(place[0])
     if first["type"] == "extra_forbidden":
         known = cls.model_fields
-        return f"{cls.family} has no setting {name!r}{_did_you_mean(name, known)}; its settings: {', '.join(known)}"
+        return f"{cls.family} has no setting {name!r}{did_you_mean(name, known)}; its settings: {', '.join(known)}"
     if first["type"] == "missing":
         return f"{cls.family} needs the setting {name!r}: {cls.model_fields[name].description}"
     shown = ".".join(map(str, place))
@@ -252,8 +252,3 @@ def _allowed(cls: type[Model], name: str) -> str:
     if high is None:
         return f"{low} or more"
     return f"{low} to {high}" if low is not None else f"at most {high}"
-
-
-def _did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,4 +1,4 @@
-"""From the maps that a network returns to labels."""
+"""Labels from the maps that a network returns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["from_boundaries", "from_foreground", "from_labels"]
 
 
 def from_labels(found: np.ndarray) -> np.ndarray:
-    """An instance mask as it is.
+    """Return an instance mask as integer labels.
 
     Raises
     ------
     ValueError
-        If its numbers are not whole or negative.
+        If it has negative numbers or fractions.
     """
     rounded = np.rint(found)
     if not np.array_equal(rounded, found) or (rounded < 0).any():
@@ -27,7 +27,7 @@ def from_labels(found: np.ndarray) -> np.ndarray:
 
 
 def from_foreground(foreground: np.ndarray, threshold: float) -> np.ndarray:
-    """Connected components (across faces) of what lies above a threshold: touching objects become one."""
+    """Return connected components (across faces) above a threshold. Touching objects become one."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(foreground > threshold)
@@ -37,10 +37,10 @@ def from_foreground(foreground: np.ndarray, threshold: float) -> np.ndarray:
 def from_boundaries(
     foreground: np.ndarray, boundary: np.ndarray, threshold: float, boundary_threshold: float
 ) -> np.ndarray:
-    """Components of foreground without boundary, grown by a watershed of the boundary map over all foreground.
+    """Return components of foreground without boundary, grown by a watershed of the boundary map over all foreground.
 
-    Foreground that holds no seed, thin objects that are boundary all over, is an object by itself, so nothing is lost
-    where a tile's border cuts an object.
+    Foreground without a seed (thin objects that are all boundary) becomes an object of its own, so nothing is lost where
+    the border of a tile cuts an object.
     """
     from scipy import ndimage
     from skimage import segmentation

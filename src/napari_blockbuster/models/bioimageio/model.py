@@ -1,4 +1,7 @@
-"""Models of bioimage.io: networks in a package that says how they are run. An extra: ``napari-blockbuster[bioimageio]``."""
+"""Models of bioimage.io: networks in packages that describe how to run them.
+
+Needs the extra ``napari-blockbuster[bioimageio]``.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ SIDES = {2: 1024, 3: 96}
 class BioImageIO(WeightedModel):
     """A model of bioimage.io (Ouyang et al. 2022, bioRxiv 2022.06.07.495102), run by ``bioimageio.core`` tile by tile.
 
-    What differs from running it on its own: what its preprocessing measures (percentiles, mean, standard deviation) is
-    measured once on the whole image. Its output is taken for labels only where that is defined, see `output`.
+    Differences from running it on its own: the statistics of its preprocessing (percentiles, mean, standard deviation)
+    are measured once on the whole image. The setting `output` defines how its output becomes labels.
     """
 
     family: ClassVar[str] = "bioimageio"
@@ -45,40 +48,36 @@ class BioImageIO(WeightedModel):
     )
     output: Literal["auto", "labels", "foreground", "boundary"] = setting(
         "auto",
-        "What the model returns. labels: an instance mask; foreground: a map whose components are objects; boundary: a "
-        "map of foreground and one of boundaries, for a watershed. auto: labels where it returns whole numbers.",
+        "Output of the model. labels: an instance mask. foreground: a map whose components are objects. boundary: a "
+        "foreground map and a boundary map, for a watershed. auto: labels if the output has integers.",
     )
-    foreground_channel: int = setting(
-        0, "Channel of the output that holds the foreground.", ge=0, le=1000, advanced=True
-    )
-    boundary_channel: int = setting(1, "Channel of the output that holds boundaries.", ge=0, le=1000, advanced=True)
-    threshold: float = setting(0.5, "What lies above it in the map of the foreground is an object.")
-    boundary_threshold: float = setting(
-        0.5, "What lies below it in the map of boundaries is inside an object.", advanced=True
-    )
+    foreground_channel: int = setting(0, "Channel of the output with the foreground.", ge=0, le=1000, advanced=True)
+    boundary_channel: int = setting(1, "Channel of the output with the boundaries.", ge=0, le=1000, advanced=True)
+    threshold: float = setting(0.5, "Values of the foreground map above this are objects.")
+    boundary_threshold: float = setting(0.5, "Values of the boundary map below this are inside objects.", advanced=True)
     weights_format: Literal["auto", "pytorch_state_dict", "torchscript", "onnx"] = setting(
         "auto",
-        "Which of the package's weights are used. auto: the first for which a library is installed.",
+        "Weights of the package to use. auto: the first with an installed library.",
         advanced=True,
     )
     device: Device = device_setting()
     statistics: tuple[float, ...] | None = setting(
         None,
-        "What the preprocessing measures on an image, in alphabetical order of the measures. Empty: measured.",
+        "Statistics for the preprocessing, in alphabetical order of their names. Empty: measured on the image.",
         advanced=True,
     )
 
     def prepare(self, image: PixelSource) -> Self:
-        """Get the package, check it, and measure what its preprocessing needs on the whole image.
+        """Find or download the package, check it, and measure the statistics of its preprocessing on the whole image.
 
         Raises
         ------
         ImportError
             If the extra is not installed.
         OSError
-            If the package is not there and cannot be downloaded.
+            If the package is missing and cannot be downloaded.
         ValueError
-            If it is not a model of this rank and of one channel, or does not say how its output becomes labels.
+            If the model is not for this rank and one channel, or if it is not clear how its output becomes labels.
         """
         spacing = self._spacing_of(image)
         if not self.weights:
@@ -102,7 +101,7 @@ class BioImageIO(WeightedModel):
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """Tiles whose read box is of a size that the model takes, and a halo of about two diameters."""
+        """Return a tile whose read box has a size that the model accepts, and a halo of about two diameters."""
         spacing = self._spacing_of(image)
         wish = per_axis(2 * self.diameter, spacing)
         try:
@@ -116,7 +115,7 @@ class BioImageIO(WeightedModel):
         return Suggestion(*suggested_tile(geometry, tuple(image.spatial_shape), wish, SIDES[len(spacing)]))
 
     def load(self) -> Segmenter:
-        """The segmenter: the network on this process's device.
+        """Load the network on this process's device.
 
         Raises
         ------

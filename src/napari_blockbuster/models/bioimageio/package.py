@@ -1,4 +1,7 @@
-"""Packages of bioimage.io models: where they are, the one download, and what tiles they take. Read without their library."""
+"""Packages of bioimage.io models: find and download them, and read which tile sizes they accept.
+
+Only a download imports the library of bioimage.io.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,21 @@ from napari_blockbuster.models.spacing import round_up
 __all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "suggested_tile"]
 
 NAMES = ("bioimageio.yaml", "rdf.yaml")
-"""Of the description inside a package: its name since 2024, and before."""
+"""Names of the description in a package: since 2024, and before."""
 SUFFIXES = (".zip", ".yaml", ".yml")
 
 
 class Geometry(NamedTuple):
-    """Sizes that a model takes, along each spatial axis.
+    """Input sizes that a model accepts along each spatial axis.
 
     Attributes
     ----------
     axes : tuple of str
-        Names of all axes of its input, in order: ``batch``, ``channel``, ``z``, ``y``, ``x``.
+        Names of all axes of the input, in order: ``batch``, ``channel``, ``z``, ``y``, ``x``.
     least : tuple of int
         The smallest size.
     step : tuple of int
-        Sizes are the smallest one plus a multiple of this; 0 where there is only one.
+        Sizes are the smallest one plus a multiple of this. 0 if there is only one size.
     """
 
     axes: tuple[str, ...]
@@ -39,7 +42,7 @@ class Geometry(NamedTuple):
     step: tuple[int, ...]
 
     def fitting(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The smallest allowed shape that holds another.
+        """Return the smallest accepted shape that contains another.
 
         Raises
         ------
@@ -59,7 +62,7 @@ class Geometry(NamedTuple):
 
 
 def is_address(weights: str) -> bool:
-    """Whether a setting means a web address, a DOI or a name at bioimage.io rather than a file or folder."""
+    """Return whether a setting is a web address, a DOI or a name at bioimage.io, and not a file or folder."""
     if "://" in weights:
         return True
     looks_local = weights.endswith(SUFFIXES) or weights.startswith((".", "/", "~")) or os.sep + os.sep in weights
@@ -67,7 +70,7 @@ def is_address(weights: str) -> bool:
 
 
 def find_package(weights: str) -> Path:
-    """The zip file or the description (YAML) of a model on this machine.
+    """Return the zip file or the description (YAML) of a model on this machine.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def find_package(weights: str) -> Path:
 
 
 def obtain_package(weights: str) -> Path:
-    """As `find_package`, after a download if an address or name was given that is not there yet. Not for workers.
+    """Return the package of a model, and download it if an address or name is given. Not for workers.
 
     Raises
     ------
@@ -100,7 +103,7 @@ def obtain_package(weights: str) -> Path:
 
 
 def _download(weights: str) -> Path:
-    """The package of an address or name, downloaded once."""
+    """Return the package of an address or name. It is downloaded once."""
     library: Any = importlib.import_module("bioimageio.spec")
     settings: Any = importlib.import_module("bioimageio.spec").settings
     folder = Path(settings.cache_path) / "napari-blockbuster"
@@ -111,7 +114,7 @@ def _download(weights: str) -> Path:
             part = path.with_suffix(".part.zip")
             library.save_bioimageio_package(weights, output_path=part)
             os.replace(part, path)
-        except Exception as error:  # addresses fail in more ways than one library can name
+        except Exception as error:  # there are many errors, and most are not documented
             reason = str(error).strip().partition("\n")[0]
             raise OSError(
                 f"there is no file {weights!r}, and no bioimage.io model could be downloaded from there ({reason}); give "
@@ -121,14 +124,14 @@ def _download(weights: str) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that make a model: a zip file, or all files beside a description."""
+    """Return the files of a model: a zip file, or all files beside a description."""
     if path.suffix == ".zip":
         return [path]
     return sorted(p for p in path.parent.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The sizes that a model takes.
+    """Read the input sizes that a model accepts.
 
     Raises
     ------
@@ -175,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _geometry_of_axes(axes: list[dict[str, Any]]) -> Geometry:
-    """Of a description of format 0.5."""
+    """Return the geometry in a description of format 0.5."""
     names, least, step = [], [], []
     for axis in axes:
         names.append(str(axis.get("id", axis["type"])))
@@ -194,7 +197,7 @@ def _geometry_of_axes(axes: list[dict[str, Any]]) -> Geometry:
 
 
 def _geometry_of_2022(axes: str, shape: Any) -> Geometry:
-    """Of a description of format 0.4, which names axes by letters."""
+    """Return the geometry in a description of format 0.4, which names axes by letters."""
     words = {"b": "batch", "c": "channel"}
     names = [words.get(a, a) for a in axes]
     fixed = isinstance(shape, list)
@@ -214,10 +217,10 @@ def _checked(names: list[str], least: list[int], step: list[int]) -> Geometry:
 
 
 def suggested_tile(geometry: Geometry, shape: tuple[int, ...], wish: tuple[float, ...], side: int) -> Any:
-    """Tile and halo whose read box the model takes as it is, for a halo of about `wish`."""
+    """Return a tile and a halo of about `wish` whose read box the model accepts."""
     halo, tile = [], []
     for n, least, step, h in zip(shape, geometry.least, geometry.step, wish, strict=True):
-        # With a fixed size, the halo is what can be spared.
+        # With a fixed size, the halo takes at most a third of the tile on each side.
         reach = min(math.ceil(h), (least - 1) // 3) if step == 0 else round_up(h, step)
         read = least if step == 0 else least + round_up(max(side, reach) + 2 * reach - least, step)
         halo.append(reach)

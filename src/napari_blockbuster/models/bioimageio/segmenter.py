@@ -1,4 +1,4 @@
-"""Running a model of bioimage.io on one tile, by means of ``bioimageio.core``."""
+"""Run a model of bioimage.io on one tile with ``bioimageio.core``."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class BioImageIOSettings(Protocol):
 
 
 def describe(path: Path) -> Any:
-    """The description of a package, in the newest format.
+    """Read the description of a package, converted to the newest format.
 
     Raises
     ------
     ValueError
-        If the library refuses it; the message holds its reason.
+        If the library refuses it. The message has its reason.
     """
     spec: Any = importlib.import_module("bioimageio.spec")
     try:
         return spec.load_model_description(path, format_version="latest")
-    except Exception as error:  # whatever the library makes of a damaged package
+    except Exception as error:  # the library raises many kinds of errors for damaged packages
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} is not a model that bioimageio can read: {reason}") from error
 
 
 def measures_of(description: Any) -> list[Any]:
-    """What the pre- and postprocessing needs to know of an image, in an order that does not change.
+    """Return the statistics of an image that pre- and postprocessing need, in a fixed order.
 
     Raises
     ------
     ValueError
-        If it measures the output, which differs from tile to tile, or lines and planes of its own.
+        If the model needs statistics of its output, which differ from tile to tile, or of single lines and planes.
     """
     setup: Any = importlib.import_module("bioimageio.core.proc_setup")
     required = setup.get_requried_measures(description)
@@ -73,7 +73,7 @@ def measures_of(description: Any) -> list[Any]:
 
 
 def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
-    """The measures of a whole image from its values."""
+    """Measure the statistics of a whole image from its values."""
     values = values if len(values) else np.zeros(1)
     how: dict[str, Any] = {"mean": np.mean, "std": np.std, "var": np.var}
     found = []
@@ -83,12 +83,12 @@ def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
 
 
 def output_of(settings: BioImageIOSettings, description: Any) -> str:
-    """What the output is taken for.
+    """Return how the output becomes labels.
 
     Raises
     ------
     ValueError
-        If the description does not say, and the settings do not either.
+        If neither the settings nor the description define it.
     """
     tensor = description.outputs[0]
     channels = [axis for axis in tensor.axes if axis.type == "channel"]
@@ -112,14 +112,14 @@ def output_of(settings: BioImageIOSettings, description: Any) -> str:
 
 
 def check_package(settings: BioImageIOSettings, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
-    """Check that a package can be used with these settings, and measure what its preprocessing needs.
+    """Check that a package can be used with these settings, and measure the statistics of its preprocessing.
 
     Parameters
     ----------
     settings : BioImageIO
     path : Path
     values : numpy.ndarray, optional
-        Values of the image; None measures nothing.
+        Values of the image. None measures nothing.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def check_package(settings: BioImageIOSettings, path: Path, values: np.ndarray |
 
 
 class BioImageIOSegmenter:
-    """A network on a device, and the settings that it is called with."""
+    """A network on a device, with the settings that it runs with."""
 
     def __init__(self, settings: BioImageIOSettings, path: Path) -> None:
         core: Any = importlib.import_module("bioimageio.core")
@@ -158,12 +158,12 @@ class BioImageIOSegmenter:
         self._pipeline.load()
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Labels of a tile; the tile is left as it is.
+        """Return the labels of a tile. Does not change the tile.
 
         Raises
         ------
         ValueError
-            If the model does not take or return images of this size.
+            If the model does not accept or return images of this size.
         """
         check_rank(tile, self._settings.spacing)
         shape = self._geometry.fitting(tile.shape)
@@ -179,7 +179,7 @@ class BioImageIOSegmenter:
         return from_boundaries(maps[s.foreground_channel], maps[s.boundary_channel], s.threshold, s.boundary_threshold)
 
     def _maps(self, pixels: np.ndarray) -> np.ndarray:
-        """The first output of the network as (channel, *space)."""
+        """Return the first output of the network as (channel, *space)."""
         axes = self._geometry.axes
         image = pixels[tuple(None if name in ("batch", "channel") else slice(None) for name in axes)]
         sample = self._digest_spec.create_sample_for_model(
@@ -188,7 +188,7 @@ class BioImageIOSegmenter:
             inputs=image,
             stat=dict(self._statistics),
         )
-        # The halo of the run takes the place of the one that the package asks for.
+        # The halo of the run replaces the halo of the package.
         found = self._pipeline.predict_sample_without_blocking(
             sample, skip_input_padding=True, skip_output_cropping=True
         )
@@ -205,7 +205,7 @@ class BioImageIOSegmenter:
 
 
 def _filled(tile: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 copy, finite, mirrored at its end up to a shape that the network takes."""
+    """Return a float32 copy, finite, padded by mirroring to a shape that the network accepts."""
     pixels = tile.astype(np.float32)
     if tile.dtype.kind == "f":
         finite = pixels[np.isfinite(pixels)]

@@ -6,11 +6,11 @@ paths of files that exist.
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
 
+from napari_blockbuster.models.suggestions import did_you_mean
 from napari_blockbuster.models.weights import download
 
 from .imports import import_cellpose
@@ -68,10 +68,9 @@ def find_weights(weights: str) -> Path:
     path = folder / weights
     if weights not in BUILT_IN and not path.is_file():
         known = [*BUILT_IN, *_own_models(folder)]
-        close = difflib.get_close_matches(weights, known, n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(
-            f"cellpose has no weights {weights!r}{hint}; there are {', '.join(known)}, or give the path of a file"
+            f"cellpose has no weights {weights!r}{did_you_mean(weights, known)}; "
+            f"there are {', '.join(known)}, or give the path of a file"
         )
     return path.absolute()
 

@@ -1,4 +1,4 @@
-"""What the models without weights share: one length, one brightness scale, the image's anisotropy."""
+"""Base class of models that find blobs of one diameter on the log scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, Suggestion, setting
+from napari_blockbuster.models.brightness import check_range
 from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
 from .intensity import LogScale, measured_range
@@ -17,11 +18,11 @@ __all__ = ["BlobModel"]
 
 
 class BlobModel(SpacedModel):
-    """A model that looks for blobs of one diameter on the log scale."""
+    """A model that finds blobs of one diameter on the log scale."""
 
     diameter: float = setting(
         20.0,
-        "Diameter of a typical object, in voxels of the finest axis (along the longest side where objects are flat).",
+        "Diameter of a typical object, in voxels of the finest axis (along the longest side if objects are flat).",
         unit="px",
         ge=2,
         le=2000,
@@ -38,16 +39,15 @@ class BlobModel(SpacedModel):
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"high is {self.high}; it must be above low, which is {self.low}")
+        check_range(self.low, self.high)
         return self
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo of two diameters, so that an object on a face is whole in both of its tiles."""
+        """Return no tile, and a halo of two diameters, so that both tiles see an object on their face in full."""
         return self._halo(image, 2 * self.diameter)
 
     def _scaled(self, blocks: Sequence[np.ndarray], image: PixelSource) -> Self:
-        """A copy with spacing and brightness range filled in."""
+        """Return a copy with spacing and brightness range filled in."""
         low, high = measured_range(blocks, self.low, self.high)
         return self.model_copy(update={"spacing": self._spacing_of(image), "low": low, "high": high})
 
@@ -58,7 +58,7 @@ class BlobModel(SpacedModel):
         return LogScale(self.low, self.high)
 
     def _lengths(self, part: float) -> tuple[float, ...]:
-        """A part of the diameter as voxels along each axis."""
+        """Return a part of the diameter in voxels along each axis."""
         assert self.spacing is not None
         return per_axis(part * self.diameter, self.spacing)
 

@@ -1,4 +1,4 @@
-"""Distance-transform watershed: touching round objects told apart by shape alone."""
+"""Distance-transform watershed: separates touching round objects by shape alone."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ SEED_RADIUS = 0.25
 
 
 class DistanceWatershed(ThresholdedModel):
-    """A thresholded image, cut at the necks of its outline.
+    """Threshold an image, and cut the foreground at its necks.
 
-    Each voxel of the foreground gets its distance to the background (exact, with anisotropy: Maurer et al. 2003,
-    IEEE PAMI 25:265); maxima of the slightly smoothed distance are the seeds of a watershed (Vincent & Soille 1991,
-    IEEE PAMI 13:583). It needs no texture inside the objects, so it suits masks, saturated images and phase objects.
+    The distance of each foreground voxel to the background is exact and includes anisotropy (Maurer et al. 2003,
+    IEEE PAMI 25:265). Maxima of the slightly smoothed distance are the seeds of a watershed (Vincent & Soille 1991,
+    IEEE PAMI 13:583). The model does not need texture inside objects, so it suits masks, saturated images and phase
+    objects.
     """
 
     family: ClassVar[str] = "distance-watershed"
-    summary: ClassVar[str] = "Threshold, then touching round objects are cut at their necks"
+    summary: ClassVar[str] = "Threshold, then cut touching round objects at their necks"
 
     diameter: float = setting(
         20.0, "Diameter of a typical object, in voxels of the finest axis.", unit="px", ge=2, le=2000
     )
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo of two diameters."""
+        """Return no tile, and a halo of two diameters."""
         return self._halo(image, 2 * self.diameter)
 
     def load(self) -> Segmenter:
-        """The segmenter: array of any real type -> int32 labels of its shape.
+        """Return the segmenter, which turns arrays of any real type into int32 labels.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Difference-of-Gaussians watershed: crowded tissue, and images whose background is uneven."""
+"""Difference-of-Gaussians watershed, for crowded tissue and uneven background."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BINS = 512
 
 
 class DogWatershed(BlobModel):
-    """Blobs by their contrast with what is around them, whatever the brightness of the place.
+    """Find blobs by their contrast with their surroundings.
 
-    On the log scale, seeds are maxima of a difference of Gaussians as wide as an object (Lindeberg 1998, IJCV 30:79),
-    and outlines are the zero crossings of a finer one (Marr & Hildreth 1980, Proc. R. Soc. B 207:187), divided by a
-    watershed. There is no global threshold on brightness, so an uneven background does no harm, and objects without a
-    gap between them are told apart; outlines are a little less exact than those of `VoronoiOtsu`.
+    On the log scale, seeds are maxima of a difference of Gaussians as wide as an object (Lindeberg 1998, IJCV 30:79).
+    Outlines are the zero crossings of a finer one (Marr & Hildreth 1980, Proc. R. Soc. B 207:187), divided by a
+    watershed. There is no global threshold on brightness, so the model tolerates an uneven background and separates
+    objects without a gap. Outlines are less exact than those of `VoronoiOtsu`.
     """
 
     family: ClassVar[str] = "dog-watershed"
@@ -35,8 +35,8 @@ class DogWatershed(BlobModel):
 
     contrast: float | None = setting(
         None,
-        "Least contrast of an object with its surroundings, on the log scale. Empty: Otsu's choice for the whole "
-        "image; raise it if there are objects in the background.",
+        "Least contrast of an object with its surroundings, on the log scale. Increase it if objects are found in the "
+        "background. Empty: Otsu's threshold of the whole image.",
         unit="log units",
         ge=0,
         le=10,
@@ -51,7 +51,7 @@ class DogWatershed(BlobModel):
         return scaled.model_copy(update={"contrast": scaled._measure(blocks)})
 
     def _measure(self, blocks: list[np.ndarray]) -> float:
-        # A difference of Gaussians is far smaller than the brightness it comes from: its range is measured too.
+        # A difference of Gaussians has a far smaller range than the brightness.
         fields = [difference_of_gaussians(self._scale(block), self._lengths(SEED_SIGMA)) for block in blocks]
         top = max((float(field.max()) for field in fields if field.size), default=0.0)
         bottom = min((float(field.min()) for field in fields if field.size), default=0.0)
@@ -62,7 +62,7 @@ class DogWatershed(BlobModel):
         return max(0.0, otsu(np.asarray(counts), centers))
 
     def load(self) -> Segmenter:
-        """The segmenter: array of any real type -> int32 labels of its shape.
+        """Return the segmenter, which turns arrays of any real type into int32 labels.
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""Smoothing, seeds and flooding: the steps that the classical models share.
+"""Smoothing, seeds and watershed: steps that the classical models share.
 
-All of them work in float32 on a tile of any rank, take lengths in voxels along each axis, and reach a known distance:
-what lies farther from a voxel than that reach cannot change it, so tiles with enough halo agree with the whole image.
+They work in float32 on tiles of any rank and take lengths in voxels along each axis. Each has a known reach: voxels
+farther away than that have no effect, so tiles with enough halo agree with the whole image.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 __all__ = ["difference_of_gaussians", "flood", "keep_seeded", "otsu", "peaks", "smooth", "smooth_at"]
 
 TRUNCATE = 3.0
-"""Standard deviations at which a Gaussian is cut."""
+"""Standard deviations at which a Gaussian is truncated."""
 BOXES_FROM = 3.0
-"""From this sigma on (voxels), three running means replace the Gaussian: their cost does not grow with it."""
+"""From this sigma on (voxels), three running means replace the Gaussian. Their cost does not depend on sigma."""
 DOG_RATIO = 1.6
 """Ratio of the two Gaussians at which their difference is closest to a Laplacian of Gaussian (Marr & Hildreth 1980)."""
 AT_ONCE = 2**22
@@ -33,9 +33,9 @@ def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
     Parameters
     ----------
     image : numpy.ndarray
-        Any real type; untouched. NaN counts as 0.
+        Any real type. Not changed. NaN counts as 0.
     sigma : sequence of float
-        Standard deviation along each axis, in voxels; 0 leaves the axis as it is.
+        Standard deviation along each axis, in voxels. 0 does not smooth the axis.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
         # A running mean would carry a single NaN through the rest of its line.
         np.nan_to_num(result, copy=False, nan=0.0)
     for axis, s in enumerate(sigma):
-        # Both filters work line by line, so they may write over what they read.
+        # Both filters work line by line, so they can work in place.
         if s >= BOXES_FROM:
             for width in _box_widths(s):
                 ndimage.uniform_filter1d(result, width, axis, result, mode="nearest")
@@ -59,7 +59,7 @@ def smooth(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
 
 
 def _box_widths(sigma: float) -> tuple[int, int, int]:
-    """Odd widths of three running means whose variances add up to about ``sigma**2``."""
+    """Return odd widths of three running means whose variances add up to about ``sigma**2``."""
     narrow = int(math.sqrt(4 * sigma**2 + 1))
     narrow -= 1 - narrow % 2
     # A mean over w voxels has the variance (w^2 - 1) / 12.
@@ -107,7 +107,7 @@ def smooth_at(image: np.ndarray, points: Sequence[np.ndarray], sigma: Sequence[f
 
 
 def difference_of_gaussians(image: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
-    """How much brighter an image is at a scale than around it: float32, highest on blobs ``4 * sigma`` across."""
+    """Return how much brighter an image is than its surroundings: float32, highest on blobs of diameter ``4 * sigma``."""
     fine = smooth(image, sigma)
     # Variances of successive Gaussians add up.
     rest = math.sqrt(DOG_RATIO**2 - 1)
@@ -116,15 +116,15 @@ def difference_of_gaussians(image: np.ndarray, sigma: Sequence[float]) -> np.nda
 
 
 def peaks(field: np.ndarray, mask: np.ndarray, radius: Sequence[float]) -> np.ndarray:
-    """Local maxima of a field inside a mask, numbered.
+    """Find and number the local maxima of a field inside a mask.
 
     Parameters
     ----------
     field : numpy.ndarray
     mask : numpy.ndarray
-        bool; maxima outside it do not count (but hide lower ones inside).
+        bool. Maxima outside it do not count (but hide lower ones inside).
     radius : sequence of float
-        Half the window in which a maximum must be the highest, in voxels; at least its direct neighbors are compared.
+        Half the window in which a maximum must be the highest, in voxels. At least its direct neighbors are compared.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def peaks(field: np.ndarray, mask: np.ndarray, radius: Sequence[float]) -> np.nd
 
 
 def flood(field: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Seeded watershed: each marker takes the voxels of the mask from which the steepest way up the field leads to it.
+    """Divide a mask by a seeded watershed: the steepest way up the field leads from each voxel to its marker.
 
     Returns int32 labels with the markers' numbers. Parts of the mask without a marker stay 0.
     """
@@ -151,7 +151,7 @@ def flood(field: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarra
     # scikit-image types some of its functions and not others.
     watershed: Any = segmentation.watershed
 
-    # Objects usually fill a small part of a tile: flooding the box around the mask saves the rest.
+    # Objects usually fill a small part of a tile.
     labels = np.zeros(field.shape, np.int32)
     box = _bounding_box(mask)
     if box is not None:
@@ -170,7 +170,7 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def keep_seeded(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """Each label's connected part that holds its marker; crumbs cut off from it become background."""
+    """Keep the connected part of each label that contains its marker. Other parts become background."""
     from skimage import measure
 
     label: Any = measure.label
@@ -182,7 +182,7 @@ def keep_seeded(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 
 def otsu(counts: np.ndarray, centers: np.ndarray) -> float:
-    """The threshold that splits a histogram into the two most even groups (Otsu 1979, IEEE SMC 9:62)."""
+    """Return Otsu's threshold of a histogram (Otsu 1979, IEEE SMC 9:62)."""
     from skimage import filters
 
     threshold_otsu: Any = filters.threshold_otsu

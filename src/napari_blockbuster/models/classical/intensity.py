@@ -1,4 +1,4 @@
-"""One brightness scale for a whole image, on which a dim nucleus counts as much as a bright one."""
+"""One brightness scale for a whole image, on which dim and bright nuclei have equal weight."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .filters import otsu
 __all__ = ["LogScale", "Split", "measured_range", "split"]
 
 KNEE = 0.05
-"""Brightness, as a part of the image's range, below which the scale is linear and above which it is logarithmic."""
+"""Brightness at which the scale changes from linear to logarithmic, as a part of the image's range."""
 BINS = 512
 PERCENTILES = (0.1, 99.9)
 SAMPLES = 2**20
-"""Voxels that percentiles are taken from: their error is below 0.1 percentage points."""
+"""Voxels for percentiles. Their error is below 0.1 percentage points."""
 
 
 class LogScale(NamedTuple):
-    """``log(1 + (x - low) / (KNEE * (high - low)))``: free of the camera's offset and gain, for all pixel types."""
+    """``log(1 + (x - low) / (KNEE * (high - low)))``: independent of offset and gain of the camera, for all pixel types."""
 
     low: float
     high: float
@@ -33,8 +33,8 @@ class LogScale(NamedTuple):
         return KNEE * (self.high - self.low)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels of any real type to float32 >= 0, in a new array. NaN counts as darkest."""
-        # fmax and fmin take the number where the other is NaN.
+        """Return pixels of any real type as a new float32 array >= 0. NaN counts as darkest."""
+        # fmax and fmin ignore NaN.
         values: np.ndarray = np.fmax(pixels, np.float32(self.low), dtype=np.float32)
         np.fmin(values, np.finfo(np.float32).max, out=values)
         values -= np.float32(self.low)
@@ -43,15 +43,15 @@ class LogScale(NamedTuple):
         return values
 
     def of(self, value: float) -> float:
-        """One gray value on the scale."""
+        """Return a gray value on the scale."""
         return math.log1p(max(value - self.low, 0.0) / self.unit)
 
     def of_many(self, values: np.ndarray) -> np.ndarray:
-        """Gray values on the scale: float64."""
+        """Return gray values on the scale as float64."""
         return np.log1p(np.maximum(values - self.low, 0.0) / self.unit)
 
     def inverse(self, value: np.ndarray | float) -> np.ndarray:
-        """Back to gray values."""
+        """Return the gray values of values on the scale."""
         return self.low + self.unit * np.expm1(np.asarray(value, np.float64))
 
 
@@ -63,7 +63,7 @@ def measured_range(
 
 
 class Split(NamedTuple):
-    """Where objects begin, and how bright the background is, in gray values."""
+    """Threshold and mean background, in gray values."""
 
     threshold: float
     background: float
@@ -75,16 +75,16 @@ def split(
     measured: Callable[[np.ndarray], np.ndarray],
     threshold: float | None = None,
 ) -> Split:
-    """Otsu's threshold of a whole image from blocks of it, block by block so that memory stays small.
+    """Measure Otsu's threshold and the background of a whole image, block by block to save memory.
 
     Parameters
     ----------
     blocks : sequence of numpy.ndarray
     scale : LogScale
     measured : callable
-        Turns a block into what the model compares with the threshold, on the log scale.
+        Turns a block into the values that the model compares with the threshold, on the log scale.
     threshold : float, optional
-        The user's own threshold in gray values; then only the background below it is measured.
+        Threshold that the user set, in gray values. Then only the background below it is measured.
     """
     top = scale.of(scale.high) * 1.5
     counts = np.zeros(BINS, np.int64)

@@ -1,4 +1,4 @@
-"""Threshold and connected components: masks, vessels, anything without touching objects."""
+"""Threshold and connected components, for masks, vessels and other objects that do not touch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .intensity import LogScale, measured_range, split
 __all__ = ["Threshold", "ThresholdedModel"]
 
 BAND = 8
-"""Voxels beyond the reach of the smoothing, in which neighboring tiles can be compared."""
+"""Voxels beyond the reach of the smoothing, where neighboring tiles are compared."""
 
 
 class ThresholdedModel(SpacedModel):
-    """A model that begins with ``smoothed image > threshold``."""
+    """A model that starts with ``smoothed image > threshold``."""
 
     threshold: float | None = setting(
         None, "Gray value above which objects begin. Empty: Otsu's threshold of the whole image.", unit="gray value"
@@ -41,7 +41,7 @@ class ThresholdedModel(SpacedModel):
 
     def _smoothed(self, tile: np.ndarray) -> np.ndarray:
         assert self.spacing is not None
-        # Without smoothing the gray values are compared as they are, exactly.
+        # Without smoothing, gray values are compared exactly.
         return tile if self.sigma == 0 else smooth(tile, per_axis(self.sigma, self.spacing))
 
     def _foreground(self, tile: np.ndarray) -> np.ndarray:
@@ -53,23 +53,21 @@ class ThresholdedModel(SpacedModel):
 class Threshold(ThresholdedModel):
     """Connected components above a threshold (Otsu 1979, IEEE SMC 9:62, on the log scale, unless it is given).
 
-    Components may be larger than any halo: merge them with the rule ``touch``, which gives exactly the components of
-    the whole image.
+    Components may be larger than any halo. Merge them with the rule ``touch``, which gives exactly the components of the
+    whole image.
     """
 
     family: ClassVar[str] = "threshold"
     summary: ClassVar[str] = "Threshold and connected components: masks and structures that do not touch"
 
-    connectivity: int = setting(
-        1, "Which voxels are neighbors: 1 across faces, 2 also edges, 3 also corners.", ge=1, le=3
-    )
+    connectivity: int = setting(1, "Connectivity of voxels: 1 across faces, 2 also edges, 3 also corners.", ge=1, le=3)
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo that covers the smoothing and leaves a band for comparing neighbors."""
+        """Return no tile, and a halo for the smoothing and a band to compare neighbors."""
         return self._halo(image, 3 * self.sigma + BAND)
 
     def load(self) -> Segmenter:
-        """The segmenter: array of any real type -> int32 labels of its shape.
+        """Return the segmenter, which turns arrays of any real type into int32 labels.
 
         Raises
         ------

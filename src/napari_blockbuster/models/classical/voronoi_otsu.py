@@ -24,16 +24,16 @@ SEED_RADIUS = 0.12
 class VoronoiOtsu(BlobModel):
     """Nuclei and other blobs, brighter than their surroundings.
 
-    1. Brightness goes to a log scale fixed for the whole image, on which dim objects count as much as bright ones.
-    2. Foreground is what lies above the threshold (Otsu 1979), after light smoothing.
-    3. Seeds are the foreground's maxima of a difference of Gaussians as wide as an object, which tells touching
-       objects apart that smoothing alone would fuse (Lindeberg 1998, IJCV 30:79).
-    4. The foreground is divided among the seeds by a watershed (Meyer 1994, Signal Processing 38:113).
-    5. Each object is cut where its brightness has fallen to `outline` of its height over the background (the
-       half-maximum rule), so that bright objects do not keep their glow. The height is taken at a scale on which a bright
-       spot within an object counts little.
+    1. Convert brightness to a log scale for the whole image, on which dim and bright objects have equal weight.
+    2. Foreground: voxels above the threshold (Otsu 1979) after light smoothing.
+    3. Seeds: maxima in the foreground of a difference of Gaussians as wide as an object. This separates touching objects
+       that smoothing alone would fuse (Lindeberg 1998, IJCV 30:79).
+    4. A watershed divides the foreground among the seeds (Meyer 1994, Signal Processing 38:113).
+    5. Cut each object where its brightness falls to `outline` of its height above the background (the half-maximum
+       rule). This removes the glow of bright objects. The height is measured at `height_scale`, so that a bright spot
+       in an object has little effect.
 
-    The name and the idea of one-parameter labeling are those of Voronoi-Otsu labeling (Haase et al., clEsperanto).
+    The name and the idea of one-parameter labeling come from Voronoi-Otsu labeling (Haase et al., clEsperanto).
     """
 
     family: ClassVar[str] = "voronoi-otsu"
@@ -44,15 +44,15 @@ class VoronoiOtsu(BlobModel):
     )
     outline: float = setting(
         0.4,
-        "Where an object ends, as a part of its own brightness over the background; 0: at the threshold alone.",
+        "Brightness at which an object ends, as a part of its height above the background. 0: use the threshold alone.",
         ge=0,
         le=0.9,
         advanced=True,
     )
     height_scale: float = setting(
         0.1,
-        "Smoothing before the brightness of an object is measured, in diameters. Higher values ignore bright spots in "
-        "objects; 0.05 gives the tighter outlines of jobs made before this setting existed.",
+        "Scale at which the height of an object is measured, in diameters. Higher values ignore bright spots in objects. "
+        "0.05 gives the tighter outlines of jobs made before this setting existed.",
         ge=OUTLINE_SIGMA,
         le=0.25,
         advanced=True,
@@ -86,7 +86,7 @@ class VoronoiOtsu(BlobModel):
         )
 
     def load(self) -> Segmenter:
-        """The segmenter: array of any real type -> int32 labels of its shape.
+        """Return the segmenter, which turns arrays of any real type into int32 labels.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class VoronoiOtsu(BlobModel):
         return smooth(values, self._lengths(OUTLINE_SIGMA))
 
     def _levels(self, heights: np.ndarray) -> np.ndarray:
-        """Where each object ends, from its height at the seed; both on the log scale."""
+        """Return the level at which each object ends from its height, both on the log scale."""
         assert self.background is not None
         gray = self._scale.inverse(heights)
         return np.asarray(self._scale.of_many(self.background + self.outline * (gray - self.background)))
@@ -123,18 +123,18 @@ def _segment(model: VoronoiOtsu, tile: np.ndarray) -> np.ndarray:
     peaks_of = _highest(seeds[at], smoothed[at])
     heights = peaks_of
     if model.height_scale > OUTLINE_SIGMA:
-        # The scale is logarithmic: its mean is a geometric one, which a few bright spots hardly move.
+        # On the log scale the mean is geometric, so a few bright spots hardly change it.
         wide = smooth_at(values, at, model._lengths(model.height_scale))
         heights = np.minimum(heights, _highest(seeds[at], wide))
     levels = model._levels(heights).astype(np.float32)
-    # A seed lies above its own level unless its object is darker than the background: then the threshold decides.
+    # Keeps the seed itself, also in an object that is darker than the background.
     np.minimum(levels, np.nextafter(peaks_of, np.float32(0)), out=levels)
     labels[smoothed <= levels[labels]] = 0
     return keep_seeded(labels, seeds)
 
 
 def _highest(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The highest value of each id, float32; 0 for ids without any."""
+    """Return the highest value of each id as float32, and 0 for ids without any."""
     found = np.zeros(int(ids.max()) + 1, np.float32)
     np.maximum.at(found, ids, values)
     return found

@@ -1,9 +1,9 @@
-"""A fingerprint of what a Python function does: its bytecode and the values that it uses.
+"""Digest of a Python function: its bytecode and the values that it uses.
 
-It tells runs apart, it does not guard secrets. A changed line, default, closure or global changes it, and so does
-another minor version of Python (whose bytecode differs). Installed packages count by name (their versions are compared
-on their own, see `function_packages`), extension functions and objects of unknown types by name or type only: a change
-inside them is not seen.
+The digest identifies a function. It is no protection. It changes with every edited line, default, closure or global, and
+with the minor version of Python, whose bytecode differs. Installed packages count by name (their versions are compared
+separately, see `function_packages`). Extension functions and objects of unknown types count by name or type only, so
+changes inside them are not detected.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ __all__ = ["function_digest", "function_packages"]
 
 THIS = __name__.partition(".")[0]
 DEPTH = 12
-"""How deep containers and called functions are followed."""
+"""Depth to which containers and called functions are followed."""
 
 
 def function_digest(function: Callable[..., Any]) -> str:
-    """Hex sha256 of a callable's code and of the values it uses; the same in every process of one Python version."""
+    """Return the sha256 of a callable's code and of the values it uses. It is the same in every process of a Python version."""
     return hashlib.sha256(_value(function, DEPTH, _Walk()).encode()).hexdigest()
 
 
 def function_packages(function: Callable[..., Any]) -> set[str]:
-    """Import names of the packages that a callable uses, as far as `function_digest` follows it."""
+    """Return the import names of the packages that a callable uses, as far as `function_digest` follows it."""
     walk = _Walk()
     _value(function, DEPTH, walk)
     return walk.packages
 
 
 class _Walk:
-    """What was met on the way through a function."""
+    """Objects and packages seen while a function is followed."""
 
     def __init__(self) -> None:
         self.ids: set[int] = set()
         self.packages: set[str] = set()
 
     def note(self, module_name: str | None) -> str:
-        """The package of a module."""
+        """Record the package of a module, and return its name."""
         package = (module_name or "").partition(".")[0]
         if package:
             self.packages.add(package)
@@ -65,20 +65,20 @@ def _value(value: Any, depth: int, seen: _Walk) -> str:
 
 
 def _once(value: Any, seen: _Walk) -> bool:
-    """True the first time; functions that call each other are described once."""
+    """Return True the first time. Functions that call each other are described once."""
     first = id(value) not in seen.ids
     seen.ids.add(id(value))
     return first
 
 
 def _installed(module_name: str | None, seen: _Walk) -> str | None:
-    """Name of the package that a module belongs to; None for the user's own modules."""
+    """Return the package of an installed module, or None for modules of the user's."""
     module = sys.modules.get(module_name or "")
     file = getattr(module, "__file__", None)
     if module is None or module_name == "__main__":
         return None
     package = module.__name__.partition(".")[0]
-    # This package is installed wherever it lies: a checkout that is worked on holds caches and locks, which change.
+    # This package counts as installed even in a checkout, because its caches and locks change.
     if file is not None and package != THIS and not _in_library(file):
         return None
     return seen.note(package)
@@ -107,7 +107,7 @@ def _function(function: types.FunctionType, depth: int, seen: _Walk) -> str:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Names that a function and those inside it may look up in the module."""
+    """Return the names that a function and its inner functions may look up in the module."""
     inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
     return set(code.co_names).union(*map(_names, inner))
 
@@ -115,7 +115,7 @@ def _names(code: types.CodeType) -> set[str]:
 def _cell(cell: types.CellType, depth: int, seen: _Walk) -> str:
     try:
         return _value(cell.cell_contents, depth, seen)
-    except ValueError:  # not filled yet: a function that names itself
+    except ValueError:  # not set yet: a recursive function
         return "<empty>"
 
 

@@ -1,4 +1,4 @@
-"""Any function as a model: from Python, from a file, or from an installed package."""
+"""A Python function as a model: from a session, a file, or an installed package."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from .digest import function_digest, function_packages
 __all__ = ["FunctionModel"]
 
 HALO = 32
-"""Context for a function that nothing is known about, in voxels of the finest axis."""
+"""Halo for a function whose receptive field is unknown, in voxels of the finest axis."""
 
 
 class FunctionModel(Model):
-    """A function ``f(pixels, **options) -> labels``: any array in, integer labels (or a bool mask) of its shape out.
+    """A function ``f(pixels, **options) -> labels`` that returns integer labels (or a bool mask) of the shape of its input.
 
-    Make it with `FunctionModel.of` (a function in Python) or `FunctionModel.from_source` (text), which
-    `napari_blockbuster.models.as_model` does for you.
+    Create it with `FunctionModel.of` (a function in Python) or `FunctionModel.from_source` (text).
+    `napari_blockbuster.models.as_model` calls either.
 
-    What travels to a worker: a Python function itself (by cloudpickle), or the text of the file, so that workers need
-    neither the file nor the same version of it. What the settings keep: where it came from and a digest of its code, so
-    that a job does not go on with another function; never the code.
+    Workers get a Python function itself (by cloudpickle), or the text of the file, so they do not need the file. The
+    settings contain the source of the function and a digest of its code, never the code. The digest prevents a job from
+    resuming with another function.
     """
 
     family: ClassVar[str] = "function"
     summary: ClassVar[str] = "Any Python function that turns pixels into labels"
 
     source: str = setting(
-        ..., "Where the function is: 'path/to/file.py:function' or 'package.module:function'.", min_length=3
+        ..., "Source of the function: 'path/to/file.py:function' or 'package.module:function'.", min_length=3
     )
     kind: Literal["file", "module", "python"] = setting(
-        "file", "A file, an importable module, or a function that was passed in Python.", advanced=True, derived=True
+        "file", "A file, an importable module, or a function passed in Python.", advanced=True, derived=True
     )
     sha256: str = setting(
         "",
-        "Digest of the file, or of the function's code. Empty: of the source as it is now.",
+        "Digest of the file or of the function's code. Empty: of the source as it is now.",
         advanced=True,
         derived=True,
     )
@@ -60,7 +60,7 @@ class FunctionModel(Model):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        # On another machine, the same path may hold another file.
+        # On another machine, the same path may be another file.
         self._has_traveled = True
 
     @field_validator("options")
@@ -86,12 +86,12 @@ class FunctionModel(Model):
 
     @classmethod
     def from_source(cls, source: str, **options: Any) -> Self:
-        """A function named by text.
+        """Find a function by its source.
 
         Parameters
         ----------
         source : str
-            ``"path/to/file.py:function"`` (read now, so that a changed file is a changed model) or
+            ``"path/to/file.py:function"`` (the file is read now) or
             ``"package.module:function"``.
         **options
             Keyword arguments for the function.
@@ -101,7 +101,7 @@ class FunctionModel(Model):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not Python or has no such function (the message lists those it has), or the module or its
+            If the file is not Python or has no such function (the message lists its functions), or if the module or its
             function does not exist.
         """
         place, _, name = source.rpartition(":")
@@ -113,7 +113,7 @@ class FunctionModel(Model):
 
     @classmethod
     def _of_file(cls, path: Path, name: str, options: dict[str, Any]) -> Self:
-        """The function of a file as it is now. The file is read and not run."""
+        """Return the function of a file as it is now. The file is read but not run."""
         text = _read(path)
         _check_defined(path, text, name)
         model = cls(source=f"{path}:{name}", kind="file", sha256=_sha256(text), options=options)
@@ -122,12 +122,12 @@ class FunctionModel(Model):
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:
-        """The model of stored settings; nothing is imported or run, unless only ``source`` and ``options`` are given.
+        """Build the model from stored settings. Nothing is imported or run, unless ``sha256`` is missing.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            If the file is gone or changed since, or the function was one in Python.
+            If the file is missing or was changed, or if the function was passed in Python.
         """
         model = cls(**settings)
         if model.kind == "python":
@@ -139,16 +139,16 @@ class FunctionModel(Model):
             text = _read(path)
             if _sha256(text) != model.sha256:
                 raise ValueError(
-                    f"{path} was changed since its function became a model; bring the file back, "
+                    f"{path} was changed since its function became a model; restore the file, "
                     f"or start again with {model.source!r} as it is now"
                 )
             model._text = text
         return model
 
     def read_anew(self) -> Self:
-        """Return the function of the file as it is now; this model if it came from no file of this machine.
+        """Return the function of the file as it is now, or this model if it is not from a file on this machine.
 
-        A module is imported once per process: restart Python to run it as it is now.
+        A module is imported once per process. To use an edited module, restart Python.
 
         Raises
         ------
@@ -180,22 +180,22 @@ class FunctionModel(Model):
         return f"function {getattr(self._function, '__qualname__', type(self._function).__name__)!r}"
 
     def suggest(self, image: PixelSource) -> Suggestion:
-        """No wish for a tile; a halo of 32 voxels, since what the function looks at is unknown."""
+        """Return no tile, and a halo of 32 voxels, because the receptive field of the function is unknown."""
         spacing = relative_spacing(image.spacing)
         return Suggestion(None, tuple(max(1, round(n)) for n in per_axis(HALO, spacing)))
 
     def depends_on(self) -> tuple[str, ...]:
-        """The packages that the function uses; for a file, those that it imports."""
+        """Return the packages that the function uses. For a file, the packages that it imports."""
         names = _imported(self._text or "") if self.kind == "file" else function_packages(self._find())
         return _distributions(names)
 
     def load(self) -> Segmenter:
-        """The function, with its options, given a copy of each tile (it may write into it).
+        """Return the function with its options. It gets a copy of each tile and may write into it.
 
         Raises
         ------
         ValueError
-            If the function cannot be had, or is not the one that the settings describe.
+            If the function cannot be found, or is not the one that the settings describe.
         """
         return _OnCopies(self._find(), self.options)
 
@@ -219,20 +219,20 @@ class FunctionModel(Model):
 
     def _gone(self) -> str:
         return (
-            f"the function {self.source!r} lived in a Python session and settings do not hold code: "
+            f"the function {self.source!r} was defined in a Python session, and settings do not contain code: "
             "pass the function itself again, as model=..."
         )
 
 
 class _OnCopies:
-    """A function that never sees the caller's array."""
+    """Calls a function on copies, so that it cannot change the tile."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function, self._options = function, dict(options)
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        # The result is checked by the stage, like every model's.
+        # Staging checks the result, as for every model.
         labels: np.ndarray = self._function(np.array(tile), **self._options)
         return labels
 
@@ -283,7 +283,7 @@ def _check_defined(path: Path, text: str, name: str) -> None:
 
 
 def _imported(text: str) -> set[str]:
-    """First names of the modules that a text of Python imports, wherever in it."""
+    """Return the top-level packages that Python code imports, at any place."""
     nodes = list(ast.walk(ast.parse(text)))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
@@ -291,13 +291,13 @@ def _imported(text: str) -> set[str]:
 
 
 def _distributions(names: set[str]) -> tuple[str, ...]:
-    """The distributions that packages were installed from: none for the standard library and for the user's modules."""
+    """Return the distributions of packages. The standard library and modules of the user's have none."""
     from importlib import metadata
 
     found: set[str] = set()
     for name in names - sys.stdlib_module_names:
         try:
-            # Most distributions have the name of their package. Asking all of them takes a second.
+            # Most distributions have the name of their package. Reading all of them takes a second.
             found.add(metadata.distribution(name).name)
         except metadata.PackageNotFoundError:
             found.update(_distributions_by_package().get(name, ()))
@@ -312,15 +312,15 @@ def _distributions_by_package() -> Mapping[str, list[str]]:
 
 
 def _run(path: Path, text: str) -> types.ModuleType:
-    """The file as a module of its own name for each version of its text; run once per process."""
+    """Run a file once per process, as a module with its own name for each version of the text."""
     name = f"_napari_blockbuster_{path.stem}_{_sha256(f'{path}:{text}')[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     module = types.ModuleType(name)
     module.__file__ = str(path)
-    # Dataclasses and pickles look their module up while it runs.
+    # Dataclasses and pickle look up the module while it runs.
     sys.modules[name] = module
-    # A script finds the files beside it; so does this one.
+    # As for a script, files in the same folder can be imported.
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.append(folder)

@@ -6,7 +6,6 @@ were loaded from a file. Only `check_network` imports torch.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.memory import reason_of
+from napari_blockbuster.models.suggestions import did_you_mean
 from napari_blockbuster.models.weights import download
 
 __all__ = ["Facts", "check_network", "find_network", "is_path", "obtain_network"]
@@ -79,10 +79,9 @@ def find_network(weights: str) -> Path:
         return folder / weights / index[weights]["version"] / FILE
     path = folder / weights / FILE
     if not path.is_file():
-        close = difflib.get_close_matches(weights, index, n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(
-            f"instanseg has no network {weights!r}{hint}; there are {', '.join(index)}, or give the path of a file "
+            f"instanseg has no network {weights!r}{did_you_mean(weights, index)}; "
+            f"there are {', '.join(index)}, or give the path of a file "
             f"({FILE})"
         )
     return path

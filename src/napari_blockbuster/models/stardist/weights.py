@@ -6,7 +6,6 @@ TensorFlow. In a viewer it runs in a child process.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from napari_blockbuster.models.child_process import run_outside_viewer
 from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.suggestions import did_you_mean
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
 
@@ -128,10 +128,9 @@ def _download(weights: str, folder: Path) -> Path:
     classes = (models.StarDist2D, models.StarDist3D)
     names = {name: cls for cls in classes for name in pretrained.get_registered_models(cls, return_aliases=False)}
     if weights not in names:
-        close = difflib.get_close_matches(weights, names, n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(
-            f"stardist has no network {weights!r}{hint}; there are {', '.join(names)}, or give the path of a folder"
+            f"stardist has no network {weights!r}{did_you_mean(weights, names)}; "
+            f"there are {', '.join(names)}, or give the path of a folder"
         )
     details = pretrained.get_model_details(names[weights], weights)[2]
     try:
