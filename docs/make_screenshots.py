@@ -85,10 +85,12 @@ def tour(session: Session) -> None:
     session.until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
 
     inspector = widget.inspect()
-    session.until(lambda: inspector.report.text() != "")
-    inspector.filter.setCurrentText("all")
-    joined = [k for k in range(inspector.pairs.rowCount()) if widget.control.merged.joined[inspector.pairs.row_at(k)]]
-    inspector.table.selectRow(joined[0])
+    session.until(lambda: inspector.tabs.report.text() != "")
+    pairs = inspector.tabs.pairs
+    pairs.filter.setCurrentText("all")
+    lines = range(pairs.model.rowCount())
+    joined = [k for k in lines if widget.control.merged.joined[pairs.model.row_at(k)]]
+    pairs.table.selectRow(joined[0])
     session.until(lambda: "Pair" in viewer.layers)
     viewer.scene.camera.zoom *= 2.2
     session.show(widget.merging)

@@ -34,8 +34,8 @@ class Merging:
         self._changes: list[Callable[[], object]] = []
 
     def reset(self) -> None:
-        """Forget the decisions that were not saved before their job was closed."""
-        self._changes = []
+        """Forget the merge and the decisions that had to wait when their job was closed."""
+        self._next, self._changes = None, []
 
     def merge(self, choice: MergeChoice) -> None:
         """Merge and show the result. While a merge runs, only the latest choice is merged next."""
