@@ -1,8 +1,8 @@
-"""Take the pictures of the tutorial from a real session.
+"""Take the screenshots of the tutorial in a real session.
 
     xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 
-They land in ``docs/images/``, in napari's dark theme; ``--theme light`` adds ``-light`` to the names.
+The files are written to ``docs/images/``, in napari's dark theme. ``--theme light`` adds ``-light`` to the names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IMAGES = Path(__file__).parent / "images"
 
 
 class Session:
-    """A viewer with the plugin, as large as a laptop's screen."""
+    """Viewer with the plugin, as large as the screen of a laptop."""
 
     def __init__(self, theme: str, folder: Path) -> None:
         get_settings().appearance.theme = theme
@@ -60,7 +60,7 @@ class Session:
 
 
 def tour(session: Session) -> None:
-    """The steps of the tutorial, one picture each."""
+    """Take one screenshot for each step of the tutorial."""
     widget, viewer = session.widget, session.viewer
     widget.model.settings.set_values({"diameter": 40})
     widget.tiles.set_values((60, 96, 96), (20, 20, 20))
@@ -106,7 +106,7 @@ def tour(session: Session) -> None:
 
 
 def main() -> None:
-    """Take all pictures in one theme."""
+    """Take all screenshots in one theme."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     folder = Path(tempfile.mkdtemp())

@@ -11,7 +11,6 @@ from napari_blockbuster.models.brightness import check_range, measure_range
 from napari_blockbuster.models.spacing import SpacedModel
 
 from .base import PixelSource, setting
-from .spacing import SpacedModel
 
 __all__ = ["NetworkModel", "NetworkSettings", "WeightedModel"]
 

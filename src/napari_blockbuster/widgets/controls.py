@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushBut
 
 from napari_blockbuster.machine.units import bytes_text
 
-__all__ = ["Note", "Section", "button", "bytes_text", "row_of", "times"]
+__all__ = ["Note", "Section", "add_row", "button", "bytes_text", "row_of", "times"]
 
 
 class Section(QGroupBox):
@@ -18,19 +18,13 @@ class Section(QGroupBox):
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
         super().__init__(title, parent)
         self.form = QFormLayout(self)
-        self.form.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
+        self.form.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
         # Keep the dock narrow enough for small screens.
         self.form.setRowWrapPolicy(QFormLayout.WrapLongRows)
 
     def row(self, name: str, field: QWidget, tip: str = "") -> QWidget:
         """Add a field with a label."""
-        label = QLabel(name)
-        if tip:
-            label.setToolTip(tip)
-            field.setToolTip(tip)
-        label.setBuddy(field)
-        field.setAccessibleName(name)
-        self.form.addRow(label, field)
+        add_row(self.form, name, field, tip)
         return field
 
 
@@ -52,6 +46,18 @@ class Note(QLabel):
         dark = self.palette().color(self.backgroundRole()).lightness() < 128
         self.setStyleSheet(f"color: {'#e69f00' if dark else '#9a4b00'}; font-weight: bold;" if problem else "")
         self.setVisible(bool(text))
+
+
+def add_row(form: QFormLayout, name: str, field: QWidget, tip: str = "") -> None:
+    """Add a field with a label to a form. Labels are equally wide, so that the fields of all sections align."""
+    label = QLabel(name)
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Connectivity"))
+    label.setBuddy(field)
+    if tip:
+        label.setToolTip(tip)
+        field.setToolTip(tip)
+    field.setAccessibleName(name)
+    form.addRow(label, field)
 
 
 def row_of(*fields: QWidget | None, equal: bool = False) -> QWidget:

@@ -9,9 +9,10 @@ from typing import Any, Literal, get_origin
 
 from magicgui.widgets import LineEdit, Widget, create_widget
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSpinBox, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model, get_model, model_class
+from napari_blockbuster.widgets.controls import add_row
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .code_button import CodeButton
@@ -34,7 +35,7 @@ class ModelForm(QWidget):
         folded = QFormLayout(self._advanced)
         for layout in (plain, folded):
             layout.setContentsMargins(0, 0, 0, 0)
-            layout.setFieldGrowthPolicy(QFormLayout.ExpandingFieldsGrow)
+            layout.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
         for key, info in model_class(name).model_fields.items():
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             if extra.get("derived"):
@@ -55,10 +56,7 @@ class ModelForm(QWidget):
         field = _editor(key, info, default, unit)
         field.changed.connect(lambda *_: self.changed.emit())
         self.fields[key], self._defaults[key] = field, default
-        label = QLabel(_title(key))
-        label.setToolTip(field.tooltip)
-        label.setBuddy(field.native)
-        layout.addRow(label, field.native)
+        add_row(layout, key.replace("_", " ").capitalize(), field.native, field.tooltip)
 
     def values(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""
@@ -175,12 +173,7 @@ def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
         field = LineEdit(value="" if _is_empty(default) else _text(default), name=key)
         field.native.setPlaceholderText("Required" if info.is_required() else "Automatic" if default is None else "")
     field.tooltip = tip
-    field.native.setAccessibleName(_title(key))
     return field
-
-
-def _title(key: str) -> str:
-    return key.replace("_", " ").capitalize()
 
 
 def _is_plain(annotation: Any) -> bool:

@@ -54,6 +54,7 @@ class ImageSection(Section):
         viewer.layers.events.inserted.connect(self._update)
         viewer.layers.events.removed.connect(self._update)
         viewer.layers.events.reordered.connect(self._update)
+        self._layer_changed()
         self._update()
 
     @property

@@ -17,7 +17,7 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.layers.origins import confirmed
 from napari_blockbuster.widgets.run.session import ClusterChoice
 
-__all__ = ["MergeChoice", "Plan"]
+__all__ = ["MergeChoice", "Plan", "changed_settings"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Plan:
         """Return a Python script that repeats this run without a viewer."""
         described = self.source.describe()
         path = described.get("path")
-        settings = _settings(self.model)
+        settings = changed_settings(self.model)
         lines = [
             *_imports(self.cluster, self.model),
             *(["from napari_blockbuster.merge.filters import ObjectFilter"] if self.merge.filter else []),
@@ -124,9 +124,9 @@ class Plan:
         words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
         words += [
             "--model",
-            self.model.family if self.model.family != "function" else str(_settings(self.model)["source"]),
+            self.model.family if self.model.family != "function" else str(changed_settings(self.model)["source"]),
         ]
-        for name, value in _settings(self.model).items():
+        for name, value in changed_settings(self.model).items():
             if self.model.family != "function":
                 words += ["--set", f"{name}={_word(value)}"]
         words += ["-o", self.output]
@@ -158,7 +158,7 @@ def _where(described: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _settings(model: Model) -> dict[str, Any]:
+def changed_settings(model: Model) -> dict[str, Any]:
     """Return the settings that differ from the defaults."""
     defaults = {key: info.get_default(call_default_factory=True) for key, info in type(model).model_fields.items()}
     return {key: value for key, value in model.model_dump(mode="json").items() if value != _plain(defaults[key])}

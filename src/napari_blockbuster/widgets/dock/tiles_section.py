@@ -65,6 +65,8 @@ class TilesSection(Section):
     def set_image(self, source: ImageSource | None, place: dict[str, Any]) -> None:
         """Set the image and its place; None if there is no image."""
         self._source, self.drawing.place = source, place
+        for form in (self.tile, self.halo):
+            self.form.setRowVisible(form, source is not None or bool(form.spins))
         if source is not None:
             self._set_axes(source.axes[source.separate_axes :])
         self._suggest()

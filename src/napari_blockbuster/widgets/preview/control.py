@@ -19,7 +19,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
-from napari_blockbuster.widgets.dock.plan import Plan
+from napari_blockbuster.widgets.dock.plan import Plan, changed_settings
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
 from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
@@ -209,6 +209,5 @@ class _Turn:
 
 def _brief(model: Model) -> str:
     """Return the settings that differ from the defaults, as short text."""
-    fields = type(model).model_fields
-    own = {k: v for k, v in model if v != fields[k].get_default(call_default_factory=True)}
-    return ", ".join([model.family, *(f"{name} {value}" for name, value in own.items())])
+    settings = changed_settings(model).items()
+    return ", ".join([model.family, *(f"{name.replace('_', ' ')} {value}" for name, value in settings)])
