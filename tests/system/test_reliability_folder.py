@@ -87,7 +87,7 @@ def test_space_that_the_old_tiles_take_counts_for_the_run_that_replaces_them(
 ) -> None:
     job = staged_job(image, tmp_path)
     (job.folder / "stage" / "ballast").write_bytes(bytes(10**6))
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: (10**12, 10**12 - 10, 10))
     replacement = Job.create(image, "threshold", tmp_path / "o.ome.zarr", overwrite=True, **OTHER)
     assert replacement.staged() == set()
     with pytest.raises(OSError, match="free some space"):
