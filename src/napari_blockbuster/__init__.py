@@ -19,12 +19,12 @@ __version__ = "0.1.0"
 __all__ = ["Heartbeat", "Job", "Result", "TileFailed", "TileGrid", "TileStaged", "make_local_cluster", "segment"]
 
 _HOME = {
-    "Heartbeat": "job.events",
+    "Heartbeat": "job.progress.events",
     "Job": "job.job",
     "Result": "output.result",
-    "TileFailed": "job.events",
+    "TileFailed": "job.progress.events",
     "TileGrid": "geometry.tiles",
-    "TileStaged": "job.events",
+    "TileStaged": "job.progress.events",
     "make_local_cluster": "execution.cluster",
     "segment": "api",
 }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.job.completion import Finish, Watch, finish
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.preflight import check_time_limit
-from napari_blockbuster.job.progress import Progress
+from napari_blockbuster.job.progress.bar import Progress
+from napari_blockbuster.job.setup.preflight import check_time_limit
+from napari_blockbuster.job.steps.completion import Finish, Watch, finish
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import Result

@@ -24,7 +24,7 @@ from bench_streaming import Ticker, until
 from qtpy.QtCore import Qt
 
 from napari_blockbuster import Job
-from napari_blockbuster.widgets.dock.commands import show_segment_widget
+from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
 TILE, HALO, CELL = 512, 16, 23
 

@@ -28,8 +28,8 @@ import psutil
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_blockbuster.widgets.dock import samples
-from napari_blockbuster.widgets.dock.commands import show_segment_widget
+from napari_blockbuster.widgets.menu import samples
+from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
 ROOT = Path(__file__).parents[2]
 ABOUT = (

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from napari_blockbuster import Job
 from napari_blockbuster.cli.options import MergeOptions, UsageError, WorkerOptions
-from napari_blockbuster.job.progress import Pace, duration
+from napari_blockbuster.job.progress.bar import Pace, duration
 
 TILES = ["--tile", "16", "32", "32", "--halo", "6"]
 N_TILES = 8

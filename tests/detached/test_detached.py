@@ -26,7 +26,7 @@ from napari_blockbuster.cli.main import main
 from napari_blockbuster.detached.files import DriverFiles, DriverState
 from napari_blockbuster.detached.follower import DriverFailedError, DriverGoneError
 from napari_blockbuster.execution.cluster import connect
-from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -300,7 +300,7 @@ def test_what_cannot_be_detached_is_refused(scheduler: str, peace, away: Away, t
         detached.detach(job, client)
     # A driver that is no detached one holds the job: it is the driver process that finds out.
     job = Job.create(peace[0], "threshold", tmp_path / "o.ome.zarr", tile_shape=TILE, halo=HALO)
-    from napari_blockbuster.job.lock import holding
+    from napari_blockbuster.job.folder.lock import holding
 
     with holding(job.folder / "lock.json", "stage"), pytest.raises(JobLockedError, match=f"process {os.getpid()} on "):
         detached.detach(job, client)

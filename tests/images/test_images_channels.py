@@ -19,7 +19,7 @@ from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import open_image, source_from_description
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.preview import preview_tile
-from napari_blockbuster.job.suggestion import make_grid
+from napari_blockbuster.job.setup.suggestion import make_grid
 from napari_blockbuster.models import Model, get_model
 from napari_blockbuster.models.base import Segmenter
 

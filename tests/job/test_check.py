@@ -13,7 +13,7 @@ import pytest
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 
 from napari_blockbuster import Job
-from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 
 COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]

@@ -13,7 +13,7 @@ import zarr
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.cli.main import main
-from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.job.steps.second_try import SecondTry, tiles_again
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.models import as_model
 from napari_blockbuster.stage.trial import TrialError

@@ -11,9 +11,9 @@ import zarr
 
 import napari_blockbuster
 from napari_blockbuster import Job
-from napari_blockbuster.job.folder import JobFolder
-from napari_blockbuster.job.lock import JobLockedError, holding
-from napari_blockbuster.job.second_try import SecondTry
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.lock import JobLockedError, holding
+from napari_blockbuster.job.steps.second_try import SecondTry
 from napari_blockbuster.models import get_model
 
 PACKAGE = Path(napari_blockbuster.__file__).parent

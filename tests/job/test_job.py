@@ -20,7 +20,7 @@ from helpers import assert_same_objects
 from scipy import ndimage
 
 from napari_blockbuster import Job, TileFailed, TileStaged, segment
-from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.stage.trial import TrialError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_blockbuster import Job
-from napari_blockbuster.job.second_try import SecondTry, accepted_together, tiles_again, tiles_around
+from napari_blockbuster.job.steps.second_try import SecondTry, accepted_together, tiles_again, tiles_around
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.models import get_model

@@ -19,8 +19,8 @@ from faults import fork_server, quick_folder, run_out, watch
 from jobs import SHAPE, staged_bytes, write_image
 
 from napari_blockbuster import Job
-from napari_blockbuster.job.acceptances import Notes, accepted_together
-from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.job.folder.acceptances import Notes, accepted_together
+from napari_blockbuster.job.steps.second_try import SecondTry, tiles_again
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.models import get_model
 from napari_blockbuster.stage.arrays import open_array
@@ -186,7 +186,7 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 
 def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: the call fails, and nothing is lost."""
-    from napari_blockbuster.job import second_try as again
+    from napari_blockbuster.job.steps import second_try as again
 
     folder = copied(stages.tried, place / "full")
     job, real = opened(folder), again.write_atomically

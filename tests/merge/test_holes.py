@@ -20,7 +20,7 @@ from scipy import ndimage
 from skimage import measure
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.job.second_try import SecondTry
+from napari_blockbuster.job.steps.second_try import SecondTry
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.selection import apply_filter

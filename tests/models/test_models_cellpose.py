@@ -21,7 +21,7 @@ from model_data import ArraySource
 from napari_blockbuster.models import get_model, list_models, model_from_settings
 from napari_blockbuster.models.cellpose import weights
 from napari_blockbuster.models.cellpose.model import Cellpose
-from napari_blockbuster.models.weights import digest
+from napari_blockbuster.models.networks.weights import digest
 
 find_spec = importlib.util.find_spec
 

@@ -23,8 +23,8 @@ from napari_blockbuster.models.cellpose import weights as _cellpose_weights  # n
 from napari_blockbuster.models.cellpose.imports import import_cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.model import Cellpose  # noqa: E402
 from napari_blockbuster.models.cellpose.segmenter import CellposeSegmenter  # noqa: E402
-from napari_blockbuster.models.device import choose_device, fast_in_bfloat16  # noqa: E402
-from napari_blockbuster.models.weights import digest  # noqa: E402
+from napari_blockbuster.models.networks.device import choose_device, fast_in_bfloat16  # noqa: E402
+from napari_blockbuster.models.networks.weights import digest  # noqa: E402
 
 TRUTH = 0.01
 """How far tiled and untiled may be apart in F1 against the truth."""

@@ -24,7 +24,7 @@ from napari_blockbuster import segment
 from napari_blockbuster.models import get_model, list_models, model_from_settings
 from napari_blockbuster.models.instanseg import weights
 from napari_blockbuster.models.instanseg.model import InstanSeg
-from napari_blockbuster.models.weights import digest
+from napari_blockbuster.models.networks.weights import digest
 
 find_spec = importlib.util.find_spec
 needs_extra = pytest.mark.skipif(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_blockbuster.models.memory import is_out_of_memory, reason_of, retry_in_memory
+from napari_blockbuster.models.networks.memory import is_out_of_memory, reason_of, retry_in_memory
 
 
 class OutOfMemoryError(RuntimeError):

@@ -16,10 +16,10 @@ from model_data import ArraySource
 from small_stardist import FLAT, VOLUME
 
 from napari_blockbuster.models import get_model, list_models, model_from_settings
+from napari_blockbuster.models.networks.weights import digest
 from napari_blockbuster.models.stardist import weights
 from napari_blockbuster.models.stardist.model import StarDist
 from napari_blockbuster.models.stardist.network import read_network
-from napari_blockbuster.models.weights import digest
 
 find_spec = importlib.util.find_spec
 

@@ -17,7 +17,7 @@ from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, Counting, chunks_of, finis
 
 from napari_blockbuster import Job, TileGrid, make_local_cluster
 from napari_blockbuster.execution.cluster import connect
-from napari_blockbuster.job import preflight
+from napari_blockbuster.job.setup import preflight
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.stage.records import TileFailure, TileRecord
 from napari_blockbuster.stage.trial import TrialError, TrialQueue

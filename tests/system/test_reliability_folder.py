@@ -18,9 +18,9 @@ import zarr
 from jobs import N_TILES, OPTIONS, chunks_of, components, write_image
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.job.lock import JobLockedError
-from napari_blockbuster.job.publication import NothingStagedError
-from napari_blockbuster.job.second_try import SecondTry, tiles_again
+from napari_blockbuster.job.folder.lock import JobLockedError
+from napari_blockbuster.job.steps.publication import NothingStagedError
+from napari_blockbuster.job.steps.second_try import SecondTry, tiles_again
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models import get_model
 from napari_blockbuster.output.occupant import Occupant

@@ -15,7 +15,7 @@ import zarr
 from jobs import N_TILES, OPTIONS, chunks_of, components, finish, write_image
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.job.lock import JobLockedError, holding
+from napari_blockbuster.job.folder.lock import JobLockedError, holding
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 
 
@@ -242,7 +242,7 @@ def test_a_pid_that_belongs_to_another_process_by_now_holds_nothing(tmp_path: Pa
 
 
 def test_a_sleeper_whose_lock_was_taken_over_stops(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_blockbuster.job.lock.BEAT", 0.05)
+    monkeypatch.setattr("napari_blockbuster.job.folder.lock.BEAT", 0.05)
     job.store.unstage(range(6))
     events = job.stage()
     next(events)

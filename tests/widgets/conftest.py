@@ -67,7 +67,7 @@ def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, A
     """Open a viewer with the plugin's dock, from the menu's command."""
 
     def make(image: np.ndarray | None = None, show: bool = False, **options: Any) -> tuple[Any, Any]:
-        from napari_blockbuster.widgets.dock.commands import show_segment_widget
+        from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
         viewer = make_napari_viewer(show=show)
         if image is not None:

@@ -14,9 +14,9 @@ from .terminal import print_rows
 
 if TYPE_CHECKING:
     from napari_blockbuster.detached.files import DriverState
-    from napari_blockbuster.job.events import StageEvent
     from napari_blockbuster.job.job import Job
-    from napari_blockbuster.job.progress import Progress
+    from napari_blockbuster.job.progress.bar import Progress
+    from napari_blockbuster.job.progress.events import StageEvent
 
 __all__ = ["detach", "follow"]
 
@@ -78,7 +78,7 @@ def follow(job: Job, stop: bool, quiet: bool) -> int:
 
 def _follow(job: Job, quiet: bool) -> int:
     from napari_blockbuster.detached.files import DriverFiles
-    from napari_blockbuster.job.progress import Progress
+    from napari_blockbuster.job.progress.bar import Progress
 
     state = DriverFiles(job.folder).load()
     if state is not None and state.summary is not None:
@@ -95,7 +95,7 @@ def _follow(job: Job, quiet: bool) -> int:
 def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[StageEvent]:
     """Yield the events of tiles. Progress of other steps goes directly to the bar."""
     from napari_blockbuster.detached import follow
-    from napari_blockbuster.job.events import StepProgress
+    from napari_blockbuster.job.progress.events import StepProgress
 
     events = follow(job)
     while True:
@@ -113,7 +113,7 @@ def _tiles(job: Job, bar: Progress, ending: list[DriverState]) -> Iterator[Stage
 def _is_complete_without_driver(job: Job) -> bool:
     """Return whether another process than the last detached driver completed the result."""
     from napari_blockbuster.detached.files import DriverFiles
-    from napari_blockbuster.job.results import result_token
+    from napari_blockbuster.job.folder.results import result_token
 
     files = DriverFiles(job.folder)
     if not job.is_complete() or files.at_work() is not None:

@@ -17,8 +17,8 @@ from .run import Plan, report, run_job
 from .terminal import print_rows
 
 if TYPE_CHECKING:
-    from napari_blockbuster.job.completion import Outcome
     from napari_blockbuster.job.job import Job
+    from napari_blockbuster.job.steps.completion import Outcome
 
 __all__ = ["run_demo", "score"]
 

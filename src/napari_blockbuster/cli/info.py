@@ -30,7 +30,7 @@ def find_job(path: str) -> Path | None:
     """Return the job folder at a path or next to it, or None."""
     if "://" in path:
         return None
-    from napari_blockbuster.job.folder import JobFolder
+    from napari_blockbuster.job.folder.job_folder import JobFolder
 
     found = JobFolder.find(Path(path).absolute())
     return None if found is None else found.path
@@ -106,7 +106,7 @@ def _tile_rows(job: Job) -> Rows:
 def _driver_rows(folder: Path) -> Rows:
     """Describe a detached driver that is running, or that died."""
     from napari_blockbuster.detached.files import DriverFiles
-    from napari_blockbuster.job.lock import is_held
+    from napari_blockbuster.job.folder.lock import is_held
 
     files = DriverFiles(folder)
     state = files.load()
@@ -118,7 +118,7 @@ def _driver_rows(folder: Path) -> Rows:
 
 def _merge_of_result(job: Job) -> dict[str, Any] | None:
     """Return how the last result at the job's own output was merged."""
-    from napari_blockbuster.job.results import own_record
+    from napari_blockbuster.job.folder.results import own_record
 
     try:
         merge = own_record(job.folder)["merge"]
@@ -145,7 +145,7 @@ def _merge_rows(job: Job) -> Rows:
 
 def _other_results(job: Job) -> Rows:
     """List results that this job wrote to other paths and that still exist."""
-    from napari_blockbuster.job.results import is_recorded, other_records
+    from napari_blockbuster.job.folder.results import is_recorded, other_records
 
     rows = []
     for record in other_records(job.folder):
@@ -161,7 +161,7 @@ def _other_results(job: Job) -> Rows:
 def _seam_rows(job: Job) -> Rows:
     """Summarize the seam report and the decisions of the user, if the tiles still exist."""
     from napari_blockbuster.inspect.seam_report import seam_report
-    from napari_blockbuster.job.acceptances import Notes
+    from napari_blockbuster.job.folder.acceptances import Notes
     from napari_blockbuster.merge.decisions import Decisions
 
     if not job.files.has_stage() or len(job.staged()) < 2:
@@ -185,7 +185,7 @@ def _seam_rows(job: Job) -> Rows:
 
 def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     """Apply the object filter of the last result, without computing or writing regions; and a note if that is not exact."""
-    from napari_blockbuster.job.results import own_record
+    from napari_blockbuster.job.folder.results import own_record
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
@@ -221,7 +221,7 @@ def describe_image(path: str, model: Model, **options: Any) -> Rows:
     """Return axes, shape, chunks and levels of an image, and the tiles that a run would use."""
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.images import list_scenes, open_image
-    from napari_blockbuster.job.suggestion import suggest_tiles
+    from napari_blockbuster.job.setup.suggestion import suggest_tiles
 
     scenes = list_scenes(path)
     unclear = options.get("scene") is None and len(scenes) > 1

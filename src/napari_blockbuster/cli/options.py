@@ -15,7 +15,7 @@ from napari_blockbuster.job.shell import options
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_blockbuster.job.completion import Finish
+    from napari_blockbuster.job.steps.completion import Finish
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.models import Model
 
@@ -268,7 +268,7 @@ class MergeOptions:
 
     def finish(self, **more: Any) -> Finish:
         """Return the settings for merge and write. `more`: other fields of `Finish`."""
-        from napari_blockbuster.job.completion import Finish
+        from napari_blockbuster.job.steps.completion import Finish
 
         return Finish(self.rule, self.min_iou, self.connectivity, filter=self.filter(), **more)
 

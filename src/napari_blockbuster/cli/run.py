@@ -13,9 +13,9 @@ from .options import MergeOptions, OutputOptions, WorkerOptions
 from .terminal import print_rows
 
 if TYPE_CHECKING:
-    from napari_blockbuster.job.completion import Finish, Outcome
     from napari_blockbuster.job.job import Job
-    from napari_blockbuster.job.summary import Summary
+    from napari_blockbuster.job.progress.summary import Summary
+    from napari_blockbuster.job.steps.completion import Finish, Outcome
 
 __all__ = ["Interrupted", "Plan", "check_free", "report", "run_job"]
 
@@ -100,8 +100,8 @@ def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
     Interrupted
         On Ctrl-C or SIGTERM, with the command that resumes.
     """
-    from napari_blockbuster.job.completion import Watch, finish
-    from napari_blockbuster.job.progress import Progress
+    from napari_blockbuster.job.progress.bar import Progress
+    from napari_blockbuster.job.steps.completion import Watch, finish
 
     watch = Watch()
     asked = plan.finish(job if replace_own else None).begun(job)
@@ -136,7 +136,7 @@ def report(job: Job, summary: Summary, quiet: bool = False) -> int:
 
 def check_free(job: Job, output: OutputOptions, replace_own: bool = False) -> None:
     """Raise an error if the output exists and may not be replaced. `replace_own` allows the job's own result."""
-    from napari_blockbuster.job.results import wrote
+    from napari_blockbuster.job.folder.results import wrote
     from napari_blockbuster.output.place import restore_old
 
     target = Path(job.spec.output)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 
-from napari_blockbuster.job.completion import Outcome, Watch, finish
-from napari_blockbuster.job.events import Heartbeat, StageEvent, TileFailed
-from napari_blockbuster.job.folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.lock import Lock, holding
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.lock import Lock, holding
-from napari_blockbuster.job.progress import Progress
+from napari_blockbuster.job.progress.bar import Progress
+from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed
+from napari_blockbuster.job.steps.completion import Outcome, Watch, finish
 from napari_blockbuster.machine.errors import JobError, one_line
 from napari_blockbuster.machine.signals import stopping_cleanly
 from napari_blockbuster.output.groups import utf8

@@ -3,7 +3,7 @@
 Any machine that sees the job folder can follow the driver, without a connection to it or to its cluster::
 
     driver.json   the state of the driver (`DriverState`), replaced as a whole when it changes
-    driver.lock   held while the driver lives (see `napari_blockbuster.job.lock`)
+    driver.lock   held while the driver lives (see `napari_blockbuster.job.folder.lock`)
     driver.log    output of the driver and its libraries
     driver.stop   a request to stop: the token of the run
 """
@@ -18,9 +18,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_blockbuster.job.folder import JobFolder
-from napari_blockbuster.job.lock import is_held
-from napari_blockbuster.job.summary import Summary
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.lock import is_held
+from napari_blockbuster.job.progress.summary import Summary
 from napari_blockbuster.machine.files import write_atomically
 
 __all__ = ["DriverFiles", "DriverState"]

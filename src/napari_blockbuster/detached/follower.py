@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_blockbuster.job.events import Heartbeat, StageEvent, StepProgress, TileFailed, TileStaged
+from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, StepProgress, TileFailed, TileStaged
 from napari_blockbuster.job.shell import command
 from napari_blockbuster.machine.errors import JobError
 

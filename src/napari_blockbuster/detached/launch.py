@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.execution.waits import ask, complete, some_workers
-from napari_blockbuster.job import preflight
-from napari_blockbuster.job.completion import Finish
-from napari_blockbuster.job.lock import JobLockedError
+from napari_blockbuster.job.folder.lock import JobLockedError
+from napari_blockbuster.job.setup import preflight
 from napari_blockbuster.job.shell import command
+from napari_blockbuster.job.steps.completion import Finish
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.system import new_session
 

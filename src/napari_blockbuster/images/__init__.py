@@ -4,9 +4,8 @@ from napari_blockbuster.images.tiff.source import TiffSource
 from napari_blockbuster.images.zarr.source import StoredSource
 
 from .arrays import ArraySource, DaskSource
-from .base import ImageReadError, ImageSource
+from .base import ChannelNotChosenError, ImageReadError, ImageSource
 from .channels import ChannelsSource
-from .errors import ChannelNotChosenError
 from .opening import list_scenes, open_image, source_from_description
 from .scenes import Scene
 from .sizes import ImageWarning

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Layout
-from .errors import ChannelNotChosenError
+from .base import ChannelNotChosenError, Layout
 from .sizes import Sizes
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 
-__all__ = ["ImageReadError", "ImageSource", "Layout", "PixelPart", "Pixels", "spread_blocks"]
+__all__ = ["ChannelNotChosenError", "ImageReadError", "ImageSource", "Layout", "PixelPart", "Pixels", "spread_blocks"]
 
 
 DIGEST_VOXELS = 2**22
@@ -345,3 +345,17 @@ def spread_blocks(shape: tuple[int, ...], block: tuple[int, ...], max_voxels: in
         for n, b, s in zip(shape, block, steps, strict=True)
     ]
     return [Box(start, tuple(a + b for a, b in zip(start, block, strict=True))) for start in itertools.product(*starts)]
+
+
+class ChannelNotChosenError(ValueError):
+    """An image has several channels, and none was chosen.
+
+    Attributes
+    ----------
+    channels : list of str
+        Each channel by number, with its name if the image has one: ``["0 (DAPI)", "1"]``.
+    """
+
+    def __init__(self, message: str, channels: Sequence[str]) -> None:
+        super().__init__(message)
+        self.channels = list(channels)

@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, Tile
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.state.tiles import Tiles
+from napari_blockbuster.job.steps.second_try import settle
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.stage.labels import OBJECT
 from napari_blockbuster.stage.regions import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
 from napari_blockbuster.stage.store import StageStore, read_table
-
-from .folder import JobFolder
-from .second_try import settle
-from .tiles import Tiles
 
 __all__ = ["CheckReport", "check_job"]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
+from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
+from napari_blockbuster.job.state.job_state import JobState
+from napari_blockbuster.job.steps.publication import WriteOptions
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pairs import PairOfLabels
@@ -14,11 +17,12 @@ from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.output.occupant import Occupant
 from napari_blockbuster.output.result import Result, StagedMerge
 
-from . import edited_function, preflight, second_try, setup, steps
 from .check import CheckReport, check_job
-from .events import Heartbeat, StageEvent, TileFailed, TileStaged
-from .publication import WriteOptions
-from .state import JobState
+from .setup import new_job as setup
+from .setup import preflight
+from .state import edited_function
+from .steps import second_try
+from .steps import sequence as steps
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -112,7 +116,7 @@ class Job(JobState):
         return check_job(self.files, self.tiles, repair=repair)
 
     def settle(self) -> None:
-        """Finish an interrupted acceptance of tiles; see `napari_blockbuster.job.second_try.settle_alone`."""
+        """Finish an interrupted acceptance of tiles; see `napari_blockbuster.job.steps.second_try.settle_alone`."""
         second_try.settle_alone(self.files, self.tiles)
 
     # ----------------------------------------------------------------------------------------------------------- stage

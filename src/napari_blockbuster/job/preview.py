@@ -14,6 +14,8 @@ from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.progress.events import TileFailed
+from napari_blockbuster.job.setup.preflight import check_channels, estimated_bytes
 from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.peak_memory import PeakMemory
 from napari_blockbuster.merge.assignment import Merge
@@ -22,9 +24,7 @@ from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 
-from .events import TileFailed
 from .job import Job
-from .preflight import check_channels, estimated_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -237,7 +237,7 @@ def preview_seam(
 
 
 def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
-    """Estimate time and space of the whole run from one tile; disk space as in `napari_blockbuster.job.preflight`."""
+    """Estimate time and space of the whole run from one tile; disk space as in `napari_blockbuster.job.setup.preflight`."""
     n = len(grid)
     # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
     tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size

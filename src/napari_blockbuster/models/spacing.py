@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.base import Model, PixelSource, Suggestion, setting
+from .base import Model, PixelSource, Suggestion, setting
 
 __all__ = ["SpacedModel", "check_rank", "per_axis", "relative_spacing", "round_up"]
 

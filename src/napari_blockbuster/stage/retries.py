@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_blockbuster.models.memory import OUT_OF_MEMORY
+from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY
 
 __all__ = ["allowed_attempts"]
 

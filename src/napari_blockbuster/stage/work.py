@@ -19,7 +19,7 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
-from napari_blockbuster.models.memory import free_memory, is_out_of_memory
+from napari_blockbuster.models.networks.memory import free_memory, is_out_of_memory
 
 from .claims import Claim
 from .records import TileFailure, TileRecord

@@ -10,7 +10,7 @@ import tifffile
 from dock_actions import click, set_up, use_function
 
 from napari_blockbuster import Job
-from napari_blockbuster.widgets.dock.commands import show_segment_widget
+from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
 
 def slow_run(widget: Any, output: Path, source: str, qtbot: Any, until: Any) -> None:

@@ -204,7 +204,7 @@ def test_closing_the_viewer_stops_the_run_and_the_job_opens_again(
 
 
 def _dock_of(viewer: Any) -> Any:
-    from napari_blockbuster.widgets.dock.commands import show_segment_widget
+    from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
     return show_segment_widget(viewer)
 
@@ -296,7 +296,7 @@ def test_preferences_of_napari_set_where_tiles_run(open_dock: Any) -> None:
     preferred.workers, preferred.scheduler = 7, "tcp://elsewhere:8786"
     try:
         from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
-        from napari_blockbuster.widgets.run.session import ClusterChoice
+        from napari_blockbuster.widgets.session import ClusterChoice
 
         viewer, _ = open_dock()
         widget = SegmentWidget(viewer)

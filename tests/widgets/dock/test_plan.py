@@ -16,8 +16,8 @@ from napari_blockbuster.images import open_image
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import as_model, get_model
 from napari_blockbuster.output.label_image import open_labels
-from napari_blockbuster.widgets.dock.plan import MergeChoice, Plan
-from napari_blockbuster.widgets.run.session import ClusterChoice
+from napari_blockbuster.widgets.choices.plan import MergeChoice, Plan
+from napari_blockbuster.widgets.session import ClusterChoice
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_blockbuster import Job
-from napari_blockbuster.widgets.dock import consent as consents
-from napari_blockbuster.widgets.dock.consent import module_file
+from napari_blockbuster.widgets.choices import consent as consents
+from napari_blockbuster.widgets.choices.consent import module_file
 
 SOURCE = """
 import os

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_blockbuster import Job
 from napari_blockbuster.images.synthetic import nuclei_levels
-from napari_blockbuster.job.second_try import tiles_again
+from napari_blockbuster.job.steps.second_try import tiles_again
 from napari_blockbuster.widgets.layers.live import LiveLabels
 
 SLOW = "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"

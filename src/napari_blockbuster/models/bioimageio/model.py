@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal, Self
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
-from napari_blockbuster.models.brightness import sample_values
-from napari_blockbuster.models.child_process import run_outside_viewer
-from napari_blockbuster.models.device import Device, device_setting
 from napari_blockbuster.models.extras import require
-from napari_blockbuster.models.network import WeightedModel
+from napari_blockbuster.models.networks.base import WeightedModel
+from napari_blockbuster.models.networks.brightness import sample_values
+from napari_blockbuster.models.networks.child_process import run_outside_viewer
+from napari_blockbuster.models.networks.device import Device, device_setting
+from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis
-from napari_blockbuster.models.weights import checked_digest
 
 from .package import files_of, find_package, is_address, obtain_package, read_geometry, suggested_tile
 

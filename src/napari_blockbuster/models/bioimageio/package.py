@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.models.child_process import run_outside_viewer
+from napari_blockbuster.models.networks.child_process import run_outside_viewer
 from napari_blockbuster.models.spacing import round_up
 
 __all__ = ["Geometry", "files_of", "find_package", "is_address", "obtain_package", "read_geometry", "suggested_tile"]

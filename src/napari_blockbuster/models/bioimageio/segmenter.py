@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import Device, choose_device
+from napari_blockbuster.models.networks.device import Device, choose_device
 from napari_blockbuster.models.spacing import check_rank
 
 from .labels import from_boundaries, from_foreground, from_labels

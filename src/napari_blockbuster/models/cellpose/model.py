@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
-from napari_blockbuster.models.brightness import measure_range
-from napari_blockbuster.models.child_process import run_outside_viewer
-from napari_blockbuster.models.device import Device, device_setting
-from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.networks.base import NetworkModel
+from napari_blockbuster.models.networks.brightness import measure_range
+from napari_blockbuster.models.networks.child_process import run_outside_viewer
+from napari_blockbuster.models.networks.device import Device, device_setting
+from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis
-from napari_blockbuster.models.weights import checked_digest
 
 from .imports import import_cellpose
 from .tile import suggested_tile

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
-from napari_blockbuster.models.memory import is_out_of_memory, retry_in_memory
+from napari_blockbuster.models.networks.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
+from napari_blockbuster.models.networks.memory import is_out_of_memory, retry_in_memory
 from napari_blockbuster.models.spacing import check_rank
 
 from .imports import import_cellpose

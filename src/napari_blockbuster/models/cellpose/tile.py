@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from napari_blockbuster.machine import limits
-from napari_blockbuster.models.device import Device
+from napari_blockbuster.models.networks.device import Device
 
 from .memory import free_gpu_bytes
 from .weights import weights_bytes

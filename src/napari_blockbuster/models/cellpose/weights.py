@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from napari_blockbuster.models.networks.weights import download
 from napari_blockbuster.models.suggestions import did_you_mean
-from napari_blockbuster.models.weights import download
 
 from .imports import import_cellpose
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, Suggestion, setting
-from napari_blockbuster.models.brightness import check_range
+from napari_blockbuster.models.networks.brightness import check_range
 from napari_blockbuster.models.spacing import SpacedModel, check_rank, per_axis
 
 from .intensity import LogScale, measured_range

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.models.brightness import measure_range
+from napari_blockbuster.models.networks.brightness import measure_range
 
 from .filters import otsu
 

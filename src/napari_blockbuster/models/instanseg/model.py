@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
-from napari_blockbuster.models.child_process import run_outside_viewer
-from napari_blockbuster.models.device import Device, device_setting
 from napari_blockbuster.models.extras import require
-from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.networks.base import NetworkModel
+from napari_blockbuster.models.networks.child_process import run_outside_viewer
+from napari_blockbuster.models.networks.device import Device, device_setting
+from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis, round_up
-from napari_blockbuster.models.weights import checked_digest
 
 from .weights import check_network, find_network, is_path, obtain_network
 

@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import Device, choose_device, limit_torch_threads
-from napari_blockbuster.models.memory import retry_in_memory
-from napari_blockbuster.models.network import NetworkSettings
+from napari_blockbuster.models.networks.base import NetworkSettings
+from napari_blockbuster.models.networks.device import Device, choose_device, limit_torch_threads
+from napari_blockbuster.models.networks.memory import retry_in_memory
 from napari_blockbuster.models.spacing import check_rank
 
 __all__ = ["InstanSegSegmenter"]

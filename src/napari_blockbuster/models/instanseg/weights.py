@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_blockbuster.models.extras import require
-from napari_blockbuster.models.memory import reason_of
+from napari_blockbuster.models.networks.memory import reason_of
+from napari_blockbuster.models.networks.weights import download
 from napari_blockbuster.models.suggestions import did_you_mean
-from napari_blockbuster.models.weights import download
 
 __all__ = ["Facts", "check_network", "find_network", "is_path", "obtain_network"]
 

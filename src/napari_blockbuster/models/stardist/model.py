@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
-from napari_blockbuster.models.network import NetworkModel
+from napari_blockbuster.models.networks.base import NetworkModel
+from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis, round_up
-from napari_blockbuster.models.weights import checked_digest
 
 from .network import UNKNOWN, Network, read_network
 from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.device import thread_share
-from napari_blockbuster.models.memory import retry_in_memory
-from napari_blockbuster.models.network import NetworkSettings
+from napari_blockbuster.models.networks.base import NetworkSettings
+from napari_blockbuster.models.networks.device import thread_share
+from napari_blockbuster.models.networks.memory import retry_in_memory
 from napari_blockbuster.models.spacing import check_rank
 
 from .network import Network

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from napari_blockbuster.models.child_process import run_outside_viewer
 from napari_blockbuster.models.extras import require
+from napari_blockbuster.models.networks.child_process import run_outside_viewer
 from napari_blockbuster.models.suggestions import did_you_mean
 
 __all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]

@@ -14,7 +14,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
 from napari_blockbuster.widgets.layers import layer_images
 from napari_blockbuster.widgets.layers.placement import place_of_layer
-from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name
 
 __all__ = ["ImageSection"]

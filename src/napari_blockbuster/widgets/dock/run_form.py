@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model
+from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
@@ -15,7 +16,6 @@ from napari_blockbuster.widgets.run.section import RunSection
 
 from .image_section import ImageSection
 from .model_section import ModelSection
-from .plan import Plan
 from .tiles_section import TilesSection
 
 __all__ = ["RunForm"]

@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
 
+from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.controls import button
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
@@ -21,13 +22,12 @@ from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.fields import output_for
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
-from napari_blockbuster.widgets.run.session import Session
+from napari_blockbuster.widgets.session import Session
 
 from .image_section import ImageSection
 from .job_opener import JobOpener
 from .merge_actions import MergeActions
 from .model_section import ModelSection
-from .plan import Plan
 from .run_form import RunForm
 from .run_report import RunReport
 from .tiles_section import TilesSection

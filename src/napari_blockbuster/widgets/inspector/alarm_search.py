@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.inspect.seam_report import SeamReport, seam_report
 from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.runner import stream
+from napari_blockbuster.widgets.runner import stream
 
 __all__ = ["AlarmSearch"]
 

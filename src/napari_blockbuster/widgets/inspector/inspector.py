@@ -19,7 +19,7 @@ from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note
 from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import count_text
 
 from .alarm_search import AlarmSearch

@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.runner import in_thread
 
 from .clicks import ClickPicker
 

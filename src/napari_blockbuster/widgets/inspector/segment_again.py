@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.second_try import SecondTry
+from napari_blockbuster.job.steps.second_try import SecondTry
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.placement import place_of_part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_blockbuster.widgets.dock.plan import Plan
+from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.dock.run_form import RunForm
 from napari_blockbuster.widgets.dock.tiles_section import with_neighbor
 from napari_blockbuster.widgets.inspector.clicks import ClickPicker

@@ -19,12 +19,12 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
-from napari_blockbuster.widgets.dock.plan import Plan, changed_settings
+from napari_blockbuster.widgets.choices.plan import Plan, changed_settings
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
 from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
-from napari_blockbuster.widgets.run.runner import stream
-from napari_blockbuster.widgets.run.session import Session
+from napari_blockbuster.widgets.runner import stream
+from napari_blockbuster.widgets.session import Session
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -6,7 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_blockbuster.job.preview import Preview, SeamPreview
-from napari_blockbuster.job.progress import duration
+from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, row_of, times
 from napari_blockbuster.widgets.texts import count_text, voxels_name
 

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QMessageBox
 
-from napari_blockbuster.job.folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.widgets.dock.code_button import ask_to_run
-from napari_blockbuster.widgets.dock.consent import consent
-from napari_blockbuster.widgets.dock.image_offer import ImageOffer
-from napari_blockbuster.widgets.dock.plan import Plan
+from napari_blockbuster.widgets.choices.code_button import ask_to_run
+from napari_blockbuster.widgets.choices.consent import consent
+from napari_blockbuster.widgets.choices.image_offer import ImageOffer
+from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.texts import count_text
 
 from .control import RunControl

@@ -12,13 +12,13 @@ from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.dock.plan import MergeChoice, Plan
+from napari_blockbuster.widgets.choices.plan import MergeChoice, Plan
 from napari_blockbuster.widgets.layers.job_view import JobView
+from napari_blockbuster.widgets.session import ClusterChoice, Session, SessionCluster
 
 from .events import RunLifetime, StagingOutcome, Status, StepProgress
 from .merging import Merging
 from .open_job import StepThread
-from .session import ClusterChoice, Session, SessionCluster
 from .staging import JobOpening, Staging
 from .writing import Writing
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.progress import Pace
+from napari_blockbuster.job.progress.bar import Pace
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.store import TileFailure

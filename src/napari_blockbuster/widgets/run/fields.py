@@ -13,8 +13,7 @@ from napari_blockbuster.machine.limits import cpu_count
 from napari_blockbuster.output.result import default_output, job_folder
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
-
-from .session import ClusterChoice
+from napari_blockbuster.widgets.session import ClusterChoice
 
 __all__ = ["ClusterFields", "FailedTiles", "OutputField", "free_path", "output_for", "preferred_cluster"]
 

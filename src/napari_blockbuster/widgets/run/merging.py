@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
-from napari_blockbuster.widgets.dock.plan import MergeChoice
+from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.texts import count_text
 
 from . import steps

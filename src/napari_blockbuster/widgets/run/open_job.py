@@ -12,10 +12,10 @@ from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.job_view import JobView
+from napari_blockbuster.widgets.runner import stream
+from napari_blockbuster.widgets.session import SessionCluster
 
 from .events import RunLifetime, StepProgress, Stopped
-from .runner import stream
-from .session import SessionCluster
 
 __all__ = ["BUSY", "OpenJob", "StepThread"]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton
 
-from napari_blockbuster.job.progress import duration
+from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
+from napari_blockbuster.widgets.session import ClusterChoice
 
 from .events import StepProgress
 from .fields import ClusterFields, FailedTiles, OutputField
 from .open_job import BUSY
-from .session import ClusterChoice
 
 __all__ = ["RunSection"]
 

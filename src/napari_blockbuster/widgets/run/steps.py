@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.job.job import Heartbeat, Job, TileStaged
-from napari_blockbuster.job.second_try import tiles_again
+from napari_blockbuster.job.steps.second_try import tiles_again
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.region_search import RegionSearchCanceled
-from napari_blockbuster.widgets.dock.consent import consent
-from napari_blockbuster.widgets.dock.plan import MergeChoice
+from napari_blockbuster.widgets.choices.consent import consent
+from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.session import Session
 
 from .events import UPDATE_INTERVAL, Merged, Opened, StagingOutcome, Status, TilesRead
-from .session import Session
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -145,7 +145,7 @@ consent = Consent()
 
 def load_module(source: str, options: dict[str, Any]) -> Model:
     """Return the model of a function in a module. The module is imported in another process."""
-    from napari_blockbuster.models.child_process import run_in_child
+    from napari_blockbuster.models.networks.child_process import run_in_child
 
     model: Model = run_in_child(_load, source, options)
     return model

@@ -1,7 +1,7 @@
 """Notes on the tiles of a job that were segmented again and accepted: their settings, and which were accepted together.
 
 The notes are also the journal of an acceptance. Which tiles are being replaced is written before the first of them is touched,
-so that an acceptance, or an undo, that is killed half-way is finished later (`napari_blockbuster.job.second_try.settle`).
+so that an acceptance, or an undo, that is killed half-way is finished later (`napari_blockbuster.job.steps.second_try.settle`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Self
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 
-from .folder import JobFolder
+from .job_folder import JobFolder
 
 __all__ = ["Notes", "accepted_together", "tiles_again"]
 

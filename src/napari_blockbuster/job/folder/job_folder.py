@@ -57,7 +57,7 @@ class JobFolder(JobFiles):
 
     # ----------------------------------------------------------------------------------------------------------- locks
     def holding(self, doing: str) -> AbstractContextManager[Lock]:
-        """Hold the lock of the job; see `napari_blockbuster.job.lock.holding`."""
+        """Hold the lock of the job; see `napari_blockbuster.job.folder.lock.holding`."""
         return holding(self.lock, doing)
 
     @contextlib.contextmanager

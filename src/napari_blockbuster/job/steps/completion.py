@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_blockbuster.job.progress.summary import Summary
+from napari_blockbuster.job.shell import options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.rules import check_rule
@@ -18,15 +20,12 @@ from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
 
 from .publication import check_any_staged
-from .shell import options
-from .summary import Summary
 
 if TYPE_CHECKING:
     from distributed import Client
 
+    from napari_blockbuster.job.job import Job
     from napari_blockbuster.output.result import Result, StagedMerge
-
-    from .job import Job
 
 __all__ = ["Finish", "Outcome", "Watch", "finish"]
 
@@ -134,7 +133,7 @@ class Outcome:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the numbers as (name, text)."""
-        from .progress import duration
+        from napari_blockbuster.job.progress.bar import duration
 
         total, result = self.job.n_tiles, self.result
         done = total - len(result.missing_tiles)

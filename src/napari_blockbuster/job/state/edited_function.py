@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from napari_blockbuster.job.folder.acceptances import Notes
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.models import Model
-
-from .acceptances import Notes
-from .folder import JobFolder
-from .settings import JobSpec
 
 if TYPE_CHECKING:
     from .tiles import Tiles

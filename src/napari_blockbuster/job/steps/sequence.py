@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.settings import JobSpec
+from napari_blockbuster.job.progress.events import Beats, StageEvent, Tally
+from napari_blockbuster.job.setup import preflight
+from napari_blockbuster.job.state import edited_function
+from napari_blockbuster.job.state.control import Control
+from napari_blockbuster.job.state.inputs import Inputs
+from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.numbering import merge_labels
@@ -18,14 +26,8 @@ from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.trial import TrialQueue
 from napari_blockbuster.stage.work import StageWork
 
-from . import edited_function, preflight, second_try
-from .control import Control
-from .events import Beats, StageEvent, Tally
-from .folder import JobFolder
-from .inputs import Inputs
+from . import second_try
 from .publication import WriteOptions, write_output
-from .settings import JobSpec
-from .tiles import Tiles
 
 if TYPE_CHECKING:
     from distributed import Client

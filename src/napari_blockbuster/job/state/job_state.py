@@ -10,16 +10,16 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.folder import results
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.records import TileFailure
 from napari_blockbuster.stage.store import StageStore
 
-from . import results
 from .control import Control
-from .folder import JobFolder
 from .inputs import Inputs
-from .settings import JobSpec
 from .tiles import Tiles
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any
 from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.output.groups import KEY
 
-from .folder import JobFolder
+from .job_folder import JobFolder
 
 __all__ = [
     "is_recorded",

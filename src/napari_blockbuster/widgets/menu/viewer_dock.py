@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from .segment_widget import SegmentWidget
+from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
 
 __all__ = ["NAME", "SegmentDock", "find_widget"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.images import ImageSource, open_image, source_from_description
+from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, model_from_settings
 
 from . import edited_function
-from .settings import JobSpec
 
 __all__ = ["Inputs", "reopen_source", "with_function"]
 

@@ -2,7 +2,7 @@
 
 A second try has a stage of its own inside the job folder, so that nothing of the run is touched before it is accepted. The
 tiles that it replaces are kept next to it. Which tiles came from which settings is in ``again.json``
-(`napari_blockbuster.job.acceptances`), and in the provenance of each result.
+(`napari_blockbuster.job.folder.acceptances`), and in the provenance of each result.
 
 Tiles are replaced in three steps, so that a process may be killed at any moment: copy the run's own tiles aside, note which tiles
 are being replaced, replace them. Before the note nothing has changed. After it, the next process that works on the job
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.job.folder.acceptances import Notes, accepted_together, tiles_again
+from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.machine.disk import errno_of, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import discard, write_atomically
@@ -26,14 +28,11 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
 from napari_blockbuster.stage.work import StageWork
 
-from .acceptances import Notes, accepted_together, tiles_again
-from .folder import JobFolder
-
 if TYPE_CHECKING:
     from distributed import Client
 
-    from .job import Job
-    from .tiles import Tiles
+    from napari_blockbuster.job.job import Job
+    from napari_blockbuster.job.state.tiles import Tiles
 
 __all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "settle_alone", "tiles_again", "tiles_around"]
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.folder.settings import MOST_TILES
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 from napari_blockbuster.models.base import Model
-
-from .settings import MOST_TILES
 
 __all__ = ["make_grid", "suggest_tiles"]
 

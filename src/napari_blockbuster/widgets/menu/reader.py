@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.job.folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder
 
 __all__ = ["job_reader"]
 

@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
 from napari_blockbuster.images import ImageSource, open_image
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.settings import GridSpec, JobSpec
+from napari_blockbuster.job.state import edited_function
+from napari_blockbuster.job.state.inputs import reopen_source, with_function
+from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output.result import default_output
 
-from . import edited_function, preflight
-from .folder import JobFolder
-from .inputs import reopen_source, with_function
-from .settings import GridSpec, JobSpec
+from . import preflight
 from .suggestion import make_grid, suggest_tiles
-from .tiles import Tiles
 
 __all__ = ["JobParts", "NewJob", "create", "reopen"]
 

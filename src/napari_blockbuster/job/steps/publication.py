@@ -17,6 +17,11 @@ import numpy as np
 
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.job.folder import results
+from napari_blockbuster.job.folder.acceptances import tiles_again
+from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.settings import JobSpec
+from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import beside
@@ -27,12 +32,6 @@ from napari_blockbuster.output.place import put_in_place, restore_old
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter
-
-from . import results
-from .acceptances import tiles_again
-from .folder import JobFolder
-from .settings import JobSpec
-from .tiles import Tiles
 
 if TYPE_CHECKING:
     from distributed import Client

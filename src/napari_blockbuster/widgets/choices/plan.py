@@ -11,11 +11,11 @@ from typing import Any
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
-from napari_blockbuster.job.suggestion import make_grid
+from napari_blockbuster.job.setup.suggestion import make_grid
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.layers.origins import confirmed
-from napari_blockbuster.widgets.run.session import ClusterChoice
+from napari_blockbuster.widgets.session import ClusterChoice
 
 __all__ = ["MergeChoice", "Plan", "changed_settings"]
 

@@ -27,6 +27,7 @@ from napari_blockbuster.execution.admission import (
 )
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.folder.results import wrote
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
@@ -34,8 +35,6 @@ from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
-
-from .results import wrote
 
 if TYPE_CHECKING:
     from distributed import Client

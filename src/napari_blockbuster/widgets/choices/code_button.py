@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QMessageBox, QPushButton, QSizePolicy, QWidget
 
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.run.runner import in_thread
+from napari_blockbuster.widgets.runner import in_thread
 
 from .consent import Code, CodeNotAllowedError, consent, load_module
 

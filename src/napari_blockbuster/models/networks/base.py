@@ -7,10 +7,10 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from pydantic import model_validator
 
-from napari_blockbuster.models.brightness import check_range, measure_range
+from napari_blockbuster.models.base import PixelSource, setting
 from napari_blockbuster.models.spacing import SpacedModel
 
-from .base import PixelSource, setting
+from .brightness import check_range, measure_range
 
 __all__ = ["NetworkModel", "NetworkSettings", "WeightedModel"]
 
