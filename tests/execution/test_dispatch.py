@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_blockbuster.execution.dispatch import Dispatch
+from napari_blockbuster.execution.cluster_run.dispatch import Dispatch
 from napari_blockbuster.execution.queue import TileQueue
 
 

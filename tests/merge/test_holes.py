@@ -27,8 +27,8 @@ from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.models import as_model
 from napari_blockbuster.output.label_image import open_labels
 from napari_blockbuster.output.result import StagedMerge
-from napari_blockbuster.stage.region_labeling import regions_of
-from napari_blockbuster.stage.regions import RegionStore, TileRegions
+from napari_blockbuster.stage.regions.labeling import regions_of
+from napari_blockbuster.stage.regions.store import RegionStore, TileRegions
 
 if TYPE_CHECKING:
     from distributed import Client

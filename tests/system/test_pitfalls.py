@@ -14,7 +14,7 @@ from helpers import merge_store, stage_all
 from scipy import ndimage
 
 from napari_blockbuster import Job, segment
-from napari_blockbuster.execution.cluster_run import TILES_PER_WORKER
+from napari_blockbuster.execution.cluster_run.cluster_run import TILES_PER_WORKER
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTable

@@ -23,6 +23,7 @@ from napari_blockbuster.models import Model
 from . import waits
 from .cluster import IN_PROCESS, place_of_this_process
 from .serialization import pickle_work, shallow
+from .worker import _admit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -31,6 +32,7 @@ __all__ = [
     "Admission",
     "Requirements",
     "Survey",
+    "admit",
     "dask_versions",
     "load_shipped",
     "loading_killed",
@@ -285,7 +287,6 @@ class Admission:
         self._checks.clear()
 
     def _start(self, worker: str) -> Future[str]:
-        from .worker import admit
 
         if self._blobs is None:
             model = None if self.model is None else shipped_model(self.model)
@@ -347,3 +348,18 @@ class Admission:
         self._deaths += 1
         if not self.admitted and self._deaths >= DEATHS and self.model is not None:
             raise JobError(loading_killed(worker))
+
+
+def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
+    """Check this worker, and let it take part in a run.
+
+    Returns
+    -------
+    str
+        "" if it may take part; otherwise why not, to be read after "worker W".
+    """
+    try:
+        return _admit(name, requirements, model)
+    except Exception as error:
+        # As text: dask loses an exception whose traceback cannot be pickled, and the client never gets an answer.
+        return f"cannot run the checks ({type(error).__name__}: {error}). Fix the problem there, or stop this worker"

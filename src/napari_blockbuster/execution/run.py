@@ -39,8 +39,9 @@ def run(
     """
     if client is None:
         return run_here(work, waiting)
+    from napari_blockbuster.execution.cluster_run.cluster_run import ClusterRun
+
     from .cluster import check_is_usable
-    from .cluster_run import ClusterRun
 
     check_is_usable(client)
     return ClusterRun(work, waiting, client, heartbeat).results()

@@ -16,7 +16,7 @@ from .serialization import shallow
 if TYPE_CHECKING:
     from .admission import Requirements
 
-__all__ = ["NotAdmitted", "WorkPlugin", "admit", "do", "finish_work"]
+__all__ = ["NotAdmitted", "WorkPlugin", "do", "finish_work"]
 
 
 class NotAdmitted:
@@ -91,21 +91,6 @@ async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> boo
     while not plugin.is_idle and time.monotonic() < until:
         await asyncio.sleep(0.02)
     return plugin.is_idle
-
-
-def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
-    """Check this worker, and let it take part in a run.
-
-    Returns
-    -------
-    str
-        "" if it may take part; otherwise why not, to be read after "worker W".
-    """
-    try:
-        return _admit(name, requirements, model)
-    except Exception as error:
-        # As text: dask loses an exception whose traceback cannot be pickled, and the client never gets an answer.
-        return f"cannot run the checks ({type(error).__name__}: {error}). Fix the problem there, or stop this worker"
 
 
 def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,10 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images.zarr.source import StoredSource
 
-from .axes import Request, axes_of_names, check_dtype, image_axes, make_layout, resolve_axes
+from .axes import Request, axes_of_names, plain_layout
 from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
 from .chunks import CachedReader
 from .places import few
-from .sizes import voxel_sizes
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -50,26 +48,6 @@ def open_in_memory(image: Any, request: Request) -> ImageSource:
         return _open_zarr_array(image, request)
     array = image if isinstance(image, np.ndarray) else _as_array(image)
     return ArraySource(array, plain_layout(array, request, "this array"), "array")
-
-
-def plain_layout(
-    array: Any,
-    request: Request,
-    what: str,
-    *,
-    axes: str | None = None,
-    channels: Sequence[str] = (),
-    sizes: dict[str, Any] | None = None,
-    units: dict[str, Any] | None = None,
-) -> Layout:
-    """The layout of an array without levels: `axes`, where it names them itself, and sizes, where it has some."""
-    shape = tuple(array.shape)
-    stored = resolve_axes(request.axes or axes, shape, what)
-    check_dtype(np.dtype(array.dtype), what)
-    named = image_axes(stored)
-    extents = [n for a, n in zip(stored, shape, strict=True) if a in named]
-    found = voxel_sizes(named, extents, sizes or {}, units or {}, what, spacing=request.spacing)
-    return make_layout(stored, shape, request, found, what, channels=channels)
 
 
 def _as_array(image: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .base import ChannelNotChosenError, Layout
-from .sizes import Sizes
+from .sizes import Sizes, voxel_sizes
 
 __all__ = [
     "Request",
@@ -19,6 +19,7 @@ __all__ = [
     "image_axes",
     "make_layout",
     "pick_channel",
+    "plain_layout",
     "resolve_axes",
 ]
 
@@ -193,3 +194,23 @@ def make_layout(
         request.scene,
         request.spacing,
     )
+
+
+def plain_layout(
+    array: Any,
+    request: Request,
+    what: str,
+    *,
+    axes: str | None = None,
+    channels: Sequence[str] = (),
+    sizes: dict[str, Any] | None = None,
+    units: dict[str, Any] | None = None,
+) -> Layout:
+    """The layout of an array without levels: `axes`, where it names them itself, and sizes, where it has some."""
+    shape = tuple(array.shape)
+    stored = resolve_axes(request.axes or axes, shape, what)
+    check_dtype(np.dtype(array.dtype), what)
+    named = image_axes(stored)
+    extents = [n for a, n in zip(stored, shape, strict=True) if a in named]
+    found = voxel_sizes(named, extents, sizes or {}, units or {}, what, spacing=request.spacing)
+    return make_layout(stored, shape, request, found, what, channels=channels)

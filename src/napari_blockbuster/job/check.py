@@ -20,7 +20,7 @@ from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.steps.second_try import settle
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.stage.labels import OBJECT
-from napari_blockbuster.stage.regions import RegionStore
+from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
 from napari_blockbuster.stage.store import StageStore, read_table

@@ -120,7 +120,7 @@ class Merge:
         """Look-up table of a tile: ``table[local id]`` is the merged id, and ``table[0]`` is 0.
 
         If holes of the tile are filled, its pieces of background follow the labels, numbered as in its regions
-        (`napari_blockbuster.stage.regions`).
+        (`napari_blockbuster.stage.regions.store`).
         """
         start, stop = self.labels_table.offsets[tile : tile + 2]
         own = self.new_ids[start + 1 : stop + 1]

@@ -1,7 +1,7 @@
 """The graph of regions: all regions of the staged tiles in one numbering, and which of them touch.
 
 A region is a connected part of one label or of the background of a tile. The regions of each tile are on disk
-(`napari_blockbuster.stage.regions`). They do not depend on the merge.
+(`napari_blockbuster.stage.regions.store`). They do not depend on the merge.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
-from napari_blockbuster.stage.regions import TileRegions
+from napari_blockbuster.stage.regions.store import TileRegions
 
 __all__ = ["Contacts", "RegionGraph"]
 

@@ -22,8 +22,8 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.disk import damage_named, finish_writes, writing_to
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.stage.region_labeling import regions_of, touching_across
-from napari_blockbuster.stage.regions import RegionStore, TileRegions
+from napari_blockbuster.stage.regions.labeling import regions_of, touching_across
+from napari_blockbuster.stage.regions.store import RegionStore, TileRegions
 from napari_blockbuster.stage.store import StageStore
 
 from .region_graph import Contacts, RegionGraph

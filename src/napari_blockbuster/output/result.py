@@ -12,7 +12,7 @@ import numpy as np
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
-from napari_blockbuster.stage.regions import RegionStore
+from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
 from .label_image import open_labels

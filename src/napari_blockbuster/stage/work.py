@@ -19,16 +19,15 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
-from napari_blockbuster.models.networks.memory import free_memory, is_out_of_memory
+from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
 
 from .claims import Claim
 from .records import TileFailure, TileRecord
-from .retries import allowed_attempts
 from .seams import close_seams, compare_missing
 from .staging import StagingTile, stage_tile
 from .store import StageStore
 
-__all__ = ["CompareWork", "PixelWork", "StageWork"]
+__all__ = ["SURE", "CompareWork", "PixelWork", "StageWork", "allowed_attempts"]
 
 
 @dataclass
@@ -180,3 +179,15 @@ class CompareWork(Work[np.ndarray]):
 
     def lost(self, item: int, error: BaseException) -> np.ndarray:
         raise error
+
+
+SURE = ("LabelsError", "WorkerDiedError", "ClaimedError")
+"""Failures that another attempt would only repeat: wrong labels, a tile that has killed several workers, and a tile that a
+process of another driver holds."""
+
+
+def allowed_attempts(error: str) -> int:
+    """Return how often a tile that fails with an exception of this name is tried in one run."""
+    if error in SURE:
+        return 1
+    return 3 if error in OUT_OF_MEMORY else 2

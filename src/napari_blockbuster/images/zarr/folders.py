@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.images.arrays import plain_layout
 from napari_blockbuster.images.axes import (
     Request,
     axes_of_names,
@@ -14,6 +13,7 @@ from napari_blockbuster.images.axes import (
     check_level,
     image_axes,
     make_layout,
+    plain_layout,
     resolve_axes,
 )
 from napari_blockbuster.images.base import ImageReadError, ImageSource

@@ -8,15 +8,14 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model
+from napari_blockbuster.widgets.choices.image_section import ImageSection
+from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
+from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
-
-from .image_section import ImageSection
-from .model_section import ModelSection
-from .tiles_section import TilesSection
 
 __all__ = ["RunForm"]
 

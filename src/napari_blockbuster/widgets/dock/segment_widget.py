@@ -9,12 +9,14 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
 
+from napari_blockbuster.widgets.choices.image_section import ImageSection
+from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
+from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.controls import button
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
 from napari_blockbuster.widgets.layers import layer_images
-from napari_blockbuster.widgets.preview.actions import PreviewActions
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
@@ -24,13 +26,11 @@ from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
 from napari_blockbuster.widgets.session import Session
 
-from .image_section import ImageSection
 from .job_opener import JobOpener
 from .merge_actions import MergeActions
-from .model_section import ModelSection
+from .preview_actions import PreviewActions
 from .run_form import RunForm
 from .run_report import RunReport
-from .tiles_section import TilesSection
 
 __all__ = ["SegmentWidget"]
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_blockbuster.widgets.clicks import ClickPicker
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
-
-from .clicks import ClickPicker
 
 __all__ = ["LabelPicker"]
 

@@ -16,7 +16,7 @@ from napari_blockbuster.geometry.tiles import Box, Tile
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
-from napari_blockbuster.stage.regions import RegionStore
+from napari_blockbuster.stage.regions.store import RegionStore
 
 from .lazy import LazyView
 

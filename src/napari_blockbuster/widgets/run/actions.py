@@ -12,12 +12,12 @@ from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.choices.code_button import ask_to_run
 from napari_blockbuster.widgets.choices.consent import consent
-from napari_blockbuster.widgets.choices.image_offer import ImageOffer
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.texts import count_text
 
 from .control import RunControl
 from .fields import free_path
+from .image_offer import ImageOffer
 from .section import RunSection
 
 __all__ = ["RunActions", "RunDock"]

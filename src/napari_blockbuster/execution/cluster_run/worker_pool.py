@@ -6,13 +6,12 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from napari_blockbuster.execution import waits
+from napari_blockbuster.execution.admission import LOADING, Admission
 from napari_blockbuster.machine.errors import JobError
 
-from . import waits
-from .admission import LOADING, Admission
-
 if TYPE_CHECKING:
-    from .queue import TileQueue
+    from napari_blockbuster.execution.queue import TileQueue
 
 __all__ = ["WorkerPool"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.widgets.choices.plan import Plan
-from napari_blockbuster.widgets.dock.run_form import RunForm
-from napari_blockbuster.widgets.dock.tiles_section import with_neighbor
-from napari_blockbuster.widgets.inspector.clicks import ClickPicker
+from napari_blockbuster.widgets.choices.tiles_section import with_neighbor
+from napari_blockbuster.widgets.clicks import ClickPicker
+from napari_blockbuster.widgets.preview.control import PreviewControl
 
-from .control import PreviewControl
+from .run_form import RunForm
 
 __all__ = ["PreviewActions"]
 

@@ -10,22 +10,22 @@ from collections import Counter, deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from napari_blockbuster.execution import waits
+from napari_blockbuster.execution.admission import Admission
+from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.execution.serialization import pickle_work
+from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.errors import WorkerDiedError
 
-from . import waits
-from .admission import Admission
 from .dispatch import Dispatch
 from .flights import Flight, Flights, Strandings
-from .queue import TileQueue
-from .serialization import pickle_work
-from .work import Work
 from .worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from .queue import TileQueue
-    from .work import Work
+    from napari_blockbuster.execution.queue import TileQueue
+    from napari_blockbuster.execution.work import Work
 
 __all__ = ["TILES_PER_WORKER", "ClusterRun"]
 
@@ -60,7 +60,7 @@ class ClusterRun(Generic[R]):
 
     def results(self) -> Generator[R | None, None, None]:
         """Yield results as they land; None for each heartbeat."""
-        from .worker import WorkPlugin
+        from napari_blockbuster.execution.worker import WorkPlugin
 
         with waits.scheduler_errors(self._client):
             plugin = WorkPlugin(self._name, pickle_work(self._work))
@@ -104,7 +104,7 @@ class ClusterRun(Generic[R]):
         return bool(self._flights or self._dispatch or self._failures)
 
     def _send(self, item: int, worker: str) -> None:
-        from .worker import do
+        from napari_blockbuster.execution.worker import do
 
         with waits.scheduler_errors(self._client):
             future = self._client.submit(
@@ -150,7 +150,7 @@ class ClusterRun(Generic[R]):
 
     def _accept(self, flight: Flight, result: Any) -> R | None:
         """Return the result, or None if the item runs again."""
-        from .worker import NotAdmitted
+        from napari_blockbuster.execution.worker import NotAdmitted
 
         if isinstance(result, NotAdmitted):
             self._dispatch.send_again(flight.item)
@@ -215,7 +215,7 @@ class ClusterRun(Generic[R]):
 
     def _wait_for_running(self) -> None:
         """Wait until no worker runs an item."""
-        from .worker import finish_work
+        from napari_blockbuster.execution.worker import finish_work
 
         run = functools.partial(self._client.run, finish_work, self._name, ENDING, on_error="ignore")
         with contextlib.suppress(Exception):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from . import label_pairs
-from .labels import lookup
-from .regions import NUMBERS, TileRegions
+from napari_blockbuster.stage import label_pairs
+from napari_blockbuster.stage.labels import lookup
+
+from .store import NUMBERS, TileRegions
 
 __all__ = ["regions_of", "touching_across"]
 

@@ -11,12 +11,13 @@ from napari.layers import Image
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
+from napari_blockbuster.widgets.choices.image_section import AXES, ImageSection
 from napari_blockbuster.widgets.controls import times
-from napari_blockbuster.widgets.dock.image_section import AXES, ImageSection
 from napari_blockbuster.widgets.layers import layer_images
-from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.section import RunSection
 from napari_blockbuster.widgets.runner import in_thread
+
+from .control import RunControl
+from .section import RunSection
 
 __all__ = ["ImageOffer", "Match"]
 

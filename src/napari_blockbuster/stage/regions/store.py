@@ -21,9 +21,8 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Tile, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
-
-from .arrays import create_array, open_array
-from .store import StageStore
+from napari_blockbuster.stage.arrays import create_array, open_array
+from napari_blockbuster.stage.store import StageStore
 
 if TYPE_CHECKING:
     import tensorstore as ts

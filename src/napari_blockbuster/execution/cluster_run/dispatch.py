@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .queue import TileQueue
+from napari_blockbuster.execution.queue import TileQueue
 
 __all__ = ["Dispatch"]
 

@@ -7,8 +7,9 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.job.state.edited_function import read_anew
 from napari_blockbuster.models import Model, list_models
-from napari_blockbuster.widgets.choices.forms import ModelForm
 from napari_blockbuster.widgets.controls import Note, Section
+
+from .forms import ModelForm
 
 __all__ = ["ModelSection"]
 
