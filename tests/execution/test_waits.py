@@ -111,10 +111,10 @@ from importlib import metadata
 metadata.version = lambda name: metadata.version(name)
 """
 MUTE = """
-import napari_blockbuster.execution.worker as worker
+import napari_blockbuster.execution.admission as admission
 def admit(*arguments):
     return admit(*arguments)
-worker.admit = admit
+admission.admit = admit
 """
 
 

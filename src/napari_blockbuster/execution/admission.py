@@ -23,7 +23,6 @@ from napari_blockbuster.models import Model
 from . import waits
 from .cluster import IN_PROCESS, place_of_this_process
 from .serialization import pickle_work, shallow
-from .worker import _admit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -363,3 +362,20 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     except Exception as error:
         # As text: dask loses an exception whose traceback cannot be pickled, and the client never gets an answer.
         return f"cannot run the checks ({type(error).__name__}: {error}). Fix the problem there, or stop this worker"
+
+
+def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
+    from distributed import get_worker
+
+    from .worker import WorkPlugin
+
+    folder = None if requirements.folder is None else str(requirements.folder)
+    problem = requirements.problem(look_around(folder, requirements.settings_file))
+    if problem:
+        return problem
+    if model is not None and (problem := load_shipped(model)):
+        return f"cannot load the model ({problem}). Fix the problem there"
+    plugin = get_worker().plugins[name]
+    assert isinstance(plugin, WorkPlugin)
+    plugin.admitted = True
+    return ""

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cloudpickle
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from .serialization import shallow
-
-if TYPE_CHECKING:
-    from .admission import Requirements
 
 __all__ = ["NotAdmitted", "WorkPlugin", "do", "finish_work"]
 
@@ -91,21 +88,6 @@ async def finish_work(name: str, seconds: float, dask_worker: Any = None) -> boo
     while not plugin.is_idle and time.monotonic() < until:
         await asyncio.sleep(0.02)
     return plugin.is_idle
-
-
-def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
-    from .admission import load_shipped, look_around
-
-    folder = None if requirements.folder is None else str(requirements.folder)
-    problem = requirements.problem(look_around(folder, requirements.settings_file))
-    if problem:
-        return problem
-    if model is not None and (problem := load_shipped(model)):
-        return f"cannot load the model ({problem}). Fix the problem there"
-    plugin = get_worker().plugins[name]
-    assert isinstance(plugin, WorkPlugin)
-    plugin.admitted = True
-    return ""
 
 
 def do(name: str, item: int, payload: Any) -> Any:
