@@ -10,7 +10,7 @@ import importlib
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,23 +129,31 @@ class Requirements:
         """Return why a worker cannot take part and a remedy, to be read after "worker W"; "" if it can."""
         if tuple(there.place) == tuple(self.here.place):
             return f"runs in this process. {IN_PROCESS}"
-        for package in (*MUST_AGREE, *SPEAK, *packages_of(self.here.settings)):
+        if problem := self._other_version(there, (*MUST_AGREE, *SPEAK)):
+            return problem
+        if there.settings != self.here.settings:
+            return (
+                f"does not see the job folder {self.folder}; put the output on a disk that all machines share "
+                "under the same path"
+            )
+        # Only now: a worker knows the packages of the model from the settings in the job folder.
+        if problem := self._other_version(there, packages_of(self.here.settings)):
+            return problem
+        if there.trouble:
+            return (
+                f"cannot write to {self.folder} ({there.trouble}); "
+                "make it writable for the user that the worker runs as"
+            )
+        return ""
+
+    def _other_version(self, there: Survey, packages: Iterable[str]) -> str:
+        for package in packages:
             mine, its = self.here.versions.get(package), there.versions.get(package)
             if mine != its:
                 return (
                     f"has {package} {its}, this process has {mine}; "
                     f"install {package} {mine} on the workers, or the workers' version here"
                 )
-        if there.settings != self.here.settings:
-            return (
-                f"does not see the job folder {self.folder}; put the output on a disk that all machines share "
-                "under the same path"
-            )
-        if there.trouble:
-            return (
-                f"cannot write to {self.folder} ({there.trouble}); "
-                "make it writable for the user that the worker runs as"
-            )
         return ""
 
 

@@ -1,0 +1,1 @@
+"""Geometry of a tiled image, composed from one-dimensional tilings."""

@@ -1,0 +1,1 @@
+"""Segment tiles, store their labels, and compare them at the seams."""
