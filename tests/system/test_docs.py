@@ -117,6 +117,17 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_names_are_in_the_files_that_contributing_gives() -> None:
+    """Wherever the page says that a name is in a file, as `export_csv` in `src/...`, it is."""
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    named = re.findall(r"((?:`\w+` or )*`\w+`) in `((?:src|tests)/[\w./]+)`", text)
+    named += [(names, path) for names, path in re.findall(r"(`\w+`), `(src/[\w./]+)`", text)]
+    assert len(named) >= 6
+    for names, path in named:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert [name for name in re.findall(r"\w+", names.replace(" or ", " ")) if name not in source] == [], path
+
+
 def test_the_design_names_every_package() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     package = ROOT / "src" / "napari_blockbuster"
