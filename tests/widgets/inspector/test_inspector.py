@@ -338,6 +338,7 @@ def test_with_a_filter_alarms_and_report_are_about_the_objects_that_it_keeps(
     first, second = (f"label {seam[f'{s}_id']} of tile {seam[s]}" for s in ("low", "high"))
     assert f"The object filter excludes {first} and {second}." in inspector.panel.said.text()
     inspector.save_csv(tmp_path / "pairs.csv")
+    until((tmp_path / "pairs.csv").exists)
     with (tmp_path / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["one_object"] for row in rows] == [str(int(same)) for same in (low == high) & (low > 0)]
