@@ -15,11 +15,11 @@ from helpers import assert_same_objects, filtered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import chunks_of
-from napari_blockbuster.cli.console import Decision
 from scipy import ndimage
 from skimage import measure
 
 from napari_blockbuster import Job, segment
+from napari_blockbuster.cli.options import MergeOptions
 from napari_blockbuster.job.steps.second_try import SecondTry
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
@@ -456,7 +456,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     report = numbers(run("resume", labels, *touch, "--fill-holes", "--overwrite", "--workers", 0).stdout)
     assert (report["tiles"], report["holes"]) == ("16 of 16", "1 filled")
     assert "Add fill_holes=True (--fill-holes)" in mistake("merge", labels, "--max-hole-size", 3)
-    advice = Decision(fill_holes=True, max_hole_size=4).options()
+    advice = MergeOptions(fill_holes=True, max_hole_size=4).options()
     assert advice == ["--fill-holes", "--max-hole-size", "4"]
 
 
