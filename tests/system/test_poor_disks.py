@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from jobs import OPTIONS, components, finish
 from napari_blockbuster import Job
-from napari_blockbuster.filters import ObjectFilter
+from napari_blockbuster.merge.filters import ObjectFilter
 
 image, output = Path(sys.argv[1]), Path(sys.argv[2])
 job = Job.create(image, components, output, **OPTIONS)

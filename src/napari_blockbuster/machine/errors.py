@@ -8,7 +8,7 @@ __all__ = ["ClusterLostError", "JobError", "JobMismatchError", "WorkerDiedError"
 
 
 class JobError(RuntimeError):
-    """A job that cannot go on as asked; the message says what to do."""
+    """A job that cannot continue as requested. The message says what to do."""
 
 
 class JobMismatchError(JobError):
