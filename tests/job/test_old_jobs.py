@@ -71,3 +71,10 @@ def test_an_old_job_of_the_default_model_keeps_its_outlines(old: Path) -> None:
     job = Job.open(folder, image=old / "image.zarr", model=model)
     list(job.stage())
     assert digest(job.write(job.merge("overlap")).labels) == expected(old, "voronoi.ome.zarr")["sha"]
+
+
+def test_the_same_call_again_resumes_an_old_job(old: Path) -> None:
+    job = Job.create(old / "image.zarr", "threshold", old / "stopped.ome.zarr", tile_shape=(8, 12, 10), halo=3)
+    assert 0 < len(job.staged()) < job.n_tiles
+    list(job.stage())
+    assert digest(job.merge("touch").labels) == expected(old, "threshold.ome.zarr")["sha"]

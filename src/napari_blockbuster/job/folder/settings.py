@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -141,7 +141,7 @@ class JobSpec(BaseModel):
         """Return the settings that differ between two runs, as text; empty if their tiles may be mixed."""
         return [
             f"{name}: {_short(mine)} in the job, {_short(theirs)} now"
-            for name, mine, theirs in _leaves(self._fingerprint(), other._fingerprint())
+            for name, mine, theirs in _leaves(*self._fingerprints(other))
         ]
 
     def is_same_but_for_code(self, model: dict[str, Any]) -> bool:
@@ -157,7 +157,7 @@ class JobSpec(BaseModel):
         start = (
             "start again: choose another output to keep these tiles, or overwrite=True (--overwrite) to discard them"
         )
-        mine, theirs = self._fingerprint(), other._fingerprint()
+        mine, theirs = self._fingerprints(other)
         versions = _leaves(mine.pop("versions"), theirs.pop("versions"))
         if _leaves(mine, theirs):
             return f"Restore what the job was made from to resume it, or {start}"
@@ -165,12 +165,17 @@ class JobSpec(BaseModel):
         steps = " and ".join(wanted)
         return f"{steps[:1].upper()}{steps[1:]} to resume the job, or {start}"
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprints(self, other: JobSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Jobs of version 0.1.0 did not record the packages of their model, and another model is a difference by itself.
+        packages = (*OF_EVERY_JOB, *(name for name in self.depends_on if name in other.depends_on))
+        return self._fingerprint(packages), other._fingerprint(packages)
+
+    def _fingerprint(self, packages: Iterable[str]) -> dict[str, Any]:
         return {
             "image": self.identity,
             "grid": self.grid.model_dump(mode="json"),
             "model": self.model,
-            "versions": {name: self.versions.get(name) for name in (*OF_EVERY_JOB, *self.depends_on)},
+            "versions": {name: self.versions.get(name) for name in packages},
         }
 
 
