@@ -107,7 +107,7 @@ def test_a_job_with_staged_tiles_needs_no_trial(image: Path, tmp_path: Path) -> 
     events = job.stage()
     next(events)
     events.close()
-    again = Job(job.folder, job.spec, job.source, job.model.model_copy(update={"function": Refusing(log)}))
+    again = Job(job.files, job.spec, job.source, job.model.model_copy(update={"function": Refusing(log)}))
     list(again.stage())
     assert len(again.failed()) == N_TILES - len(again.staged())
 
