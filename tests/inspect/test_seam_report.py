@@ -157,7 +157,7 @@ def test_info_reports_the_seams_of_the_filtered_result(
         return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("seams ")).strip()
 
     job, merged = run(tmp_path, with_debris(checkers(240, 240)), perfect, 60, 16)
-    keep = ObjectFilter(min_size=12, fill_holes=fill)
+    keep = ObjectFilter(min_size=10_000, fill_holes=fill)
     kept = job.filtered(merged, keep)
     job.write(kept, keep_stage=True)
     expected, other = (seam_report(m, job.store, names="yx").conclusion for m in (kept, merged))

@@ -231,10 +231,10 @@ def test_info_check_tells_and_repairs(job: Job) -> None:
     truncate(place(job, "labels", TILE))
     told = run("info", "--check", job.folder, code=1)
     assert "tile 13" in told
-    assert "damaged; repair with: napari-blockbuster info --check --repair" in told
-    assert "1 tiles un-staged; segment them with: napari-blockbuster resume" in run(
+    assert "damaged; to repair: napari-blockbuster info --check --repair" in told
+    assert "repaired: 1 tile unstaged; to segment them: napari-blockbuster resume" in run(
         "info", "--check", "--repair", job.folder, code=0
     )
     assert "26 staged tiles of 27" in run("info", "--check", job.folder, code=0)
-    assert "--repair goes with --check" in run("info", "--repair", job.folder, code=2)
+    assert "--repair requires --check" in run("info", "--repair", job.folder, code=2)
     assert "--check takes a job folder" in run("info", "--check", job.folder.parent, code=2)

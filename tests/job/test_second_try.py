@@ -154,9 +154,9 @@ def test_verdicts_on_a_replaced_tile_are_set_aside_until_it_is_back(job: Job) ->
 
 def test_what_was_not_segmented_again_cannot_be_accepted(job: Job, client: Any) -> None:
     second = SecondTry(job)
-    with pytest.raises(JobError, match="tile 3 was not segmented again"):
+    with pytest.raises(JobError, match="Tile 3 was not segmented again"):
         second.accept([3])
-    with pytest.raises(JobError, match="tile 3 is already the original tile of the run"):
+    with pytest.raises(JobError, match="Tile 3 is already the original tile of the run"):
         second.go_back([3])
     assert [r.index for r in second.stage([3], get_model("threshold", threshold=700), client) if r] == [3]
     second.accept([3])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.machine.units import bytes_text
+from napari_blockbuster.machine.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from napari_blockbuster.images import ImageSource, Scene
@@ -88,7 +88,7 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
         fix = command(["info", "--check", "--repair", str(folder)])
         return [*rows, ("result", f"damaged; to repair: {fix}")], False
     again = f"; to segment them: {command(['resume', str(folder)])}" if report.damaged else ""
-    return [*rows, ("result", f"repaired: {len(report.damaged)} tiles unstaged{again}")], True
+    return [*rows, ("result", f"repaired: {count_text(len(report.damaged), 'tile')} unstaged{again}")], True
 
 
 def _tile_rows(job: Job) -> Rows:

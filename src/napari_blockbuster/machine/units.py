@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text"]
+__all__ = ["bytes_text", "count_text"]
 
 
 def bytes_text(n_bytes: float) -> str:
@@ -12,3 +12,8 @@ def bytes_text(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+def count_text(n: int, noun: str) -> str:
+    """Return a number and its noun: "1 tile", "1,200 tiles"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count_text", "voxels_name"]
-
-
-def count_text(n: int, noun: str) -> str:
-    """Return a number and its noun: "1 tile", "1,200 tiles"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+__all__ = ["voxels_name"]
 
 
 def voxels_name(n_spatial_axes: int) -> str:

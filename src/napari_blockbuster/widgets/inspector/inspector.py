@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QScrollArea, QTabWidget, QV
 
 from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.pair_export import export_csv
 from napari_blockbuster.merge.pairs import PairOfLabels
@@ -20,7 +21,6 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
-from napari_blockbuster.widgets.texts import count_text
 
 from .alarm_search import AlarmSearch
 from .alarms_tab import AlarmsTab

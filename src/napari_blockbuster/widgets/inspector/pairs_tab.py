@@ -17,10 +17,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
-from napari_blockbuster.widgets.texts import count_text
 
 from .pairs_model import FILTERS, PairsModel
 

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.steps.second_try import SecondTry
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.placement import place_of_part
@@ -20,7 +21,6 @@ from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_label
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.events import Status
 from napari_blockbuster.widgets.run.steps import HEARTBEAT, read_tiles, staging_outcome
-from napari_blockbuster.widgets.texts import count_text
 
 __all__ = ["SegmentAgain"]
 

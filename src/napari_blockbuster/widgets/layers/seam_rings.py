@@ -8,9 +8,10 @@ import numpy as np
 from napari.layers import Points
 
 from napari_blockbuster.inspect.doubt import doubt_of
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
-from napari_blockbuster.widgets.texts import count_text, voxels_name
+from napari_blockbuster.widgets.texts import voxels_name
 
 from .viewer_layers import add_helper, remove_layer
 

@@ -7,8 +7,9 @@ from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_blockbuster.job.preview import Preview, SeamPreview
 from napari_blockbuster.job.progress.bar import duration
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, row_of, times
-from napari_blockbuster.widgets.texts import count_text, voxels_name
+from napari_blockbuster.widgets.texts import voxels_name
 
 from .control import TileFound
 

@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.job import Job
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.choices.code_button import ask_to_run
 from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.choices.plan import Plan
-from napari_blockbuster.widgets.texts import count_text
 
 from .control import RunControl
 from .fields import free_path

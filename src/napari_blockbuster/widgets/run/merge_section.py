@@ -5,12 +5,13 @@ from __future__ import annotations
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSlider, QSpinBox, QWidget
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.rules import DEFAULT_MIN_IOU, RULES
 from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
-from napari_blockbuster.widgets.texts import count_text, voxels_name
+from napari_blockbuster.widgets.texts import voxels_name
 
 __all__ = ["MergeSection"]
 

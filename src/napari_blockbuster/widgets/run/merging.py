@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.widgets.choices.plan import MergeChoice
-from napari_blockbuster.widgets.texts import count_text
 
 from . import steps
 from .events import Merged

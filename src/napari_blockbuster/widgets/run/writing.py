@@ -8,9 +8,9 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.job.job import Job
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.widgets.runner import in_thread
-from napari_blockbuster.widgets.texts import count_text
 
 from . import steps
 from .open_job import StepThread
