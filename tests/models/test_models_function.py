@@ -109,7 +109,7 @@ def test_settings_of_a_python_function_ask_for_it_again() -> None:
     stored = json.loads(json.dumps(model.settings()))
     assert stored["source"] == f"{__name__}:above"
     with pytest.raises(
-        ValueError, match=r"'.*:above' was defined in a Python session .*pass the function itself again"
+        ValueError, match=r"'.*:above' was defined in a Python session.*pass the function itself again"
     ):
         model_from_settings(stored)
     with pytest.raises(ValueError, match="pass the function itself again"):
