@@ -60,7 +60,7 @@ def test_names_are_those_of_the_cellpose_that_is_installed() -> None:
     assert models._MODEL_URL.endswith("/")
     # A setting that Cellpose adds must be given too, or it leaks from one model into the next.
     model = prepared(real("dsb"))
-    assert set(model.load()._normalisation(False)) == set(models.normalize_default)  # type: ignore[attr-defined]
+    assert set(model.load()._normalization(False)) == set(models.normalize_default)  # type: ignore[attr-defined]
 
 
 def test_the_small_network_finds_real_nuclei() -> None:

@@ -164,7 +164,7 @@ def test_objects_at_a_tiles_border_are_kept() -> None:
     for start in range(20, 120, 4):
         tile = image.pixels[start:, :]
         found.append(np.count_nonzero(run(tile)[0]))
-        scaled = run._settings._scaled_copy(tile)  # type: ignore[attr-defined]
+        scaled = run._settings.scaled(tile)  # type: ignore[attr-defined]
         as_stardist.append(np.count_nonzero(alone(scaled)[0][0]))
     assert sum(found) > sum(as_stardist)
     truth = sum(np.count_nonzero(image.truth[start]) for start in range(20, 120, 4))
