@@ -73,7 +73,7 @@ def test_what_is_copied_runs_and_agrees(image: Path, tmp_path: Path, kind: str, 
 
 def test_a_script_for_an_image_in_memory_says_what_to_do(blobs: np.ndarray, tmp_path: Path) -> None:
     plan = Plan(open_image(blobs), get_model(), (48, 40, 40), (0, 12, 12), str(tmp_path / "labels.ome.zarr"))
-    assert "save it first" in plan.script()
+    assert "Save it first" in plan.script()
     compile(plan.script(), "copied", "exec")
 
 
