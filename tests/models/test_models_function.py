@@ -108,9 +108,7 @@ def test_settings_of_a_python_function_ask_for_it_again() -> None:
     model = as_model(above)
     stored = json.loads(json.dumps(model.settings()))
     assert stored["source"] == f"{__name__}:above"
-    with pytest.raises(
-        ValueError, match=r"'.*:above' was defined in a Python session.*pass the function itself again"
-    ):
+    with pytest.raises(ValueError, match=r"'.*:above' was defined in a Python session.*pass the function itself again"):
         model_from_settings(stored)
     with pytest.raises(ValueError, match="pass the function itself again"):
         FunctionModel(**{k: v for k, v in stored.items() if k != "model"}).load()
