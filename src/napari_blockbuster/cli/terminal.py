@@ -58,9 +58,13 @@ def flush_output() -> None:
     except BrokenPipeError:
         leave_pipe()
     except (OSError, ValueError) as error:
-        leave_pipe()
-        with contextlib.suppress(OSError):
-            print(f"Standard output cannot be written ({error}).", file=sys.stderr)
+        _leave_output(error)
+
+
+def _leave_output(error: Exception) -> None:
+    leave_pipe()
+    with contextlib.suppress(OSError):
+        print(f"Standard output cannot be written ({error}).", file=sys.stderr)
 
 
 def leave_pipe() -> None:
@@ -74,8 +78,7 @@ def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
     width = max((len(name) for name, _ in rows), default=0) + 2
     to_terminal = sys.stdout is not None and sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns if to_terminal else 0
-    if heading:
-        print(heading)
+    lines = [heading] if heading else []
     for name, text in rows:
         row = f"{name:<{width}}{text}".rstrip()
         if columns > width + 30:
@@ -90,4 +93,11 @@ def print_rows(rows: list[tuple[str, str]], heading: str = "") -> None:
                 drop_whitespace=True,
                 replace_whitespace=False,
             )
-        print(row)
+        lines.append(row)
+    try:
+        print("\n".join(lines))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The command has done its work. Only the report is lost.
+        _leave_output(error)
