@@ -73,7 +73,7 @@ def test_metadata_that_is_not_needed_may_be_damaged(metadata: dict[str, Any], tm
 @pytest.mark.parametrize(
     ("metadata", "says"),
     [
-        ({"multiscales": {"datasets": []}}, "not a list"),
+        ({"multiscales": {"datasets": []}}, "no list of images"),
         ({"multiscale": {"datasets": None}}, "no datasets"),
         ({"multiscale": {"axes": [None, None, None]}}, ""),
         ({"multiscale": {"axes": {"a": 1}}}, ""),

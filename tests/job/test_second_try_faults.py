@@ -139,6 +139,7 @@ def comes_back(folder: Path, stages: Stages) -> None:
     assert staged_bytes(job) == stages.run
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["accept", "back"])
 def test_an_acceptance_killed_anywhere_is_whole(
     context: ForkServerContext, place: Path, stages: Stages, what: str
