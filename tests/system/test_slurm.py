@@ -136,7 +136,9 @@ def wait_for(
 
 def test_the_recipe_starts_without_a_worker_and_runs_every_tile_once(slurm: Slurm, peace, tmp_path: Path) -> None:
     site = Site.at(tmp_path / "run", peace[0], slurm, seconds=2)
-    script = site.start(site.recipe())
+    # SLURM may start a worker sooner than the progress would mention the wait.
+    soon = "import napari_blockbuster.job.progress.bar as bar; bar.LONG_WAIT = 0.5\n"
+    script = site.start(soon + site.recipe())
     errors = site.assert_done(script, peace[1])
     assert set(site.calls_by(0).values()) == {1}
     assert len(site.calls_by(1)) >= 2, "the cluster grew"
