@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .components import connected_components
+from napari_blockbuster.geometry.components import connected_components
+
 from .region_graph import RegionGraph
 
 __all__ = ["Filled", "fill"]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from napari_blockbuster.geometry.components import connected_components
 from napari_blockbuster.stage.label_table import LabelTable
 
 from .assignment import Merge, MergeSettings
-from .components import connected_components
 from .pairs import PairOfLabels, ordered
 from .rules import DEFAULT_MIN_IOU, agreement, check_rule, joined_by_rule
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from napari_blockbuster.geometry.components import connected_components
 from napari_blockbuster.stage import label_pairs
 from napari_blockbuster.stage.labels import lookup
 
@@ -41,7 +42,7 @@ def regions_of(labels: np.ndarray, n_labels: int, stamp: int, separate_axes: int
     """
     spatial = labels.reshape(labels.shape[separate_axes:])
     found = _Slabs(spatial)
-    component, n = _joined(found.n, found.same)
+    component, n = connected_components(found.n, *found.same.T)
     label_of = np.zeros(n, NUMBERS)
     label_of[component] = found.labels
     number, parents = _numbered(label_of, n_labels)
@@ -100,7 +101,7 @@ class _Slabs:
             pairs.append(np.stack(_without_repeats(low, high), axis=-1))
         beside = np.concatenate(pairs)
         is_same = run_labels[beside[:, 0]] == run_labels[beside[:, 1]]
-        component, n = _joined(len(starts), beside[is_same])
+        component, n = connected_components(len(starts), *beside[is_same].T)
         own_labels = np.zeros(n, NUMBERS)
         own_labels[component] = run_labels
         self._labels.append(own_labels)
@@ -126,15 +127,6 @@ def _slabs(shape: tuple[int, ...], voxels: int = 1 << 18) -> Iterator[slice]:
     """Return slabs along the first axis of about this many voxels each, few enough to stay in the processor's cache."""
     step = max(1, voxels * shape[0] // math.prod(shape))
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
-
-
-def _joined(n: int, pairs: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the connected component of each of n nodes, and the number of components."""
-    from scipy import sparse
-
-    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    n_components, component = sparse.csgraph.connected_components(graph, directed=False)
-    return component, int(n_components)
 
 
 def _numbered(label_of: np.ndarray, n_labels: int) -> tuple[np.ndarray, np.ndarray]:
