@@ -18,7 +18,7 @@ from .channels import ChannelsSource
 from .places import Place, is_remote, locate, zip_file_of
 from .scenes import Scene
 
-__all__ = ["list_scenes", "open_image", "source_from_description"]
+__all__ = ["is_image_file", "list_scenes", "open_image", "source_from_description"]
 
 FORMATS = (
     ("tiff", ".tiff.source"),
@@ -89,6 +89,15 @@ def list_scenes(image: Any) -> list[Scene]:
     place = locate(os.fspath(image))
     scenes: list[Scene] = _format_of(place).scenes(place)
     return scenes
+
+
+def is_image_file(place: Place) -> bool:
+    """Whether a file looks like one that can be read; for lists of what is in a folder."""
+    try:
+        _format_of(place)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _format_of(place: Place) -> Any:

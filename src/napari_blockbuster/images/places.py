@@ -103,7 +103,7 @@ def _nothing_at(local: Path, given: str) -> Exception:
         found = sorted(glob.glob(str(local)))
         names = few(Path(name).name for name in found)
         seen = f"{len(found)} paths: {names}" if found else "nothing"
-        return ValueError(f"{given} is a pattern; it matches {seen}. Pass one image at a time")
+        return ValueError(f"{given} is a pattern; it matches {seen}. Pass one image at a time, or segment_many for all")
     nearest = next(p for p in local.parents if p.exists())
     return FileNotFoundError(f"there is no image at {local}; the nearest folder that exists is {nearest}")
 

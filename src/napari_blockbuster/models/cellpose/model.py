@@ -39,6 +39,7 @@ class Cellpose(NetworkModel):
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
     most_channels: ClassVar[int] = 3
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
+    BRIGHTNESS: ClassVar[tuple[str, ...]] = ("low", "high", "more_lows", "more_highs")
 
     weights: str = setting(
         "cpsam_v2",
