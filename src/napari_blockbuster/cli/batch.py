@@ -48,13 +48,16 @@ class BatchPlan:
         return self.table or (self.output / "segmentation.csv" if self.output is not None else None)
 
 
-def collection_of(images: tuple[str, ...], scene: Any) -> Collection | None:
+def collection_of(images: tuple[str, ...], part: ImageOptions) -> Collection | None:
     """Return the images that the arguments name if they are many: a folder, a pattern, a plate, all scenes of a file."""
     from napari_blockbuster.images import Collection, Member, find_images
+    from napari_blockbuster.images.formats.planes import find_planes
     from napari_blockbuster.images.places import name_of
 
+    if len(images) == 1 and part.axes is not None and find_planes(images[0], part.axes) is not None:
+        return None
     found = find_images(images[0] if len(images) == 1 else images)
-    if found is None and scene == "all":
+    if found is None and part.scene == "all":
         return Collection("list", images[0], (Member(name_of(images[0]), images[0]),))
     return found
 

@@ -101,7 +101,7 @@ def segment(
     plan = Plan(workers, merging, writing, keep_stage, detach=detach)
     from .batch import BatchPlan, collection_of, run_batch
 
-    found = collection_of((image, *more), part.scene)
+    found = collection_of((image, *more), part)
     if found is not None:
         sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
         return run_batch(found, model, part, plan, BatchPlan(output, name or "segmentation", table), **sizes)
@@ -253,7 +253,7 @@ def info(
         rows, sound = describe_check(folder, repair)
     elif folder is not None:
         rows = describe_job(folder)
-    elif (found := collection_of((path,), None)) is not None:
+    elif (found := collection_of((path,), part)) is not None:
         rows = describe_collection(found)
     else:
         rows = describe_image(path, model.make(), **part.arguments())
