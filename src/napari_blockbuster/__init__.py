@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_blockbuster.api import segment, segment_many
+    from napari_blockbuster.api import convert, segment, segment_many
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
@@ -23,6 +23,7 @@ __all__ = [
     "TileFailed",
     "TileGrid",
     "TileStaged",
+    "convert",
     "make_local_cluster",
     "segment",
     "segment_many",
@@ -35,6 +36,7 @@ _HOME = {
     "TileFailed": "job.progress.events",
     "TileGrid": "geometry.tiles",
     "TileStaged": "job.progress.events",
+    "convert": "api",
     "make_local_cluster": "execution.cluster",
     "segment": "api",
     "segment_many": "api",

@@ -1,4 +1,4 @@
-"""Segment an image, or many, in one call."""
+"""Segment an image, or many, in one call; convert an image first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.images import Collection, Member, find_images
+from napari_blockbuster.images.opening import open_all_channels
 from napari_blockbuster.images.places import name_of
 from napari_blockbuster.job.batch.report import BatchResult
 from napari_blockbuster.job.batch.run import Batch
@@ -19,12 +20,14 @@ from napari_blockbuster.job.setup.preflight import check_time_limit
 from napari_blockbuster.job.steps.completion import Finish, Watch, finish
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model, as_model
-from napari_blockbuster.output.result import Result
+from napari_blockbuster.output.conversion import Conversion
+from napari_blockbuster.output.ngff import check_version
+from napari_blockbuster.output.result import Result, converted_output
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["segment", "segment_many"]
+__all__ = ["convert", "segment", "segment_many"]
 
 
 def segment(
@@ -219,3 +222,52 @@ def segment_many(
 _CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
 _FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
+
+
+def convert(
+    image: str | Path,
+    output: str | Path | None = None,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    scene: int | str | None = None,
+    spacing: float | Sequence[float | None] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    ome_zarr_version: str = "0.5",
+) -> Path:
+    """Convert an image into an OME-Zarr with small chunks and a pyramid, from which tiles with halos are read quickly.
+
+    All channels are converted. Memory holds a block at a time, or a chunk of the image if that is larger. The result appears
+    at its place when it is complete; if interrupted, the same call continues.
+
+    Parameters
+    ----------
+    image : path, URL or array
+    output : path, optional
+        Default: ``<image>.ome.zarr`` next to the image.
+    level, axes, scene, spacing
+        See `segment`.
+    overwrite : bool, default False
+        Replace an existing output.
+    progress : bool, default True
+        Show a progress bar.
+    ome_zarr_version : {"0.5", "0.4"}
+
+    Returns
+    -------
+    Path
+        The OME-Zarr.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists and `overwrite` is false.
+    ValueError, OSError
+        If an argument cannot be used, or the image cannot be read.
+    """
+    check_version(ome_zarr_version)
+    channels, names = open_all_channels(image, level=level, axes=axes, scene=scene, spacing=spacing)
+    target = converted_output(channels[0]) if output is None else Path(output).expanduser().absolute()
+    with Progress(enabled=progress) as bar:
+        return Conversion(channels, names, target, ome_zarr_version).run(overwrite, bar.advance_to("convert"))

@@ -24,7 +24,16 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 from .attach import detach as start_driver
 from .attach import follow
 from .notices import plain_warnings
-from .options import ImageOptions, MergeOptions, ModelOptions, OutputOptions, UsageError, WorkerOptions, one_or_all
+from .options import (
+    ImageOptions,
+    MergeOptions,
+    ModelOptions,
+    OutputOptions,
+    Spacing,
+    UsageError,
+    WorkerOptions,
+    one_or_all,
+)
 from .run import Interrupted, Plan, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
 from .unexpected import UNEXPECTED, describe, is_expected
@@ -262,6 +271,44 @@ def info(
     else:
         print_rows(rows)
     return DONE if sound else FAILED_TILES
+
+
+@app.command
+def convert(
+    image: str,
+    /,
+    *,
+    output: Output = None,
+    level: int = 0,
+    axes: str | None = None,
+    scene: int | str | None = None,
+    spacing: Spacing = None,
+    writing: OutputOptions = OUTPUT,
+) -> int:
+    """Convert an image into an OME-Zarr with small chunks and a pyramid. If interrupted, run the same command again.
+
+    Parameters
+    ----------
+    image
+        A path or URL in any format that can be read. All of its channels are converted.
+    output
+        Default: IMAGE.ome.zarr next to the image.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes if the image does not name them, such as tczyx.
+    scene
+        Number or name of an image in a file that holds several; `info` lists them.
+    spacing
+        Size of a voxel in micrometers, one number or one per spatial axis (Z Y X). Default: as the image says.
+    """
+    from napari_blockbuster.api import convert as convert_image
+
+    part = {"level": level, "axes": axes, "scene": scene, "spacing": one_or_all(spacing)}
+    version, shown = writing.ome_zarr or "0.5", not writing.quiet
+    made = convert_image(image, output, **part, overwrite=writing.overwrite, ome_zarr_version=version, progress=shown)
+    print_rows([("output", str(made))])
+    return DONE
 
 
 @app.command

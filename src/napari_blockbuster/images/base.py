@@ -160,6 +160,11 @@ class ImageSource(ABC):
         return self
 
     # ---------------------------------------------------------- pixels
+    @property
+    def decodes_chunks(self) -> bool:
+        """Whether reading a box decodes all of each chunk that it touches."""
+        return True
+
     def read(self, box: Box) -> np.ndarray:
         """Pixels of a box: its shape (and `n_channels`, if there are several), a new contiguous array of `dtype`.
 
@@ -353,9 +358,12 @@ class ChannelNotChosenError(ValueError):
     Attributes
     ----------
     channels : list of str
-        Each channel by number, with its name if the image has one: ``["0 (DAPI)", "1"]``.
+        The first channels by number, with their names if the image has some: ``["0 (DAPI)", "1"]``.
+    names : list of str
+        Names of all channels, "" for one without.
     """
 
-    def __init__(self, message: str, channels: Sequence[str]) -> None:
+    def __init__(self, message: str, channels: Sequence[str], names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.channels = list(channels)
+        self.names = list(names)

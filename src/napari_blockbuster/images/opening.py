@@ -13,14 +13,14 @@ import numpy as np
 
 from .arrays import open_in_memory
 from .axes import Request
-from .base import ImageSource
+from .base import ChannelNotChosenError, ImageSource
 from .channels import ChannelsSource
 from .formats.planes import find_planes
 from .formats.planes import open_place as open_planes
 from .places import Place, is_remote, locate, zip_file_of
 from .scenes import Scene
 
-__all__ = ["is_image_file", "list_scenes", "open_image", "source_from_description"]
+__all__ = ["is_image_file", "list_scenes", "open_all_channels", "open_image", "source_from_description"]
 
 FORMATS = (
     ("tiff", ".tiff.source"),
@@ -87,6 +87,26 @@ def open_image(
         source: ImageSource = (open_planes if planes else _format_of(place).open_place)(place, request)
         return source
     return open_in_memory(image, request)
+
+
+def open_all_channels(image: Any, **options: Any) -> tuple[list[ImageSource], list[str]]:
+    """Open an image at each of its channels.
+
+    Parameters
+    ----------
+    image : path, URL or array
+    **options
+        Those of `open_image`, without ``channel``.
+
+    Returns
+    -------
+    list of ImageSource, list of str
+        And the names of the channels, "" for one without; empty for an image with one channel.
+    """
+    try:
+        return [open_image(image, **options)], []
+    except ChannelNotChosenError as error:
+        return [open_image(image, channel=i, **options) for i in range(len(error.names))], error.names
 
 
 def list_scenes(image: Any) -> list[Scene]:

@@ -134,6 +134,11 @@ class FileSource(ImageSource):
             pixels: np.ndarray = _reader(*self._key)[self.layout.index(box)]
         return pixels
 
+    @property
+    def decodes_chunks(self) -> bool:
+        # N5 keeps its own chunks, and is the only one that decodes any without the cache here.
+        return self.kind == "n5" or not _open(*self._key).is_cached
+
     def describe(self) -> dict[str, Any]:
         return self._description(self.kind, path=self.path, level=self.level)
 

@@ -25,7 +25,7 @@ from .multiscales import Multiscale, attributes_of_image, channel_names, multisc
 from .source import StoredSource, new_opening, open_array
 from .stores import read_json
 
-__all__ = ["accepts", "fields_of_plate", "is_label_image", "open_place", "scenes"]
+__all__ = ["accepts", "fields_of_plate", "is_label_image", "multiscales_at", "open_place", "scenes"]
 
 
 def accepts(place: Place) -> bool:
@@ -101,6 +101,11 @@ def fields_of_plate(place: Place) -> list[str] | None:
 def is_label_image(location: str) -> bool:
     """Whether a folder holds labels, which are results and not images."""
     return "image-label" in attributes_of_image(_group_attributes(location) or {})
+
+
+def multiscales_at(folder: Path) -> list[Multiscale]:
+    """The images of a zarr group; empty where there are none."""
+    return multiscales_of(_group_attributes(str(folder)) or {}, str(folder))
 
 
 def _may_be_group(location: str) -> bool:

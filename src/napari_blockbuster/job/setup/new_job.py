@@ -24,6 +24,7 @@ from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output.result import default_output
 
 from . import preflight
+from .read_cost import say_if_dear
 from .suggestion import make_grid, suggest_tiles
 
 __all__ = ["JobParts", "NewJob", "create", "reopen"]
@@ -90,6 +91,7 @@ def create(asked: NewJob) -> JobParts:
         reopened = with_function(known, model)
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
+    say_if_dear(source, spec.grid.grid())
     prepared = model.prepare(source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
