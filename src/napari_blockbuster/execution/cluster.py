@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_blockbuster.machine.gpus import visible_gpus
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-from napari_blockbuster.machine.system import machine_id, new_session
+from napari_blockbuster.machine.processes import place_of_this_process
+from napari_blockbuster.machine.system import new_session
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,7 +27,6 @@ __all__ = [
     "check_is_usable",
     "connect",
     "make_local_cluster",
-    "place_of_this_process",
     "scheduler_address",
 ]
 
@@ -273,13 +273,6 @@ def check_client(client: Client) -> None:
         raise lost(str(error)) from error
     if any(isinstance(place, list | tuple) and tuple(place) == here for place in places.values()):
         raise RuntimeError(IN_PROCESS)
-
-
-def place_of_this_process() -> tuple[str, int]:
-    """Return the machine (or container) and the process id, which together identify a process."""
-    import socket
-
-    return f"{socket.gethostname()} {machine_id()}", os.getpid()
 
 
 # ------------------------------------------------------------------------------------------------------------- limits

@@ -30,6 +30,8 @@ class StagingTile:
         self._objects = npy_bytes(found.objects)
         self._labels = found.labels
         with writing_to(store.folder):
+            # The library creates missing folders: it must not begin a stage again whose job was replaced meanwhile.
+            os.stat(store.folder / "tiles")
             self._writes = store.write(tile, found.labels, bands)
 
     def finish(self) -> TileRecord:

@@ -17,6 +17,7 @@ from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
@@ -75,10 +76,19 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     store: StageStore
     time_limit: float | None = None
     """Seconds for one tile; in worker processes only."""
+    owner: Owner | None = None
+    """The run that sends the tiles. None: nobody else can want them (a test)."""
 
     @classmethod
-    def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
-        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit)
+    def of(
+        cls,
+        store: StageStore,
+        model: Model,
+        source: ImageSource,
+        time_limit: float | None = None,
+        owner: Owner | None = None,
+    ) -> StageWork:
+        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit, owner)
 
     @property
     def folder(self) -> Path:
@@ -131,7 +141,8 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             if isinstance(staging, TileRecord):
                 return staging
             record = staging.finish()
-            close_seams(self.store, record.index, staging.bands)
+            # Evidence of a run that was taken over may name tiles that were replaced since: it is computed again.
+            close_seams(self.store, record.index, staging.bands, self.owner)
             return record
         finally:
             claim.release()
@@ -159,8 +170,8 @@ class CompareWork(Work[np.ndarray]):
 
     store: StageStore
     pairs: dict[int, list[Neighbour]]
-    keep: bool = False
-    """Whether to write the evidence to the stage folder."""
+    keep: Owner | None = None
+    """Writes the evidence to the stage folder. None: it is not written."""
 
     @property
     def folder(self) -> Path:

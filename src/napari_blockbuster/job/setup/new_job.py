@@ -88,13 +88,14 @@ def create(asked: NewJob) -> JobParts:
     spec = asked.spec(source, model, target)
     if (known := folder.known(spec, asked.overwrite)) is not None:
         reopened = with_function(known, model)
+        folder = folder.of(known)
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
     prepared = model.prepare(source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
-    folder.make(spec, asked.overwrite)
-    return JobParts(folder, spec, source, prepared)
+    spec = folder.make(spec, asked.overwrite)
+    return JobParts(folder.of(spec), spec, source, prepared)
 
 
 def reopen(path: Path, image: Any, model: Any) -> JobParts:
@@ -107,4 +108,4 @@ def reopen(path: Path, image: Any, model: Any) -> JobParts:
         there = spec.model_copy(update={"model": asked.settings()})
         if changed := edited_function.with_code_of(spec, asked).differences(there):
             raise JobMismatchError(f"this is not the model of {folder.path}: " + "; ".join(changed))
-    return JobParts(folder, spec, source, with_function(spec, asked))
+    return JobParts(folder.of(spec), spec, source, with_function(spec, asked))
