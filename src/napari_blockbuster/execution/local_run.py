@@ -44,7 +44,9 @@ def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
             try:
                 if isinstance(payload, _NotRead):
                     raise payload.error
-                unfinished.append((item, finisher.submit(work(item, payload))))
+                prepared = work.prepare(item, payload)
+                unfinished.append((item, finisher.submit(work(item, prepared))))
+                del prepared
             except Exception as error:
                 yield item, work.lost(item, error)
             # Only quick work gains from the overlap. After a slow model, a tile is reported before the next one starts.
