@@ -7,13 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import ParamSpec, TypeVar
 
-__all__ = ["in_turn"]
+__all__ = ["exclusive", "in_turn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _turn = threading.Lock()
 _threads: list[Executor] = []
+
+
+def exclusive() -> threading.Lock:
+    """Return the lock of the model of this process, for use with ``with``."""
+    return _turn
 
 
 def in_turn(begin: Callable[[], None], call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -104,6 +104,8 @@ class Model(BaseModel):
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that the labels depend on, in addition to numpy. A job resumes only with the same versions of them, and
     workers must have the same versions as the process that starts the run."""
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Settings that the labels do not depend on. A job resumes with other values of them."""
     most_channels: ClassVar[int] = 1
     """Largest number of channels of a tile (see `PixelSource.n_channels`)."""
 

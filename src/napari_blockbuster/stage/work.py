@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from napari_blockbuster.execution.time_limit import raise_if_it_hung, time_limit
+from napari_blockbuster.execution.turns import exclusive
 from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
@@ -191,8 +192,15 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         """Complete the labels without the device, and stage them."""
         try:
             began = time.perf_counter()
-            with clock.running():
-                labels = self._freeing(rest)
+            try:
+                with clock.running():
+                    labels = self._freeing(rest)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Once more, while the model does not compute: another tile may have taken the memory.
+                with exclusive(), clock.running():
+                    labels = rest()
             seconds += time.perf_counter() - began
             times = {"model_seconds": seconds, "seconds": clock.seconds}
             staging = stage_labels(self.store, self.grid[item], labels, self.model.display_name, **times)
