@@ -187,8 +187,10 @@ def load_shipped(blob: bytes) -> str:
 
     from napari_blockbuster.models.loaded_model import load_once
 
+    from .turns import in_turn
+
     try:
-        load_once(cloudpickle.loads(blob).model)
+        in_turn(lambda: None, load_once, cloudpickle.loads(blob).model)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

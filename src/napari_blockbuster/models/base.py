@@ -9,14 +9,42 @@ A model holds no weights, arrays or open files. It goes through three states::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "setting"]
+__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "TwoPartSegmenter", "begin", "setting"]
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class TwoPartSegmenter(Protocol):
+    """A segmenter that needs its device for the first part of its work only.
+
+    The second part of a tile may run in another thread while the first part of the next tile runs.
+    """
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Return the labels of a tile: both parts."""
+
+    def begin(self, tile: np.ndarray) -> Callable[[], np.ndarray]:
+        """Do the first part. The returned callable does the second part and returns the labels."""
+
+
+def begin(segmenter: Segmenter, tile: np.ndarray) -> Callable[[], np.ndarray]:
+    """Do the part of a segmenter's work that needs its device: all of it, unless the segmenter has two parts.
+
+    Returns
+    -------
+    callable
+        Does the rest, and returns the labels.
+    """
+    if isinstance(segmenter, TwoPartSegmenter):
+        return segmenter.begin(tile)
+    labels = segmenter(tile)
+    return lambda: labels
 
 
 def setting(
@@ -76,6 +104,8 @@ class Model(BaseModel):
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that the labels depend on, in addition to numpy. A job resumes only with the same versions of them, and
     workers must have the same versions as the process that starts the run."""
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Settings that the labels do not depend on. A job resumes with other values of them."""
     most_channels: ClassVar[int] = 1
     """Largest number of channels of a tile (see `PixelSource.n_channels`)."""
 

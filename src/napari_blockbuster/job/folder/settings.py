@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.models.registry import upgraded_settings
+from napari_blockbuster.models.registry import settings_of_labels, upgraded_settings
 
 __all__ = ["JobSpec"]
 
@@ -178,7 +178,7 @@ class JobSpec(BaseModel):
         return {
             "image": self.identity,
             "grid": self.grid.model_dump(mode="json"),
-            "model": self.model,
+            "model": settings_of_labels(self.model),
             "versions": {name: self.versions.get(name) for name in packages},
         }
 

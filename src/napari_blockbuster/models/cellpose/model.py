@@ -18,13 +18,10 @@ from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis
 
 from .imports import import_cellpose
-from .tile import suggested_tile
+from .tile import NETWORK_DIAMETER, suggested_tile
 from .weights import find_weights, is_path, ready_weights
 
 __all__ = ["Cellpose"]
-
-NETWORK_DIAMETER = 30.0
-"""Diameter of an object in the image that the network sees, in pixels."""
 
 
 class Cellpose(NetworkModel):
@@ -37,6 +34,7 @@ class Cellpose(NetworkModel):
     family: ClassVar[str] = "cellpose"
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
+    without_effect: ClassVar[tuple[str, ...]] = ("batch_size",)
     most_channels: ClassVar[int] = 3
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
 
@@ -104,9 +102,9 @@ class Cellpose(NetworkModel):
         advanced=True,
         max_length=2,
     )
-    batch_size: int = setting(
-        8,
-        "Network tiles (256 x 256) at once. Halved automatically if memory runs out.",
+    batch_size: int | None = setting(
+        None,
+        "Network tiles (256 x 256) at once. Empty: measured when the network is loaded. Halved if memory runs out.",
         ge=1,
         le=512,
         advanced=True,
