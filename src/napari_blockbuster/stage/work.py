@@ -20,6 +20,7 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
+from napari_blockbuster.models.planes import plane_of, segmented
 
 from .claims import Claim
 from .records import TileFailure, TileRecord
@@ -39,6 +40,11 @@ class PixelWork(Work[R]):
     source: ImageSource | None
     """None if the pixels are sent with each task."""
     _local_source: ImageSource | None = field(repr=False)
+    plane: int | None = field(init=False, repr=False)
+    """Axis of a tile that the model does not see (see `napari_blockbuster.models.planes`)."""
+
+    def __post_init__(self) -> None:
+        self.plane = plane_of(self.source or self._local_source, self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local_source": None}
@@ -119,7 +125,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
 
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
         try:
-            return load_once(self.model)(pixels)
+            return segmented(load_once(self.model), pixels, self.plane)
         except Exception as error:
             if is_out_of_memory(error):
                 # The next attempt may run in this process.
