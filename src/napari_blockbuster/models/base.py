@@ -107,7 +107,7 @@ class Model(BaseModel):
     without_effect: ClassVar[tuple[str, ...]] = ()
     """Settings that the labels do not depend on. A job resumes with other values of them."""
     most_channels: ClassVar[int] = 1
-    """Largest number of channels of a tile (see `PixelSource.n_channels`)."""
+    """Largest number of channels of a tile (see `PixelSource.n_channels` and `channel_range`)."""
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -118,6 +118,13 @@ class Model(BaseModel):
     def display_name(self) -> str:
         """Name of the model in error messages. Default: its family."""
         return f"model {self.family!r}"
+
+    def channel_range(self) -> tuple[int, int]:
+        """Return the least and the largest number of channels that the model takes with these settings.
+
+        Default: 1 to `most_channels`. Weights that are not on this machine may not say; `prepare` then checks the number.
+        """
+        return 1, self.most_channels
 
     def depends_on(self) -> tuple[str, ...]:
         """Return the distributions that the labels depend on with these settings. Default: `packages`."""

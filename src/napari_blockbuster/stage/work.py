@@ -20,9 +20,10 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.ownership import Owner
-from napari_blockbuster.models.base import Model, begin
+from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
+from napari_blockbuster.models.planes import begun, plane_of
 
 from .claims import Claim
 from .records import TileFailure, TileRecord
@@ -46,6 +47,11 @@ class PixelWork(Work[R]):
     source: ImageSource | None
     """None if the pixels are sent with each task."""
     _local_source: ImageSource | None = field(repr=False)
+    plane: int | None = field(init=False, repr=False)
+    """Axis of a tile that the model does not see (see `napari_blockbuster.models.planes`)."""
+
+    def __post_init__(self) -> None:
+        self.plane = plane_of(self.source or self._local_source, self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local_source": None}
@@ -163,7 +169,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             segmenter = load_once(self.model)
             began = time.perf_counter()
             with clock.running():
-                rest = self._freeing(functools.partial(begin, segmenter, pixels))
+                rest = self._freeing(functools.partial(begun, segmenter, pixels, self.plane))
             return functools.partial(self._finish, item, claim, clock, rest, time.perf_counter() - began)
         except BaseException:
             claim.release()

@@ -224,6 +224,8 @@ class _Publication:
         return {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "image": spec.image,
+            # Moves the labels after scale and translation. OME-Zarr cannot say it.
+            **({"affine": spec.image["affine"]} if spec.image.get("affine") else {}),
             "identity": spec.identity,
             "model": spec.model,
             "prepared": spec.prepared,

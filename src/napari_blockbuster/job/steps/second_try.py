@@ -26,6 +26,7 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import discard
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models import Model
+from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
 from napari_blockbuster.stage.work import StageWork
 
@@ -77,7 +78,7 @@ class SecondTry:
         source = self._inputs.image()
         self._folder.check_stage()
         wanted = list(tiles)
-        prepared = model.prepare(source)
+        prepared = prepared_on(model, source)
         with self._folder.holding("segment tiles again") as owner:
             settle(self._folder, self._tiles, owner)
             with writing_to(self._folder.again):

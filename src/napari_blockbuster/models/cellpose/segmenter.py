@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_blockbuster.models.networks.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
 from napari_blockbuster.models.networks.memory import is_out_of_memory, retry_in_memory
-from napari_blockbuster.models.spacing import check_rank
+from napari_blockbuster.models.spacing import check_channels
 
 from .imports import import_cellpose
 from .memory import BATCHES, Footprint, check_share, fastest_batch, measure
@@ -83,12 +83,8 @@ class CellposeSegmenter:
 
     def begin(self, tile: np.ndarray) -> Callable[[], np.ndarray]:
         """Run the network on a tile. The returned callable makes labels of its flows, which takes about as long."""
+        check_channels(tile, self._settings.spacing, len(self._settings.ranges))
         pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
-        if pixels.shape[-1] != len(self._settings.ranges):
-            raise ValueError(
-                f"the model is prepared for {len(self._settings.ranges)} channels but the tile has shape {tile.shape}"
-            )
-        check_rank(pixels[..., 0], self._settings.spacing)
         shape = pixels.shape[:-1]
         volume = len(shape) == 3 and self._settings.mode == "3d"
         # Cellpose normalizes in place, so every attempt needs its own copy.
