@@ -169,6 +169,11 @@ class ImageSource(ABC):
         return self
 
     # ---------------------------------------------------------- pixels
+    @property
+    def decodes_chunks(self) -> bool:
+        """Whether reading a box decodes all of each chunk that it touches."""
+        return True
+
     def read(self, box: Box) -> np.ndarray:
         """Pixels of a box: its shape (and `n_channels`, if there are several), a new contiguous array of `dtype`.
 
@@ -363,10 +368,17 @@ class ChannelNotChosenError(ValueError):
     Attributes
     ----------
     channels : list of str
-        The first channels by number, with their names if the image has them: ``["0 (DAPI)", "1"]``.
-    n_channels : int
+        The first channels by number, with their names if the image has some: ``["0 (DAPI)", "1"]``.
+    names : list of str
+        Names of all channels, "" for one without.
     """
 
-    def __init__(self, message: str, channels: Sequence[str], n_channels: int) -> None:
+    def __init__(self, message: str, channels: Sequence[str], names: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.channels, self.n_channels = list(channels), n_channels
+        self.channels = list(channels)
+        self.names = list(names)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of the image."""
+        return len(self.names)

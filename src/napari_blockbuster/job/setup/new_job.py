@@ -26,6 +26,7 @@ from napari_blockbuster.output.result import default_output
 
 from . import preflight
 from .channels import check_channels, fitting_channels
+from .read_cost import say_if_dear
 from .suggestion import make_grid, suggest_tiles
 
 __all__ = ["JobParts", "NewJob", "create", "reopen"]
@@ -100,6 +101,7 @@ def create(asked: NewJob) -> JobParts:
         folder = folder.of(known)
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
+    say_if_dear(source, spec.grid.grid())
     prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.images.zarr.folders import multiscales_at
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.acceptances import tiles_again
 from napari_blockbuster.job.folder.job_folder import JobFolder
@@ -158,7 +159,7 @@ class _Publication:
     # --------------------------------------------------------------------------------------------------------- voxels
     def _writer(self, temporary: Path) -> LabelsWriter:
         image = self.spec.image
-        path = image.get("path")
+        version = self.options.ome_zarr_version or _version_around(self.target)
         return LabelsWriter.create(
             temporary,
             grid=self.tiles.grid,
@@ -168,8 +169,9 @@ class _Publication:
             units=tuple(image["units"]),
             translation=tuple(image["translation"]) if image.get("translation") else None,
             name=self.target.name.removesuffix(".ome.zarr"),
-            version=self.options.ome_zarr_version or _version_around(self.target),
-            source_image=_path_from(self.target, path) if path and os.path.isabs(path) else None,
+            version=version,
+            source_image=_source_image(self.target, image, version),
+            n_levels=_levels_around(self.target),
         )
 
     def _write_all(self, writer: LabelsWriter) -> None:
@@ -263,6 +265,30 @@ def _version_around(target: Path) -> str:
     image = target.parent.parent
     inside = target.parent.name == "labels" and (image / ".zgroup").exists() and not (image / "zarr.json").exists()
     return "0.4" if inside else "0.5"
+
+
+def _levels_around(target: Path) -> int | None:
+    """Return the number of levels of the OME-Zarr image around the labels, which the labels must have as well."""
+    if target.parent.name != "labels":
+        return None
+    try:
+        return len(multiscales_at(target.parent.parent)[0].paths)
+    except (OSError, ValueError, IndexError):
+        # Other zarr groups may hold labels too.
+        return None
+
+
+def _source_image(target: Path, image: dict[str, Any], version: str) -> str | None:
+    """Return the relative path of the image for the metadata of the labels; None for anything but OME-Zarr of their version."""
+    path, inner = image.get("path"), image.get("inner")
+    if not path or not inner or not os.path.isabs(path):
+        return None
+    group = Path(path, inner).parent
+    return _path_from(target, str(group)) if (group / METADATA[version]).exists() else None
+
+
+METADATA = {"0.5": "zarr.json", "0.4": ".zgroup"}
+"""File of a group, by the version of OME-Zarr."""
 
 
 def _path_from(target: Path, image: str) -> str | None:

@@ -33,6 +33,7 @@ class Cellpose(NetworkModel):
     without_effect: ClassVar[tuple[str, ...]] = ("batch_size",)
     most_channels: ClassVar[int] = 3
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
+    BRIGHTNESS: ClassVar[tuple[str, ...]] = ("low", "high", "more_lows", "more_highs")
 
     weights: str = setting(
         "cpsam_v2",

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from napari_blockbuster.models.networks.base import NetworkSegmenter
 from napari_blockbuster.models.networks.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
 from napari_blockbuster.models.networks.memory import is_out_of_memory, retry_in_memory
 from napari_blockbuster.models.spacing import check_channels
@@ -56,7 +57,7 @@ class _Flows(NamedTuple):
     likely: np.ndarray
 
 
-class CellposeSegmenter:
+class CellposeSegmenter(NetworkSegmenter):
     """A network on a device, with the settings that it runs with."""
 
     def __init__(self, settings: CellposeSettings, weights: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.networks.base import NetworkSettings
+from napari_blockbuster.models.networks.base import NetworkSegmenter, NetworkSettings
 from napari_blockbuster.models.networks.device import Device, choose_device, limit_torch_threads
 from napari_blockbuster.models.networks.memory import retry_in_memory
 
@@ -32,7 +32,7 @@ class InstanSegSettings(NetworkSettings, Protocol):
     device: Device
 
 
-class InstanSegSegmenter:
+class InstanSegSegmenter(NetworkSegmenter):
     """A network on a device, with the settings that it runs with."""
 
     def __init__(self, settings: InstanSegSettings, path: Path) -> None:

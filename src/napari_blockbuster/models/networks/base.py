@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from napari_blockbuster.models.spacing import SpacedModel, check_channels
 
 from .brightness import check_range, measure_range
 
-__all__ = ["NetworkModel", "NetworkSettings", "WeightedModel"]
+__all__ = ["NetworkModel", "NetworkSegmenter", "NetworkSettings", "WeightedModel"]
 
 
 class NetworkSettings(Protocol):
@@ -41,6 +42,8 @@ class NetworkModel(WeightedModel):
 
     PERCENTILES: ClassVar[tuple[float, float]]
     """What the network's own code maps to 0 and 1."""
+    BRIGHTNESS: ClassVar[tuple[str, ...]] = ("low", "high")
+    """Settings that differ from image to image and do not touch the network."""
 
     low: float | None = setting(
         None,
@@ -141,3 +144,21 @@ class NetworkModel(WeightedModel):
             part -= np.float32(low)
             part /= np.float32(high - low)
         return pixels
+
+    def same_network(self, other: object) -> bool:
+        """Whether both models differ only in the brightness of their images, so that one loaded network serves both."""
+        return type(self) is type(other) and self._without_brightness() == other._without_brightness()
+
+    def _without_brightness(self) -> dict[str, Any]:
+        settings = self.settings()
+        return settings | {name: len(v) if isinstance(v := settings[name], list) else 0 for name in self.BRIGHTNESS}
+
+
+class NetworkSegmenter:
+    """A loaded network with the settings of one image, ``_settings``."""
+
+    def with_settings(self, settings: Any) -> Self:
+        """Return a segmenter for another image that shares this one's network; see `NetworkModel.same_network`."""
+        other = copy.copy(self)
+        vars(other)["_settings"] = settings
+        return other

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_blockbuster.models.networks.base import NetworkSettings
+from napari_blockbuster.models.networks.base import NetworkSegmenter, NetworkSettings
 from napari_blockbuster.models.networks.device import thread_share
 from napari_blockbuster.models.networks.memory import retry_in_memory
 
@@ -30,7 +30,7 @@ class StarDistSettings(NetworkSettings, Protocol):
     nms_threshold: float | None
 
 
-class StarDistSegmenter:
+class StarDistSegmenter(NetworkSegmenter):
     """A network, with the settings that it runs with."""
 
     def __init__(
