@@ -166,6 +166,8 @@ class ClusterRun(Generic[R]):
 
     def _killed(self, flight: Flight) -> R | None:
         """Try an item that has killed workers once more with nothing else running. After that it has failed."""
+        # The workers that died are gone already, and nothing must be sent to them.
+        self._pool.wake()
         if self._dispatch.suspect(flight.item):
             return None
         error = WorkerDiedError(
@@ -196,7 +198,8 @@ class ClusterRun(Generic[R]):
             with waits.scheduler_errors(self._client):
                 waits.ask(functools.partial(self._client.cancel, [flight.future], force=True))
             self._stranded[flight.item] += 1
-            if self._stranded[flight.item] < STRANDED_TIMES and self._dispatch.alone != flight.item:
+            if self._stranded[flight.item] < STRANDED_TIMES:
+                # It may not have begun: it was sent to a worker that had just died.
                 self._dispatch.send_again(flight.item)
             elif (result := self._killed(flight)) is not None:
                 # dask counts the deaths of a task, and this one is a new task each time.
