@@ -42,7 +42,7 @@ class NetworkModel(WeightedModel):
 
     PERCENTILES: ClassVar[tuple[float, float]]
     """What the network's own code maps to 0 and 1."""
-    BRIGHTNESS: ClassVar[tuple[str, ...]] = ("low", "high")
+    BRIGHTNESS: ClassVar[tuple[str, ...]] = ("low", "high", "more_lows", "more_highs")
     """Settings that differ from image to image and do not touch the network."""
 
     low: float | None = setting(
