@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.machine.gpus import gpu_table, visible_devices
+from napari_blockbuster.machine.gpus import gpu_share, gpu_table, visible_devices
 from napari_blockbuster.machine.peak_memory import PeakMemory
 
-__all__ = ["Footprint", "free_gpu_bytes", "measure"]
+__all__ = ["Footprint", "check_share", "free_gpu_bytes", "measure"]
 
 ROOM = 0.8
 """Part of the free memory that a batch may use. The rest is for post-processing and fragmentation."""
+OVERHEAD = 2**30
+"""Memory of a GPU that a process uses beside its network: CUDA itself, and the masks of a tile."""
 MIB = 2**20
 
 
@@ -83,6 +85,36 @@ def measure(net: Any, device: Any, side: int, channels: int) -> Footprint:
     return Footprint(int(weights), peak.rise, free_bytes(device))
 
 
+def check_share(footprint: Footprint, device: Any) -> None:
+    """Refuse a network that does not fit beside those of the other workers on its GPU.
+
+    Raises
+    ------
+    MemoryError
+        With what a worker needs, and how many workers fit.
+    """
+    share = gpu_share()
+    if device.type != "cuda" or share.workers == 1:
+        return
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    needed = footprint.weights + footprint.entry + OVERHEAD
+    if share.fewer_will_do:
+        # What this process holds already is not free.
+        if free < footprint.entry + OVERHEAD / 2:
+            raise MemoryError(
+                f"the GPU has {free / MIB:,.0f} MiB left beside the other workers on it, and the network of one more needs "
+                f"{needed / MIB:,.0f} MiB"
+            )
+    elif needed * share.workers > total:
+        fitting = max(1, int(total // needed))
+        raise MemoryError(
+            f"{share.workers} workers share a GPU of {total / MIB:,.0f} MiB, and each needs {needed / MIB:,.0f} MiB "
+            f"({footprint}); at most {fitting} fit: workers_per_gpu={fitting} (--workers-per-gpu {fitting})"
+        )
+
+
 def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:
     import torch
 
@@ -97,9 +129,12 @@ def free_bytes(device: Any) -> int:
     if device.type == "cuda":
         import torch
 
-        free, _ = torch.cuda.mem_get_info(device)
+        free, total = torch.cuda.mem_get_info(device)
+        allocated = torch.cuda.memory_allocated(device)
         # Memory that torch caches is free for torch.
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+        free += torch.cuda.memory_reserved(device) - allocated
+        share = total / gpu_share().workers - OVERHEAD - allocated
+        return max(0, int(free if gpu_share().workers == 1 else min(free, share)))
     import psutil
 
     from napari_blockbuster.machine.limits import worker_limit_bytes
