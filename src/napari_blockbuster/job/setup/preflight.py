@@ -269,7 +269,7 @@ def _survey(client: Client, workers: list[str], requirements: Requirements) -> w
     except OSError as error:
         raise waits.lost(str(error)) from error
     except TimeoutError as error:
-        raise JobError(f"There is {error}. Restart the workers that hang, and resume.") from error
+        raise JobError(f"{error}. Restart the workers that hang, and resume.") from error
     present = yield from waits.workers_of(client)
     memory = []
     for worker, there in answers.items():
