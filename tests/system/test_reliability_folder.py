@@ -90,7 +90,7 @@ def test_space_that_the_old_tiles_take_counts_for_the_run_that_replaces_them(
     monkeypatch.setattr("shutil.disk_usage", lambda path: (10**12, 10**12 - 10, 10))
     replacement = Job.create(image, "threshold", tmp_path / "o.ome.zarr", overwrite=True, **OTHER)
     assert replacement.staged() == set()
-    with pytest.raises(OSError, match="free some space"):
+    with pytest.raises(OSError, match="Free some space"):
         Job.create(image, "threshold", tmp_path / "p.ome.zarr", **OTHER)
 
 
@@ -177,7 +177,7 @@ def test_what_appears_at_the_output_while_a_job_writes_is_left_alone(
     assert not list(tmp_path.glob(".*"))
     assert len(job.staged()) == N_TILES
     assert not job.wrote_output()
-    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
         job.write(merged)
     job.write(merged, overwrite=True)
     assert job.is_complete()
