@@ -130,6 +130,7 @@ def preview_tile(
     grid: TileGrid,
     index: int,
     client: Client | None = None,
+    *,
     cancelled: Callable[[], bool] | None = None,
 ) -> Preview | None:
     """Run a prepared model on one tile, with its halo. Nothing is written.
@@ -196,6 +197,7 @@ def preview_seam(
     grid: TileGrid,
     tiles: tuple[int, int],
     folder: Path,
+    *,
     client: Client | None = None,
     **rule: Any,
 ) -> SeamPreview:
