@@ -16,6 +16,8 @@ from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components
 from napari_blockbuster import Job, TileFailed, TileGrid, make_local_cluster, segment
 from napari_blockbuster.output.result import job_folder
 
+# The cluster that these tests harm is started once.
+pytestmark = pytest.mark.xdist_group("reliability_tiles")
 BAD = {0, 13}
 """Tiles whose model misbehaves, told by the shape of their pixels and their content."""
 
