@@ -9,14 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_blockbuster.api import segment
+    from napari_blockbuster.api import convert, segment, segment_many
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
     from napari_blockbuster.output.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["Heartbeat", "Job", "Result", "TileFailed", "TileGrid", "TileStaged", "make_local_cluster", "segment"]
+__all__ = [
+    "Heartbeat",
+    "Job",
+    "Result",
+    "TileFailed",
+    "TileGrid",
+    "TileStaged",
+    "convert",
+    "make_local_cluster",
+    "segment",
+    "segment_many",
+]
 
 _HOME = {
     "Heartbeat": "job.progress.events",
@@ -25,8 +36,10 @@ _HOME = {
     "TileFailed": "job.progress.events",
     "TileGrid": "geometry.tiles",
     "TileStaged": "job.progress.events",
+    "convert": "api",
     "make_local_cluster": "execution.cluster",
     "segment": "api",
+    "segment_many": "api",
 }
 
 

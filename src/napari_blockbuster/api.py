@@ -1,4 +1,4 @@
-"""Segment an image in one call."""
+"""Segment an image, or many, in one call; convert an image first."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_blockbuster.images import Collection, Member, find_images
+from napari_blockbuster.images.opening import open_all_channels
+from napari_blockbuster.images.places import name_of
+from napari_blockbuster.job.batch.report import BatchResult
+from napari_blockbuster.job.batch.run import Batch
+from napari_blockbuster.job.batch.targets import targets_of
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.progress.bar import Progress
 from napari_blockbuster.job.setup.preflight import check_time_limit
 from napari_blockbuster.job.steps.completion import Finish, Watch, finish
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.models import Model
-from napari_blockbuster.output.result import Result
+from napari_blockbuster.models import Model, as_model
+from napari_blockbuster.output.conversion import Conversion
+from napari_blockbuster.output.ngff import check_version
+from napari_blockbuster.output.result import Result, converted_output
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["segment"]
+__all__ = ["convert", "segment", "segment_many"]
 
 
 def segment(
@@ -142,3 +150,124 @@ def segment(
         bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=tile_timeout))
         watch.lap("tiles")
         return finish(job, asked, client, bar.advance_to, watch).result
+
+
+def segment_many(
+    images: str | Path | Sequence[str | Path],
+    model: str | Model | Callable[[np.ndarray], np.ndarray] = "voronoi-otsu",
+    output: str | Path | None = None,
+    *,
+    name: str = "segmentation",
+    scene: int | str | None = None,
+    client: Client | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    tile_timeout: float | None = None,
+    **options: Any,
+) -> BatchResult:
+    """Segment the images of a folder, a pattern, a plate or a list. Each has its own labels and its own job folder.
+
+    An image that cannot be segmented is reported in the result, and the others follow. If interrupted, call it again with
+    the same arguments: images with labels are skipped, failed tiles are tried again.
+
+    Parameters
+    ----------
+    images : path, URL or sequence of these
+        A folder of images, a pattern such as ``"folder/*.tif"``, an OME-Zarr plate, or paths.
+    model : str, Model or callable
+        See `segment`. Measured on each image, loaded once.
+    output : path, optional
+        Folder of the labels, in which the images keep their relative paths. Default: ``<image>.labels.ome.zarr`` next to each
+        image; ``labels/<name>`` inside each field of a plate.
+    name : str, default "segmentation"
+        Name of the labels in the fields of a plate.
+    scene : int or str, optional
+        As in `segment`, for each file; ``"all"``: every image of every file.
+    client, overwrite, progress, tile_timeout
+        See `segment`.
+    **options
+        Further arguments of `segment`, the same for each image.
+
+    Returns
+    -------
+    BatchResult
+        A sequence of outcomes with ``exit_code``, ``summary()``, ``table()`` and ``save(path)``.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there are no images, or if arguments cannot be used for any of them.
+    StoreError, ClusterLostError
+        If the disk or the cluster fails. Repeat the call to resume.
+    """
+    finishing = {key: options.pop(key) for key in _FINISH if key in options}
+    if unknown := set(options) - _CREATE:
+        raise TypeError(f"segment_many() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+    asked = Finish(overwrite=overwrite, **finishing)
+    check_time_limit(tile_timeout, client)
+    if client is not None:
+        from napari_blockbuster.execution.cluster import check_client
+
+        check_client(client)
+    found = find_images(images)
+    if found is None:
+        if not isinstance(images, str | Path):
+            raise TypeError(f"images is {type(images).__name__}; pass paths, and arrays one at a time to segment")
+        found = Collection("list", str(images), (Member(name_of(str(images)), str(images)),))
+    targets = targets_of(found, output, name, scene)
+    batch = Batch(targets, as_model(model), asked, options, tile_timeout)
+    return BatchResult(list(batch.run(client, progress)))
+
+
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
+_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
+"""Arguments of `segment` that belong to the steps before and after the tiles."""
+
+
+def convert(
+    image: str | Path,
+    output: str | Path | None = None,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    scene: int | str | None = None,
+    spacing: float | Sequence[float | None] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    ome_zarr_version: str = "0.5",
+) -> Path:
+    """Convert an image into an OME-Zarr with small chunks and a pyramid, from which tiles with halos are read quickly.
+
+    All channels are converted. Memory holds a block at a time, or a chunk of the image if that is larger. The result appears
+    at its place when it is complete; if interrupted, the same call continues.
+
+    Parameters
+    ----------
+    image : path, URL or array
+    output : path, optional
+        Default: ``<image>.ome.zarr`` next to the image.
+    level, axes, scene, spacing
+        See `segment`.
+    overwrite : bool, default False
+        Replace an existing output.
+    progress : bool, default True
+        Show a progress bar.
+    ome_zarr_version : {"0.5", "0.4"}
+
+    Returns
+    -------
+    Path
+        The OME-Zarr.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists and `overwrite` is false.
+    ValueError, OSError
+        If an argument cannot be used, or the image cannot be read.
+    """
+    check_version(ome_zarr_version)
+    channels, names = open_all_channels(image, level=level, axes=axes, scene=scene, spacing=spacing)
+    target = converted_output(channels[0]) if output is None else Path(output).expanduser().absolute()
+    with Progress(enabled=progress) as bar:
+        return Conversion(channels, names, target, ome_zarr_version).run(overwrite, bar.advance_to("convert"))

@@ -56,7 +56,7 @@ def test_a_damaged_tile_is_still_named(job: Job) -> None:
 
 
 def test_damaged_bands_are_named(job: Job) -> None:
-    for path in (job.folder / "stage" / "seams").iterdir():
+    for path in (job.store.folder / "seams").iterdir():
         path.unlink()
     for name, path in job.store.chunk_files(job.grid[0]).items():
         if name != "labels":

@@ -59,13 +59,13 @@ def test_killing_reaches_every_step(peace: Undisturbed) -> None:
     for step in (
         "job.json",
         "lock.json",
-        "stage/objects/.0.npy",
-        "stage/tiles/.7.json",
-        "stage/seams/",
+        "/objects/.0.npy",
+        "/tiles/.7.json",
+        "/seams/",
         "placing.json",
         "os.rename",
-        ".part/zarr.json",
-        "result.json",
+        ".part/labels/zarr.json",
+        ".own/",
         "shutil.rmtree",
     ):
         assert step in told, step

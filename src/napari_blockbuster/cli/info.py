@@ -15,12 +15,20 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.units import bytes_text, count_text
 
 if TYPE_CHECKING:
-    from napari_blockbuster.images import ImageSource, Scene
+    from napari_blockbuster.images import Collection, ImageSource, Scene
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.merge.assignment import Merge
     from napari_blockbuster.models import Model
 
-__all__ = ["describe_check", "describe_image", "describe_job", "describe_model", "describe_models", "find_job"]
+__all__ = [
+    "describe_check",
+    "describe_collection",
+    "describe_image",
+    "describe_job",
+    "describe_model",
+    "describe_models",
+    "find_job",
+]
 
 Rows = list[tuple[str, str]]
 
@@ -289,6 +297,38 @@ def _level_rows(path: str, options: dict[str, Any]) -> Rows:
         except ValueError:
             break
     return [("levels", ", ".join(_by(shape) for shape in shapes))] if len(shapes) > 1 else []
+
+
+def describe_collection(found: Collection) -> Rows:
+    """List the images of a folder, pattern or plate. Reads their metadata only."""
+    from napari_blockbuster.machine.errors import one_line
+
+    rows = [(found.kind, found.place), ("images", str(len(found.members)))]
+    for member in found.members:
+        try:
+            rows.append((member.name, _in_short(member.path)))
+        except (OSError, ValueError, ImportError) as error:
+            rows.append((member.name, f"cannot be read: {one_line(error)}"))
+    if found.others:
+        names = ", ".join(found.others[:4]) + (f" and {len(found.others) - 4} more" if len(found.others) > 4 else "")
+        rows.append(("left out", f"{len(found.others)}: {names}"))
+    return rows
+
+
+def _in_short(path: str) -> str:
+    """Shape, channels, type and number of scenes of an image."""
+    from napari_blockbuster.images import list_scenes, open_image
+
+    scenes = list_scenes(path)
+    options: dict[str, Any] = {"scene": _largest(scenes)} if len(scenes) > 1 else {}
+    channels = _channels(path, options)
+    source = open_image(path, **options | ({"channel": 0} if channels else {}))
+    parts = [_named(source.axes, source.shape), str(source.dtype)]
+    if channels:
+        parts.append(f"{len(channels)} channels")
+    if len(scenes) > 1:
+        parts.append(f"number {options['scene']} of {len(scenes)} scenes")
+    return ", ".join(parts)
 
 
 # -------------------------------------------------------------------------------------------------------------- models

@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | convert | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -24,7 +24,16 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 from .attach import detach as start_driver
 from .attach import follow
 from .notices import plain_warnings
-from .options import ImageOptions, MergeOptions, ModelOptions, OutputOptions, UsageError, WorkerOptions, one_or_all
+from .options import (
+    ImageOptions,
+    MergeOptions,
+    ModelOptions,
+    OutputOptions,
+    Spacing,
+    UsageError,
+    WorkerOptions,
+    one_or_all,
+)
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
 from .unexpected import UNEXPECTED, describe, is_expected
@@ -57,28 +66,48 @@ MODEL, IMAGE, MERGE, OUTPUT, RUN = ModelOptions(), ImageOptions(), MergeOptions(
 def segment(
     image: str,
     /,
-    *,
+    *more: str,
     model: ModelOptions = MODEL,
     output: Output = None,
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
     run: RunOptions = RUN,
+    name: str | None = None,
+    table: Path | None = None,
 ) -> int:
-    """Segment an image. If interrupted, run the same command again to resume.
+    """Segment an image, or many. If interrupted, run the same command again to resume.
+
+    Many images are a folder, a pattern in quotes ('folder/*.tif'), an OME-Zarr plate, several paths, or --scene all. The
+    exit code is the largest of theirs.
 
     Parameters
     ----------
     image
-        OME-Zarr, zarr or TIFF: a path or URL.
+        OME-Zarr, zarr, TIFF or another format: a path or URL. A folder, pattern or plate: each image in it.
+    more
+        More images.
     output
-        OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr next to the image.
+        OME-Zarr of the labels. Default: IMAGE.labels.ome.zarr next to the image. For many images: a folder; default: next
+        to each image, or labels/NAME inside each field of a plate.
     tile
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
         Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
+    name
+        For many images: name of the labels in the fields of a plate. Default: segmentation.
+    table
+        For many images: CSV file with a row for each. Default: segmentation.csv in the output folder.
     """
     run.check()
+    from .batch import BatchOptions, collection_of, run_batch
+
+    found = collection_of((image, *more), part)
+    if found is not None:
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
+        return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
+    if name is not None or table is not None:
+        raise UsageError(f"--name and --table are for many images, and {image} is one")
     from napari_blockbuster.job.job import Job
 
     job = Job.create(
@@ -190,14 +219,14 @@ def info(
     check: bool = False,
     repair: bool = False,
 ) -> int:
-    """Describe a job (settings, tiles, disk, merge) or an image (axes, chunks, suggested tile).
+    """Describe a job (settings, tiles, disk, merge), an image (axes, chunks, suggested tile), or list a folder or plate.
 
     The options of model and image are for images. With --check the exit code is 1 if a staged tile is damaged.
 
     Parameters
     ----------
     path
-        A job folder, the output next to one, or an image.
+        A job folder, the output next to one, an image, or a folder, pattern or plate of images.
     json_
         Print JSON.
     check
@@ -205,7 +234,8 @@ def info(
     repair
         With --check: unstage damaged tiles, so that `resume` segments them again.
     """
-    from .info import describe_check, describe_image, describe_job, find_job
+    from .batch import collection_of
+    from .info import describe_check, describe_collection, describe_image, describe_job, find_job
 
     folder = find_job(path)
     sound = True
@@ -217,6 +247,8 @@ def info(
         rows, sound = describe_check(folder, repair)
     elif folder is not None:
         rows = describe_job(folder)
+    elif (found := collection_of((path,), part)) is not None:
+        rows = describe_collection(found)
     else:
         rows = describe_image(path, model.make(), **part.arguments())
     if json_:
@@ -224,6 +256,44 @@ def info(
     else:
         print_rows(rows)
     return DONE if sound else FAILED_TILES
+
+
+@app.command
+def convert(
+    image: str,
+    /,
+    *,
+    output: Output = None,
+    level: int = 0,
+    axes: str | None = None,
+    scene: int | str | None = None,
+    spacing: Spacing = None,
+    writing: OutputOptions = OUTPUT,
+) -> int:
+    """Convert an image into an OME-Zarr with small chunks and a pyramid. If interrupted, run the same command again.
+
+    Parameters
+    ----------
+    image
+        A path or URL in any format that can be read. All of its channels are converted.
+    output
+        Default: IMAGE.ome.zarr next to the image.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes if the image does not name them, such as tczyx.
+    scene
+        Number or name of an image in a file that holds several; `info` lists them.
+    spacing
+        Size of a voxel in micrometers, one number or one per spatial axis (Z Y X). Default: as the image says.
+    """
+    from napari_blockbuster.api import convert as convert_image
+
+    part = {"level": level, "axes": axes, "scene": scene, "spacing": one_or_all(spacing)}
+    version, shown = writing.ome_zarr or "0.5", not writing.quiet
+    made = convert_image(image, output, **part, overwrite=writing.overwrite, ome_zarr_version=version, progress=shown)
+    print_rows([("output", str(made))])
+    return DONE
 
 
 @app.command

@@ -24,6 +24,7 @@ __all__ = [
     "MergeOptions",
     "ModelOptions",
     "OutputOptions",
+    "Spacing",
     "UsageError",
     "WorkerOptions",
     "one_or_all",

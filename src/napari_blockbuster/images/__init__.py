@@ -6,6 +6,7 @@ from napari_blockbuster.images.zarr.source import StoredSource
 from .arrays import ArraySource, DaskSource
 from .base import ChannelNotChosenError, ImageReadError, ImageSource
 from .channels import ChannelsSource
+from .collection import Collection, Member, find_images
 from .opening import list_scenes, open_image, source_from_description
 from .scenes import Scene
 from .sizes import ImageWarning
@@ -14,13 +15,16 @@ __all__ = [
     "ArraySource",
     "ChannelNotChosenError",
     "ChannelsSource",
+    "Collection",
     "DaskSource",
     "ImageReadError",
     "ImageSource",
     "ImageWarning",
+    "Member",
     "Scene",
     "StoredSource",
     "TiffSource",
+    "find_images",
     "list_scenes",
     "open_image",
     "source_from_description",

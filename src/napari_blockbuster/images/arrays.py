@@ -145,6 +145,10 @@ class ArraySource(ImageSource):
     def _read(self, box: Box) -> np.ndarray:
         return np.array(self._pixels[self.layout.index(box)])
 
+    @property
+    def decodes_chunks(self) -> bool:
+        return self._pixels is not self._array
+
     def describe(self) -> dict[str, Any]:
         return self._description("memory")
 

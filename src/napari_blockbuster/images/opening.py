@@ -13,18 +13,27 @@ import numpy as np
 
 from .arrays import open_in_memory
 from .axes import Request
-from .base import ImageSource
-from .channels import ChannelsSource
+from .base import ChannelNotChosenError, ImageSource
+from .channels import PARTS, ChannelsSource
+from .formats.planes import find_planes
+from .formats.planes import open_place as open_planes
 from .places import Place, is_remote, locate, zip_file_of
 from .scenes import Scene
 
-__all__ = ["list_scenes", "open_image", "source_from_description"]
+__all__ = ["is_image_file", "list_scenes", "open_all_channels", "open_image", "source_from_description"]
 
 FORMATS = (
     ("tiff", ".tiff.source"),
+    ("czi", ".formats.czi"),
+    ("nd2", ".formats.nd2"),
+    ("lif", ".formats.lif"),
+    ("ims", ".formats.ims"),
+    ("slide", ".formats.slide"),
+    ("n5", ".formats.n5"),
     ("zarr", ".zarr.folders"),
+    ("bioio", ".formats.bioio"),
 )
-"""Kind of a description, and the module that reads it.
+"""Kind of a description, and the module that reads it. A module loads the library of its format when it opens a file.
 
 Each has ``accepts(place)``, ``open_place(place, request)`` and ``scenes(place)``. The first that accepts a place opens it.
 """
@@ -44,14 +53,16 @@ def open_image(
     Parameters
     ----------
     image : path, URL, zarr.Array, dask array, xarray.DataArray or numpy array
-        OME-Zarr 0.1 to 0.6, zarr v2 or v3 (folder, zip file or address), TIFF in all its forms; or an array.
+        OME-Zarr 0.1 to 0.6, zarr v2 or v3 (folder, zip file or address), TIFF in all its forms, CZI, ND2, LIF, IMS, N5 and
+        what bioio reads; or an array.
     channel : int, str or sequence of these, optional
         Index along the channel axis, or its name where the image names channels. Needed if there are several.
         A sequence of them: pixels get one axis more, the last, for models that take several channels.
     level : int, default 0
         Level of a pyramid, 0 the finest.
     axes : str, optional
-        Names of the axes, as ``"tczyx"``; needed where the image does not say and there are more than three.
+        Names of the axes, as ``"tczyx"``; needed where the image does not say and there are more than three. With a folder or
+        pattern of TIFF files: these are the planes of one image with these axes.
     scene : int or str, optional
         Number or name of an image in a file that holds several.
     spacing : float or sequence of float, optional
@@ -71,10 +82,31 @@ def open_image(
     named = None if axes is None else "".join(axes).lower()
     request = Request(channel, level, named, scene, _numbers(spacing))
     if isinstance(image, (str, os.PathLike)):
-        place = locate(os.fspath(image))
-        source: ImageSource = _format_of(place).open_place(place, request)
+        planes = None if named is None else find_planes(os.fspath(image), named)
+        place = planes or locate(os.fspath(image))
+        source: ImageSource = (open_planes if planes else _format_of(place).open_place)(place, request)
         return source
     return open_in_memory(image, request)
+
+
+def open_all_channels(image: Any, **options: Any) -> tuple[list[ImageSource], list[str]]:
+    """Open an image at each of its channels.
+
+    Parameters
+    ----------
+    image : path, URL or array
+    **options
+        Those of `open_image`, without ``channel``.
+
+    Returns
+    -------
+    list of ImageSource, list of str
+        And the names of the channels, "" for one without; empty for an image with one channel.
+    """
+    try:
+        return [open_image(image, **options)], []
+    except ChannelNotChosenError as error:
+        return [open_image(image, channel=i, **options) for i in range(len(error.names))], error.names
 
 
 def list_scenes(image: Any) -> list[Scene]:
@@ -91,6 +123,15 @@ def list_scenes(image: Any) -> list[Scene]:
     return scenes
 
 
+def is_image_file(place: Place) -> bool:
+    """Whether a file looks like one that can be read; for lists of what is in a folder."""
+    try:
+        _format_of(place)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 def _format_of(place: Place) -> Any:
     for _, name in FORMATS:
         module = importlib.import_module(name, __package__)
@@ -98,7 +139,10 @@ def _format_of(place: Place) -> Any:
             return module
     if place.text.lower().endswith(".ome") or place.start() == b"<?xml version=":
         raise ValueError(f"{place.text} holds only metadata; pass one of the TIFF files that it describes")
-    raise ValueError(f"{place.text} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF files")
+    raise ValueError(
+        f"{place.text} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF, CZI, ND2, LIF and IMS files. "
+        "For others: pip install 'napari-blockbuster[bioio]' and the plugin of bioio for the format"
+    )
 
 
 def _numbers(spacing: Any) -> float | tuple[float | None, ...] | None:
@@ -134,12 +178,28 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
     OSError
         If it is not there any more.
     """
-    if description["kind"] not in dict(FORMATS):
+    source = _opened_again(description)
+    # The user may have known better than the file.
+    for name in ("scale", "units", "translation"):
+        values = tuple(description.get(name) or ())
+        if len(values) == source.ndim:
+            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
+    if affine := description.get("affine"):
+        source.layout = replace(source.layout, affine=tuple(tuple(map(float, row)) for row in affine))
+    return source
+
+
+def _opened_again(description: dict[str, Any]) -> ImageSource:
+    if description["kind"] == PARTS:
+        parts = [source_from_description(part) for part in description["parts"]]
+        return ChannelsSource(parts, [part.layout.channel for part in parts])
+    if description["kind"] not in {*dict(FORMATS), "planes"}:
         raise ValueError("this image was in memory; pass it again")
     path = description["path"]
-    if not is_remote(path) and not Path(path).exists() and zip_file_of(path) is None:
+    gone = not Path(path).exists() and zip_file_of(path) is None
+    if gone and not is_remote(path) and not find_planes(path, description["stored_axes"]):
         raise FileNotFoundError(f"{path} is not there any more")
-    source = open_image(
+    return open_image(
         path,
         channel=description["channel"],
         level=description["level"],
@@ -147,9 +207,3 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
         scene=description.get("scene"),
         spacing=description.get("spacing"),
     )
-    # The user may have known better than the file.
-    for name in ("scale", "units", "translation"):
-        values = tuple(description.get(name) or ())
-        if len(values) == source.ndim:
-            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
-    return source

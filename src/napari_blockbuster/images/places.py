@@ -103,7 +103,8 @@ def _nothing_at(local: Path, given: str) -> Exception:
         found = sorted(glob.glob(str(local)))
         names = few(Path(name).name for name in found)
         seen = f"{len(found)} paths: {names}" if found else "nothing"
-        return ValueError(f"{given} is a pattern; it matches {seen}. Pass one image at a time")
+        several = "Pass one image at a time, segment_many for all, or axes= if they are planes of one image"
+        return ValueError(f"{given} is a pattern; it matches {seen}. {several}")
     nearest = next(p for p in local.parents if p.exists())
     return FileNotFoundError(f"there is no image at {local}; the nearest folder that exists is {nearest}")
 

@@ -19,6 +19,7 @@ from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.steps.second_try import settle
 from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.stage.labels import OBJECT
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
@@ -89,11 +90,11 @@ def check_job(folder: JobFolder, tiles: Tiles, *, repair: bool = False) -> Check
     folder.check_stage()
     if not repair:
         return _check(tiles.store)
-    with folder.holding("check"):
-        settle(folder, tiles)
+    with folder.holding("check") as owner:
+        settle(folder, tiles, owner)
         report = _check(tiles.store)
         if not report.sound:
-            _repair(tiles, report)
+            _repair(tiles, report, owner)
     return report
 
 
@@ -201,7 +202,7 @@ def _unreadable(store: StageStore) -> list[tuple[int, int]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- repairing
-def _repair(tiles: Tiles, report: CheckReport) -> None:
+def _repair(tiles: Tiles, report: CheckReport, owner: Owner) -> None:
     store = tiles.store
     if report.layout:
         _write_layout_again(store)
@@ -209,11 +210,11 @@ def _repair(tiles: Tiles, report: CheckReport) -> None:
         report.damaged, report.evidence, report.strangers = again.damaged, again.evidence, again.strangers
         report.regions = again.regions
     for index in report.strangers:
-        store.path("tiles", index).unlink(missing_ok=True)
-    store.unstage(report.damaged)
+        owner.remove(store.path("tiles", index))
+    store.unstage(report.damaged, owner.remove)
     for pair in report.evidence:
         for index in pair:
-            store.path("seams", index, "npy").unlink(missing_ok=True)
+            owner.remove(store.path("seams", index, "npy"))
     for index in report.regions:
         RegionStore(store).drop(index)
     tiles.forget(report.damaged)

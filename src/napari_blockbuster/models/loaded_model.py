@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Model, Segmenter
+from .networks.base import NetworkModel, NetworkSegmenter
 
 __all__ = ["load_once"]
 
@@ -12,11 +13,16 @@ _loaded: list[tuple[Model, Segmenter]] = []
 def load_once(model: Model) -> Segmenter:
     """Return the segmenter of a model, and build it on first use.
 
-    Only the last one is kept: two networks on one GPU would take the memory that tiles need.
+    Only the last one is kept: two networks on one GPU would take the memory that tiles need. A network that is loaded
+    serves the next image as well, if only their brightness differs.
     """
     for known, segmenter in _loaded:
         if known is model or known == model:
             return segmenter
+        if isinstance(known, NetworkModel) and known.same_network(model) and isinstance(segmenter, NetworkSegmenter):
+            renewed: Segmenter = segmenter.with_settings(model)
+            _loaded[:] = [(model, renewed)]
+            return renewed
     segmenter = model.load()
     _loaded[:] = [(model, segmenter)]
     return segmenter

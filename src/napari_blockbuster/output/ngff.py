@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Level", "attributes", "check_version", "plan_levels"]
+__all__ = ["Level", "attributes", "axis_attributes", "check_version", "plan_levels"]
 
 VERSIONS = ("0.5", "0.4")
 """Versions of OME-Zarr that can be written."""
@@ -116,7 +116,7 @@ def attributes(
         datasets.append({"path": str(number), "coordinateTransformations": steps})
     multiscale: dict[str, Any] = {
         "name": name,
-        "axes": [_axis(a, u) for a, u in zip(axes, units, strict=True)],
+        "axes": [axis_attributes(a, u) for a, u in zip(axes, units, strict=True)],
         "datasets": datasets,
         "type": "nearest",
     }
@@ -133,6 +133,7 @@ def _stated(length: float, factor: int) -> float:
     return max(-largest, min(known * factor, largest))
 
 
-def _axis(name: str, unit: str | None) -> dict[str, str]:
-    axis = {"name": name, "type": "time" if name == "t" else "space"}
+def axis_attributes(name: str, unit: str | None) -> dict[str, str]:
+    """Return the metadata of one axis."""
+    axis = {"name": name, "type": {"t": "time", "c": "channel"}.get(name, "space")}
     return axis | {"unit": unit} if unit else axis

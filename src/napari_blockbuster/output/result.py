@@ -20,9 +20,23 @@ from .label_image import open_labels
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["Result", "StagedMerge", "default_output", "job_folder", "lazy_labels", "output_of"]
+__all__ = [
+    "Result",
+    "StagedMerge",
+    "converted_output",
+    "default_output",
+    "job_folder",
+    "labels_name",
+    "lazy_labels",
+    "output_of",
+]
 
 JOB_SUFFIX = ".job"
+IMAGE_SUFFIXES = (
+    *(".ome.zarr", ".zarr", ".n5", ".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.btf", ".btf", ".tf8"),
+    *(".czi", ".nd2", ".lif", ".lof", ".xlif", ".ims", ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif"),
+)
+"""Suffixes that the name of the labels does not keep."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +128,34 @@ def default_output(source: ImageSource) -> Path:
     path = source.local_path
     if path is None:
         raise ValueError("this image has no folder of its own: say where the labels go, output='labels.ome.zarr' (-o)")
-    stem = path.name
-    for suffix in (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", ".tiff", ".tif"):
-        if stem.lower().endswith(suffix):
-            stem = stem[: -len(suffix)]
-            break
-    return path.with_name(f"{stem}.labels.ome.zarr")
+    return path.with_name(labels_name(path.name))
+
+
+def converted_output(source: ImageSource) -> Path:
+    """Return ``<image>.ome.zarr`` next to the image.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a file of this machine, or has this name itself.
+    """
+    path = source.local_path
+    if path is None:
+        raise ValueError("this image has no folder of its own: say where the result goes, output='image.ome.zarr' (-o)")
+    target = path.with_name(f"{_stem(path.name)}.ome.zarr")
+    if target == path:
+        raise ValueError(f"{path} has the name of the result itself: say where the result goes, output= (-o)")
+    return target
+
+
+def labels_name(image: str, extra: str = "") -> str:
+    """Return the name of the labels of an image: its own without the suffix, and ``.labels.ome.zarr``."""
+    return f"{_stem(image)}{extra}.labels.ome.zarr"
+
+
+def _stem(image: str) -> str:
+    suffix = next((s for s in IMAGE_SUFFIXES if image.lower().endswith(s) and len(image) > len(s)), "")
+    return image[: len(image) - len(suffix)]
 
 
 def job_folder(output: Path) -> Path:

@@ -23,7 +23,7 @@ from .ngff import Level, attributes, check_version, plan_levels
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["LabelsWriter", "Pending"]
+__all__ = ["LabelsWriter", "Pending", "array_options", "write_errors"]
 
 SHARE = 32
 """Shortest side of the share of a level that a tile writes. Coarser levels are written in larger blocks."""
@@ -44,12 +44,12 @@ class Pending:
             If a write failed.
         """
         for future in self._futures:
-            with _write_errors(self._path):
+            with write_errors(self._path):
                 future.result()
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn errors of tensorstore into a `StoreError` that names the labels. Wrap only calls of tensorstore."""
     try:
         yield
@@ -146,7 +146,7 @@ class LabelsWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2, attributes=plain_text(said))
             for number, (level, block) in enumerate(zip(levels, blocks, strict=True)):
-                options = _array_options(block, version, axes)
+                options = array_options(block, version, axes)
                 zarr.create_array(
                     str(path / str(number)), shape=level.shape, dtype=np.dtype(dtype), fill_value=0, **options
                 )
@@ -197,7 +197,7 @@ class LabelsWriter:
             slice(a * s, min((b - 1) * s + 1, n))
             for a, b, s, n in zip(box.start, box.stop, steps, below.shape, strict=True)
         )
-        with _write_errors(self.path):
+        with write_errors(self.path):
             read = self._array(number - 1)[region].read().result()
         values = read[tuple(slice(None, None, s) for s in steps)]
         if values.any():
@@ -205,7 +205,7 @@ class LabelsWriter:
             Pending(self.path, [writing]).result()
 
     def _array(self, number: int) -> ts.TensorStore:
-        with _write_errors(self.path):
+        with write_errors(self.path):
             return _handle(self.path / str(number), self.version, self.opening)
 
     # ------------------------------------------------------------------ the end
@@ -244,7 +244,7 @@ def _reduced(box: Box, factors: Sequence[int]) -> Box:
     )
 
 
-def _array_options(block: tuple[int, ...], version: str, axes: Sequence[str]) -> dict[str, Any]:
+def array_options(block: tuple[int, ...], version: str, axes: Sequence[str]) -> dict[str, Any]:
     """Return the options of `zarr.create_array` that depend on the version of OME-Zarr."""
     from zarr.codecs import ZstdCodec
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import time
 import traceback
@@ -12,10 +14,32 @@ from typing import TypeVar
 
 from napari_blockbuster.machine.files import read_checked
 
-__all__ = ["STAGE", "TileFailure", "TileRecord", "marker_path", "read_record"]
+__all__ = ["STAGE", "TileFailure", "TileRecord", "life_of", "marker_path", "name_in_life", "read_record"]
 
 STAGE = "stage"
-"""The folder of the staged tiles in a job folder."""
+"""Name of the folder of the staged tiles in a job folder, without the life of the job."""
+_LIFE = re.compile(r"[0-9a-f]{12}$")
+
+
+def name_in_life(name: str, life: str) -> str:
+    """Return the name of a folder that belongs to one life of a job, and to no other.
+
+    Parameters
+    ----------
+    name : str
+    life : str
+        The token that was drawn when the job was made. Jobs of version 0.1 have none.
+    """
+    return f"{name}-{life}" if life else name
+
+
+def life_of(settings: Path) -> str:
+    """Return the life of the job with this settings file; empty for jobs of version 0.1, or if it cannot be read."""
+    try:
+        life = str(json.loads(settings.read_bytes()).get("life", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return life if _LIFE.match(life) else ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import read_table
+from napari_blockbuster.machine.ownership import Owner
 
 from .seams import evidence_dtype, gather_evidence, in_order, missing_pairs
 from .store import StageStore
@@ -29,7 +30,7 @@ class Evidence(NamedTuple):
 
 
 def complete_evidence(
-    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: bool = False
+    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: Owner | None = None
 ) -> Evidence:
     """Return the evidence of all pairs of staged tiles. Compare pairs without evidence, whose run was interrupted.
 
@@ -38,17 +39,17 @@ def complete_evidence(
     store : StageStore
     staged : frozenset of int
     client : distributed.Client or None
-    keep : bool, default False
-        Write missing evidence and delete damaged files. Requires the lock of the job.
+    keep : Owner, optional
+        Write missing evidence and delete damaged files.
     """
-    table, damaged = _gathered(store, staged, keep)
+    table, damaged = _gathered(store, staged, keep is not None)
     pairs = missing_pairs(store, table, set(staged))
     if not pairs:
-        return Evidence(table, keep or not damaged)
+        return Evidence(table, keep is not None or not damaged)
     compared = [
         found for found in run(CompareWork(store, pairs, keep), TileQueue(sorted(pairs)), client) if found is not None
     ]
-    return Evidence(in_order(np.concatenate([table, *compared])), keep)
+    return Evidence(in_order(np.concatenate([table, *compared])), keep is not None)
 
 
 def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:

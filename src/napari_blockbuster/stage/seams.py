@@ -15,6 +15,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
+from napari_blockbuster.machine.ownership import Owner
 
 from . import label_pairs
 from .store import StageStore
@@ -205,7 +206,9 @@ def _fill_areas(grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.
 
 
 # ------------------------------------------------------------------------------------------------------ many of them
-def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None) -> int:
+def close_seams(
+    store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None, owner: Owner | None = None
+) -> int:
     """Compare a tile that was just staged with its staged neighbors, and write the evidence.
 
     Called by the worker that staged the tile, after the marker: of two tiles staged at the same time at least one sees the
@@ -218,6 +221,8 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
         The tile.
     own : dict, optional
         The tile's bands, if they are still in memory.
+    owner : Owner, optional
+        Writes the evidence, unless its run was taken over.
 
     Returns
     -------
@@ -227,7 +232,7 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
     pairs = [pair for pair in store.grid.pairs(index) if store.is_staged(pair.high if pair.low == index else pair.low)]
     if pairs:
         memory = {(index, *key): band for key, band in (own or {}).items()}
-        _write_evidence(store, index, _compare_all(store, pairs, memory))
+        _write_evidence(store, index, _compare_all(store, pairs, memory), owner)
     return len(pairs)
 
 
@@ -245,11 +250,11 @@ def _compare_all(
     return np.concatenate([compare(store.grid, pair, read) for pair in pairs])
 
 
-def _write_evidence(store: StageStore, index: int, table: np.ndarray) -> None:
+def _write_evidence(store: StageStore, index: int, table: np.ndarray, owner: Owner | None) -> None:
     path = store.path("seams", index, "npy")
     if path.exists():
         table = np.concatenate([table, read_table(path, evidence_dtype(store.grid.ndim))])
-    write_atomically(path, npy_bytes(table), durable=False)
+    (owner.write if owner is not None else write_atomically)(path, npy_bytes(table), durable=False)
 
 
 def gather_evidence(store: StageStore, staged: Iterable[int], without: Collection[int] = ()) -> np.ndarray:
@@ -289,11 +294,11 @@ def missing_pairs(store: StageStore, evidence: np.ndarray, staged: set[int]) -> 
     return missing
 
 
-def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: bool = True) -> np.ndarray:
-    """Compare pairs of staged tiles (all with the same low tile), and optionally write the evidence."""
+def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: Owner | None) -> np.ndarray:
+    """Compare pairs of staged tiles (all with the same low tile). Their owner, if there is one, writes the evidence."""
     with damage_named(store.folder.parent):
         table = _compare_all(store, pairs, {})
-    if keep:
+    if keep is not None:
         with writing_to(store.folder):
-            _write_evidence(store, pairs[0].low, table)
+            _write_evidence(store, pairs[0].low, table, keep)
     return table

@@ -13,7 +13,7 @@ Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,10 @@ __all__ = ["Bands", "StageStore", "TileFailure", "TileRecord", "read_table"]
 
 Bands = dict[tuple[int, str], np.ndarray]
 """Labels of a tile beside each of its faces, keyed by (axis, side)."""
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,8 @@ class StageStore:
         with writing_to(self.folder):
             write_atomically(self.path("failed", failure.index), with_checksum(asdict(failure)))
 
-    def unstage(self, indices: Iterable[int]) -> None:
-        """Remove tiles from the stage, so that they are segmented again.
+    def unstage(self, indices: Iterable[int], remove: Callable[[Path], None] = _unlink) -> None:
+        """Remove tiles from the stage, so that they are segmented again. `remove` deletes a file if it exists.
 
         Evidence that names them is deleted first: if a crash left it behind, it would be taken for evidence of the new
         labels. Other evidence in the same files is computed again before the next merge. Chunks are deleted last, because a
@@ -180,11 +184,11 @@ class StageStore:
         for index in indices:
             for pair in self.grid.pairs(index):
                 for tile in (pair.low, pair.high):
-                    self.path("seams", tile, "npy").unlink(missing_ok=True)
-            self.path("tiles", index).unlink(missing_ok=True)
-            self.path("failed", index).unlink(missing_ok=True)
+                    remove(self.path("seams", tile, "npy"))
+            remove(self.path("tiles", index))
+            remove(self.path("failed", index))
             for path in self.chunk_files(self.grid[index]).values():
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def chunk_files(self, tile: Tile) -> dict[str, Path]:
         """Return the files that hold a tile's voxels: ``"labels"``, and ``"axis/side"`` for each of its bands."""

@@ -64,8 +64,12 @@ class Dispatch:
         self._retries[item] = failed_on
 
     def send_again(self, item: int) -> None:
-        """Put an item back that did not run."""
-        self._waiting.add([item])
+        """Put an item back that did not run. One that was to run with nothing else running waits for that again."""
+        if item == self.alone:
+            self.alone = None
+            self._suspects.add(item)
+        else:
+            self._waiting.add([item])
 
     def suspect(self, item: int) -> bool:
         """Try an item again with nothing else running; return False if that was done already."""

@@ -10,8 +10,9 @@ from typing import Any, Self
 from xml.etree import ElementTree
 
 from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.places import is_remote
 
-__all__ = ["OpenTiff", "check_complete", "open_tiff"]
+__all__ = ["OpenTiff", "check_complete", "files_of_image", "open_tiff"]
 
 
 class OpenTiff:
@@ -201,3 +202,28 @@ def _names_a_file_of(image: Any, series: Any) -> bool:
     names = {name.lower() for name in _file_names(image)}
     parents = {Path(page.parent.filehandle.path).name.lower() for page in series if page is not None}
     return not names or bool(parents & names)
+
+
+def files_of_image(path: str) -> set[str]:
+    """Paths of all files that hold planes of the images in an OME-TIFF; empty for anything else.
+
+    Reads the first page only, as folders may hold thousands of files.
+    """
+    if not path.lower().endswith((".tif", ".tiff")) or is_remote(path):
+        return set()
+    try:
+        with _quiet:
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                xml = file.ome_metadata if file.is_ome else None
+        holder = _holder(xml) if xml else None
+        if holder:
+            xml = _xml_of(Path(path).parent / holder)
+        images = ElementTree.fromstring(xml).findall("./{*}Image") if xml else []
+    except Exception:
+        # Opening it says what is wrong.
+        return set()
+    own = Path(path).name
+    names = {name for image in images if own in (found := _file_names(image)) for name in found}
+    return {str(Path(path).parent / name) for name in names}

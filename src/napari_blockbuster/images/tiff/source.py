@@ -47,6 +47,10 @@ class TiffSource(ImageSource):
         with _reading:
             return _open(self.path, self.series, self.level, self.opening).reader[self.layout.index(box)]
 
+    @property
+    def decodes_chunks(self) -> bool:
+        return isinstance(_open(self.path, self.series, self.level, self.opening).reader, CachedReader)
+
     def describe(self) -> dict[str, Any]:
         return self._description("tiff", path=self.path, level=self.level)
 

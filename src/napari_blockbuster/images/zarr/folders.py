@@ -25,7 +25,7 @@ from .multiscales import Multiscale, attributes_of_image, channel_names, multisc
 from .source import StoredSource, new_opening, open_array
 from .stores import read_json
 
-__all__ = ["accepts", "open_place", "scenes"]
+__all__ = ["accepts", "fields_of_plate", "is_label_image", "multiscales_at", "open_place", "scenes"]
 
 
 def accepts(place: Place) -> bool:
@@ -34,13 +34,14 @@ def accepts(place: Place) -> bool:
 
 
 def scenes(place: Place) -> list[Scene]:
-    """Images of a group: series written by bioformats2raw, or several multiscales."""
+    """Images of a group: fields of a plate or a well, series written by bioformats2raw, or several multiscales."""
     attributes = _group_attributes(place.text)
     if attributes is None:
         return [Scene("")]
     said = attributes_of_image(attributes)
-    if said.get("bioformats2raw.layout") is not None:
-        return [Scene(name) for name in _series(place.text)]
+    inner = _inner_images(place.text, said)
+    if inner is not None:
+        return [Scene(name) for name in inner]
     several = said.get("multiscales")
     names = several if isinstance(several, list) else []
     return [Scene(str(m.get("name") or "") if isinstance(m, dict) else "") for m in names] or [Scene("")]
@@ -65,7 +66,9 @@ def open_place(place: Place, request: Request) -> ImageSource:
     said = attributes_of_image(attributes)
     found = scenes(place)
     inner = ""
-    if said.get("bioformats2raw.layout") is not None and found:
+    if _inner_images(root, said) and found:
+        if ("plate" in said or "well" in said) and request.scene is None and len(found) > 1:
+            raise ValueError(_many_fields(root, found))
         index = pick_scene(found, request.scene, root)
         inner = found[index].name
         if request.scene is None and len(found) > 1:
@@ -78,6 +81,69 @@ def open_place(place: Place, request: Request) -> ImageSource:
     if not multiscales:
         raise ValueError(_not_an_image(join(root, inner), attributes_of_image(attributes)))
     return _open_multiscale(root, inner, multiscales[number], channel_names(attributes), request)
+
+
+def _many_fields(root: str, found: list[Scene]) -> str:
+    return (
+        f"{root} is a plate of many images; pass the path of one field, as {join(root, found[0].name)}, or choose one of "
+        f"{len(found)} with scene= (--scene): {_names(found)}. segment_many segments all of them"
+    )
+
+
+def fields_of_plate(place: Place) -> list[str] | None:
+    """Paths of the fields of a plate (or of one well) in the order of its wells; None for anything else."""
+    if not accepts(place) or (place.path is not None and not _may_be_group(place.text)):
+        return None
+    said = attributes_of_image(_group_attributes(place.text) or {})
+    return _inner_images(place.text, said) if "plate" in said or "well" in said else None
+
+
+def is_label_image(location: str) -> bool:
+    """Whether a folder holds labels, which are results and not images."""
+    return "image-label" in attributes_of_image(_group_attributes(location) or {})
+
+
+def multiscales_at(folder: Path) -> list[Multiscale]:
+    """The images of a zarr group; empty where there are none."""
+    return multiscales_of(_group_attributes(str(folder)) or {}, str(folder))
+
+
+def _may_be_group(location: str) -> bool:
+    return zip_file_of(location) is not None or any(
+        (Path(location) / name).exists() for name in ("zarr.json", ".zgroup")
+    )
+
+
+def _inner_images(root: str, said: dict[str, Any]) -> list[str] | None:
+    """Paths of the images inside a plate, a well or a folder of bioformats2raw; None for an image."""
+    if isinstance(said.get("plate"), dict):
+        wells = [str(well["path"]) for well in said["plate"].get("wells") or [] if _has_path(well)]
+        found = [(well, _fields_of_well(join(root, well))) for well in wells]
+        if missing := [well for well, fields in found if fields is None]:
+            say(f"{root}: {len(missing)} of {len(wells)} wells are not there: {few(missing)}; they are left out")
+        return [f"{well}/{field}" for well, fields in found for field in fields or ()]
+    if isinstance(said.get("well"), dict):
+        return _paths_in_well(said)
+    return _series(root) if said.get("bioformats2raw.layout") is not None else None
+
+
+def _fields_of_well(location: str) -> list[str] | None:
+    """Paths of the images in a well; None if there is none at this place."""
+    for name in ("zarr.json", ".zattrs"):
+        content = read_json(location, name)
+        if content is not None:
+            return _paths_in_well(attributes_of_image(content.get("attributes", content)))
+    return None
+
+
+def _paths_in_well(said: dict[str, Any]) -> list[str]:
+    well = said.get("well")
+    images = well.get("images") if isinstance(well, dict) else None
+    return [str(image["path"]) for image in images or [] if _has_path(image)]
+
+
+def _has_path(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("path"), str | int)
 
 
 def _names(found: list[Scene]) -> str:

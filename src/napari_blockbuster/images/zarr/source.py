@@ -21,7 +21,7 @@ from .stores import kvstore, python_store, says_forbidden
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["StoredSource", "new_opening", "open_array"]
+__all__ = ["StoredSource", "decoded_chunks", "new_opening", "open_array"]
 
 
 class StoredSource(ImageSource):
@@ -126,7 +126,8 @@ class _Now:
 
 
 @functools.lru_cache(maxsize=1)
-def _context() -> ts.Context:
+def decoded_chunks() -> ts.Context:
+    """The context of tensorstore whose bounded cache holds the decoded chunks of all images."""
     import tensorstore as ts
 
     return ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes()}})
@@ -184,7 +185,7 @@ def _open_tensorstore(location: str, driver: str) -> _Array:
         "recheck_cached_data": "open",
         "recheck_cached_metadata": "open",
     }
-    store = ts.open(spec, open=True, read=True, context=_context()).result()
+    store = ts.open(spec, open=True, read=True, context=decoded_chunks()).result()
     layout = store.chunk_layout
     return _Array(
         tuple(store.shape),

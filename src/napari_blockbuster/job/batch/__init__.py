@@ -1,0 +1,1 @@
+"""Many images with one model: a job for each, one summary, one table."""
