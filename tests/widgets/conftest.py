@@ -46,7 +46,7 @@ def pixels() -> np.ndarray:
 def until(qtbot: Any) -> Callable[[Callable[[], bool]], None]:
     """Let the viewer work until something holds."""
 
-    def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
         qtbot.waitUntil(lambda: bool(holds()), timeout=int(seconds * 1000))
 
     return wait
