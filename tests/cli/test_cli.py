@@ -74,7 +74,7 @@ def start_and_wait(job: Path, n_staged: int, *words: object) -> subprocess.Popen
     """Start a run and return once some tiles are staged."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     process = subprocess.Popen([*COMMAND, *map(str, words)], text=True, **pipes)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while len(list(job.glob("stage*/tiles/[0-9]*.json"))) < n_staged:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

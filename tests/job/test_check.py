@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import command_line
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, components, finish, staged_bytes, write_image
 
 from napari_blockbuster import Job
 from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 
-COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 TILE = 13
 """The middle tile: it has all its bands and neighbours."""
 RAGGED = 26
@@ -221,7 +219,7 @@ def test_a_written_job_without_tiles_says_so(pristine: Path, tmp_path: Path) -> 
 
 # -------------------------------------------------------------------------------------------------------- command line
 def run(*words: object, code: int) -> str:
-    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    done = command_line(*words)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -15,7 +15,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import fork_server, quick_folder, run_out, watch
+from faults import quick_folder, run_out, watch
+from forked import fork_server
 from jobs import SHAPE, staged_bytes, write_image
 
 from napari_blockbuster import Job

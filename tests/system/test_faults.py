@@ -13,7 +13,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import Undisturbed, fork_server, quick_folder, survive, undisturbed
+from faults import Undisturbed, quick_folder, survive, undisturbed
+from forked import fork_server
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SEEDS, SOAK = 50, 1000

@@ -13,7 +13,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import fork_server, quick_folder, undisturbed
+from faults import quick_folder, undisturbed
+from forked import fork_server
 from pauses import Peace, peace_of_both, surprise, take_over
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops processes and reads /proc")

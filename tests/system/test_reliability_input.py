@@ -43,7 +43,7 @@ def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("grid"), r"cannot be read as a job \(grid: Field required\); it was edited or damaged"),
+        (lambda s: s.pop("grid"), r"cannot be read as a job \(grid: Field required\)\. It was edited or damaged"),
         (lambda s: s.update(run="rm -rf /"), r"cannot be read as a job \(run: Extra inputs are not permitted\)"),
         (lambda s: s.update(format=99), "has format 99, this version reads 1: use the version that made it"),
         (lambda s: s["grid"].update(shape=[-1, 5, 5]), "cannot be read as a job .*edited or damaged"),
@@ -116,7 +116,7 @@ def test_opening_a_strangers_job_runs_nothing(job: Job, tmp_path: Path) -> None:
             continue
     settings |= {"source": "trap:find", "kind": "module", "sha256": ""}
     edit(job, lambda s: s.update(model=settings, prepared=settings))
-    with pytest.raises(JobError, match=r"function has no digest: job\.json was edited; nothing of it is run"):
+    with pytest.raises(JobError, match=r"function has no digest: job\.json was edited\. The function is not run"):
         Job.open(job.folder)
     assert not fuse.exists()
 
