@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tissue
 from alarm_cases import checkers, noisy, perfect, run, with_debris
 
-from napari_blockbuster.inspect.seam_report import SeamReport, seam_report
+from napari_blockbuster.inspect.seam_report import AxisReport, SeamReport, seam_report
 from napari_blockbuster.merge.filters import ObjectFilter
 
 
@@ -168,3 +169,9 @@ def test_info_reports_the_seams_of_the_filtered_result(
             path.unlink()
         assert "(sizes without filled holes" in told()
         assert not list((job.store.folder / "regions" / "tiles").iterdir())
+
+
+def test_axes_with_too_few_objects_share_a_line() -> None:
+    few = tuple(AxisReport(k, name, 8, 1, 5, 1, 5, 0, 0.0, 0.0, math.nan) for k, name in enumerate("zyx"))
+    report = SeamReport(few, np.zeros(2), np.zeros(2), np.zeros(2, np.int64), at_seams=3, beyond_halo=0)
+    assert report.lines()[:-1] == ["z, y, x: too few objects for a conclusion"]

@@ -193,7 +193,9 @@ class SeamReport:
 
     def lines(self) -> list[str]:
         """Lines of the report. The last one is the conclusion."""
-        found = [axis.line() for axis in self.axes]
+        found = [axis.line() for axis in self.axes if axis.known]
+        if unknown := [axis for axis in self.axes if not axis.known]:
+            found.append(f"{', '.join(axis.name for axis in unknown)}: {unknown[0].conclusion}")
         for tile in self.worst_tiles(3):
             found.append(
                 f"tile {tile}: the object changes at {self.tile_changed[tile]:.0%} of the contact across its seams, "

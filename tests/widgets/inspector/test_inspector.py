@@ -10,43 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from dock_actions import click, set_up
+from inspector_actions import choose, settle
 from qtpy.QtCore import Qt
 
 from napari_blockbuster import Job
 from napari_blockbuster.inspect.alarms import find_alarms
 from napari_blockbuster.merge.decisions import Decisions
+from napari_blockbuster.merge.links import one_object
 from napari_blockbuster.output.label_image import open_labels
-
-
-@pytest.fixture
-def inspected(open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path) -> tuple[Any, Any, Any]:
-    """Viewer, dock and inspector of a job that is staged and merged."""
-    viewer, widget = open_dock(pixels, name="blobs")
-    set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
-    click(qtbot, widget.running.main)
-    until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
-    click(qtbot, widget.merging.inspect)
-    widget.inspector.tabs.pairs.filter.setCurrentText("all")
-    return viewer, widget, widget.inspector
-
-
-def settle(until: Any, widget: Any, act: Any) -> None:
-    """Do something that merges anew, and wait for that merge."""
-    before = widget.control.merged
-    act()
-    until(lambda: widget.control.merged is not before and widget.control.state in ("staged", "paused"))
-
-
-def choose(inspector: Any, joined: bool, skip: int = 0) -> int:
-    """Choose a pair that is joined, or apart; returns its line."""
-    merged = inspector.control.unfiltered
-    lines = [
-        k
-        for k in range(inspector.tabs.pairs.model.rowCount())
-        if merged.joined[inspector.tabs.pairs.model.row_at(k)] == joined
-    ]
-    inspector.tabs.pairs.table.selectRow(lines[skip])
-    return lines[skip]
 
 
 def test_a_session_is_kept_and_written_as_the_engine_says(
@@ -118,7 +89,7 @@ def test_table_is_sorted_and_filtered(inspected: Any, until: Any) -> None:
     ious = [float(pairs.data(pairs.index(k, 2))) for k in range(pairs.rowCount())]
     assert ious == sorted(ious, reverse=True)
     inspector.tabs.pairs.filter.setCurrentText("joined")
-    assert pairs.rowCount() == merged.joined.sum()
+    assert pairs.rowCount() == one_object(merged).sum()
     inspector.tabs.pairs.filter.setCurrentText("doubtful")
     inspector.tabs.pairs.band.setValue(0.1)
     few = pairs.rowCount()

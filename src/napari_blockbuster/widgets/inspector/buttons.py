@@ -7,8 +7,6 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_blockbuster.widgets.controls import Note, button, row_of
 
-from .histogram import Histogram
-
 __all__ = ["AgainButtons", "DecisionButtons", "PickButtons", "SidePanel"]
 
 
@@ -29,6 +27,8 @@ class DecisionButtons(QWidget):
 
     decided = Signal(object)
     """Decision: "join", "cut", or None to leave the pair to the merge rule."""
+    rest_cut = Signal()
+    """Cut the pair together with all that still connects its two labels."""
     stepped = Signal(int)
     """Next (1) or previous (-1) line."""
     undone = Signal()
@@ -46,6 +46,8 @@ class DecisionButtons(QWidget):
         self.clear = button(
             "Clear my decision", "Leave this pair to the merge rule again.", lambda: self.decided.emit(None)
         )
+        self.cut_rest = button("", "Cut what still connects the two labels, as one step.", self.rest_cut.emit)
+        self.cut_rest.hide()
         previous = button("◀", "Previous (Shift+N)", lambda: self.stepped.emit(-1))
         following = button("▶", "Next (N)", lambda: self.stepped.emit(1))
         self.undo = button("Undo (U)", "Undo the last decision.", self.undone.emit)
@@ -53,7 +55,9 @@ class DecisionButtons(QWidget):
         export = button("CSV…", "Save all pairs with their evidence and your decisions.", self.export_wanted.emit)
         self.setLayout(
             _column_of(
-                row_of(self.join, self.cut, self.clear), row_of(previous, following, self.undo, self.redo, export)
+                self.cut_rest,
+                row_of(self.join, self.cut, self.clear),
+                row_of(previous, following, self.undo, self.redo, export),
             )
         )
 
@@ -61,6 +65,11 @@ class DecisionButtons(QWidget):
         """Enable decisions if a pair is selected."""
         for each in (self.join, self.cut, self.clear):
             each.setEnabled(is_chosen)
+
+    def offer_rest(self, n_links: int) -> None:
+        """Offer to cut the other links of the selected pair."""
+        self.cut_rest.setText("Cut these too" if n_links < 2 else f"Cut these {n_links:,} links too")
+        self.cut_rest.setVisible(bool(n_links))
 
 
 class PickButtons(QWidget):
@@ -117,19 +126,19 @@ class AgainButtons(QWidget):
             "Undo the acceptance of the tiles of this pair, with all tiles that were accepted together with them.",
             self.restore_wanted.emit,
         )
-        self.setLayout(_column_of(row_of(self.start, self.accept, self.discard), row_of(self.restore, None)))
+        self.note = Note()
+        self.setLayout(_column_of(row_of(self.start, self.accept, self.discard), self.note, row_of(self.restore, None)))
 
 
 class SidePanel(QWidget):
-    """Right side of the inspector: description of the selected pair, buttons, histogram."""
+    """Right side of the inspector: description of the selected pair, and buttons."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.histogram = Histogram()
         self.said = Note()
         self.decisions = DecisionButtons()
         self.picking = PickButtons()
         self.again = AgainButtons()
-        column = _column_of(self.said, self.decisions, self.picking, self.again, self.histogram)
+        column = _column_of(self.said, self.decisions, self.picking, self.again)
         column.addStretch()
         self.setLayout(column)

@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
-from napari_blockbuster.machine.units import count_text
+from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.merge.pair_export import export_csv
+from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note
 from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.runner import in_thread
 
 from .alarm_search import AlarmSearch
 from .alarms_tab import AlarmsTab
 from .buttons import SidePanel
+from .descriptions import describe_pair, planes_text, replaced_text
+from .histogram import Histogram
+from .keys import InspectorKeys
 from .label_picker import LabelPicker
 from .navigator import PairNavigator
+from .pair_saving import save_pairs
 from .pairs_tab import PairsTab
 from .segment_again import SegmentAgain
 
-__all__ = ["SeamInspector", "release_keys"]
-
-KEYS = ("j", "c", "u", "Shift-u", "n", "Shift-n")
-"""Join, cut, undo, redo, next, previous. The inspector takes these keys of the viewer while it is open."""
+__all__ = ["SeamInspector"]
 
 
 class InspectorTabs(QTabWidget):
@@ -42,12 +42,14 @@ class InspectorTabs(QTabWidget):
     def __init__(self) -> None:
         super().__init__()
         self.pairs, self.alarms, self.report = PairsTab(), AlarmsTab(), Note()
+        self.histogram = Histogram()
         self.addTab(self.pairs, "Pairs")
         self.addTab(self.alarms, "Alarms")
         # A note shows itself when it has text. As a tab of its own it would cover the current tab.
         page = QWidget()
         column = QVBoxLayout(page)
         column.addWidget(self.report)
+        column.addWidget(self.histogram)
         column.addStretch()
         self.addTab(page, "Report")
 
@@ -74,11 +76,14 @@ class InspectorTabs(QTabWidget):
 
     def step(self, by: int) -> None:
         """Select the next or previous line of the list in front."""
-        table = self.alarms if self.currentWidget() is self.alarms else self.pairs.table
-        count = table.model().rowCount()
-        if count:
-            line = table.currentIndex().row()
-            table.selectRow((line + by) % count if line >= 0 else 0)
+        (self.alarms if self.currentWidget() is self.alarms else self.pairs).step(by)
+
+    def choose(self, pair: PairOfLabels | None) -> None:
+        """Select a pair in the list of pairs, or nothing at all."""
+        self.alarms.choose_none()
+        self.pairs.choose(pair)
+        if pair is not None:
+            self.setCurrentWidget(self.pairs)
 
 
 class SeamInspector(QWidget):
@@ -103,16 +108,30 @@ class SeamInspector(QWidget):
         self.search = AlarmSearch(control, self)
         self.again = SegmentAgain(viewer, control, self)
         self._is_open = True
+        self._links: list[PairOfLabels] = []
+        self._replaced: tuple[int, int] | None = None
         self.tabs, self.panel = InspectorTabs(), SidePanel()
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 4, 4, 4)
         row.addWidget(self.tabs, 3)
         row.addWidget(_scrolled(self.panel), 1)
         # On small screens a taller inspector would make the window taller than the screen.
-        self.setMinimumHeight(150)
+        self.setMinimumHeight(110)
+        self.keys = InspectorKeys(viewer, self, self._key_calls())
         self._wire()
         self._wire_buttons()
         self._update()
+
+    def _key_calls(self) -> tuple[Callable[[], object], ...]:
+        control, tabs = self.control, self.tabs
+        return (
+            lambda: self.decide("join"),
+            lambda: self.decide("cut"),
+            control.undo,
+            control.redo,
+            lambda: tabs.step(1),
+            lambda: tabs.step(-1),
+        )
 
     def _wire(self) -> None:
         tabs, search, picker = self.tabs, self.search, self.picker
@@ -124,14 +143,17 @@ class SeamInspector(QWidget):
         search.alarms_found.connect(self._show_alarms)
         search.report_found.connect(tabs.show_report)
         picker.first_picked.connect(self._show_first_picked)
-        picker.finished.connect(self.panel.picking.release)
+        picker.finished.connect(self._picked)
         self.again.changed.connect(self._show_again)
+        self.again.said.connect(self.panel.again.note.say)
+        self.again.replacing.connect(self._tiles_replaced)
         for refused in (self.navigator.failed, search.failed, picker.refused, self.again.refused):
             refused.connect(self._refused)
 
     def _wire_buttons(self) -> None:
         decisions, picking, again = self.panel.decisions, self.panel.picking, self.panel.again
         decisions.decided.connect(self.decide)
+        decisions.rest_cut.connect(self.cut_rest)
         decisions.stepped.connect(self.tabs.step)
         decisions.undone.connect(self.control.undo)
         decisions.redone.connect(self.control.redo)
@@ -141,20 +163,7 @@ class SeamInspector(QWidget):
         again.start_wanted.connect(self.segment_again)
         again.accept_wanted.connect(self.again.accept)
         again.discard_wanted.connect(self.again.discard)
-        again.restore_wanted.connect(lambda: self.again.restore(self._tiles_of_pair()))
-
-    def bind_keys(self) -> None:
-        """Take the keys of the viewer. `release_keys` gives them back."""
-        calls = (
-            lambda _: self.decide("join"),
-            lambda _: self.decide("cut"),
-            lambda _: self.control.undo(),
-            lambda _: self.control.redo(),
-            lambda _: self.tabs.step(1),
-            lambda _: self.tabs.step(-1),
-        )
-        for key, call in zip(KEYS, calls, strict=True):
-            self.viewer.bind_key(key, call, overwrite=True)
+        again.restore_wanted.connect(lambda: self.again.restore(self._tiles_to_restore()))
 
     # ------------------------------------------------------------------------------------------------------ showing
     def _update(self) -> None:
@@ -169,11 +178,12 @@ class SeamInspector(QWidget):
             return
         self.navigator.merged = merged
         self.tabs.pairs.show_merge(merged, decisions)
-        self.panel.histogram.show_values(
+        self.tabs.histogram.show_values(
             merged.agreement if merged is not None else np.zeros(0),
             merged.min_iou if merged is not None and len(merged.agreement) else None,
         )
         self._describe()
+        self._report_replaced()
         if merged is not None:
             self.search.request()
         else:
@@ -200,14 +210,54 @@ class SeamInspector(QWidget):
         pair, merged = self.tabs.pair(), self.control.unfiltered
         self.panel.decisions.set_pair(pair is not None)
         self._show_again()
+        self._links = []
         if alarm := self.tabs.alarm():
             text = alarm.reason
         elif pair is None or merged is None:
             text = "Select a pair. The camera flies to it, and its two labels are drawn in blue and yellow."
         else:
-            decision = self.control.decisions.decision_on(pair) if self.control.decisions is not None else None
-            text = _description(pair, merged, self.control.merged or merged, decision)
+            text = self._description(pair, merged)
+        self.panel.decisions.offer_rest(len(self._links))
         self.panel.said.say(text)
+
+    def _description(self, pair: PairOfLabels, merged: Merge) -> str:
+        control, row, links = self.control, merged.row_of(pair), None
+        decision = control.decisions.decision_on(pair) if control.decisions is not None else None
+        if merged.is_one_object(pair) and row is not None and not merged.joined[row]:
+            self._links = links = other_links(merged, pair)
+        text = describe_pair(pair, merged, control.merged or merged, decision, links)
+        job = control.job
+        return text if job is None else text + planes_text(row, merged, job.grid, _axes(job))
+
+    def _picked(self, pair: PairOfLabels) -> None:
+        """Describe the pair that was clicked in the viewer."""
+        self.panel.picking.release()
+        self.tabs.choose(pair)
+        row = self.tabs.pairs.current_row()
+        if row is not None:
+            self.navigator.look(row, fly=False)
+        else:
+            self.navigator.forget_pair()
+        self._describe()
+
+    def _tiles_replaced(self) -> None:
+        """Select nothing: the labels of the selected pair get other numbers, or are no more."""
+        decisions, merged = self.control.decisions, self.control.merged
+        if decisions is not None and merged is not None:
+            self._replaced = merged.n_objects, len(decisions.set_aside)
+        self.tabs.choose(None)
+        self.navigator.forget_pair()
+        self._describe()
+
+    def _report_replaced(self) -> None:
+        """Say how the number of objects changed, and which decisions no longer count."""
+        decisions, merged = self.control.decisions, self.control.merged
+        if self._replaced is None or decisions is None or merged is None:
+            return
+        (n_before, n_aside), self._replaced = self._replaced, None
+        n_more_aside = len(decisions.set_aside) - n_aside
+        text = replaced_text(n_before, merged.n_objects, n_more_aside)
+        self.panel.again.note.say(text, problem=n_more_aside > 0)
 
     def _show_first_picked(self, tile: int, label: int) -> None:
         self.panel.said.say(f"Label {label:,} of tile {tile:,} is picked. Click the second object.")
@@ -226,10 +276,20 @@ class SeamInspector(QWidget):
         if pair is not None:
             self.control.decide([pair], decision)
 
+    def cut_rest(self) -> None:
+        """Cut the selected pair together with all that still connects its labels."""
+        pair = self.tabs.pair()
+        if pair is not None and self._links:
+            self.control.decide([pair, *self._links], "cut")
+
     # ------------------------------------------------------------------------------------------------ segment again
     def _tiles_of_pair(self) -> list[int]:
         pair = self.tabs.pair()
         return sorted({tile for tile, _ in pair}) if pair is not None else []
+
+    def _tiles_to_restore(self) -> list[int]:
+        """Return the tiles of the selected pair; without one, those that were accepted last."""
+        return self._tiles_of_pair() or self.again.accepted
 
     def segment_again(self) -> None:
         """Segment the tiles of the selected pair with the settings of the form."""
@@ -247,7 +307,7 @@ class SeamInspector(QWidget):
         buttons.accept.setEnabled(waiting)
         buttons.discard.setEnabled(waiting)
         buttons.start.setEnabled(self.tabs.pair() is not None and not busy)
-        buttons.restore.setEnabled(not busy and self.again.can_restore(self._tiles_of_pair()))
+        buttons.restore.setEnabled(not busy and self.again.can_restore(self._tiles_to_restore()))
 
     # ----------------------------------------------------------------------------------------------------------- CSV
     def ask_export(self) -> None:
@@ -258,23 +318,7 @@ class SeamInspector(QWidget):
 
     def save_csv(self, path: str | Path) -> None:
         """Save all pairs with their evidence and decisions, in a thread."""
-        job, merged = self.control.job, self.control.merged
-        if job is None or merged is None:
-            show_warning("There is no merge to save yet.")
-            return
-        source = job.source
-        where = {} if source is None else {"axes": source.axes, "scale": source.scale, "units": source.units}
-        decisions = self.control.decisions
-
-        def saved(_: Any) -> None:
-            show_info(f"{count_text(len(merged.seams), 'pair')} saved to {path}")
-
-        in_thread(
-            lambda: export_csv(path, merged, decisions, **where),
-            saved,
-            lambda error: self._refused(f"The pairs could not be saved: {error}"),
-            owner=self,
-        )
+        save_pairs(path, self.control, self, self._refused)
 
     # -------------------------------------------------------------------------------------------------- open, closed
     def showEvent(self, event: Any) -> None:
@@ -310,20 +354,5 @@ def _scrolled(panel: QWidget) -> QScrollArea:
     return area
 
 
-def _description(pair: PairOfLabels, merged: Merge, kept: Merge, decision: str | None) -> str:
-    """Describe a pair: whether it is one object, the user's decision, and labels that the object filter excludes."""
-    (low_tile, low), (high_tile, high) = pair
-    state = "one object" if merged.is_one_object(pair) else "two objects"
-    text = f"Label {low:,} of tile {low_tile:,} (blue) and label {high:,} of tile {high_tile:,} (yellow) are <b>{state}</b>."
-    if decision:
-        text += f" Your decision: {decision}."
-    excluded = [f"label {label:,} of tile {tile:,}" for tile, label in pair if not kept.object_of(tile, label)]
-    if excluded:
-        text += f" The object filter excludes {' and '.join(excluded)}."
-    return text
-
-
-def release_keys(viewer: Any) -> None:
-    """Give the inspector's keys back to the viewer."""
-    for key in KEYS:
-        viewer.bind_key(key, None)
+def _axes(job: Job) -> tuple[str, ...]:
+    return tuple(job.source.axes if job.source is not None else job.spec.image["axes"])

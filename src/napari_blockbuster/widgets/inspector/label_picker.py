@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.widgets.clicks import ClickPicker
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
+
+from .descriptions import tiles_text
 
 __all__ = ["LabelPicker"]
 
@@ -24,8 +27,8 @@ class LabelPicker(QObject):
     """A click or a decision is not possible, and why."""
     first_picked = Signal(int, int)
     """Tile and number of the first label."""
-    finished = Signal()
-    """Both labels were clicked, and the decision is made."""
+    finished = Signal(object)
+    """Both labels were clicked. The pair is decided on, lower tile first."""
 
     def __init__(self, viewer: Any, control: RunControl, parent: QObject) -> None:
         super().__init__(parent)
@@ -76,8 +79,11 @@ class LabelPicker(QObject):
         if problem:
             self.refused.emit(problem)
             return
-        self.finished.emit()
-        self._control.decide([(first, second)], decision)
+        pair = first, second
+        decisions = self._control.decisions
+        self.finished.emit(pair)
+        if decisions is not None and decisions.decision_on(pair) != decision:
+            self._control.decide([pair], decision)
 
     def _problem(self, decision: str, first: Label, second: Label) -> str:
         """Return why a decision on two labels is not possible, or ""."""
@@ -96,10 +102,11 @@ class LabelPicker(QObject):
             return "Both places are the same object already." if same else ""
         if not same:
             return "These are two objects already."
-        row = merged.row_of((first, second))
-        if row is None or not merged.joined[row]:
+        if merged.row_of((first, second)) is None:
+            links = other_links(merged, (first, second))
+            through = f", through {tiles_text(links)}" if links else ""
             return (
-                "These two labels do not touch: other labels join them. "
+                f"These two labels do not touch: other labels join them{through}. "
                 "Click two labels that touch, one on each side of a seam."
             )
         return ""

@@ -60,8 +60,7 @@ class PairNavigator(QObject):
             return
         row = None if alarm.pair is None else merged.row_of(alarm.pair)
         if row is None:
-            self._requests += 1
-            self._pair.clear()
+            self.forget_pair()
             view.look_at(alarm.place)
         else:
             self.look(row)
@@ -71,9 +70,13 @@ class PairNavigator(QObject):
         if self._control.view is not None and self.merged is not None:
             self._control.view.show_seams(self.merged, rows)
 
-    def clear(self) -> None:
-        """Remove the layers."""
+    def forget_pair(self) -> None:
+        """Remove the layers of the pair."""
         self._requests += 1
         self._pair.clear()
+
+    def clear(self) -> None:
+        """Remove the layers."""
+        self.forget_pair()
         if self._control.view is not None:
             self._control.view.hide_seams()

@@ -13,12 +13,12 @@ from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.widgets.layers.placement import place_of_part
-from napari_blockbuster.widgets.layers.viewer_layers import add_helper, put_away, remove_layer, show_labels
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels, show_layer
 
 __all__ = ["PairPixels", "PairView", "read_pair"]
 
-PAIR = "pair"
-"""Kind of the labels layer."""
+PAIR, SEAM = "pair", "seam of a pair"
+"""Kinds of the layers."""
 REACH = 64
 """Voxels around the pair that are read, along each axis."""
 COLORS = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.34, 0.71, 0.91, 1), 2: (0.94, 0.89, 0.26, 1)}
@@ -113,15 +113,13 @@ class PairView:
             self._labels.data = pixels.labels
             self._labels.translate = moved["translate"]
         if self._seam is None or self._seam not in self._viewer.layers:
-            self._seam = Vectors(
-                pixels.seam, name="Seam", vector_style="line", edge_color="#cc79a7", edge_width=0.6, **place
-            )
-            add_helper(self._viewer, self._seam)
+            seam = Vectors(pixels.seam, name="Seam", vector_style="line", edge_color="#cc79a7", edge_width=0.6, **place)
+            self._seam = show_layer(self._viewer, SEAM, seam)
         else:
             self._seam.data = pixels.seam
 
     def clear(self) -> None:
-        """Remove the layers."""
+        """Put the layers away."""
         put_away(self._viewer, self._labels, PAIR)
-        remove_layer(self._viewer, self._seam)
+        put_away(self._viewer, self._seam, SEAM)
         self._labels = self._seam = None

@@ -10,6 +10,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from napari_blockbuster.inspect.doubt import doubt_of
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
+from napari_blockbuster.merge.links import one_object
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
@@ -17,7 +18,7 @@ __all__ = ["FILTERS", "PairsModel"]
 
 COLUMNS = ("result", "my decision", "IoU", "margin", "contact", "tiles", "labels")
 TIPS = (
-    "Result of the merge rule and your decisions: joined or separate.",
+    "Result of the merge rule and your decisions: joined, separate, or joined through other labels.",
     "Your decision on this pair.",
     "Agreement of the two labels where both tiles saw them, from 0 to 1.",
     "Difference between the agreement and the threshold. A small margin is doubtful. The agreement can differ from the IoU, "
@@ -27,6 +28,7 @@ TIPS = (
     "Number of the label in each tile.",
 )
 DECISIONS = ("", "join", "cut")
+RESULTS = ("separate", "joined", "joined through others")
 FILTERS = ("doubtful", "all", "joined", "separate", "my decisions")
 
 
@@ -65,7 +67,7 @@ class PairsModel(QAbstractTableModel):
         chosen = {
             "doubtful": columns["margin"] <= self._band,
             "all": np.ones(len(columns["margin"]), bool),
-            "joined": columns["result"] == 1,
+            "joined": columns["result"] > 0,
             "separate": columns["result"] == 0,
             "my decisions": columns["my decision"] > 0,
         }[self._filter]
@@ -127,7 +129,7 @@ class PairsModel(QAbstractTableModel):
         assert self._merged is not None
         value = self._columns[name][row] if name in self._columns else 0
         if name == "result":
-            return "joined" if value else "separate"
+            return RESULTS[int(value)]
         if name == "my decision":
             return DECISIONS[int(value)]
         if name in ("IoU", "margin"):
@@ -157,7 +159,7 @@ def _decisions(merged: Merge, decisions: Decisions | None) -> np.ndarray:
 def _columns(merged: Merge, decisions: Decisions | None) -> dict[str, np.ndarray]:
     seams = merged.seams
     return {
-        "result": merged.joined.astype(np.int8),
+        "result": np.where(merged.joined, 1, 2 * one_object(merged)).astype(np.int8),
         "my decision": _decisions(merged, decisions),
         "IoU": np.maximum(band_iou(seams), face_iou(seams)),
         "margin": doubt_of(merged),

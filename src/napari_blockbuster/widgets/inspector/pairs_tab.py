@@ -28,7 +28,11 @@ __all__ = ["PairsTab"]
 
 
 class PairsTab(QWidget):
-    """Table of the pairs of a merge, and the choice of pairs that it lists."""
+    """Table of the pairs of a merge, and the choice of pairs that it lists.
+
+    The selected pair stays selected until another one is, also when the list is sorted, filtered or merged anew and does
+    not show it any more. It is the pair that the viewer shows.
+    """
 
     chosen = Signal()
     """Another pair is selected."""
@@ -38,6 +42,8 @@ class PairsTab(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._merged: Merge | None = None
+        self._pair: PairOfLabels | None = None
+        self._line = 0
         self.model = PairsModel()
         self.filter = QComboBox()
         self.filter.addItems(FILTERS)
@@ -61,8 +67,9 @@ class PairsTab(QWidget):
         column.setContentsMargins(0, 4, 0, 0)
         column.addLayout(row)
         column.addWidget(self.table)
-        self.table.selectionModel().currentRowChanged.connect(lambda *_: self.chosen.emit())
-        self.model.modelReset.connect(self._count)
+        self.table.selectionModel().currentRowChanged.connect(self._chosen_in_table)
+        self.model.modelReset.connect(self._relist)
+        self.model.layoutChanged.connect(self._select)
         self.filter.currentTextChanged.connect(self._filter)
         self.band.valueChanged.connect(self._filter)
 
@@ -74,34 +81,66 @@ class PairsTab(QWidget):
         table.setSelectionBehavior(QAbstractItemView.SelectRows)
         table.setSelectionMode(QAbstractItemView.SingleSelection)
         table.verticalHeader().setDefaultSectionSize(22)
+        table.setMinimumHeight(44)
         # Measuring 100,000 rows would take seconds.
         table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
         table.horizontalHeader().setStretchLastSection(True)
         return table
 
     def show_merge(self, merged: Merge | None, decisions: Decisions | None) -> None:
-        """List the pairs of a merge. Keep the selected pair, or select the one in its line if it is gone."""
-        pair, line = self.current_pair(), self.table.currentIndex().row()
+        """List the pairs of a merge."""
         self._merged = merged
+        if merged is None:
+            self._pair = None
         self.model.show(merged, decisions)
-        if merged is None or pair is None or not self.model.rowCount():
+
+    def choose(self, pair: PairOfLabels | None) -> None:
+        """Select a pair, or none, without a signal."""
+        self._pair = pair
+        self._select()
+
+    def step(self, by: int) -> None:
+        """Select the next or previous line. A pair that left the list is followed by the line in its place."""
+        count, line = self.model.rowCount(), self.table.currentIndex().row()
+        if not count:
             return
-        row = merged.row_of(pair)
-        found = None if row is None else self.model.line_of(row)
-        selection = self.table.selectionModel()
-        selection.blockSignals(True)
-        self.table.selectRow(min(line, self.model.rowCount() - 1) if found is None else found)
-        selection.blockSignals(False)
+        if line < 0:
+            line = 0 if self._pair is None else self._line - (by < 0)
+        else:
+            line += by
+        self.table.selectRow(line % count)
 
     def current_row(self) -> int | None:
-        """Return the row of the evidence of the selected pair."""
-        line = self.table.currentIndex().row()
-        return self.model.row_at(line) if 0 <= line < self.model.rowCount() else None
+        """Return the row of the evidence of the selected pair; None if its labels do not meet at a seam."""
+        return None if self._pair is None or self._merged is None else self._merged.row_of(self._pair)
 
     def current_pair(self) -> PairOfLabels | None:
         """Return the selected pair of labels."""
-        line = self.table.currentIndex().row()
-        return self.model.pair_at(line) if 0 <= line < self.model.rowCount() else None
+        return self._pair
+
+    def _chosen_in_table(self, current: Any, _: Any = None) -> None:
+        if current.isValid():
+            self._line = current.row()
+            self._pair = self.model.pair_at(current.row())
+            self.chosen.emit()
+
+    def _select(self) -> None:
+        """Select the line of the selected pair, if the list has it."""
+        row = self.current_row()
+        line = None if row is None else self.model.line_of(row)
+        selection = self.table.selectionModel()
+        selection.blockSignals(True)
+        if line is None:
+            selection.clear()
+        else:
+            self._line = line
+            self.table.selectRow(line)
+        selection.blockSignals(False)
+        self.table.viewport().update()
+
+    def _relist(self) -> None:
+        self._select()
+        self._count()
 
     def _filter(self, *_: Any) -> None:
         self.band.setEnabled(self.filter.currentText() == "doubtful")

@@ -9,7 +9,8 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 
-from .inspector import SeamInspector, release_keys
+from .inspector import SeamInspector
+from .keys import release_keys
 
 __all__ = ["SeamActions"]
 
@@ -62,7 +63,7 @@ class SeamActions:
             inspector = self.inspector = SeamInspector(self._viewer, self._control, self._model)
             inspector.opened.connect(self._inspector_opened)
             inspector.destroyed.connect(self._inspector_deleted)
-            inspector.bind_keys()
+            inspector.keys.bind()
         if inspector.parent() is None:
             # It is new, or the user closed its dock, which napari then deletes.
             self._dock = self._viewer.window.add_dock_widget(
@@ -74,7 +75,7 @@ class SeamActions:
     def _inspector_opened(self, opened: bool) -> None:
         """Leave keys and rings to the inspector while it is open."""
         if opened and self.inspector is not None:
-            self.inspector.bind_keys()
+            self.inspector.keys.bind()
             return
         release_keys(self._viewer)
         self.bind_keys()

@@ -34,6 +34,8 @@ class _NewLabels:
     box: Box
     labels: np.ndarray
     failures: list[TileFailure]
+    n_before: int
+    n_now: int
 
 
 class SegmentAgain(QObject):
@@ -43,9 +45,15 @@ class SegmentAgain(QObject):
     ----------
     tiles : list of int
         Tiles that were segmented again and wait to be accepted.
+    accepted : list of int
+        Tiles of the last acceptance.
     """
 
     changed = Signal()
+    said = Signal(str)
+    """Progress or result; "" when there is nothing to say."""
+    replacing = Signal()
+    """Tiles are about to be replaced. Their labels get other numbers."""
     refused = Signal(str)
     """A step is not possible or failed, and why."""
 
@@ -56,12 +64,24 @@ class SegmentAgain(QObject):
         self._job: Job | None = None
         self._second: SecondTry | None = None
         self.tiles: list[int] = []
+        self.accepted: list[int] = []
+        self._runs = False
+        self._hidden: Labels | None = None
+        control.status.connect(self._status)
         control.changed.connect(self._job_changed)
 
     def _job_changed(self) -> None:
         # A second try belongs to its job.
         if self._job is not None and self._control.job is not self._job:
             self.discard()
+        if self._runs and not self._control.is_busy:
+            # It was paused or failed: there is no result.
+            self._runs = False
+            self.said.emit("")
+
+    def _status(self, text: str) -> None:
+        if self._runs:
+            self.said.emit(text)
 
     def can_restore(self, tiles: list[int]) -> bool:
         """Whether one of these tiles was segmented again."""
@@ -74,25 +94,30 @@ class SegmentAgain(QObject):
             self.refused.emit("Pause the run first.")
             return
         self.discard()
+        title = f"Segmenting {count_text(len(tiles), 'tile')} again"
 
         def produce() -> Iterator[Any]:
             yield Status("Starting workers…")
             client = control.client()
-            yield Status(f"Segmenting {count_text(len(tiles), 'tile')} again")
-            second = SecondTry(job)
-            failures = []
+            yield Status(f"{title}: measuring the image…")
+            second, failures, n_done = SecondTry(job), [], 0
             for event in second.stage(tiles, model, client, HEARTBEAT):
                 if isinstance(event, TileFailure):
                     failures.append(event)
+                n_done += event is not None
+                yield Status(f"{title}: {n_done:,} done")
                 if control.state == "pausing":
                     return
-            yield second, _read(second, tiles, failures)
+            yield second, _read(job, second, tiles, failures)
 
+        self._runs = True
         control.launch("staging", produce, self._received)
 
     def _received(self, event: Any) -> None:
         second, tried = event
         view = self._control.view
+        self._runs = False
+        self.said.emit("")
         if tried.failures:
             first = tried.failures[0]
             reason = f"{first.error}: {first.message}"
@@ -101,7 +126,19 @@ class SegmentAgain(QObject):
             self._job, self._second, self.tiles = self._control.job, second, tried.tiles
             place = place_of_part(view.place, tried.box.start)
             self._layer = show_labels(self._viewer, AGAIN, tried.labels, "Segmented again", opacity=0.7, **place)
+            self._hide_old()
+            self.said.emit(
+                f"{count_text(tried.n_before, 'label')} before, {tried.n_now:,} now. Accept or discard them. "
+                "The labels before are hidden in the layer list."
+            )
         self.changed.emit()
+
+    def _hide_old(self) -> None:
+        """Hide the labels of the job. Under the new ones they would look like them."""
+        layer = self._control.view.labels if self._control.view is not None else None
+        if layer is not None and layer.visible:
+            layer.visible = False
+            self._hidden = layer
 
     def accept(self) -> None:
         """Replace the tiles with the new ones, and merge."""
@@ -112,6 +149,7 @@ class SegmentAgain(QObject):
                 second.accept(tiles)
                 return tiles
 
+            self.accepted = list(tiles)
             self._replace(call)
 
     def restore(self, tiles: list[int]) -> None:
@@ -128,6 +166,7 @@ class SegmentAgain(QObject):
         assert job is not None
         assert view is not None
         self.discard()
+        self.replacing.emit()
 
         def produce() -> Iterator[Any]:
             yield from read_tiles(view.live, list(call()), lambda: False)
@@ -140,11 +179,15 @@ class SegmentAgain(QObject):
     def discard(self) -> None:
         """Discard a second try that was not accepted."""
         put_away(self._viewer, self._layer, AGAIN)
+        if self._hidden is not None:
+            self._hidden.visible = True
+            self._hidden = None
+        self.said.emit("")
         self._layer, self._job, self._second, self.tiles = None, None, None, []
         self.changed.emit()
 
 
-def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _NewLabels:
+def _read(job: Job, second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _NewLabels:
     """Read the new labels of tiles, numbered through all tiles, in the box around them. For a thread."""
     grid = second.store.grid
     cores = [grid[index].core for index in tiles]
@@ -160,4 +203,5 @@ def _read(second: SecondTry, tiles: list[int], failures: list[TileFailure]) -> _
         local = second.store.read_labels(grid[index]).result().astype(np.int32)
         labels[grid[index].core.within(box)] = np.where(local > 0, local + offset, 0)
         offset += second.store.record(index).n_objects
-    return _NewLabels(tiles, box, labels, failures)
+    n_before = sum(job.store.record(index).n_objects for index in tiles if job.store.is_staged(index))
+    return _NewLabels(tiles, box, labels, failures, n_before, offset)

@@ -12,9 +12,12 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.stage.store import TileFailure
 
 from .placement import center_of
-from .viewer_layers import remove_layer
+from .viewer_layers import put_away, show_layer
 
 __all__ = ["FailedTileCrosses"]
+
+CROSSES = "failed tiles"
+"""Kind of the points layer."""
 
 
 class FailedTileCrosses:
@@ -39,7 +42,7 @@ class FailedTileCrosses:
         self.close()
         if not failures:
             return
-        self.layer = Points(
+        crosses = Points(
             np.array([center_of(self._grid[index].core) for index in failures]),
             name="Failed tiles",
             symbol="cross",
@@ -50,12 +53,14 @@ class FailedTileCrosses:
             projection_mode="rescale_linear",
             **self._place,
         )
+        self.layer = show_layer(self._viewer, CROSSES, crosses, helper=False)
         self.layer.mouse_drag_callbacks.append(self._on_click)
-        self._viewer.add_layer(self.layer)
 
     def close(self) -> None:
-        """Remove the crosses."""
-        remove_layer(self._viewer, self.layer)
+        """Put the crosses away."""
+        if self.layer is not None:
+            self.layer.mouse_drag_callbacks.remove(self._on_click)
+        put_away(self._viewer, self.layer, CROSSES)
         self.layer = None
 
     def _on_click(self, layer: Points, event: Any) -> None:

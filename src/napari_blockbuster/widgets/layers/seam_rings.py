@@ -13,10 +13,12 @@ from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.widgets.texts import voxels_name
 
-from .viewer_layers import add_helper, remove_layer
+from .viewer_layers import put_away, show_layer
 
 __all__ = ["SeamRings"]
 
+RINGS = "seam rings"
+"""Kind of the points layer."""
 MOST_RINGS = 5_000
 JOINED, APART = np.array([0.0, 0.62, 0.45, 1.0]), np.array([0.84, 0.37, 0.0, 1.0])
 
@@ -44,12 +46,11 @@ class SeamRings:
             if self.layer.visible:
                 _replace(self.layer, shown)
         elif len(shown["data"]):
-            self.layer = _new_layer(shown, self._place)
-            add_helper(self._viewer, self.layer)
+            self.layer = show_layer(self._viewer, RINGS, _new_layer(shown, self._place))
 
     def hide(self) -> None:
-        """Remove the rings."""
-        remove_layer(self._viewer, self.layer)
+        """Put the rings away."""
+        put_away(self._viewer, self.layer, RINGS)
         self.layer = None
 
     def select(self, number: int) -> tuple[np.ndarray, str]:

@@ -11,11 +11,13 @@ from qtpy.QtCore import QObject, QTimer
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 
 from .placement import center_of, in_plane, is_tilted, voxel_at
-from .viewer_layers import add_helper, remove_layer
+from .viewer_layers import put_away, show_layer
 
 __all__ = ["TileDrawing"]
 
 MOST_LINES = 2000
+OUTLINE, LINES = "tile outline", "tile grid"
+"""Kinds of the layers."""
 
 
 class TileDrawing(QObject):
@@ -64,7 +66,7 @@ class TileDrawing(QObject):
         self._follows = on
         target = self.target() if on else None
         if self.grid is None or target is None or self.grid.ndim < 2:
-            remove_layer(self._viewer, self._outline)
+            put_away(self._viewer, self._outline, OUTLINE)
             self._outline = None
             return
         tile = self.grid[target]
@@ -73,13 +75,13 @@ class TileDrawing(QObject):
         if self._outline in self._viewer.layers and self._outline_place is self.place:
             self._outline.data = boxes
             return
-        remove_layer(self._viewer, self._outline)
-        self._outline, self._outline_place = _outline(boxes, self.grid, self.place), self.place
-        add_helper(self._viewer, self._outline)
+        put_away(self._viewer, self._outline, OUTLINE)
+        self._outline = show_layer(self._viewer, OUTLINE, _outline(boxes, self.grid, self.place))
+        self._outline_place = self.place
 
     def draw_lines(self, on: bool) -> str:
         """Draw the borders of all tiles, or remove them; returns the problem if they cannot be drawn."""
-        remove_layer(self._viewer, self._lines)
+        put_away(self._viewer, self._lines, LINES)
         self._lines = None
         if not on or self.grid is None or self.grid.ndim < 2:
             return ""
@@ -87,8 +89,7 @@ class TileDrawing(QObject):
         if n_lines > MOST_LINES:
             return f"The grid has {n_lines:,} lines, too many to draw. Choose larger tiles to see it."
         before = _before_plane(self.grid[self.target() or 0].core, self.place)
-        self._lines = _grid_lines(self.grid, self.place, before)
-        add_helper(self._viewer, self._lines)
+        self._lines = show_layer(self._viewer, LINES, _grid_lines(self.grid, self.place, before))
         return ""
 
     def _on_moved(self, event: Any = None) -> None:

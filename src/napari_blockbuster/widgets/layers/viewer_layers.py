@@ -1,7 +1,8 @@
-"""Add layers to a viewer and remove them again. Labels layers are reused.
+"""Show layers in a viewer, and put them away again. Layers are reused, never removed.
 
-To remove a labels layer and then paint the canvas crashes the process with Mesa's software renderer (napari 0.9,
-vispy 0.17). Labels layers that are no longer needed are therefore hidden and emptied, and reused for labels of their kind.
+To remove a layer and then paint the canvas can crash the process with Mesa's software renderer (napari 0.9, vispy 0.17):
+buffers and textures of the layer are deleted, but stay bound. Layers that are no longer needed are therefore hidden and
+emptied, and reused for content of their kind.
 """
 
 from __future__ import annotations
@@ -9,25 +10,58 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Layer, Points, Shapes, Vectors
 
-__all__ = ["add_helper", "fill", "put_away", "remove_layer", "show_labels"]
+__all__ = ["fill", "put_away", "show_labels", "show_layer"]
 
 SPARE = "blockbuster spare"
 """Key in the metadata of an unused layer for its kind."""
+PLACE = ("scale", "translate", "affine", "units")
+CONTENT: dict[type[Layer], tuple[str, ...]] = {
+    Points: ("features", "symbol", "size", "border_color", "face_color"),
+    Vectors: ("edge_width", "edge_color"),
+    Shapes: ("edge_width", "edge_color", "face_color"),
+}
+"""Attributes that go with the data of a layer."""
 
 
-def add_helper(viewer: Any, layer: Any) -> None:
-    """Add a layer without selecting it."""
+def show_layer(viewer: Any, kind: str, layer: Layer, *, helper: bool = True) -> Layer:
+    """Show points, vectors or shapes on top of all layers, in an unused layer of their kind if there is one.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    kind : str
+        Layers are reused for the same kind only.
+    layer : napari.layers.Layer
+        The content. It is added if there is no unused layer.
+    helper : bool, default True
+        Do not change the selection of layers.
+
+    Returns
+    -------
+    napari.layers.Layer
+        The layer in the viewer.
+    """
     selected = set(viewer.layers.selection)
-    viewer.add_layer(layer)
-    viewer.layers.selection = selected
+    spare = _spare(viewer, kind, type(layer), layer.ndim)
+    if spare is None:
+        viewer.add_layer(layer)
+    else:
+        replace(spare, layer)
+        _bring_back(viewer, spare, layer.name)
+        layer = spare
+    if helper:
+        viewer.layers.selection = selected
+    return layer
 
 
-def remove_layer(viewer: Any, layer: Any) -> None:
-    """Remove a layer if the viewer has it. Use `put_away` for labels."""
-    if layer is not None and layer in viewer.layers:
-        viewer.layers.remove(layer)
+def replace(layer: Layer, content: Layer) -> None:
+    """Give a layer the data, colors, sizes and place of another layer of its class."""
+    layer.data = (content.data, content.shape_type) if isinstance(layer, Shapes) else content.data
+    for name in (*CONTENT[type(layer)], *PLACE):
+        setattr(layer, name, getattr(content, name))
+    layer.refresh()
 
 
 def show_labels(
@@ -54,48 +88,65 @@ def show_labels(
     napari.layers.Labels
     """
     selected = set(viewer.layers.selection)
-    layer = _spare(viewer, kind, multiscale, np.ndim(data[0] if multiscale else data))
+    layer = _spare(viewer, kind, Labels, np.ndim(data[0] if multiscale else data), multiscale)
     if layer is None:
         layer = Labels(data, name=name, multiscale=multiscale, **options)
         viewer.add_layer(layer)
     else:
-        _reuse(viewer, layer, data, name, options)
+        fill(layer, data)
+        for key, value in options.items():
+            setattr(layer, key, value)
+        _bring_back(viewer, layer, name)
     if helper:
         viewer.layers.selection = selected
     return layer
 
 
-def _spare(viewer: Any, kind: str, multiscale: bool, ndim: int) -> Labels | None:
+def _spare(viewer: Any, kind: str, wanted: type[Layer], ndim: int, multiscale: bool = False) -> Layer | None:
     for layer in viewer.layers:
-        fits = isinstance(layer, Labels) and layer.multiscale == multiscale and layer.ndim == ndim
+        fits = type(layer) is wanted and layer.ndim == ndim and getattr(layer, "multiscale", False) == multiscale
         if fits and layer.metadata.get(SPARE) == kind:
             return layer
     return None
 
 
-def _reuse(viewer: Any, layer: Labels, data: Any, name: str, options: dict[str, Any]) -> None:
-    fill(layer, data)
+def _bring_back(viewer: Any, layer: Layer, name: str) -> None:
+    """Show a reused layer on top of all layers."""
     layer.metadata = {}
-    for key, value in ({"visible": True} | options).items():
-        setattr(layer, key, value)
     layer.name = name
+    layer.visible = True
     viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
     viewer.layers.selection.active = layer
 
 
 def fill(layer: Labels, data: Any) -> None:
-    """Replace the data of a layer. Axes and number of scales (one or several) must be the same."""
+    """Replace the data of a labels layer. Axes and number of scales (one or several) must be the same."""
     # napari would take a list of one level for a plain array.
     layer.data = type(layer.data)(data) if layer.multiscale else data
 
 
-def put_away(viewer: Any, layer: Labels | None, kind: str) -> None:
-    """Hide and empty a labels layer, if the viewer has it, so that `show_labels` can reuse it."""
+def put_away(viewer: Any, layer: Layer | None, kind: str) -> None:
+    """Hide and empty a layer, if the viewer has it, so that `show_labels` or `show_layer` can reuse it."""
     if layer is None or layer not in viewer.layers or SPARE in layer.metadata:
         return
     layer.visible = False
-    empty = np.zeros((1,) * layer.ndim, np.uint8)
-    fill(layer, [empty] if layer.multiscale else empty)
+    _empty(layer)
+    # napari forgets the extent of the data that a hidden layer had only when its place is set.
+    layer.translate = layer.translate
     layer.metadata = {SPARE: kind}
     layer.name = f"{layer.name} (empty)"
     viewer.layers.selection.discard(layer)
+
+
+def _empty(layer: Layer) -> None:
+    """Remove the content of a layer, so that it takes no memory and is no part of the extent of the scene."""
+    if isinstance(layer, Labels):
+        empty = np.zeros((1,) * layer.ndim, np.uint8)
+        fill(layer, [empty] if layer.multiscale else empty)
+    elif isinstance(layer, Points):
+        layer.selected_data = set()
+        layer.data = np.zeros((0, layer.ndim))
+    elif isinstance(layer, Vectors):
+        layer.data = np.zeros((0, 2, layer.ndim))
+    else:
+        layer.data = []
