@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import fork_server, quick_folder, run_out, watch
@@ -147,7 +148,7 @@ def test_an_acceptance_killed_anywhere_is_whole(
     before = {"accept": stages.tried, "back": stages.accepted}[what]
     steps = operations(context, before, what, place)
     told = "\n".join(steps)
-    for step in ("again.json", "stage/tiles/1.json", "stage/seams/", "stage/labels/", "lock.json"):
+    for step in ("again.json", "stage/tiles/0-999/1.tile", "stage/seams/", "stage/labels/", "lock.json"):
         assert step in told, step
     outcomes = []
     for number in range(1, len(steps) + 1):
@@ -187,17 +188,17 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 
 def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: the call fails, and nothing is lost."""
-    from napari_blockbuster.job.steps import second_try as again
+    from napari_blockbuster.stage import store
 
     folder = copied(stages.tried, place / "full")
-    job, real = opened(folder), again.write_atomically
+    job, real = opened(folder), store.write_atomically
 
-    def full(path: Path, data: bytes) -> None:
-        if path == job.store.path("objects", 1, "npy"):
+    def full(path: Path, data: bytes, **options: Any) -> None:
+        if path == job.store.path("tiles", 1):
             raise OSError(28, "No space left on device")
-        real(path, data)
+        real(path, data, **options)
 
-    monkeypatch.setattr(again, "write_atomically", full)
+    monkeypatch.setattr(store, "write_atomically", full)
     with pytest.raises(StoreError, match="disk full"):
         SecondTry(job).accept(TILES)
     with contextlib.suppress(StoreError):

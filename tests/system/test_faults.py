@@ -58,8 +58,8 @@ def test_killing_reaches_every_step(peace: Undisturbed) -> None:
     for step in (
         "job.json",
         "lock.json",
-        "stage/objects/.0.npy",
-        "stage/tiles/.7.json",
+        "stage/labels/c/0/0/.0.",
+        "stage/tiles/0-999/.7.tile",
         "stage/seams/",
         "placing.json",
         "os.rename",

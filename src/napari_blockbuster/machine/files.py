@@ -10,7 +10,7 @@ import shutil
 import uuid
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ SHORT = 100
 """Bytes that a name may have on every disk."""
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, below: Path | None = None) -> None:
     """Write a file so that other processes see either nothing or all of it.
 
     Parameters
@@ -31,10 +31,12 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     data : bytes
     durable : bool, default True
         Also survive a power failure: the bytes reach the disk before the name does.
+    below : Path, optional
+        A folder that must exist. Folders between it and the file are created if they are missing.
     """
     temporary = beside(path, f".{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _opened(temporary, below) as file:
             file.write(data)
             if durable:
                 sync(file)
@@ -43,6 +45,16 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         # An incomplete file takes space on a full disk.
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _opened(path: Path, below: Path | None) -> IO[bytes]:
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        if below is None or not below.is_dir():
+            raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "wb")
 
 
 def discard(path: Path) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.records import STAGE, TileRecord, marker_path, read_record
+from napari_blockbuster.stage.records import STAGE, read_record
 
 from .assignment import Merge
 from .pairs import PairOfLabels, described, ordered
@@ -258,7 +258,7 @@ class Decisions:
     def _stamp(self, tile: int) -> _Stamp:
         if tile not in self._stamps:
             try:
-                record = read_record(TileRecord, marker_path(self.folder / STAGE, tile))
+                record = read_record(self.folder / STAGE, tile)
                 self._stamps[tile] = f"{record.staged_at:.6f}/{record.objects_crc32:08x}", record.n_objects
             except (OSError, ValueError):
                 self._stamps[tile] = "", 0

@@ -28,21 +28,20 @@ class Evidence(NamedTuple):
     is_on_disk: bool
 
 
-def complete_evidence(
-    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: bool = False
-) -> Evidence:
+def complete_evidence(store: StageStore, counts: np.ndarray, client: Client | None, *, keep: bool = False) -> Evidence:
     """Return the evidence of all pairs of staged tiles. Compare pairs without evidence, whose run was interrupted.
 
     Parameters
     ----------
     store : StageStore
-    staged : frozenset of int
+    counts : numpy.ndarray
+        The number of labels of each tile; 0 for tiles that are not staged.
     client : distributed.Client or None
     keep : bool, default False
         Write missing evidence and delete damaged files. Requires the lock of the job.
     """
-    table, damaged = _gathered(store, staged, keep)
-    pairs = missing_pairs(store, table, set(staged))
+    table, damaged = _gathered(store, np.flatnonzero(counts).tolist(), keep)
+    pairs = missing_pairs(store.grid, table, counts)
     if not pairs:
         return Evidence(table, keep or not damaged)
     compared = [
@@ -51,7 +50,7 @@ def complete_evidence(
     return Evidence(in_order(np.concatenate([table, *compared])), keep)
 
 
-def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:
+def _gathered(store: StageStore, staged: list[int], keep: bool) -> tuple[np.ndarray, list[int]]:
     """Return the evidence on disk without damaged files, and the tiles whose files are damaged."""
     with damage_named(store.folder.parent):
         try:
@@ -68,8 +67,7 @@ def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]
     Evidence is written without synchronizing the disk, so that a power failure may truncate it. It is recomputed from the bands.
     """
     dropped = []
-    for index in sorted(store.indices("seams")):
-        path = store.path("seams", index, "npy")
+    for index, path in store.files("seams"):
         try:
             table = read_table(path, evidence_dtype(store.grid.ndim))
             sound = not len(table) or max(table["low"].max(), table["high"].max()) < len(store.grid)
@@ -77,6 +75,6 @@ def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]
             sound = False
         if not sound:
             if not keep:
-                path.unlink()
+                path.unlink(missing_ok=True)
             dropped.append(index)
     return dropped

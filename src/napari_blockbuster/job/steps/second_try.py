@@ -236,12 +236,4 @@ def _copy(source: StageStore, target: StageStore, index: int) -> None:
         if failure.exists():
             write_atomically(target.path("failed", index), failure.read_bytes())
         return
-    targets = target.chunk_files(source.grid[index])
-    for name, path in source.chunk_files(source.grid[index]).items():
-        # A chunk of background may have no file.
-        if path.exists():
-            targets[name].parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(targets[name], path.read_bytes())
-    for kind, suffix in (("objects", "npy"), ("tiles", "json")):
-        # The marker comes last.
-        write_atomically(target.path(kind, index, suffix), source.path(kind, index, suffix).read_bytes())
+    source.copy(index, target)
