@@ -45,7 +45,7 @@ def counts(trace: Path, folder: str) -> dict[str, float]:
         call = re.search(r"(\w+)\(", line)
         if call is None or " = -1 " in line:
             continue
-        name, here = call.group(1), folder in line and "/stage/" in line
+        name, here = call.group(1), folder in line and "/stage" in line
         found["fsyncs"] += name in ("fsync", "fdatasync")
         found["created"] += here and name == "openat" and "O_CREAT" in line
         found["renamed"] += here and name.startswith("rename")

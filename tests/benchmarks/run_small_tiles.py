@@ -54,7 +54,7 @@ merge = time.perf_counter() - began
 began = time.perf_counter()
 staged = len(job.staged())
 listing = time.perf_counter() - began
-stage = folder / "out.zarr.job" / "stage"
+(stage,) = (folder / "out.zarr.job").glob("stage*")
 files = [path for path in stage.rglob("*") if path.is_file() and path.name != "zarr.json"]
 print(
     json.dumps(

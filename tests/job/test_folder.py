@@ -37,7 +37,7 @@ def strings(path: Path) -> set[str]:
 
 def test_each_name_of_a_job_folder_stands_in_one_module() -> None:
     files = JobFolder(Path("folder"))
-    names = {path.name for path in (*files.content, *files.locks, files.again_tried)} - {"stage", "results"}
+    names = {path.name for path in (*files.content, *files.locks, files.again_tried)} - {"results"}
     assert {"job.json", "lock.json", "decisions.json", "again.json", "result.json", "driver.json"} < names
     modules = {path: strings(path) for path in PACKAGE.rglob("*.py")}
     homes = {name: [path for path, found in modules.items() if name in found] for name in names}

@@ -23,6 +23,7 @@ from napari_blockbuster import Job
 from napari_blockbuster.job.folder.acceptances import Notes, accepted_together
 from napari_blockbuster.job.steps.second_try import SecondTry, tiles_again
 from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models import get_model
 from napari_blockbuster.stage.arrays import open_array
 
@@ -148,7 +149,7 @@ def test_an_acceptance_killed_anywhere_is_whole(
     before = {"accept": stages.tried, "back": stages.accepted}[what]
     steps = operations(context, before, what, place)
     told = "\n".join(steps)
-    for step in ("again.json", "stage/tiles/0-999/1.tile", "stage/seams/", "stage/labels/", "lock.json"):
+    for step in ("again.json", "/tiles/0-999/1.tile", "/seams/", "/labels/", "lock.json"):
         assert step in told, step
     outcomes = []
     for number in range(1, len(steps) + 1):
@@ -174,7 +175,9 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 ) -> None:
     """Killed while a tile is half replaced, it is no missing tile that the run's model would have to make."""
     steps = operations(context, stages.tried, "accept", place / f"{number}")
-    half = [n for n, step in enumerate(steps, 1) if "/stage/tiles/" in step and step.startswith("os.rename")]
+    half = [
+        n for n, step in enumerate(steps, 1) if "/tiles/" in step and "/stage-" in step and step.startswith("os.rename")
+    ]
     folder = copied(stages.tried, place / f"half-{number}")
     run_out(start(context, folder, "accept", kill_at=half[number - 1]))
     job = opened(folder)
@@ -188,17 +191,15 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 
 def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: the call fails, and nothing is lost."""
-    from napari_blockbuster.stage import store
-
     folder = copied(stages.tried, place / "full")
-    job, real = opened(folder), store.write_atomically
+    job, real = opened(folder), Owner.write
 
-    def full(path: Path, data: bytes, **options: Any) -> None:
+    def full(owner: Owner, path: Path, data: bytes, **options: Any) -> None:
         if path == job.store.path("tiles", 1):
             raise OSError(28, "No space left on device")
-        real(path, data, **options)
+        real(owner, path, data, **options)
 
-    monkeypatch.setattr(store, "write_atomically", full)
+    monkeypatch.setattr(Owner, "write", full)
     with pytest.raises(StoreError, match="disk full"):
         SecondTry(job).accept(TILES)
     with contextlib.suppress(StoreError):
@@ -235,7 +236,8 @@ def test_a_replacement_killed_anywhere_starts_anew(context: ForkServerContext, p
         assert run(folder) == 0
         assert opened(folder).n_tiles == 1
         # A lock that the killed process left is taken over when the job is next worked on.
-        assert {path.name for path in folder.iterdir()} - {"lock.json", "driver.lock"} == {"job.json", "stage"}
+        left = {path.name for path in folder.iterdir() if not path.name.endswith(".own")}
+        assert left - {"lock.json", "driver.lock"} == {"job.json", opened(folder).store.folder.name}
         shutil.rmtree(folder.parent)
     assert is_old == sorted(is_old, reverse=True)
     assert set(is_old) == {True, False}

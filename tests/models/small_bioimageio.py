@@ -13,7 +13,7 @@ from torch import nn
 
 
 class Maps(nn.Module):
-    """Foreground of images between 0 and 1, from smoothed brightness; with it, if asked for, its boundaries."""
+    """Foreground of the last channel, between 0 and 1, from smoothed brightness; with it, if asked for, its boundaries."""
 
     def __init__(self, ndim: int, boundary: bool) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Maps(nn.Module):
         self.pool = nn.MaxPool2d(5, 1, 2) if ndim == 2 else nn.MaxPool3d(5, 1, 2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        foreground = torch.sigmoid(20.0 * (self.smooth(image) - 0.13))
+        foreground = torch.sigmoid(20.0 * (self.smooth(image[:, -1:]) - 0.13))
         if not self.boundary:
             return foreground
         # Where some pixel within 2 is background.
@@ -62,7 +62,7 @@ def write_package(
     image = np.random.default_rng(0).random((1, channels, *[side] * ndim)).astype(np.float32)
     torch.jit.save(torch.jit.script(network), folder / "weights.pt")
     np.save(folder / "input.npy", image)
-    np.save(folder / "output.npy", network(torch.from_numpy(image[:, :1])).detach().numpy())
+    np.save(folder / "output.npy", network(torch.from_numpy(image)).detach().numpy())
     (folder / "README.md").write_text("# Small\n\n## Validation\n\nNone.\n")
     names = {"foreground": ["foreground"], "boundary": ["foreground", "boundary"], "labels": ["labels"]}[kind]
     if preprocessing is None:

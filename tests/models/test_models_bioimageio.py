@@ -302,7 +302,8 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     small = write_package(tmp_path / "small")
     refuse("does not say how they become objects; set output to labels, foreground or boundary", small)
     refuse("output has 1 channel, so there is no channel 1", small, output="boundary")
-    refuse("takes 3 channels, and tiles have one", write_package(tmp_path / "rgb", channels=3), output="foreground")
+    colors = write_package(tmp_path / "rgb", channels=3)
+    refuse("is for images of 3 channels, and 1 was chosen", colors, output="foreground")
     own = [{"id": "scale_range", "kwargs": {"axes": ["channel", "y", "x"], "max_percentile": 99}}]
     measured = write_package(tmp_path / "measured", postprocessing=own)
     refuse(
@@ -319,6 +320,33 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     refuse("is not a model that bioimageio can read", small, output="foreground")
     with pytest.raises(RuntimeError, match="is not prepared: spacing, statistics, sha256"):
         BioImageIO(weights=str(small)).load()
+
+
+@needs_extra
+@pytest.mark.parametrize("by_channel", [True, False])
+def test_a_model_of_several_channels_gets_them_in_order(by_channel: bool, tmp_path: Path) -> None:
+    image = drawn((96, 140), 12, 0.3, 8)
+    other = np.random.default_rng(1).integers(0, 9000, image.pixels.shape).astype(image.pixels.dtype)
+    colors = np.stack([other, other[::-1], image.pixels], -1)
+    axes = ["y", "x"] if by_channel else ["channel", "y", "x"]
+    scaling = [{"id": "scale_range", "kwargs": {"axes": axes, "min_percentile": 1, "max_percentile": 99.8}}]
+    three = BioImageIO(
+        weights=str(write_package(tmp_path / "three", channels=3, preprocessing=scaling)), output="foreground"
+    )
+    assert three.channel_range() == (3, 3)
+    ready = three.prepare(ArraySource(colors, n_channels=3))
+    assert len(ready.statistics) == (6 if by_channel else 2)
+    one = BioImageIO(weights=str(write_package(tmp_path / "one")), output="foreground")
+    if by_channel:
+        alone = one.prepare(ArraySource(image.pixels))
+        assert ready.statistics[2::3] == alone.statistics
+    else:
+        alone = one.model_copy(update={"spacing": (1, 1), "statistics": ready.statistics, "sha256": None})
+        alone = alone.model_copy(update={"sha256": one.prepare(ArraySource(image.pixels)).sha256})
+    expected = alone.load()(image.pixels)
+    np.testing.assert_array_equal(ready.load()(colors), expected)
+    result = segment(colors, three, tmp_path / "out.zarr", axes="yxc", progress=False)
+    np.testing.assert_array_equal(np.asarray(result.labels) > 0, expected > 0)
 
 
 @needs_extra

@@ -172,11 +172,35 @@ def test_nothing_is_deleted_for_its_size(monkeypatch: pytest.MonkeyPatch) -> Non
     image = drawn((64, 64), 20, 0.3, 34)
     run = prepared(image).load()
     seen: dict[str, Any] = {}
-    evaluate = run._cellpose.eval  # type: ignore[attr-defined]
-    monkeypatch.setattr(run._cellpose, "eval", lambda x, **how: seen.update(how) or evaluate(x, **how))  # type: ignore[attr-defined]
+    dynamics = importlib.import_module("cellpose.dynamics")
+    for place, name in ((run._cellpose, "eval"), (dynamics, "resize_and_compute_masks")):  # type: ignore[attr-defined]
+        known = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a, known=known, **how: seen.update(how) or known(*a, **how))
     run(image.pixels)
     assert (seen["min_size"], seen["max_size_fraction"], seen["flow_threshold"]) == (-1, 1.0, 0.0)
     assert seen["normalize"]["lowhigh"] == [[run._settings.low, run._settings.high]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["planes", "3d"])
+def test_the_two_parts_of_a_tile_do_what_cellpose_does_in_one_call(mode: str) -> None:
+    """Network and flows, then masks. Between them, the network runs on the next tile."""
+    image = drawn((8, 64, 64), 20, 0.3, 34, (2.0, 1.0, 1.0)) if mode == "3d" else drawn((64, 96), 16, 0.3, 34)
+    run = prepared(image, mode=mode, flow_threshold=0.0).load()
+    rest = run.begin(image.pixels)  # type: ignore[attr-defined]
+    run.begin(image.pixels[..., ::-1])  # type: ignore[attr-defined]
+    volume = {"z_axis": 0, "do_3D": True, "anisotropy": 2.0} if mode == "3d" else {}
+    expected, _, _ = run._cellpose.eval(  # type: ignore[attr-defined]
+        run._float_copy(image.pixels[..., None], mode == "3d"),  # type: ignore[attr-defined]
+        normalize=run._normalization(mode == "3d"),  # type: ignore[attr-defined]
+        channel_axis=image.pixels.ndim,
+        diameter=run._settings.plane_diameter(run._settings.spacing),  # type: ignore[attr-defined]
+        flow_threshold=0.0,
+        min_size=-1,
+        max_size_fraction=1.0,
+        **volume,
+    )
+    assert expected.max() > 3
+    np.testing.assert_array_equal(rest(), expected[tuple(map(slice, image.pixels.shape))])
 
 
 def test_only_whole_objects_are_judged_by_their_flows() -> None:

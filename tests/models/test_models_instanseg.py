@@ -314,7 +314,7 @@ def test_wrong_networks_and_images_are_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(Stained(), torch.zeros(1, 3, 32, 32)), stained)
     scripted = torch.jit.load(stained)
     if hasattr(scripted, "pixel_size"):
-        with pytest.raises(ValueError, match="cannot be used with one channel"):
+        with pytest.raises(ValueError, match="cannot be used with 1 channel"):
             InstanSeg(weights=str(stained)).prepare(source)
     with pytest.raises(ValueError, match="needs images of 2 spatial axes; this one has 3"):
         SmallInstanSeg().prepare(ArraySource(np.zeros((8, 64, 64), np.uint8)))
@@ -398,3 +398,57 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(server: Path, name
     with pytest.raises(OSError, match=rf"'{name}' could not be downloaded from http.*{reason}.*put its instanseg.pt"):
         weights.obtain_network(name)
     assert [path for path in server.rglob("*") if path.is_file()] == []
+
+
+# ------------------------------------------------------------------------------------------------------------- channels
+@pytest.fixture(scope="module")
+def colored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network for three channels: it looks at the second one."""
+    import torch
+
+    class Colors(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner, self.pixel_size, self.cells_and_nuclei = inner, float(inner.pixel_size), False
+
+        def forward(
+            self,
+            x: torch.Tensor,
+            target_segmentation: torch.Tensor = torch.tensor([1, 1]),  # noqa: B008
+            min_size: int = 0,
+        ) -> torch.Tensor:
+            return self.inner(x[:, 1:2], None, target_segmentation, min_size)
+
+    path = tmp_path_factory.mktemp("networks") / "colors.pt"
+    # torch compiles a class only from a file that says what its annotations are.
+    Colors.forward.__annotations__ = {
+        "x": torch.Tensor, "target_segmentation": torch.Tensor, "min_size": int, "return": torch.Tensor
+    }  # fmt: skip
+    torch.jit.save(torch.jit.script(Colors(torch.jit.load(WEIGHTS, map_location="cpu"))), path)
+    return path
+
+
+@needs_extra
+def test_a_network_for_colors_gets_three_channels(colored: Path, tmp_path: Path) -> None:
+    image = drawn((300, 320), 24, 0.3, 5)
+    other = np.random.default_rng(1).integers(0, 9000, image.pixels.shape).astype(image.pixels.dtype)
+    colors = np.stack([other, image.pixels, other[::-1]], -1)
+    model = SmallInstanSeg(weights=str(colored), diameter=image.diameter)
+    expected = prepared(image).load()(image.pixels)
+    ready = model.prepare(ArraySource(colors, n_channels=3))
+    assert len(ready.ranges) == 3
+    np.testing.assert_array_equal(ready.load()(colors), expected)
+    result = segment(colors, model, tmp_path / "out.zarr", axes="yxc", channel=(0, 1, 2), progress=False)
+    assert f1(np.asarray(result.labels), expected) >= 0.97
+    with pytest.raises(ValueError, match="cannot be used with 1 channel"):
+        model.prepare(ArraySource(image.pixels))
+    assert InstanSeg(weights="brightfield_nuclei").channel_range() == (3, 3)
+
+
+@needs_extra
+def test_one_plane_is_2d(tmp_path: Path) -> None:
+    image = drawn((300, 320), 24, 0.3, 6)
+    expected = prepared(image).load()(image.pixels)
+    model = SmallInstanSeg(diameter=image.diameter)
+    result = segment(image.pixels[None], model, tmp_path / "plane.zarr", progress=False)
+    np.testing.assert_array_equal(np.asarray(result.labels)[0] > 0, expected > 0)

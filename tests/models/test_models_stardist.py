@@ -176,7 +176,7 @@ def test_images_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="needs images of 2 or 3 spatial axes; this one has 1"):
         StarDist().prepare(ArraySource(np.zeros(64, np.uint8)))
     stained = altered(tmp_path / "stained", n_channel_in=3)
-    with pytest.raises(ValueError, match="needs images of 3 channels, and tiles have one"):
+    with pytest.raises(ValueError, match="is for images of 3 channels, and 1 was chosen"):
         StarDist(weights=str(stained)).prepare(flat())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -68,6 +69,59 @@ def test_the_small_network_finds_real_nuclei() -> None:
     assert ap50(labels, image.truth) >= 0.7
     for folder in (FLAT, VOLUME):
         assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+@pytest.fixture(scope="module")
+def colored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network for three channels: it looks at the second one."""
+    models = weights.import_stardist()
+    folder = tmp_path_factory.mktemp("networks") / "colors"
+    shutil.copytree(FLAT, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"n_channel_in": 3, "net_input_shape": [None, None, 3]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "weights_best.h5").unlink()
+    small = models.StarDist2D(None, name=FLAT.name, basedir=str(FLAT.parent))
+    made = models.StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+    for old, new in zip(small.keras_model.layers, made.keras_model.layers, strict=True):
+        kept = old.get_weights()
+        if kept and kept[0].shape != new.get_weights()[0].shape:
+            kernel = np.zeros_like(new.get_weights()[0])
+            kernel[:, :, 1:2] = kept[0]
+            kept[0] = kernel
+        new.set_weights(kept)
+    made.keras_model.save_weights(str(folder / "weights_best.h5"))
+    return folder
+
+
+def test_a_network_for_colors_gets_three_channels(colored: Path, tmp_path: Path) -> None:
+    image = real("dsb")
+    pixels = image.pixels[:256, :256]
+    colors = np.stack([pixels[::-1], pixels, pixels * 0], -1)
+    model = SmallStarDist(weights=str(colored), diameter=image.diameter)
+    assert model.channel_range() == (3, 3)
+    ready = model.prepare(ArraySource(colors, n_channels=3))
+    # Colors are measured together.
+    assert len(set(ready.ranges)) == 1
+    same = {"low": ready.low, "high": ready.high, "diameter": image.diameter}
+    expected = SmallStarDist(**same).prepare(ArraySource(pixels)).load()(pixels)
+    np.testing.assert_array_equal(ready.load()(colors), expected)
+    scaled = ready.model_copy(update={"scale": 0.8}).load()(colors)
+    assert f1(scaled, expected) > 0.6
+    # An image of three channels leaves no choice.
+    result = segment(colors, model, tmp_path / "out.zarr", axes="yxc", tile_shape=128, progress=False)
+    assert f1(np.asarray(result.labels), expected) >= 0.97
+    with pytest.raises(ValueError, match="1 channel was chosen, but the model 'stardist' takes exactly 3 channels"):
+        segment(colors, model, tmp_path / "no.zarr", axes="yxc", channel=1, progress=False)
+
+
+def test_one_plane_is_2d(tmp_path: Path) -> None:
+    image = real("dsb")
+    pixels = image.pixels[:256, :256]
+    model = SmallStarDist(diameter=image.diameter)
+    expected = prepared(image._replace(pixels=pixels)).load()(pixels)
+    result = segment(pixels[None], model, tmp_path / "plane.zarr", progress=False)
+    np.testing.assert_array_equal(np.asarray(result.labels)[0] > 0, expected > 0)
 
 
 def test_tiled_equals_untiled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.output import place
 from napari_blockbuster.output.label_image import labels_info, open_labels
 from napari_blockbuster.output.occupant import Occupant
-from napari_blockbuster.output.place import put_in_place
+from napari_blockbuster.output.place import clear_parts, part_of, put_in_place, take_back_part
 from napari_blockbuster.output.writer import LabelsWriter
 
 GRID = TileGrid((60, 70), (32, 32))
@@ -107,16 +108,15 @@ def test_what_comes_between_the_look_and_the_swap_is_left_alone(
     tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.part", 2)
-    seen, remove = Occupant.of(final), place._remove
+    seen, swap = Occupant.of(final), place._exchange
 
-    def somebody_comes(path: Path) -> None:
-        remove(path)
-        monkeypatch.setattr(place, "_remove", remove)
+    def somebody_comes(one: Path, other: Path) -> bool:
+        monkeypatch.setattr(place, "_exchange", swap)
         final.rename(tmp_path / "away.zarr")
         labels(final, 3)
+        return swap(one, other)
 
-    # The last thing that is done between the two.
-    monkeypatch.setattr(place, "_remove", somebody_comes)
+    monkeypatch.setattr(place, "_exchange", somebody_comes)
     with pytest.raises(FileExistsError, match=r"o\.zarr is not what overwrite=True was meant for"):
         put_in_place(part, final, overwrite=seen)
     assert (value_of(final), value_of(part), value_of(tmp_path / "away.zarr")) == (3, 2, 1)
@@ -179,17 +179,18 @@ def put_and_die(part: Path, final: Path, fatal: int, one_step: bool) -> list[str
     return done.stdout.split()
 
 
+TOKEN = "0123456789abcdef"
 STEPS = [
     # In one step or two, the change before which the process dies, that change, and what then has which name.
-    (True, 2, "ctypes.dlsym", {"final": 1, "part": 2}),
-    (True, 3, "shutil.rmtree", {"final": 2, "part": 1}),
-    (True, 6, "os.remove", {"final": 2}),
-    (False, 2, "os.rename", {"final": 1, "part": 2}),
+    (True, 1, "ctypes.dlsym", {"final": 1, "part": 2}),
+    (True, 2, "shutil.rmtree", {"final": 2, "part": 1}),
+    (True, 5, "os.remove", {"final": 2}),
+    (False, 1, "os.rename", {"final": 1, "part": 2}),
     # The one moment without the name: both results are whole, under other names.
-    (False, 3, "os.rename", {"aside": 1, "part": 2}),
-    (False, 4, "os.rename", {"final": 2, "aside": 1}),
-    (False, 5, "shutil.rmtree", {"final": 2, "part": 1}),
-    (False, 8, "os.remove", {"final": 2}),
+    (False, 2, "os.rename", {"aside": 1, "part": 2}),
+    (False, 3, "os.rename", {"final": 2, "aside": 1}),
+    (False, 4, "shutil.rmtree", {"final": 2, "part": 1}),
+    (False, 7, "os.remove", {"final": 2}),
 ]
 
 
@@ -198,8 +199,9 @@ def test_killed_at_any_step(tmp_path: Path, one_step: bool, fatal: int, event: s
     """Old or new is there, whole; what is left behind is in nobody's way."""
     if one_step and sys.platform != "linux":
         pytest.skip("the steps are those of Linux")
-    final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.zarr.part", 2)
-    places = {"final": final, "part": part, "aside": tmp_path / ".o.zarr.old"}
+    final = labels(tmp_path / "o.zarr", 1)
+    part = labels(part_of(final, TOKEN), 2)
+    places = {"final": final, "part": part, "aside": part.with_name("labels.old")}
     assert put_and_die(part, final, fatal, one_step)[-1] == event
     for name, value in left.items():
         assert value_of(places[name]) == value
@@ -211,13 +213,39 @@ def test_killed_at_any_step(tmp_path: Path, one_step: bool, fatal: int, event: s
     assert value_of(final) == left.get("final", 1)
     put_in_place(third, final, overwrite=True)
     assert value_of(final) == 3
-    assert not places["aside"].exists()
+    clear_parts(final)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr"]
+
+
+@pytest.mark.parametrize("fatal", range(1, 5))
+def test_a_part_that_was_taken_back_changes_nothing_any_more(tmp_path: Path, exchange: bool, fatal: int) -> None:
+    """Another process takes the job over before the n-th rename: what was there stays, whole, and the new labels are gone."""
+    final, part = labels(tmp_path / "o.zarr", 1), labels(part_of(tmp_path / "o.zarr", TOKEN), 2)
+    labels(tmp_path / "theirs", 3)
+    steps, watched = 0, True
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal steps, watched
+        if watched and event in ("os.rename", "ctypes.dlsym"):
+            steps += 1
+            if steps == fatal:
+                watched = False
+                take_back_part(final, TOKEN)
+                place._remove(final)
+                (tmp_path / "theirs").rename(final)
+
+    sys.addaudithook(hook)
+    with contextlib.suppress(OSError):
+        put_in_place(part, final, overwrite=True)
+    is_taken, watched = steps == fatal, False
+    assert value_of(final) == (3 if is_taken else 2)
+    assert is_taken or fatal > 1
 
 
 def test_a_leftover_is_no_output(tmp_path: Path) -> None:
     """What a killed process had begun to remove does not come back when the user removes the output."""
-    final, part = labels(tmp_path / "o.zarr", 1), labels(tmp_path / ".o.zarr.part", 2)
-    put_and_die(part, final, 8, one_step=False)
+    final = labels(tmp_path / "o.zarr", 1)
+    put_and_die(labels(part_of(final, TOKEN), 2), final, 7, one_step=False)
     shutil.rmtree(final)
     put_in_place(labels(tmp_path / ".third.part", 3), final, overwrite=False)
     assert value_of(final) == 3

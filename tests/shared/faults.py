@@ -35,7 +35,7 @@ from scipy import ndimage
 
 def find(pixels):
     open(os.path.join({log!r}, uuid.uuid4().hex), "w").close()
-    return ndimage.label(pixels > 100)[0]
+    return ndimage.label(pixels {sign} 100)[0]
 """
 
 
@@ -54,7 +54,8 @@ class Bench:
             write_image(folder / "image.zarr")
         else:
             (folder / "image.zarr").symlink_to(image)
-        (folder / "model.py").write_text(MODEL.format(log=str(folder / "calls")))
+        (folder / "model.py").write_text(MODEL.format(log=str(folder / "calls"), sign=">"))
+        (folder / "other.py").write_text(MODEL.format(log=str(folder / "calls"), sign="<"))
         return cls(folder)
 
     @property
@@ -71,12 +72,12 @@ class Bench:
 
     @property
     def markers(self) -> int:
-        return len(list(self.job.glob("stage/tiles/*/[0-9]*.tile")))
+        return len(list(self.job.glob("stage*/tiles/*/[0-9]*.tile")))
 
-    def words(self, workers: int = 0, *more: str) -> list[str]:
+    def words(self, workers: int = 0, *more: str, model: str = "model.py") -> list[str]:
         """The command of a run."""
         tile, halo = map(str, TILE), str(HALO)
-        image, model = str(self.folder / "image.zarr"), f"{self.folder / 'model.py'}:find"
+        image, model = str(self.folder / "image.zarr"), f"{self.folder / model}:find"
         run = ["segment", image, "--model", model, "-o", str(self.output), "--tile", *tile, "--halo", halo]
         return [*run, "--merge", "touch", "--workers", str(workers), "-q", *more]
 
@@ -110,15 +111,17 @@ def quick_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") -> None:
-    """Run the command line here; kill this process at a file operation, or count them all."""
+def drive(
+    folder: Path, words: list[str], kill_at: int = 0, count_to: str = "", stop_at: int = 0, errors: str = "errors"
+) -> None:
+    """Run the command line here; kill or stop this process at a file operation, or count them all."""
     # A group of its own, as a shell gives to each command.
     os.setpgid(0, 0)
     devnull = os.open(os.devnull, os.O_RDWR)
     os.dup2(devnull, 1)
-    os.dup2(os.open(folder / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-    if kill_at or count_to:
-        watch((str(folder / "out"), str(folder / ".out")), kill_at, count_to)
+    os.dup2(os.open(folder / errors, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+    if kill_at or count_to or stop_at:
+        watch((str(folder / "out"), str(folder / ".out")), kill_at or stop_at, count_to, "STOP" if stop_at else "KILL")
     from napari_blockbuster.cli.main import main
 
     code = main(words)
@@ -126,8 +129,8 @@ def drive(folder: Path, words: list[str], kill_at: int = 0, count_to: str = "") 
     os._exit(code)
 
 
-def watch(prefixes: tuple[str, ...], kill_at: int, count_to: str) -> None:
-    """Kill this process at a file operation on a path that begins like this, or note all of them in a file."""
+def watch(prefixes: tuple[str, ...], kill_at: int, count_to: str, how: str = "KILL") -> None:
+    """Kill (or stop) this process at a file operation on a path that begins like this, or note all of them in a file."""
     seen = 0
 
     def hook(event: str, args: tuple[object, ...]) -> None:
@@ -135,7 +138,7 @@ def watch(prefixes: tuple[str, ...], kill_at: int, count_to: str) -> None:
         if event in FILE_EVENTS and args and str(args[0]).startswith(prefixes):
             seen += 1
             if seen == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), getattr(signal, f"SIG{how}"))
             if count_to:
                 os.write(counter, f"{event} {args[0]}\n".encode())
 

@@ -13,7 +13,7 @@ from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTableCache
 from napari_blockbuster.stage.seams import close_seams, gather_evidence
-from napari_blockbuster.stage.staging import StagingTile, stage_tile
+from napari_blockbuster.stage.staging import stage_labels
 from napari_blockbuster.stage.store import StageStore
 
 
@@ -39,8 +39,8 @@ def stage_tiles(
     store = StageStore.create(folder, grid)
     for index in grid.order() if order is None else order:
         tile = grid[index]
-        staging = stage_tile(store, tile, lambda tile=tile: read(tile), lambda x, tile=tile: segmenter(tile, x))
-        assert isinstance(staging, StagingTile)
+        pixels = read(tile)
+        staging = stage_labels(store, tile, segmenter(tile, pixels.reshape(pixels.shape[grid.separate_axes :])))
         staging.finish()
         close_seams(store, index, staging.bands)
     return store

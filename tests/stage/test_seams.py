@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.job.folder.lock import holding
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.stage.seams import close_seams, compare_missing, gather_evidence, missing_pairs
 from napari_blockbuster.stage.store import StageStore
@@ -103,7 +104,8 @@ def test_evidence_lost_with_a_killed_worker_is_made_again_from_the_bands(tmp_pat
     missing = missing_pairs(grid, rest, counts(store))
     assert missing
     for pairs in missing.values():
-        compare_missing(store, pairs)
+        with holding(store.folder / "lock.json", "compare") as lock:
+            compare_missing(store, pairs, lock.owner)
     np.testing.assert_array_equal(gather_evidence(store, range(4)), complete)
 
 
@@ -126,5 +128,6 @@ def test_bands_are_read_not_volumes(tmp_path: Path) -> None:
     shutil.rmtree(store.folder / "seams" / "0-999")
     shutil.rmtree(store.folder / "labels" / "c")
     for pairs in missing_pairs(grid, gather_evidence(store, range(8)), counts(store)).values():
-        compare_missing(store, pairs)
+        with holding(store.folder / "lock.json", "compare") as lock:
+            compare_missing(store, pairs, lock.owner)
     np.testing.assert_array_equal(gather_evidence(store, range(8)), complete)

@@ -57,7 +57,7 @@ def test_a_damaged_tile_is_still_named(job: Job) -> None:
 
 
 def test_damaged_bands_are_named(job: Job) -> None:
-    shutil.rmtree(job.folder / "stage" / "seams" / "0-999")
+    shutil.rmtree(job.store.folder / "seams" / "0-999")
     # The last part of the file is a band.
     path = job.store.path("tiles", 0)
     path.write_bytes(path.read_bytes()[:-1] + b"\0")

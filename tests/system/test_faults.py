@@ -58,13 +58,13 @@ def test_killing_reaches_every_step(peace: Undisturbed) -> None:
     for step in (
         "job.json",
         "lock.json",
-        "stage/labels/c/0/0/.0.",
-        "stage/tiles/0-999/.7.tile",
-        "stage/seams/",
+        "/labels/c/0/0/.0.",
+        "/tiles/0-999/.7.tile",
+        "/seams/",
         "placing.json",
         "os.rename",
-        ".part/zarr.json",
-        "result.json",
+        ".part/labels/zarr.json",
+        ".own/",
         "shutil.rmtree",
     ):
         assert step in told, step

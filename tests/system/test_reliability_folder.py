@@ -86,7 +86,7 @@ def test_space_that_the_old_tiles_take_counts_for_the_run_that_replaces_them(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = staged_job(image, tmp_path)
-    (job.folder / "stage" / "ballast").write_bytes(bytes(10**6))
+    (job.store.folder / "ballast").write_bytes(bytes(10**6))
     monkeypatch.setattr("shutil.disk_usage", lambda path: (10**12, 10**12 - 10, 10))
     replacement = Job.create(image, "threshold", tmp_path / "o.ome.zarr", overwrite=True, **OTHER)
     assert replacement.staged() == set()
@@ -107,7 +107,7 @@ def test_nothing_of_a_job_survives_in_the_run_that_replaces_it(image: Path, tmp_
 
     model = get_model("threshold", threshold=100)
     replacement = Job.create(image, model, tmp_path / "o.ome.zarr", overwrite=True, **OTHER)
-    assert {path.name for path in replacement.folder.iterdir()} == {"job.json", "stage"}
+    assert {path.name for path in replacement.folder.iterdir()} == {"job.json", replacement.store.folder.name}
     assert not replacement.wrote_output(), "the labels there are those of the run before"
     list(replacement.stage())
     assert tiles_again(replacement.folder) == {}

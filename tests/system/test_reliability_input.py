@@ -253,6 +253,6 @@ def test_a_sleeper_whose_lock_was_taken_over_stops(job: Job, monkeypatch: pytest
     import time
 
     time.sleep(0.3)
-    with pytest.raises(JobLockedError, match="was taken over by another process while this one was asleep"):
+    with pytest.raises(JobLockedError, match="was taken over by process 1 on node17 while this one was asleep"):
         list(events)
     assert json.loads((job.folder / "lock.json").read_text())["host"] == "node17"

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, cast
 import cloudpickle
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
-from napari_blockbuster.job.folder.lock import Lock, holding
+from napari_blockbuster.job.folder.lock import holding
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.progress.bar import Progress
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed
 from napari_blockbuster.job.steps.completion import Outcome, Watch, finish
-from napari_blockbuster.machine.errors import JobError, one_line
+from napari_blockbuster.machine.errors import JobError, TakenOverError, one_line
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.machine.signals import stopping_cleanly
 from napari_blockbuster.output.groups import utf8
 
@@ -77,15 +78,15 @@ class Answer:
 class StateFile:
     """Keeps ``driver.json`` up to date, and looks for requests to stop."""
 
-    def __init__(self, files: DriverFiles, lock: Lock, state: DriverState, answer: Answer) -> None:
-        self._files, self._lock, self._state, self._answer = files, lock, state, answer
+    def __init__(self, files: DriverFiles, owner: Owner, state: DriverState, answer: Answer) -> None:
+        self._files, self._owner, self._state, self._answer = files, owner, state, answer
         self._looked = time.monotonic()
         self._unsaved = False
 
     def begin(self) -> None:
         """Report to followers, and to the process that waits, that all checks passed."""
         if not self._answer.given:
-            self._files.save(self._state, durable=True)
+            self._files.save(self._state, self._owner, durable=True)
             self._answer.give(self._state.model_dump(mode="json"))
 
     def note(self, **changes: Any) -> None:
@@ -97,7 +98,7 @@ class StateFile:
             return
         self._looked = time.monotonic()
         self._save()
-        self._lock.check()
+        self._owner.check()
         if self._files.is_asked_to_stop(self._state.token):
             raise StopRequested
 
@@ -105,7 +106,7 @@ class StateFile:
         if self._unsaved:
             # A failing disk stops the run where it writes tiles, not where it writes the state.
             with contextlib.suppress(OSError):
-                self._files.save(self._state)
+                self._files.save(self._state, self._owner)
                 self._unsaved = False
 
     def events(self, events: Iterator[StageEvent]) -> Iterator[StageEvent]:
@@ -137,13 +138,15 @@ class StateFile:
         """Write the final state."""
         self._state = self._state.model_copy(update=changes)
         try:
-            self._files.save(self._state, durable=True)
+            self._files.save(self._state, self._owner, durable=True)
+        except TakenOverError:
+            return
         except OSError:
             # On a full disk there may still be room in the existing file.
             with contextlib.suppress(OSError):
                 self._files.state.write_bytes(self._state.model_dump_json().encode())
-        with contextlib.suppress(OSError):
-            self._files.request.unlink()
+        with contextlib.suppress(OSError, TakenOverError):
+            self._owner.remove(self._files.request)
 
 
 def main() -> int:
@@ -171,7 +174,7 @@ def _drive(request: Request, scheduler: str, security: Security, answer: Answer)
         client = connect(scheduler, timeout=30, security=security)
         try:
             state = _first_state(job, request, scheduler)
-            return _run(job, request, client, StateFile(files, lock, state, answer), answer)
+            return _run(job, request, client, StateFile(files, lock.owner, state, answer), answer)
         finally:
             # A lost scheduler must not keep this process alive.
             with contextlib.suppress(Exception):
@@ -189,7 +192,8 @@ def _job(request: Request) -> Job:
             f"{socket.gethostname()} does not see the job folder {folder.path}. "
             "Put the output on a disk that all machines share under the same path."
         )
-    return Job(folder, folder.load(), request.source, request.model)
+    spec = folder.load()
+    return Job(folder.of(spec), spec, request.source, request.model)
 
 
 def _first_state(job: Job, request: Request, scheduler: str) -> DriverState:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.lock import is_held
 from napari_blockbuster.job.progress.summary import Summary
-from napari_blockbuster.machine.files import write_atomically
+from napari_blockbuster.machine.ownership import Owner
 
 __all__ = ["DriverFiles", "DriverState"]
 
@@ -117,9 +117,9 @@ class DriverFiles:
         except (OSError, ValidationError):
             return None
 
-    def save(self, state: DriverState, *, durable: bool = False) -> None:
-        """Write the state for followers."""
-        write_atomically(self.state, state.model_dump_json().encode(), durable=durable)
+    def save(self, state: DriverState, owner: Owner, *, durable: bool = False) -> None:
+        """Write the state for followers. `owner` is that of the driver's lock."""
+        owner.write(self.state, state.model_dump_json().encode(), durable=durable)
 
     def is_alive(self) -> bool:
         """Whether a driver holds the lock."""

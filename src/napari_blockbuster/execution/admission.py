@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import worker_limit_bytes
+from napari_blockbuster.machine.processes import place_of_this_process
 from napari_blockbuster.machine.versions import describe_versions, packages_of
 from napari_blockbuster.models import Model
 
 from . import waits
-from .cluster import IN_PROCESS, place_of_this_process
+from .cluster import IN_PROCESS
 from .serialization import pickle_work, shallow
 
 if TYPE_CHECKING:
@@ -186,8 +187,10 @@ def load_shipped(blob: bytes) -> str:
 
     from napari_blockbuster.models.loaded_model import load_once
 
+    from .turns import in_turn
+
     try:
-        load_once(cloudpickle.loads(blob).model)
+        in_turn(lambda: None, load_once, cloudpickle.loads(blob).model)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -10,11 +10,12 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from napari_blockbuster.machine.gpus import visible_gpus
+from napari_blockbuster.machine.gpus import Share, gpu_table, visible_gpus
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-from napari_blockbuster.machine.system import machine_id, new_session
+from napari_blockbuster.machine.processes import place_of_this_process
+from napari_blockbuster.machine.system import new_session
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,10 +27,13 @@ __all__ = [
     "check_is_usable",
     "connect",
     "make_local_cluster",
-    "place_of_this_process",
     "scheduler_address",
 ]
 
+GPU_WORKER = 6 * 2**30
+"""Memory of a GPU for each worker that shares it: a large network with a batch, the masks of a tile, and CUDA itself."""
+MOST_PER_GPU = 4
+"""Workers that keep a GPU busy."""
 START = 300.0
 """Seconds for the local cluster to start (imports from a network disk may be slow)."""
 IN_PROCESS = (
@@ -95,18 +99,24 @@ class LocalProcessCluster:
 
 
 def make_local_cluster(
-    use_gpu: bool = False, n_workers: int | None = None, memory_limit: str | int = "auto"
+    use_gpu: bool = False,
+    n_workers: int | None = None,
+    memory_limit: str | int = "auto",
+    workers_per_gpu: int | Literal["auto"] = 1,
 ) -> tuple[Client, LocalProcessCluster]:
     """Start a process cluster on this machine, with one thread for each worker.
 
     Parameters
     ----------
     use_gpu : bool, default False
-        Start one worker for each visible GPU. Each worker sees only its own GPU (``CUDA_VISIBLE_DEVICES``).
+        Start workers for each visible GPU. Each worker sees only its own GPU (``CUDA_VISIBLE_DEVICES``).
     n_workers : int, optional
-        Worker processes. Default: the CPUs that this process may use, or the number of GPUs.
+        Worker processes. Default: the CPUs that this process may use, or `workers_per_gpu` for each GPU.
     memory_limit : "auto", str or int, default "auto"
         Memory of each worker, as "4 GiB" or bytes. "auto" divides 90 % of the container's or host's memory among them.
+    workers_per_gpu : int or "auto", default 1
+        Workers that share a GPU, each with its share of the memory: while one makes objects of flows on the CPU, the others use
+        the GPU. "auto": up to four, as CPUs and memory allow. A worker whose network does not fit then gets no tiles.
 
     Returns
     -------
@@ -120,9 +130,9 @@ def make_local_cluster(
     RuntimeError
         If `use_gpu` finds no GPU, or the cluster does not start.
     ValueError
-        If `n_workers` is not positive, or exceeds the number of GPUs.
+        If `n_workers` or `workers_per_gpu` is not positive, or more workers are asked for than the GPUs serve.
     """
-    gpus = _gpus_for(n_workers) if use_gpu else []
+    gpus, share = _gpus_for(n_workers, workers_per_gpu) if use_gpu else ([], Share(1, False))
     workers = len(gpus) if use_gpu else (cpu_count() if n_workers is None else n_workers)
     if workers < 1:
         raise ValueError(f"n_workers is {workers}; a cluster needs at least 1 worker")
@@ -131,6 +141,7 @@ def make_local_cluster(
         "memory_limit": _memory_of_each(memory_limit, workers),
         "threads": max(1, cpu_count() // workers),
         "gpus": gpus,
+        "gpu_share": str(share),
     }
     cluster = _start(plan)
     try:
@@ -275,24 +286,33 @@ def check_client(client: Client) -> None:
         raise RuntimeError(IN_PROCESS)
 
 
-def place_of_this_process() -> tuple[str, int]:
-    """Return the machine (or container) and the process id, which together identify a process."""
-    import socket
-
-    return f"{socket.gethostname()} {machine_id()}", os.getpid()
-
-
 # ------------------------------------------------------------------------------------------------------------- limits
-def _gpus_for(n_workers: int | None) -> list[str]:
+def _gpus_for(n_workers: int | None, per_gpu: int | Literal["auto"]) -> tuple[list[str], Share]:
+    """Return the GPU of each worker, and how many workers share one."""
     gpus = visible_gpus()
     if not gpus:
         raise RuntimeError(
             "use_gpu=True, but no CUDA GPU is visible (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES hides them); "
             "install the NVIDIA driver or call make_local_cluster() without use_gpu"
         )
-    if n_workers is not None and n_workers > len(gpus):
-        raise ValueError(f"n_workers is {n_workers}, but there are {len(gpus)} GPUs; a GPU serves one worker")
-    return gpus[:n_workers]
+    if per_gpu != "auto" and (not isinstance(per_gpu, int) or per_gpu < 1):
+        raise ValueError(f'workers_per_gpu is {per_gpu!r}; it must be 1 or more, or "auto"')
+    share = Share(_most_per_gpu(len(gpus)) if per_gpu == "auto" else per_gpu, per_gpu == "auto")
+    most = len(gpus) * share.workers
+    if n_workers is not None and n_workers > most:
+        raise ValueError(
+            f"n_workers is {n_workers}, but {len(gpus)} GPUs serve {share.workers} workers each; "
+            "let more workers share a GPU (workers_per_gpu), or ask for fewer"
+        )
+    # One worker for each GPU first, so that few workers are on different GPUs.
+    return (gpus * share.workers)[:n_workers], share
+
+
+def _most_per_gpu(n_gpus: int) -> int:
+    """Return how many workers may share a GPU: as many as keep it busy, and have two CPUs each and memory on the GPU."""
+    memory = [int(mebibytes) * 2**20 for (mebibytes,) in gpu_table("memory.total") if mebibytes.isdigit()]
+    room = min(memory, default=0) // GPU_WORKER
+    return max(1, min(MOST_PER_GPU, room, cpu_count() // (2 * n_gpus)))
 
 
 def _memory_of_each(memory_limit: str | int, n_workers: int) -> int:

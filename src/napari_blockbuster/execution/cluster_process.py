@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from napari_blockbuster.machine.gpus import GPU_SHARE
+
 LOOK = 1.0
 """Seconds between two checks of the workers."""
 
@@ -71,7 +73,10 @@ async def _revive(nannies: Mapping[Any, Any]) -> None:
 
 
 def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
-    return {"CUDA_VISIBLE_DEVICES": plan["gpus"][worker]} if plan["gpus"] else {}
+    """Return the GPU of a worker, and how many others it shares it with."""
+    if not plan["gpus"]:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": plan["gpus"][worker], GPU_SHARE: plan["gpu_share"]}
 
 
 def _configuration(plan: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from napari_blockbuster.machine.freed_memory import keep_freed_memory
 
 from .queue import TileQueue
+from .turns import exclusive
 from .work import R, Work
 
 __all__ = ["run_here"]
@@ -44,7 +46,11 @@ def _pass_here(work: Work[R], waiting: TileQueue) -> Iterator[tuple[int, R]]:
             try:
                 if isinstance(payload, _NotRead):
                     raise payload.error
-                unfinished.append((item, finisher.submit(work(item, payload))))
+                prepared = work.prepare(item, payload)
+                with exclusive() if work.takes_turns else contextlib.nullcontext():
+                    finish = work(item, prepared)
+                unfinished.append((item, finisher.submit(finish)))
+                del prepared, finish
             except Exception as error:
                 yield item, work.lost(item, error)
             # Only quick work gains from the overlap. After a slow model, a tile is reported before the next one starts.

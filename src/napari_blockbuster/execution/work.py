@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 if TYPE_CHECKING:
     from napari_blockbuster.models import Model
@@ -16,11 +16,15 @@ R = TypeVar("R", covariant=True)
 
 
 class Work(ABC, Generic[R]):
-    """Work to do for each of many items (tiles, or blocks), in two phases so that input and output overlap.
+    """Work to do for each of many items (tiles, or blocks), in three phases so that input and output overlap.
 
+    `prepare` waits for the input of an item, the call does the work, and the callable that it returns waits for the output.
     A work is sent to each worker once, as one pickle; an item and its payload are sent with each task.
     """
 
+    takes_turns: ClassVar[bool] = False
+    """Whether a process calls the work on one item at a time, while it prepares the next one and finishes the last one:
+    for works that run a model."""
     ends_with_run = False
     """Whether no item may be running once the run has ended, because the run writes to a folder that is then deleted."""
 
@@ -47,9 +51,16 @@ class Work(ABC, Generic[R]):
     def ship(self, item: int) -> Any:
         """Return the payload for an item that will run in another process: small, and picklable."""
 
+    def prepare(self, item: int, payload: Any) -> Any:
+        """Return the input of an item. Default: the payload. If it holds anything, `drop` must release it."""
+        return payload
+
+    def drop(self, prepared: Any) -> None:
+        """Release the input of an item that does not run after all. Default: nothing to release."""
+
     @abstractmethod
-    def __call__(self, item: int, payload: Any) -> Callable[[], R]:
-        """Do the work. The returned callable waits for pending writes and returns the result."""
+    def __call__(self, item: int, prepared: Any) -> Callable[[], R]:
+        """Do the work on an input from `prepare`. The returned callable does what needs no turn, and returns the result."""
 
     @abstractmethod
     def lost(self, item: int, error: BaseException) -> R:

@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 import cloudpickle
-from distributed import get_worker
+from distributed import get_worker, secede
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from .serialization import shallow
+from .turns import in_turn
 
 __all__ = ["NotAdmitted", "WorkPlugin", "do", "finish_work"]
 
@@ -68,6 +69,16 @@ class WorkPlugin(WorkerPlugin):
         with self._lock:
             self._stopped = True
 
+    def teardown(self, worker: Any) -> None:
+        """Start no more items: the run has ended. Called by dask."""
+        self.stop()
+
+    def start_turn(self) -> None:
+        """Free the thread of this task for the next one, which prepares its item. Raise `WorkStoppedError` after `stop`."""
+        if self._stopped:
+            raise WorkStoppedError
+        secede()
+
     @property
     def is_idle(self) -> bool:
         """Whether no item is running."""
@@ -99,7 +110,9 @@ def do(name: str, item: int, payload: Any) -> Any:
     work = plugin.work
     plugin.begin()
     try:
-        return work(item, payload)()
+        return _phases(plugin, item, payload)
+    except WorkStoppedError:
+        raise
     except Exception as error:
         try:
             return work.lost(item, error)
@@ -107,3 +120,18 @@ def do(name: str, item: int, payload: Any) -> Any:
             raise shallow(fatal) from fatal.__cause__
     finally:
         plugin.end()
+
+
+def _phases(plugin: WorkPlugin, item: int, payload: Any) -> Any:
+    work = plugin.work
+    prepared = work.prepare(item, payload)
+    if not work.takes_turns:
+        return work(item, prepared)()
+    try:
+        finish = in_turn(plugin.start_turn, work, item, prepared)
+    except WorkStoppedError:
+        work.drop(prepared)
+        raise
+    # Not kept alive while the next item uses the model.
+    del prepared
+    return finish()

@@ -143,7 +143,7 @@ def pick_channel(
     if channel is None:
         if n > 1:
             message = f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}"
-            raise ChannelNotChosenError(message, choices)
+            raise ChannelNotChosenError(message, choices, n)
         return 0
     if isinstance(channel, str) and channel and channel in names:
         if list(names).count(channel) > 1:

@@ -52,6 +52,8 @@ class Layout:
         For each axis of the image.
     samples : int
         Extent along ``s``.
+    affine : tuple of tuple of float or None
+        Matrix that moves the image after scale and translation, in their units. Only layers of a viewer have one.
     scene, spacing
         What the user asked for, see `napari_blockbuster.images.open_image`.
     """
@@ -64,6 +66,7 @@ class Layout:
     samples: int = 1
     scene: int | str | None = None
     spacing: float | tuple[float | None, ...] | None = None
+    affine: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -124,6 +127,12 @@ class ImageSource(ABC):
     def spatial_shape(self) -> tuple[int, ...]:
         """Shape without time, in voxels."""
         return self.shape[self.separate_axes :]
+
+    @property
+    def plane_axis(self) -> int | None:
+        """Spatial axis along which there is nothing: z of a stack with a single plane; None for all other images."""
+        space = self.axes[self.separate_axes :]
+        return space.index("z") if len(space) == 3 and self.spatial_shape[space.index("z")] == 1 else None
 
     @property
     def scale(self) -> tuple[float, ...]:
@@ -261,6 +270,7 @@ class ImageSource(ABC):
             "scale": list(self.scale),
             "units": list(self.units),
             "translation": list(self.translation) if self.translation else None,
+            **({"affine": [list(row) for row in self.layout.affine]} if self.layout.affine else {}),
             "channel": self.layout.channel,
             "scene": self.layout.scene,
             "spacing": _plain(self.layout.spacing),
@@ -353,9 +363,10 @@ class ChannelNotChosenError(ValueError):
     Attributes
     ----------
     channels : list of str
-        Each channel by number, with its name if the image has one: ``["0 (DAPI)", "1"]``.
+        The first channels by number, with their names if the image has them: ``["0 (DAPI)", "1"]``.
+    n_channels : int
     """
 
-    def __init__(self, message: str, channels: Sequence[str]) -> None:
+    def __init__(self, message: str, channels: Sequence[str], n_channels: int) -> None:
         super().__init__(message)
-        self.channels = list(channels)
+        self.channels, self.n_channels = list(channels), n_channels

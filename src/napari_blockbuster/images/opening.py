@@ -14,7 +14,7 @@ import numpy as np
 from .arrays import open_in_memory
 from .axes import Request
 from .base import ImageSource
-from .channels import ChannelsSource
+from .channels import PARTS, ChannelsSource
 from .places import Place, is_remote, locate, zip_file_of
 from .scenes import Scene
 
@@ -134,12 +134,27 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
     OSError
         If it is not there any more.
     """
+    source = _opened_again(description)
+    # The user may have known better than the file.
+    for name in ("scale", "units", "translation"):
+        values = tuple(description.get(name) or ())
+        if len(values) == source.ndim:
+            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
+    if affine := description.get("affine"):
+        source.layout = replace(source.layout, affine=tuple(tuple(map(float, row)) for row in affine))
+    return source
+
+
+def _opened_again(description: dict[str, Any]) -> ImageSource:
+    if description["kind"] == PARTS:
+        parts = [source_from_description(part) for part in description["parts"]]
+        return ChannelsSource(parts, [part.layout.channel for part in parts])
     if description["kind"] not in dict(FORMATS):
         raise ValueError("this image was in memory; pass it again")
     path = description["path"]
     if not is_remote(path) and not Path(path).exists() and zip_file_of(path) is None:
         raise FileNotFoundError(f"{path} is not there any more")
-    source = open_image(
+    return open_image(
         path,
         channel=description["channel"],
         level=description["level"],
@@ -147,9 +162,3 @@ def source_from_description(description: dict[str, Any]) -> ImageSource:
         scene=description.get("scene"),
         spacing=description.get("spacing"),
     )
-    # The user may have known better than the file.
-    for name in ("scale", "units", "translation"):
-        values = tuple(description.get(name) or ())
-        if len(values) == source.ndim:
-            source.layout = replace(source.layout, **{name: values})  # type: ignore[arg-type]
-    return source

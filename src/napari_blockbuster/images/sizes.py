@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ImageWarning", "Sizes", "level_factor", "say", "spacing_of_axes", "voxel_sizes"]
+__all__ = ["ImageWarning", "Sizes", "conversion", "level_factor", "say", "spacing_of_axes", "voxel_sizes"]
 
 LARGEST_RATIO = 1000
 """Between two spatial axes of one image. Beyond it, one of the sizes is wrong."""
@@ -193,7 +193,7 @@ def _stored(value: Any, unit: Any, dimension: str) -> tuple[float | None, str | 
     number *= factor
     low, high = PLAUSIBLE
     if not low <= number <= high and dimension == "[length]":
-        in_meters = number if name is None else number * _conversion(name, "meter")
+        in_meters = number if name is None else number * conversion(name, "meter")
         low, high = METERS if name is not None else (1e-9, 1e9)
         if not low <= in_meters <= high:
             return None, None
@@ -216,7 +216,7 @@ def _in_one_unit(
             # Writers put 1 where they know nothing; another number without a unit is in that of the others.
             found[axis] = (None, None) if value == 1 else (value, unit)
         else:
-            found[axis] = (value * _conversion(own, unit), unit)
+            found[axis] = (value * conversion(own, unit), unit)
     return found
 
 
@@ -278,7 +278,10 @@ def _unit(unit: Any, dimension: str) -> tuple[float, str | None]:
 
 
 @functools.lru_cache(maxsize=64)
-def _conversion(unit: str, target: str) -> float:
+def conversion(unit: str, target: str) -> float:
+    """How many of one unit are in another: 1000 for millimeters in micrometers."""
+    if unit == target:
+        return 1.0
     if {unit, target} == {"nanometer", "micrometer"}:
         return 1e-3 if unit == "nanometer" else 1e3
     return float(_registry().Quantity(1.0, unit).to(target).magnitude)

@@ -18,6 +18,7 @@ from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.steps.second_try import settle
 from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
@@ -87,11 +88,11 @@ def check_job(folder: JobFolder, tiles: Tiles, *, repair: bool = False) -> Check
     folder.check_stage()
     if not repair:
         return _check(tiles.store)
-    with folder.holding("check"):
-        settle(folder, tiles)
+    with folder.holding("check") as owner:
+        settle(folder, tiles, owner)
         report = _check(tiles.store)
         if not report.sound:
-            _repair(tiles, report)
+            _repair(tiles, report, owner)
     return report
 
 
@@ -197,7 +198,7 @@ def _unreadable(store: StageStore) -> list[tuple[int, int]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- repairing
-def _repair(tiles: Tiles, report: CheckReport) -> None:
+def _repair(tiles: Tiles, report: CheckReport, owner: Owner) -> None:
     store = tiles.store
     if report.layout:
         _write_layout_again(store)
@@ -205,11 +206,11 @@ def _repair(tiles: Tiles, report: CheckReport) -> None:
         report.damaged, report.evidence, report.strangers = again.damaged, again.evidence, again.strangers
         report.regions = again.regions
     for index in report.strangers:
-        store.drop_marker(index)
-    store.unstage(report.damaged)
+        store.drop_marker(index, owner.remove)
+    store.unstage(report.damaged, owner.remove)
     for pair in report.evidence:
         for index in pair:
-            store.drop_evidence(index)
+            store.drop_evidence(index, owner.remove)
     for index in report.regions:
         RegionStore(store).drop(index)
     tiles.forget(report.damaged)

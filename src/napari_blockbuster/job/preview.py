@@ -15,12 +15,14 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.progress.events import TileFailed
-from napari_blockbuster.job.setup.preflight import check_channels, estimated_bytes
+from napari_blockbuster.job.setup.channels import check_channels
+from napari_blockbuster.job.setup.preflight import estimated_bytes
 from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.peak_memory import PeakMemory
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.models import Model
 from napari_blockbuster.models.loaded_model import load_once
+from napari_blockbuster.models.planes import segmented
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 
@@ -95,7 +97,7 @@ class _PreviewWork(PixelWork[Preview]):
         frames = self.grid.separate_axes
         spatial = pixels.reshape(pixels.shape[frames:])
         with PeakMemory() as peak:
-            labels = segmenter(spatial)
+            labels = segmented(segmenter, spatial, self.plane)
         seconds = time.perf_counter() - loaded
         # Labels of the whole read box, numbered as if all of it were core: the viewer shows what the halo holds as well.
         everything = Tile(tile.index, tile.position, tile.read, tile.read)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ClusterLostError", "JobError", "JobMismatchError", "WorkerDiedError", "one_line"]
+__all__ = [
+    "ClusterLostError",
+    "JobError",
+    "JobLockedError",
+    "JobMismatchError",
+    "TakenOverError",
+    "WorkerDiedError",
+    "one_line",
+]
 
 
 class JobError(RuntimeError):
@@ -13,6 +21,14 @@ class JobError(RuntimeError):
 
 class JobMismatchError(JobError):
     """A job folder holds tiles of a different run."""
+
+
+class JobLockedError(JobError):
+    """Another process works on this job."""
+
+
+class TakenOverError(JobLockedError):
+    """Another process took the job over while this one was asleep. This one has changed nothing since."""
 
 
 class ClusterLostError(JobError):

@@ -16,7 +16,16 @@ import numpy as np
 
 from .system import name_limit, replace, sync
 
-__all__ = ["beside", "discard", "npy_bytes", "read_checked", "read_table", "with_checksum", "write_atomically"]
+__all__ = [
+    "beside",
+    "create_folders",
+    "discard",
+    "npy_bytes",
+    "read_checked",
+    "read_table",
+    "with_checksum",
+    "write_atomically",
+]
 
 SHORT = 100
 """Bytes that a name may have on every disk."""
@@ -51,10 +60,16 @@ def _opened(path: Path, below: Path | None) -> IO[bytes]:
     try:
         return open(path, "wb")
     except FileNotFoundError:
-        if below is None or not below.is_dir():
+        if below is None:
             raise
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folders(path, below)
     return open(path, "wb")
+
+
+def create_folders(path: Path, below: Path) -> None:
+    """Create the folders between a folder, if it exists, and a file that is about to be written."""
+    if not path.parent.is_dir() and below.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def discard(path: Path) -> None:

@@ -5,8 +5,36 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+from typing import NamedTuple
 
-__all__ = ["gpu_table", "visible_devices", "visible_gpus"]
+__all__ = ["GPU_SHARE", "Share", "gpu_share", "gpu_table", "visible_devices", "visible_gpus"]
+
+GPU_SHARE = "NAPARI_BLOCKBUSTER_WORKERS_PER_GPU"
+"""Variable that tells a worker how many workers share its GPU: a number, with "at most " before it if fewer will do."""
+
+
+class Share(NamedTuple):
+    """How many workers share a GPU.
+
+    Attributes
+    ----------
+    workers : int
+    fewer_will_do : bool
+        Whether the number was chosen without knowing the network. Workers that do not fit are then left out.
+    """
+
+    workers: int
+    fewer_will_do: bool
+
+    def __str__(self) -> str:
+        return f"at most {self.workers}" if self.fewer_will_do else str(self.workers)
+
+
+def gpu_share() -> Share:
+    """Return how many workers share the GPU of this process: 1 outside of a local cluster."""
+    text = os.environ.get(GPU_SHARE, "1")
+    workers = text.removeprefix("at most ")
+    return Share(int(workers) if workers.isdigit() and int(workers) > 0 else 1, text != workers)
 
 
 def gpu_table(*columns: str) -> list[list[str]]:

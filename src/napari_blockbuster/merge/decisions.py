@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
+from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.records import STAGE, read_record
+from napari_blockbuster.stage.records import STAGE, life_of, name_in_life, read_record
 
 from .assignment import Merge
 from .pairs import PairOfLabels, described, ordered
@@ -85,6 +86,7 @@ class Decisions:
 
     def __init__(self, folder: Path, content: _File, on_disk: bytes | None) -> None:
         self.folder = folder
+        self._life = life_of(folder / SETTINGS_FILE)
         self._steps, self._done = list(content.steps), content.done
         self._on_disk = on_disk
         self._entries: dict[PairOfLabels, Entry] = {}
@@ -243,6 +245,8 @@ class Decisions:
         path = self.folder / FILE
         if _read(path) != self._on_disk:
             raise DecisionsError(f"Another process changed {path}. Load the decisions again.")
+        if life_of(self.folder / SETTINGS_FILE) != self._life:
+            raise DecisionsError(f"Another run replaced the job in {self.folder}. Open it again.")
         data = _File(done=done, steps=tuple(steps)).model_dump_json(by_alias=True).encode()
         with writing_to(self.folder):
             write_atomically(path, data)
@@ -258,7 +262,7 @@ class Decisions:
     def _stamp(self, tile: int) -> _Stamp:
         if tile not in self._stamps:
             try:
-                record = read_record(self.folder / STAGE, tile)
+                record = read_record(self.folder / name_in_life(STAGE, self._life), tile)
                 self._stamps[tile] = f"{record.staged_at:.6f}/{record.objects_crc32:08x}", record.n_objects
             except (OSError, ValueError):
                 self._stamps[tile] = "", 0

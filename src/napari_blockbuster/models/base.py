@@ -9,14 +9,42 @@ A model holds no weights, arrays or open files. It goes through three states::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "setting"]
+__all__ = ["Model", "PixelSource", "Segmenter", "Suggestion", "TwoPartSegmenter", "begin", "setting"]
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class TwoPartSegmenter(Protocol):
+    """A segmenter that needs its device for the first part of its work only.
+
+    The second part of a tile may run in another thread while the first part of the next tile runs.
+    """
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Return the labels of a tile: both parts."""
+
+    def begin(self, tile: np.ndarray) -> Callable[[], np.ndarray]:
+        """Do the first part. The returned callable does the second part and returns the labels."""
+
+
+def begin(segmenter: Segmenter, tile: np.ndarray) -> Callable[[], np.ndarray]:
+    """Do the part of a segmenter's work that needs its device: all of it, unless the segmenter has two parts.
+
+    Returns
+    -------
+    callable
+        Does the rest, and returns the labels.
+    """
+    if isinstance(segmenter, TwoPartSegmenter):
+        return segmenter.begin(tile)
+    labels = segmenter(tile)
+    return lambda: labels
 
 
 def setting(
@@ -76,8 +104,10 @@ class Model(BaseModel):
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that the labels depend on, in addition to numpy. A job resumes only with the same versions of them, and
     workers must have the same versions as the process that starts the run."""
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Settings that the labels do not depend on. A job resumes with other values of them."""
     most_channels: ClassVar[int] = 1
-    """Largest number of channels of a tile (see `PixelSource.n_channels`)."""
+    """Largest number of channels of a tile (see `PixelSource.n_channels` and `channel_range`)."""
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -88,6 +118,13 @@ class Model(BaseModel):
     def display_name(self) -> str:
         """Name of the model in error messages. Default: its family."""
         return f"model {self.family!r}"
+
+    def channel_range(self) -> tuple[int, int]:
+        """Return the least and the largest number of channels that the model takes with these settings.
+
+        Default: 1 to `most_channels`. Weights that are not on this machine may not say; `prepare` then checks the number.
+        """
+        return 1, self.most_channels
 
     def depends_on(self) -> tuple[str, ...]:
         """Return the distributions that the labels depend on with these settings. Default: `packages`."""

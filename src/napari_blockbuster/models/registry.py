@@ -26,6 +26,7 @@ __all__ = [
     "list_models",
     "model_class",
     "model_from_settings",
+    "settings_of_labels",
     "upgraded_settings",
 ]
 
@@ -161,6 +162,15 @@ def upgraded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"model": name, **model_class(name).upgrade(rest)}
     except Exception:  # an error in another package must not prevent opening a job
         return dict(settings)
+
+
+def settings_of_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings without those that the labels do not depend on (see `Model.without_effect`)."""
+    try:
+        ignored = model_class(str(settings.get("model"))).without_effect
+    except Exception:  # an error in another package must not prevent opening a job
+        ignored = ()
+    return {name: value for name, value in settings.items() if name not in ignored}
 
 
 def as_model(model: str | Model | type[Model] | Mapping[str, Any] | Callable[..., Any]) -> Model:

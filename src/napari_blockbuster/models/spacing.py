@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from .base import Model, PixelSource, Suggestion, setting
 
-__all__ = ["SpacedModel", "check_rank", "per_axis", "relative_spacing", "round_up"]
+__all__ = ["SpacedModel", "check_channels", "check_rank", "per_axis", "relative_spacing", "round_up"]
 
 
 def relative_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
@@ -53,6 +53,9 @@ class SpacedModel(Model):
         ndim = len(image.spatial_shape)
         if self.spacing is None:
             return relative_spacing(image.spacing)
+        left_out = getattr(image, "left_out", None)
+        if left_out is not None and len(self.spacing) == ndim + 1:
+            return self.spacing[:left_out] + self.spacing[left_out + 1 :]
         if len(self.spacing) != ndim:
             raise ValueError(f"spacing has {len(self.spacing)} numbers {self.spacing}, but the image has {ndim} axes")
         return self.spacing
@@ -68,6 +71,13 @@ class SpacedModel(Model):
                 f"model {self.family!r} is not prepared: {', '.join(missing)} must be the same for all tiles; "
                 "use the model that model.prepare(image) returns, or set all of them"
             )
+
+
+def check_channels(tile: np.ndarray, spacing: tuple[float, ...] | None, n_channels: int) -> None:
+    """Refuse a tile whose axes or channels (the last axis, if there are several) are not those of the prepared image."""
+    if n_channels > 1 and (tile.ndim == 0 or tile.shape[-1] != n_channels):
+        raise ValueError(f"the model is prepared for {n_channels} channels but the tile has shape {tile.shape}")
+    check_rank(tile[..., 0] if n_channels > 1 else tile, spacing)
 
 
 def check_rank(tile: np.ndarray, spacing: tuple[float, ...] | None) -> None:

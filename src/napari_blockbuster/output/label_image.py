@@ -36,7 +36,10 @@ def open_labels(path: str | Path, level: int = 0) -> da.Array:
 
 
 def labels_info(path: str | Path) -> dict[str, Any]:
-    """Return ``axes``, ``shapes`` and ``scales`` of the levels of a label image, and its ``provenance`` (of this package).
+    """Return the metadata of a label image.
+
+    ``axes``, ``units`` and ``translation`` (None without one), ``shapes`` and ``scales`` of its levels, ``provenance`` (of
+    this package), and ``affine``: a matrix that moves the labels after scale and translation, or None.
 
     Raises
     ------
@@ -52,10 +55,14 @@ def labels_info(path: str | Path) -> dict[str, Any]:
         multiscale = said.get("ome", said)["multiscales"][0]
     except (OSError, KeyError, IndexError):
         raise ValueError(f"{path} is not a label image: it has no OME-Zarr multiscales metadata") from None
+    steps = multiscale["datasets"][0]["coordinateTransformations"]
     paths = [dataset["path"] for dataset in multiscale["datasets"]]
     return {
         "axes": [axis["name"] for axis in multiscale["axes"]],
         "shapes": [tuple(zarr.open_array(str(Path(path) / p), mode="r").shape) for p in paths],
         "scales": [d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]],
+        "units": [axis.get("unit") for axis in multiscale["axes"]],
+        "translation": next((s["translation"] for s in steps if s["type"] == "translation"), None),
+        "affine": said.get(KEY, {}).get("affine"),
         "provenance": said.get(KEY, {}),
     }

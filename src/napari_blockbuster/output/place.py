@@ -1,20 +1,86 @@
-"""Put finished labels in their place, so that at every moment either the old or the new ones are complete on disk."""
+"""Put finished labels in their place, so that at every moment either the old or the new ones are complete on disk.
+
+Labels are written next to their place in a *part*: a hidden folder whose name holds the token of the result::
+
+    .<name>.<token>.part/labels       the new labels, until they are in place
+    .<name>.<token>.part/labels.old   the old ones, while they make room on a disk that cannot swap two names
+
+All renames are from or into the part. A process that takes the job over moves the part away (`take_back_part`), so that no
+rename of the former owner succeeds after that.
+"""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_blockbuster.machine.files import beside
+from napari_blockbuster.machine.files import beside, discard
 from napari_blockbuster.machine.system import exchange as _exchange
 
 from .groups import refresh_consolidated, update_attributes, utf8
 from .occupant import Occupant
 
-__all__ = ["put_in_place", "restore_old"]
+__all__ = ["clear_parts", "part_of", "put_in_place", "restore_old", "take_back_part"]
+
+LABELS, OLD = "labels", ".old"
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts
+def part_of(final: Path, token: str) -> Path:
+    """Return the path at which labels are written before they are put in place; its parent is the part.
+
+    Parameters
+    ----------
+    final : Path
+    token : str
+        Hexadecimal, drawn for this result.
+    """
+    return beside(final, f".{token[:8]}.part") / LABELS
+
+
+def take_back_part(final: Path, token: str) -> None:
+    """Delete the part of a process that must not put its labels in place any more. Its old labels are restored."""
+    if re.fullmatch("[0-9a-f]{8,}", token):
+        _discard_part(part_of(final, token).parent, final)
+
+
+def clear_parts(final: Path) -> None:
+    """Delete what interrupted writes left: nothing records which of their blocks are complete."""
+    for part in _parts(final):
+        _discard_part(part, final)
+
+
+def _parts(final: Path) -> list[Path]:
+    if not final.parent.is_dir():
+        return []
+    token = "?" * 8
+    start = beside(final, f".{token}.part").name.removesuffix(f"{token}.part")
+    return sorted(final.parent.glob(f"{glob.escape(start)}{token}.part"))
+
+
+def _discard_part(part: Path, final: Path) -> None:
+    # Its writer may just be moving the old labels into it: none can after this.
+    mine = part_of(final, uuid.uuid4().hex).parent
+    try:
+        os.rename(part, mine)
+    except FileNotFoundError:
+        return
+    _restore(mine / f"{LABELS}{OLD}", final)
+    discard(mine)
+
+
+def _restore(old: Path, final: Path) -> None:
+    if os.path.lexists(old) and not os.path.lexists(final):
+        os.rename(old, final)
+
+
+# --------------------------------------------------------------------------------------------------------------- placing
 
 
 def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> None:
@@ -23,6 +89,7 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> No
     Parameters
     ----------
     temporary, final : Path
+        `temporary` is from `part_of`.
     overwrite : bool or Occupant
         What may be replaced at `final`: False nothing, True whatever is there now, an `Occupant` only that.
 
@@ -36,8 +103,7 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> No
     expected = overwrite if isinstance(overwrite, Occupant) else there if overwrite else Occupant()
     if not there.is_nothing and there != expected:
         raise _taken(final, overwrite)
-    old = _old(final)
-    _remove(old)
+    old = temporary.with_name(f"{temporary.name}{OLD}")
     if there.is_nothing:
         _rename_to_free(temporary, final, overwrite)
     elif _exchange(temporary, final):
@@ -54,13 +120,11 @@ def put_in_place(temporary: Path, final: Path, overwrite: bool | Occupant) -> No
 
 def restore_old(final: Path) -> None:
     """Restore an output that a process had moved aside when it was killed."""
-    old = _old(final)
-    if os.path.lexists(old) and not os.path.lexists(final):
-        os.rename(old, final)
-
-
-def _old(final: Path) -> Path:
-    return beside(final, ".old")
+    if os.path.lexists(final):
+        return
+    # The first one is of version 0.1.
+    for old in (beside(final, OLD), *(part / f"{LABELS}{OLD}" for part in _parts(final))):
+        _restore(old, final)
 
 
 def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:

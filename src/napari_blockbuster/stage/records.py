@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import time
 import traceback
@@ -15,10 +17,43 @@ from napari_blockbuster.machine.files import read_checked
 from .first_layout import first_marker
 from .tile_file import TileFile
 
-__all__ = ["STAGE", "TileFailure", "TileRecord", "in_shards", "marker_name", "read_failure", "read_record", "record_in"]
+__all__ = [
+    "STAGE",
+    "TileFailure",
+    "TileRecord",
+    "in_shards",
+    "life_of",
+    "marker_name",
+    "name_in_life",
+    "read_failure",
+    "read_record",
+    "record_in",
+]
 
 STAGE = "stage"
-"""The folder of the staged tiles in a job folder."""
+"""Name of the folder of the staged tiles in a job folder, without the life of the job."""
+_LIFE = re.compile(r"[0-9a-f]{12}$")
+
+
+def name_in_life(name: str, life: str) -> str:
+    """Return the name of a folder that belongs to one life of a job, and to no other.
+
+    Parameters
+    ----------
+    name : str
+    life : str
+        The token that was drawn when the job was made. Jobs of version 0.1 have none.
+    """
+    return f"{name}-{life}" if life else name
+
+
+def life_of(settings: Path) -> str:
+    """Return the life of the job with this settings file; empty for jobs of version 0.1, or if it cannot be read."""
+    try:
+        life = str(json.loads(settings.read_bytes()).get("life", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return life if _LIFE.match(life) else ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import read_table
+from napari_blockbuster.machine.ownership import Owner
 
 from .seams import evidence_dtype, gather_evidence, in_order, missing_pairs
 from .store import StageStore
@@ -28,7 +29,9 @@ class Evidence(NamedTuple):
     is_on_disk: bool
 
 
-def complete_evidence(store: StageStore, counts: np.ndarray, client: Client | None, *, keep: bool = False) -> Evidence:
+def complete_evidence(
+    store: StageStore, counts: np.ndarray, client: Client | None, *, keep: Owner | None = None
+) -> Evidence:
     """Return the evidence of all pairs of staged tiles. Compare pairs without evidence, whose run was interrupted.
 
     Parameters
@@ -37,17 +40,17 @@ def complete_evidence(store: StageStore, counts: np.ndarray, client: Client | No
     counts : numpy.ndarray
         The number of labels of each tile; 0 for tiles that are not staged.
     client : distributed.Client or None
-    keep : bool, default False
-        Write missing evidence and delete damaged files. Requires the lock of the job.
+    keep : Owner, optional
+        Write missing evidence and delete damaged files.
     """
-    table, damaged = _gathered(store, np.flatnonzero(counts).tolist(), keep)
+    table, damaged = _gathered(store, np.flatnonzero(counts).tolist(), keep is not None)
     pairs = missing_pairs(store.grid, table, counts)
     if not pairs:
-        return Evidence(table, keep or not damaged)
+        return Evidence(table, keep is not None or not damaged)
     compared = [
         found for found in run(CompareWork(store, pairs, keep), TileQueue(sorted(pairs)), client) if found is not None
     ]
-    return Evidence(in_order(np.concatenate([table, *compared])), keep)
+    return Evidence(in_order(np.concatenate([table, *compared])), keep is not None)
 
 
 def _gathered(store: StageStore, staged: list[int], keep: bool) -> tuple[np.ndarray, list[int]]:

@@ -10,6 +10,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table
+from napari_blockbuster.machine.ownership import Owner
 
 from . import label_pairs
 from .comparison import compare, compare_all, evidence_dtype
@@ -18,7 +19,9 @@ from .store import StagedTile, StageStore
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
 
 
-def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None) -> int:
+def close_seams(
+    store: StageStore, index: int, own: dict[tuple[int, str], np.ndarray] | None = None, owner: Owner | None = None
+) -> int:
     """Compare a tile that was just staged with its staged neighbors, and write the evidence.
 
     Called by the worker that staged the tile, after the marker: of two tiles staged at the same time at least one sees the
@@ -31,6 +34,8 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
         The tile.
     own : dict, optional
         The tile's bands, if they are still in memory.
+    owner : Owner, optional
+        Writes the evidence, unless its run was taken over.
 
     Returns
     -------
@@ -42,7 +47,7 @@ def close_seams(store: StageStore, index: int, own: dict[tuple[int, str], np.nda
         return 0
     pairs = [pair for pair in store.grid.pairs(index) if bands.has_labels(pair.high if pair.low == index else pair.low)]
     if pairs:
-        _write_evidence(store, index, compare_all(store.grid, pairs, bands.read))
+        _write_evidence(store, index, compare_all(store.grid, pairs, bands.read), owner)
     return len(pairs)
 
 
@@ -79,11 +84,15 @@ class _StoredBands:
         return self._tiles[index]
 
 
-def _write_evidence(store: StageStore, index: int, table: np.ndarray) -> None:
+def _write_evidence(store: StageStore, index: int, table: np.ndarray, owner: Owner | None) -> None:
     path = store.path("seams", index)
     with contextlib.suppress(FileNotFoundError):
         table = np.concatenate([table, read_table(path, evidence_dtype(store.grid.ndim))])
-    store.write("seams", index, npy_bytes(table), durable=False)
+    data = npy_bytes(table)
+    if owner is None:
+        store.write("seams", index, data, durable=False)
+    else:
+        owner.write(path, data, durable=False, below=store.folder / "seams")
 
 
 def gather_evidence(store: StageStore, staged: Iterable[int], without: Collection[int] = ()) -> np.ndarray:
@@ -138,12 +147,12 @@ def missing_pairs(grid: TileGrid, evidence: np.ndarray, counts: np.ndarray) -> d
     return missing
 
 
-def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: bool = True) -> np.ndarray:
-    """Compare pairs of staged tiles (all with the same low tile), and optionally write the evidence."""
+def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: Owner | None) -> np.ndarray:
+    """Compare pairs of staged tiles (all with the same low tile). Their owner, if there is one, writes the evidence."""
     with damage_named(store.folder.parent):
         bands = _StoredBands(store, {})
         table = compare_all(store.grid, pairs, bands.read)
-    if keep:
+    if keep is not None:
         with writing_to(store.folder):
-            _write_evidence(store, pairs[0].low, table)
+            _write_evidence(store, pairs[0].low, table, keep)
     return table

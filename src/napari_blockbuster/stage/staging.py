@@ -1,4 +1,4 @@
-"""Segment one tile and stage it. `stage_tile` is the only function that runs a model on a tile of a job."""
+"""Stage the labels of one tile: number them, write them, and mark the tile as staged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,7 +18,7 @@ from .records import TileRecord
 from .store import Bands, StageStore
 from .tile_file import packed
 
-__all__ = ["StagingTile", "stage_tile"]
+__all__ = ["StagingTile", "check_folder", "stage_labels"]
 
 
 class StagingTile:
@@ -29,6 +28,8 @@ class StagingTile:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
         self._objects = found.objects
         with writing_to(store.folder):
+            # Folders that are missing are created: a stage whose job was replaced meanwhile must not begin again.
+            os.stat(store.folder / "tiles")
             self._labels = store.encode_labels(tile, found.labels) if self._has_labels() else None
 
     def _has_labels(self) -> bool:
@@ -60,51 +61,51 @@ class StagingTile:
         return parts | {f"{axis}/{side}": band for (axis, side), band in self.bands.items() if band.any()}
 
 
-def stage_tile(
+def check_folder(store: StageStore) -> None:
+    """Refuse a stage folder that is gone, before the model runs on a tile of it.
+
+    Raises
+    ------
+    StoreError
+        If the folder is gone.
+    """
+    with writing_to(store.folder):
+        os.stat(store.folder / "tiles")
+
+
+def stage_labels(
     store: StageStore,
     tile: Tile,
-    read: Callable[[], np.ndarray],
-    segmenter: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
     name: str = "the model",
-) -> StagingTile | TileRecord:
-    """Run the model on one tile and start writing its labels.
+    *,
+    model_seconds: float = 0.0,
+    seconds: float = 0.0,
+) -> StagingTile:
+    """Check the labels that a model returned for a tile, and start writing them.
 
     Parameters
     ----------
     store : StageStore
     tile : Tile
-    read : callable
-        Returns the pixels of the tile's read box (time axes included; channels last, if there are several).
-    segmenter : callable
-        ``segmenter(pixels) -> labels`` over the spatial axes.
+    labels : numpy.ndarray
+        Labels of the tile's read box over the spatial axes.
     name : str
-        Name of the segmenter in error messages.
+        Name of the model in error messages.
+    model_seconds, seconds : float
+        Wall time inside the model, and of reading and the model.
 
     Returns
     -------
-    TileRecord
-        If the tile is staged already: the model is not run again.
     StagingTile
-        Otherwise; call its ``finish()``.
+        Call its ``finish()``.
 
     Raises
     ------
     LabelsError
-        If the model did not return a label image of the tile's shape.
-    StoreError
-        If the job folder is gone. This is checked before the model runs.
+        If these are no labels of the tile.
     """
-    if store.is_staged(tile.index):
-        return store.record(tile.index)
-    with writing_to(store.folder):
-        os.stat(store.folder / "tiles")
     began = time.perf_counter()
-    pixels = read()
-    frames = store.grid.separate_axes
-    spatial = pixels.reshape(pixels.shape[frames:])
-    called = time.perf_counter()
-    labels = segmenter(spatial)
-    returned = time.perf_counter()
     found = compact(labels, tile, store.grid, name)
     bands = _cut_bands(store, tile, found)
     record = TileRecord(
@@ -112,8 +113,8 @@ def stage_tile(
         n_objects=len(found.objects),
         typical_size=found.typical_size,
         n_whole=found.n_whole,
-        model_seconds=returned - called,
-        seconds=time.perf_counter() - began,
+        model_seconds=model_seconds,
+        seconds=seconds + time.perf_counter() - began,
         host=socket.gethostname(),
         pid=os.getpid(),
         staged_at=time.time(),

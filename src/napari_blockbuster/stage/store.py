@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +24,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import Tile, TileGrid, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import discard, with_checksum, write_atomically
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.machine.system import sync_named
 
 from .arrays import ChunkBeingEncoded, create_array, encode_chunk, open_array
@@ -41,7 +42,12 @@ Bands = dict[tuple[int, str], np.ndarray]
 """Labels of a tile beside each of its faces, keyed by (axis, side)."""
 Kind = Literal["tiles", "failed", "seams"]
 _SUFFIX = {"tiles": "tile", "seams": "npy"}
+_FIRST_SUFFIX = {"tiles": "json", "seams": "npy", "failed": "json"}
 _LABELS = np.dtype("<u4")
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -141,8 +147,9 @@ class StageStore:
             found = sorted(entry.name for entry in entries if entry.name[:1].isdigit())
         for name in found:
             if "-" not in name:
-                stem = name.partition(".")[0]
-                if stem.isdigit():
+                # Failures, and files of the first layout.
+                stem, _, suffix = name.partition(".")
+                if stem.isdigit() and suffix == _FIRST_SUFFIX[kind]:
                     yield int(stem), folder / name
                 continue
             with contextlib.suppress(NotADirectoryError, FileNotFoundError), os.scandir(folder / name) as entries:
@@ -201,8 +208,8 @@ class StageStore:
             self.write("failed", failure.index, with_checksum(asdict(failure)))
 
     # ------------------------------------------------------------------ tiles
-    def unstage(self, indices: Iterable[int]) -> None:
-        """Remove tiles from the stage, so that they are segmented again.
+    def unstage(self, indices: Iterable[int], remove: Callable[[Path], None] = _unlink) -> None:
+        """Remove tiles from the stage, so that they are segmented again. `remove` deletes a file if it exists.
 
         Evidence that names them is deleted first: if a crash left it behind, it would be taken for evidence of the new
         labels. Other evidence in the same files is computed again before the next merge. Labels are deleted last.
@@ -210,22 +217,22 @@ class StageStore:
         for index in indices:
             for pair in self.grid.pairs(index):
                 for tile in (pair.low, pair.high):
-                    self.drop_evidence(tile)
+                    self.drop_evidence(tile, remove)
             for path in reversed(self.tile_files(index)):
-                path.unlink(missing_ok=True)
-            self.path("failed", index).unlink(missing_ok=True)
+                remove(path)
+            remove(self.path("failed", index))
 
-    def drop_marker(self, index: int) -> None:
+    def drop_marker(self, index: int, remove: Callable[[Path], None] = _unlink) -> None:
         """Delete the marker of a tile, in both layouts. The grid need not have the tile."""
-        self.path("tiles", index).unlink(missing_ok=True)
+        remove(self.path("tiles", index))
         if self._first.exists:
-            self._first.marker(index).unlink(missing_ok=True)
+            remove(self._first.marker(index))
 
-    def drop_evidence(self, index: int) -> None:
+    def drop_evidence(self, index: int, remove: Callable[[Path], None] = _unlink) -> None:
         """Delete the file of evidence of a tile, in both layouts."""
-        self.path("seams", index).unlink(missing_ok=True)
+        remove(self.path("seams", index))
         if self._first.exists:
-            self._first.evidence(index).unlink(missing_ok=True)
+            remove(self._first.evidence(index))
 
     def tile_files(self, index: int) -> list[Path]:
         """Return the files that a staged tile may have, its marker last."""
@@ -233,15 +240,15 @@ class StageStore:
         first = self._first.files(tile) if self._first.exists else []
         return [self.labels_file(tile), *first, self.path("tiles", index)]
 
-    def copy(self, index: int, target: StageStore) -> None:
-        """Copy the files of a staged tile to a stage in which it is not staged.
+    def copy(self, index: int, target: StageStore, owner: Owner) -> None:
+        """Copy the files of a staged tile to a stage in which it is not staged, unless the job was taken over.
 
         If this is killed half-way, the tile is missing in the target.
         """
         for path in self.tile_files(index):
             if path.exists():
                 copied = target.folder / path.relative_to(self.folder)
-                write_atomically(copied, path.read_bytes(), below=target.folder)
+                owner.write(copied, path.read_bytes(), below=target.folder)
 
     def array_folders(self) -> list[Path]:
         """Return the folders of all arrays of the stage."""

@@ -1,6 +1,6 @@
-"""Run one tile first, and start the others once it succeeds.
+"""Run one tile on each of a few workers first, and start the others once one succeeds.
 
-The trial is a tile like any other, and its labels are kept. A model that fails everywhere, or tiles that need more memory than
+A trial is a tile like any other, and its labels are kept. A model that fails everywhere, or tiles that need more memory than
 a worker has, therefore stop the run after a few tiles.
 """
 
@@ -25,7 +25,7 @@ class TrialError(JobError):
 
 
 class TrialQueue(TileQueue):
-    """Queue that gives out one tile at a time until a tile has succeeded, and then works like any other.
+    """Queue that gives each worker one tile, and at most three in all, until a tile has succeeded. Then it works like any other.
 
     Parameters
     ----------
@@ -38,22 +38,31 @@ class TrialQueue(TileQueue):
     def __init__(self, order: Iterable[int], *, proven: bool) -> None:
         super().__init__(order)
         self._open = proven or len(self) <= TRIALS
-        self._out = False
+        self._out: dict[int, str] = {}
         self._failures: list[TileFailure] = []
 
     def take(self, worker: str = "") -> int | None:
-        """Return the next item for a worker, or None while a trial is running."""
-        if self._out and not self._open:
+        """Return the next item for a worker, or None while its trial, or enough other trials, are running."""
+        if self._open:
+            return super().take(worker)
+        trials = len(self._out) + len(self._failures)
+        if worker in self._out.values() or trials >= TRIALS:
             return None
+        if trials:
+            # One corner of the image may be special, so the next trials are far from it.
+            self.prefer(self.spread(TRIALS - trials))
         # Trials belong to no worker, so that the order stays in one part for the workers.
-        item = super().take(worker if self._open else "")
-        self._out = item is not None
+        item = super().take("")
+        if item is not None:
+            self._out[item] = worker
         return item
 
     def add(self, items: Iterable[int]) -> None:
         """Put items back, to be tried again."""
+        items = list(items)
         super().add(items)
-        self._out = False
+        for item in items:
+            self._out.pop(item, None)
 
     def look(self, result: TileRecord | TileFailure | None, grid: TileGrid) -> None:
         """Take the result of a trial into account.
@@ -65,15 +74,13 @@ class TrialQueue(TileQueue):
         """
         if self._open or result is None:
             return
-        self._out = False
+        self._out.pop(result.index, None)
         if isinstance(result, TileRecord):
             self._open = True
             return
         self._failures.append(result)
         if len(self._failures) == TRIALS:
             raise TrialError(_in_words(self._failures, grid))
-        # One corner of the image may be special, so the next trials are far from it.
-        self.prefer(self.spread(TRIALS - len(self._failures)))
 
 
 def _in_words(failures: list[TileFailure], grid: TileGrid) -> str:

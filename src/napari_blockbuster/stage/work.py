@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from napari_blockbuster.execution.time_limit import raise_if_it_hung, time_limit
+from napari_blockbuster.execution.turns import exclusive
 from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
+from napari_blockbuster.models.planes import begun, plane_of
 
 from .claims import Claim
 from .records import TileFailure, TileRecord
 from .seams import close_seams, compare_missing
-from .staging import StagingTile, stage_tile
+from .staging import check_folder, stage_labels
 from .store import StageStore
 
 __all__ = ["SURE", "CompareWork", "PixelWork", "StageWork", "allowed_attempts"]
+
+T = TypeVar("T")
 
 
 @dataclass
 class PixelWork(Work[R]):
     """Base of works that run a model on tiles: gives each tile its pixels."""
 
+    takes_turns: ClassVar[bool] = True
+
     grid: TileGrid
     model: Model
     source: ImageSource | None
     """None if the pixels are sent with each task."""
     _local_source: ImageSource | None = field(repr=False)
+    plane: int | None = field(init=False, repr=False)
+    """Axis of a tile that the model does not see (see `napari_blockbuster.models.planes`)."""
+
+    def __post_init__(self) -> None:
+        self.plane = plane_of(self.source or self._local_source, self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local_source": None}
@@ -68,6 +81,34 @@ class PixelWork(Work[R]):
         return functools.partial(self.source.read, self.grid[item].read)
 
 
+class _Clock:
+    """Time limit of one tile. It runs while the tile is read and segmented, not while it waits for its turn."""
+
+    def __init__(self, limit: float | None, note: Path | None = None) -> None:
+        self.seconds = 0.0
+        self._limit, self._note = limit, note
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            if self._limit is None or self._note is None:
+                yield
+            else:
+                with time_limit(self._limit - self.seconds, self._note):
+                    yield
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+class _Ready(NamedTuple):
+    """A tile that this process has claimed, with its pixels; None if the tile is staged already."""
+
+    claim: Claim
+    clock: _Clock
+    pixels: np.ndarray | None = None
+
+
 @dataclass
 class StageWork(PixelWork[TileRecord | TileFailure]):
     """Segment and stage tiles, and compare them with the neighbors that are staged already."""
@@ -75,10 +116,19 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     store: StageStore
     time_limit: float | None = None
     """Seconds for one tile; in worker processes only."""
+    owner: Owner | None = None
+    """The run that sends the tiles. None: nobody else can want them (a test)."""
 
     @classmethod
-    def of(cls, store: StageStore, model: Model, source: ImageSource, time_limit: float | None = None) -> StageWork:
-        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit)
+    def of(
+        cls,
+        store: StageStore,
+        model: Model,
+        source: ImageSource,
+        time_limit: float | None = None,
+        owner: Owner | None = None,
+    ) -> StageWork:
+        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit, owner)
 
     @property
     def folder(self) -> Path:
@@ -91,16 +141,39 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     def ahead(self, item: int) -> Callable[[], np.ndarray]:
         return _never_read if self.store.is_staged(item) else super().ahead(item)
 
-    def __call__(self, item: int, payload: Callable[[], np.ndarray] | None) -> Callable[[], TileRecord | TileFailure]:
+    def prepare(self, item: int, payload: Callable[[], np.ndarray] | None) -> _Ready:
+        """Claim a tile and read its pixels."""
         claim = self._claim(item)
         try:
-            with self._in_time(item):
-                tile, read = self.grid[item], self.reader(item, payload)
-                staging = stage_tile(self.store, tile, read, self._segment, self.model.display_name)
+            if self.store.is_staged(item):
+                return _Ready(claim, _Clock(None))
+            check_folder(self.store)
+            clock = self._clock(item)
+            with clock.running():
+                pixels = self.reader(item, payload)()
+            # The model gets the spatial axes only.
+            return _Ready(claim, clock, pixels.reshape(pixels.shape[self.grid.separate_axes :]))
         except BaseException:
             claim.release()
             raise
-        return functools.partial(self._finish, staging, claim)
+
+    def drop(self, prepared: _Ready) -> None:
+        prepared.claim.release()
+
+    def __call__(self, item: int, prepared: _Ready) -> Callable[[], TileRecord | TileFailure]:
+        claim, clock, pixels = prepared
+        if pixels is None:
+            return functools.partial(self._known, item, claim)
+        try:
+            # The time for loading a large network does not count.
+            segmenter = load_once(self.model)
+            began = time.perf_counter()
+            with clock.running():
+                rest = self._freeing(functools.partial(begun, segmenter, pixels, self.plane))
+            return functools.partial(self._finish, item, claim, clock, rest, time.perf_counter() - began)
+        except BaseException:
+            claim.release()
+            raise
 
     def _claim(self, item: int) -> Claim:
         """Wait for a process that still segments this tile for an earlier driver."""
@@ -108,30 +181,49 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             is_staged = functools.partial(self.store.is_staged, item)
             return Claim.take(self.store.claim_file(item), is_staged, self.time_limit)
 
-    def _in_time(self, item: int) -> contextlib.AbstractContextManager[None]:
-        if self.time_limit is None:
-            return contextlib.nullcontext()
+    def _clock(self, item: int) -> _Clock:
         note = self.store.hang_note(item)
-        raise_if_it_hung(self.time_limit, note)
-        # The time for loading a large network does not count.
-        load_once(self.model)
-        return time_limit(self.time_limit, note)
+        if self.time_limit is not None:
+            raise_if_it_hung(self.time_limit, note)
+        return _Clock(self.time_limit, note)
 
-    def _segment(self, pixels: np.ndarray) -> np.ndarray:
+    def _freeing(self, run: Callable[[], T]) -> T:
         try:
-            return load_once(self.model)(pixels)
+            return run()
         except Exception as error:
             if is_out_of_memory(error):
                 # The next attempt may run in this process.
                 free_memory()
             raise
 
-    def _finish(self, staging: StagingTile | TileRecord, claim: Claim) -> TileRecord:
+    def _known(self, item: int, claim: Claim) -> TileRecord:
         try:
-            if isinstance(staging, TileRecord):
-                return staging
+            return self.store.record(item)
+        finally:
+            claim.release()
+
+    def _finish(
+        self, item: int, claim: Claim, clock: _Clock, rest: Callable[[], np.ndarray], seconds: float
+    ) -> TileRecord:
+        """Complete the labels without the device, and stage them."""
+        try:
+            began = time.perf_counter()
+            try:
+                with clock.running():
+                    labels = self._freeing(rest)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Once more, while the model does not compute: another tile may have taken the memory.
+                with exclusive(), clock.running():
+                    labels = rest()
+            seconds += time.perf_counter() - began
+            times = {"model_seconds": seconds, "seconds": clock.seconds}
+            staging = stage_labels(self.store, self.grid[item], labels, self.model.display_name, **times)
+            del labels, rest
             record = staging.finish()
-            close_seams(self.store, record.index, staging.bands)
+            # Evidence of a run that was taken over may name tiles that were replaced since: it is computed again.
+            close_seams(self.store, record.index, staging.bands, self.owner)
             return record
         finally:
             claim.release()
@@ -159,8 +251,8 @@ class CompareWork(Work[np.ndarray]):
 
     store: StageStore
     pairs: dict[int, list[Neighbour]]
-    keep: bool = False
-    """Whether to write the evidence to the stage folder."""
+    keep: Owner | None = None
+    """Writes the evidence to the stage folder. None: it is not written."""
 
     @property
     def folder(self) -> Path:

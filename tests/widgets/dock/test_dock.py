@@ -213,8 +213,8 @@ def test_what_is_wrong_is_said_beside_the_field(open_dock: Any, until: Any, pixe
     viewer, widget = open_dock()
     assert "Open an image first" in widget.image.note.text()
     assert not widget.preview.tile.isEnabled()
-    viewer.add_image(np.zeros((40, 50, 3), np.uint8), rgb=True, name="photo")
-    until(lambda: "Split RGB" in widget.image.note.text())
+    viewer.add_image(np.zeros((4, 2, 40, 50), np.uint8), axis_labels=tuple("zcyx"), name="stack")
+    until(lambda: "Split Stack" in widget.image.note.text())
     viewer.add_image(pixels, name="blobs")
     widget.image.choice.value = viewer.layers["blobs"]
     until(lambda: widget.image.source is not None)

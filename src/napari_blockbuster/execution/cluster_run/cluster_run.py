@@ -31,8 +31,10 @@ __all__ = ["TILES_PER_WORKER", "ClusterRun"]
 
 R = TypeVar("R")
 
-TILES_PER_WORKER = 2
-"""Tiles sent to a worker at a time: one runs while the next one waits, so that no worker idles for the driver."""
+TILES_PER_WORKER = 3
+"""Tiles sent to a worker at a time: the model runs on one while the next is read and the last is written."""
+BLOCKS_PER_WORKER = 2
+"""Items sent to a worker at a time without a model: one runs while the next one waits, so that no worker idles for the driver."""
 STOP = 30.0
 """Seconds for the scheduler to answer at the end of a run."""
 ENDING = 30.0
@@ -49,6 +51,7 @@ class ClusterRun(Generic[R]):
     def __init__(self, work: Work[R], waiting: TileQueue, client: Client, heartbeat: float | None) -> None:
         self._work, self._client, self._heartbeat = work, client, heartbeat
         self._name = f"blockbuster-{uuid.uuid4().hex[:12]}"
+        self._share = TILES_PER_WORKER if work.takes_turns else BLOCKS_PER_WORKER
         self._dispatch = Dispatch(waiting)
         self._flights = Flights()
         admission = Admission(client, self._name, work.folder, work.required_model, self._wake)
@@ -93,9 +96,9 @@ class ClusterRun(Generic[R]):
             self._recover_stranded()
         workers = self._pool.workers
         load = self._flights.load(workers)
-        for share in range(TILES_PER_WORKER):
+        for share in range(self._share):
             for worker in workers:
-                if load[worker] <= share and len(self._flights) < TILES_PER_WORKER * len(workers):
+                if load[worker] <= share and len(self._flights) < self._share * len(workers):
                     item = self._dispatch.next(worker, len(workers) == 1, not self._flights)
                     if item is None:
                         continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.machine.files import write_atomically
+from napari_blockbuster.machine.ownership import Owner
 
 from .job_folder import JobFolder
 
@@ -67,14 +67,14 @@ class Notes:
                 f"{path} cannot be read. Delete it to continue without knowing which tiles were segmented again"
             ) from None
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, owner: Owner) -> None:
         """Write the notes."""
         data = {
             "tiles": _by_text(self.tiles),
             "together": [sorted(tiles) for tiles in self.together],
             **({"unfinished": _by_text(self.unfinished)} if self.unfinished else {}),
         }
-        write_atomically(JobFolder(folder).notes, json.dumps(data, indent=1).encode())
+        owner.write(JobFolder(folder).notes, json.dumps(data, indent=1).encode())
 
     def after(self) -> dict[int, Settings]:
         """Return the settings of the accepted tiles, those of unfinished changes included."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.merge.decisions import FILE as DECISIONS_FILE
-from napari_blockbuster.stage.records import STAGE
+from napari_blockbuster.stage.records import STAGE, life_of, name_in_life
 
 __all__ = ["JobFiles"]
+
+AGAIN = "again"
+_OF_A_LIFE = re.compile(rf"({STAGE}|{AGAIN})(-[0-9a-f]{{12}})?$")
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,10 @@ class JobFiles:
 
         job.json        the settings; without them the folder holds no job
         lock.json       held while a process changes the job
-        stage/          staged tiles, deleted once the result is complete
+        stage-<life>/   staged tiles, deleted once the result is complete
         decisions.json  what a person decided at seams
         again.json      which tiles were segmented again, and with which settings
-        again/          tiles segmented again (new/, tried.json) and the tiles that they replaced (before/)
+        again-<life>/   tiles segmented again (new/, tried.json) and the tiles that they replaced (before/)
         result.json     record of the result at the job's own output
         results/        records of results elsewhere
         placing.json    token of a result that is being put in place
@@ -31,9 +35,13 @@ class JobFiles:
     ----------
     path : Path
         The job folder.
+    life : str or None
+        The life of the job that is meant: the token that was drawn when it was made. A job that replaces it in the same folder
+        has another one. None: the life of the job that is in the folder now.
     """
 
     path: Path
+    life: str | None = field(default=None, compare=False)
 
     @property
     def settings(self) -> Path:
@@ -45,7 +53,7 @@ class JobFiles:
 
     @property
     def stage(self) -> Path:
-        return self.path / STAGE
+        return self.path / self._in_life(STAGE)
 
     @property
     def decisions(self) -> Path:
@@ -57,7 +65,10 @@ class JobFiles:
 
     @property
     def again(self) -> Path:
-        return self.path / "again"
+        return self.path / self._in_life(AGAIN)
+
+    def _in_life(self, name: str) -> str:
+        return name_in_life(name, life_of(self.settings) if self.life is None else self.life)
 
     @property
     def again_new(self) -> Path:
@@ -108,4 +119,9 @@ class JobFiles:
     def content(self) -> tuple[Path, ...]:
         """All that is deleted with a job, in this order. Tiles without settings are no job, so the settings come first."""
         records = self.decisions, self.notes, self.result, self.results, self.placing
-        return self.settings, self.stage, self.again, *records, self.driver_state, self.driver_stop, self.driver_log
+        return self.settings, *self.lives(), *records, self.driver_state, self.driver_stop, self.driver_log
+
+    def lives(self) -> list[Path]:
+        """Return the folders of all lives, also of dead ones."""
+        found = (path for name in (STAGE, AGAIN) for path in self.path.glob(f"{name}*") if _OF_A_LIFE.match(path.name))
+        return sorted(found)

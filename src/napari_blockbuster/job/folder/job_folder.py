@@ -6,23 +6,25 @@ A process may be killed at any moment. It then leaves either no job, or a job th
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
-from napari_blockbuster.machine.files import discard, write_atomically
+from napari_blockbuster.machine.files import discard
+from napari_blockbuster.machine.ownership import PRIVATE, Owner
 from napari_blockbuster.output.result import job_folder, output_of
+from napari_blockbuster.stage.records import life_of
 from napari_blockbuster.stage.store import StageStore
 
 from .files import JobFiles
-from .lock import JobLockedError, Lock, holding
+from .lock import JobLockedError, holding
+from .placing import take_back
 from .settings import JobSpec
 
 __all__ = ["JobFolder"]
@@ -34,6 +36,8 @@ class JobFolder(JobFiles):
     Attributes
     ----------
     path : Path
+    life : str or None
+        See `JobFiles`. Holding the lock of a folder with a life makes sure that it is still that job.
     """
 
     # --------------------------------------------------------------------------------------------------------- finding
@@ -55,16 +59,43 @@ class JobFolder(JobFiles):
         """Whether the folder holds a job."""
         return self.settings.exists()
 
+    def of(self, spec: JobSpec) -> Self:
+        """Return the same folder for the job with these settings, and for none that replaces it."""
+        return dataclasses.replace(self, life=spec.life)
+
     # ----------------------------------------------------------------------------------------------------------- locks
-    def holding(self, doing: str) -> AbstractContextManager[Lock]:
-        """Hold the lock of the job; see `napari_blockbuster.job.folder.lock.holding`."""
-        return holding(self.lock, doing)
+    @contextlib.contextmanager
+    def holding(self, doing: str) -> Iterator[Owner]:
+        """Hold the lock of the job; see `napari_blockbuster.job.folder.lock.holding`.
+
+        Yields
+        ------
+        Owner
+            Makes the changes to files that all jobs in the folder share.
+
+        Raises
+        ------
+        JobError
+            If another run has replaced the job since it was opened.
+        """
+        with holding(self.lock, doing) as lock:
+            self.check_same_life()
+            take_back(self.path)
+            yield lock.owner
 
     @contextlib.contextmanager
-    def holding_all(self, doing: str) -> Iterator[None]:
+    def holding_all(self, doing: str) -> Iterator[Owner]:
         """Hold the lock of the job and that of a detached driver, which the driver keeps between its steps."""
-        with holding(self.lock, doing), holding(self.driver_lock, doing):
-            yield
+        with self.holding(doing) as owner, holding(self.driver_lock, doing):
+            yield owner
+
+    def check_same_life(self) -> None:
+        """Refuse to work on a job that another one has replaced."""
+        if self.life is not None and self.is_job() and life_of(self.settings) != self.life:
+            raise JobError(
+                f"Another run has replaced the job in {self.path} since it was opened here, and its tiles were deleted. "
+                "Open the job again to work on the new one."
+            )
 
     # -------------------------------------------------------------------------------------------------------- settings
     def load(self) -> JobSpec:
@@ -86,10 +117,10 @@ class JobFolder(JobFiles):
         """Read the settings as they are stored."""
         return JobSpec.load(self.settings)
 
-    def save(self, spec: JobSpec) -> None:
-        """Write the settings. Call it with the lock."""
+    def save(self, spec: JobSpec, owner: Owner) -> None:
+        """Write the settings."""
         with writing_to(self.path):
-            write_atomically(self.settings, spec.to_json())
+            owner.write(self.settings, spec.to_json())
 
     def settings_text(self) -> str:
         """Return the text of the settings, to compare it with the text that another machine reads."""
@@ -109,6 +140,7 @@ class JobFolder(JobFiles):
             Saying how to keep it next time.
         """
         if not self.has_stage():
+            self.check_same_life()
             raise JobError(
                 f"the staged tiles of {self.path} were deleted after the result was written. "
                 "To merge more than once, run again with keep_stage=True (--keep-stage)."
@@ -135,7 +167,7 @@ class JobFolder(JobFiles):
         known = self._same_run(spec, overwrite)
         if known is not None:
             # The process that made the job may have been killed before its layout was complete.
-            self.lay_out(known.grid.grid())
+            self.of(known).lay_out(known.grid.grid())
         elif self.is_job():
             # Refuse a job in use now, not after the model was prepared. `make` takes the locks again.
             with self.holding_all("replace"):
@@ -162,20 +194,24 @@ class JobFolder(JobFiles):
 
     def _is_leftover(self, path: Path) -> bool:
         """Whether a crash while a job was made or replaced can have left this file."""
-        if path == self.stage:
-            return (path / "tiles").is_dir() or not any(path.iterdir())
-        if path == self.again:
-            # Earlier versions kept the model in a file of its own.
-            known = self.again_new, self.again_before, self.again_tried, path / "model.json"
-            return all(child in known or child.name.startswith(".") for child in path.iterdir())
+        if path in self.lives():
+            # Earlier versions kept the model of a second try in a file of its own.
+            tries = {each.name for each in (self.again_new, self.again_before, self.again_tried)} | {"model.json"}
+            children = {child.name for child in path.iterdir() if not child.name.startswith(".")}
+            return not children or not children.isdisjoint({"tiles", "labels"}) or children <= tries
         if path in self.locks or (path in self.content and path != self.settings):
             return True
-        return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted"))
+        return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted", PRIVATE))
 
-    def make(self, spec: JobSpec, overwrite: bool) -> None:
+    def make(self, spec: JobSpec, overwrite: bool) -> JobSpec:
         """Write a new job. Another job in the folder is deleted only after the new stage is complete.
 
         Every record of the other job is deleted too: decisions, results, and tiles that were segmented again.
+
+        Returns
+        -------
+        JobSpec
+            The settings, with the life of the new job.
 
         Raises
         ------
@@ -184,28 +220,35 @@ class JobFolder(JobFiles):
         """
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with self.holding_all("create"):
+        with self.holding_all("create") as owner:
             if self._same_run(spec, overwrite) is not None:
                 raise JobLockedError(
                     f"another process has just started this run in {self.path}. Wait for it to finish or stop it."
                 )
             self.sweep()
-            fresh = self.path / f".stage.{uuid.uuid4().hex[:8]}.tmp"
+            spec = spec.model_copy(update={"life": uuid.uuid4().hex[:12]})
+            mine = self.of(spec)
             try:
                 with writing_to(self.path):
-                    StageStore.create(fresh, spec.grid.grid())
-                    self._discard_content()
-                    os.rename(fresh, self.stage)
-                    write_atomically(self.settings, spec.to_json())
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+                    mine.lay_out(spec.grid.grid())
+                    self._discard_content(owner, keep=mine.stage)
+                    owner.write(self.settings, spec.to_json())
+            except BaseException:
+                discard(mine.stage)
+                raise
+            return spec
 
-    def _discard_content(self) -> None:
+    def _discard_content(self, owner: Owner, keep: Path | None = None) -> None:
         for path in self.content:
-            discard(path)
+            if path != keep:
+                owner.remove(path)
 
     def sweep(self) -> None:
-        """Delete the half-written and half-deleted files of killed processes. Call it with the lock."""
+        """Delete the half-written and half-deleted files of killed processes, and dead lives. Call it with the lock."""
+        alive = (self.stage, self.again) if self.is_job() else ()
+        for dead in self.lives():
+            if dead not in alive and self._is_leftover(dead):
+                discard(dead)
         for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.deleted")):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -220,7 +263,7 @@ class JobFolder(JobFiles):
         JobLockedError
             If another process works on it.
         """
-        with self.holding_all("delete"):
-            self._discard_content()
+        with self.holding_all("delete") as owner:
+            self._discard_content(owner)
         with contextlib.suppress(OSError):
             self.path.rmdir()

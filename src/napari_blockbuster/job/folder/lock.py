@@ -1,11 +1,14 @@
-"""Locks of a job folder, so that one process at a time changes the job."""
+"""Locks of a job folder, so that one process at a time changes the job.
+
+A lock names its holder. `napari_blockbuster.machine.ownership` makes sure that a holder that was asleep while another process
+took the lock over changes nothing any more.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 import uuid
@@ -14,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_blockbuster.machine.disk import writing_to
-from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.errors import JobLockedError, TakenOverError
+from napari_blockbuster.machine.ownership import Owner, read_holder
+from napari_blockbuster.machine.processes import ProcessIdentity
 
-__all__ = ["JobLockedError", "Lock", "holding", "is_held"]
+__all__ = ["BEAT", "JobLockedError", "Lock", "holding", "is_held", "silence_of"]
 
 BEAT = 20.0
 """Seconds between two updates of a lock by its holder."""
@@ -24,12 +29,8 @@ HALF_WRITTEN, LOOK = 5.0, 0.5
 """Seconds to wait for the content of an empty lock, and between two looks at it."""
 TRIES = 2 * int(HALF_WRITTEN / LOOK)
 SILENCE = 300.0
-"""Seconds without an update after which a holder on another machine counts as gone, for example a killed batch job. On this
-machine the process itself is looked up."""
-
-
-class JobLockedError(JobError):
-    """Another process works on this job."""
+"""Seconds without an update after which a holder that cannot be looked up from here (on another machine, in another container)
+counts as gone, for example a killed batch job."""
 
 
 class Lock:
@@ -37,21 +38,19 @@ class Lock:
 
     Attributes
     ----------
-    lost : threading.Event
-        Set once another process took over the lock, because this one was asleep for too long.
+    owner : Owner
+        Checks the ownership, here and in workers.
     """
 
     def __init__(self, path: Path, doing: str) -> None:
         self.path = path
-        self.lost = threading.Event()
+        self.owner = Owner(path, uuid.uuid4().hex)
         self._released = threading.Event()
         self._mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            **ProcessIdentity.of_this().to_json(),
             "since": time.time(),
             "doing": doing,
-            "token": uuid.uuid4().hex,
+            "token": self.owner.token,
         }
 
     def acquire(self) -> None:
@@ -66,51 +65,58 @@ class Lock:
             try:
                 with os.fdopen(descriptor, "w") as file:
                     json.dump(self._mine, file)
+                if self._begin():
+                    threading.Thread(target=self._beat, name="blockbuster-lock", daemon=True).start()
+                    return
             except BaseException:
                 # The disk is full, or a signal arrived.
-                self.path.unlink(missing_ok=True)
+                self._give_up()
                 raise
-            threading.Thread(target=self._beat, name="blockbuster-lock", daemon=True).start()
-            return
         raise JobLockedError(f"Could not take the lock {self.path}, because other processes keep taking it. Try again.")
+
+    def _begin(self) -> bool:
+        """Shut former holders out. Return False if the lock was taken meanwhile, because this process was asleep."""
+        with contextlib.suppress(TakenOverError):
+            if self.owner.begin():
+                return True
+        self.owner.end()
+        return False
+
+    def _give_up(self) -> None:
+        if (read_holder(self.path) or self._mine).get("token") == self.owner.token:
+            self.path.unlink(missing_ok=True)
+        self.owner.end()
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
-            if not self.is_mine():
-                self.lost.set()
-                return
             with contextlib.suppress(OSError):
+                if self.owner.is_over():
+                    return
                 os.utime(self.path)
 
-    def is_mine(self) -> bool:
-        """Whether this process still holds the lock. True if the lock cannot be read: a disk may be away for a while."""
-        holder = _read(self.path)
-        return holder is None or holder.get("token") == self._mine["token"]
-
     def check(self) -> None:
-        """Raise `JobLockedError` if another process has taken the job over."""
-        if self.lost.is_set():
-            raise JobLockedError(
-                f"{self.path.parent} was taken over by another process while this one was asleep. "
-                "Its tiles are kept, and the other process continues the job."
-            )
+        """Raise `TakenOverError` if another process has taken the job over."""
+        self.owner.check()
 
     def release(self) -> None:
         """Release the lock. Does nothing if another process holds it now."""
         self._released.set()
-        if self.is_mine():
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        with contextlib.suppress(OSError):
+            self.owner.end()
 
 
 @contextlib.contextmanager
 def holding(path: Path, doing: str) -> Iterator[Lock]:
     """Hold a lock file of a job. A lock left behind by a dead process is taken over.
 
+    An error in the block that another process caused, because it took the lock over, becomes a `TakenOverError`.
+
     Raises
     ------
     JobLockedError
         With the host, process, step and start time of the holder.
+    TakenOverError
+        If the lock was taken over while this process was asleep.
     StoreError
         If the folder cannot be written.
     """
@@ -119,6 +125,12 @@ def holding(path: Path, doing: str) -> Iterator[Lock]:
         lock.acquire()
     try:
         yield lock
+    except TakenOverError:
+        raise
+    except Exception as error:
+        if lock.owner.is_over():
+            raise lock.owner.taken_over() from error
+        raise
     finally:
         lock.release()
 
@@ -130,35 +142,36 @@ def is_held(path: Path, *, may_write: bool = True) -> bool:
     With `may_write` false nothing is written, and the clock of this machine gives the age of a lock of another machine.
     """
     try:
-        holder = _read(path)
+        holder = read_holder(path)
         return holder is not None and _is_alive(holder, path, may_write)
     except FileNotFoundError:
         # Released in the meantime.
         return False
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def silence_of(path: Path) -> float:
+    """Return the seconds since the last sign of life of the holder of a lock file; 0 if nobody holds it."""
     try:
-        holder = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) else None
+        return _age(path, may_write=True)
+    except OSError:
+        return 0.0
 
 
 def _refuse_if_alive(path: Path) -> None:
     """Raise if the holder is alive; otherwise remove its lock."""
     try:
-        age = time.time() - path.stat().st_mtime
+        age = abs(_age(path, may_write=True))
+        holder = read_holder(path)
+        if holder is None:
+            # Half-written: the process died between two system calls, or is between them right now.
+            if age < HALF_WRITTEN:
+                time.sleep(LOOK)
+                return
+            holder = {}
+        alive = _is_alive(holder, path)
     except FileNotFoundError:
         return
-    holder = _read(path)
-    if holder is None:
-        # Half-written: the process died between two system calls, or is between them right now.
-        if age < HALF_WRITTEN:
-            time.sleep(LOOK)
-            return
-        holder = {}
-    if _is_alive(holder, path):
+    if alive:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(holder.get("since", 0))))
         raise JobLockedError(
             f"{path.parent} is in use by process {holder.get('pid')} on {holder.get('host')} since {when} "
@@ -175,7 +188,7 @@ def _remove_stale(path: Path, holder: dict[str, Any]) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    if (_read(aside) or {}).get("token") != holder.get("token"):
+    if (read_holder(aside) or {}).get("token") != holder.get("token"):
         _restore(aside, path)
     aside.unlink()
 
@@ -193,16 +206,18 @@ def _restore(aside: Path, path: Path) -> None:
 
 
 def _is_alive(holder: dict[str, Any], path: Path, may_write: bool = True) -> bool:
-    try:
-        host, pid = str(holder["host"]), int(holder["pid"])
-    except (KeyError, TypeError, ValueError):
+    process = ProcessIdentity.parse(holder)
+    if process is None:
         return False
-    if host != socket.gethostname():
-        now = _now_there(path.parent) if may_write else time.time()
-        return now - path.stat().st_mtime < SILENCE
-    then, since = holder.get("started"), _started(pid)
-    # The pid may belong to another process now, above all after a restart. The clock may have been adjusted a little.
-    return since is not None and (not isinstance(then, float) or min(then, since) < 0 or abs(then - since) < 5)
+    alive = process.is_alive()
+    # A time in the future is as far from a sign of life as one in the past: a clock was set back.
+    return abs(_age(path, may_write)) < SILENCE if alive is None else alive
+
+
+def _age(path: Path, may_write: bool) -> float:
+    """Return the seconds since a file was written or touched."""
+    now = _now_there(path.parent) if may_write else time.time()
+    return now - path.stat().st_mtime
 
 
 def _now_there(folder: Path) -> float:
@@ -217,16 +232,3 @@ def _now_there(folder: Path) -> float:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
-
-
-def _started(pid: int) -> float | None:
-    """Return the start time of a process on this machine; None if there is no such process."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except (psutil.NoSuchProcess, ValueError):
-        return None
-    except psutil.AccessDenied:
-        return -1.0

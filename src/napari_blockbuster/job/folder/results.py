@@ -5,7 +5,7 @@ results, each with its record::
 
     result.json           the result at the job's own output
     results/<name>.json   results elsewhere, one file for each path
-    placing.json          the token of a result that is being put in place, until its record is written
+    placing.json          a result that is being written (`napari_blockbuster.job.folder.placing`), until its record is there
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.machine.files import write_atomically
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.output.groups import KEY
 
 from .job_folder import JobFolder
 
 __all__ = [
     "is_recorded",
-    "mark_placing",
     "missing_in_result",
     "other_records",
     "own_record",
@@ -37,17 +36,12 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
-def mark_placing(folder: Path, token: str) -> None:
-    """Record the result that is about to be put in place, so that a run killed right after that recognizes it."""
-    write_atomically(JobFolder(folder).placing, json.dumps({"result": token}).encode())
-
-
-def placed(folder: Path, target: Path, provenance: dict[str, Any]) -> None:
+def placed(folder: Path, target: Path, provenance: dict[str, Any], owner: Owner) -> None:
     """Write the record of a result in place. It replaces the record of an earlier result at the same path."""
     path = _record_path(folder, target)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps({**provenance, "output": str(target)}, indent=2).encode())
-    JobFolder(folder).placing.unlink(missing_ok=True)
+    owner.write(path, json.dumps({**provenance, "output": str(target)}, indent=2).encode())
+    owner.remove(JobFolder(folder).placing)
 
 
 def _record_path(folder: Path, target: Path) -> Path:
@@ -72,8 +66,8 @@ def is_recorded(folder: Path, target: Path) -> bool:
 
 def wrote(folder: Path, target: Path) -> bool:
     """Whether this job put the labels at `target` in place, and was killed before it wrote their record."""
-    token = token_of(target)
-    return bool(token) and _read(JobFolder(folder).placing).get("result") == token
+    token, note = token_of(target), _read(JobFolder(folder).placing)
+    return bool(token) and token in (note.get("result"), note.get("replaces"))
 
 
 def own_record(folder: Path) -> dict[str, Any]:

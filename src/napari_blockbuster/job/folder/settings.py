@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.models.registry import upgraded_settings
+from napari_blockbuster.models.registry import settings_of_labels, upgraded_settings
 
 __all__ = ["JobSpec"]
 
@@ -81,6 +81,9 @@ class JobSpec(BaseModel):
 
     Attributes
     ----------
+    life : str
+        Drawn when the job is made, also where it replaces another one. The tiles are in a folder with this name, so that a
+        process that still works for a replaced job finds nothing of this one. Empty in jobs of version 0.1.
     image, identity : dict
         How to open the image again, and how to recognize it (see `napari_blockbuster.images`).
     model, prepared : dict
@@ -94,6 +97,7 @@ class JobSpec(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: int = FORMAT
+    life: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?$")] = ""
     created: str
     output: OutputPath
     image: dict[str, Any]
@@ -174,7 +178,7 @@ class JobSpec(BaseModel):
         return {
             "image": self.identity,
             "grid": self.grid.model_dump(mode="json"),
-            "model": self.model,
+            "model": settings_of_labels(self.model),
             "versions": {name: self.versions.get(name) for name in packages},
         }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
-from napari_blockbuster.images import ImageSource, open_image
+from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec
 from napari_blockbuster.job.state import edited_function
@@ -21,9 +21,11 @@ from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
+from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.output.result import default_output
 
 from . import preflight
+from .channels import check_channels, fitting_channels
 from .suggestion import make_grid, suggest_tiles
 
 __all__ = ["JobParts", "NewJob", "create", "reopen"]
@@ -55,12 +57,18 @@ class NewJob:
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
 
-    def source(self) -> ImageSource:
-        """Open the image."""
+    def source(self, model: Model) -> ImageSource:
+        """Open the image. A model that needs all of its channels gets them without being asked."""
         if isinstance(self.image, ImageSource):
             return self.image
-        part: dict[str, Any] = {"channel": self.channel, "level": self.level, "axes": self.axes, "scene": self.scene}
-        return open_image(self.image, spacing=self.spacing, **part)
+        part: dict[str, Any] = {"level": self.level, "axes": self.axes, "scene": self.scene, "spacing": self.spacing}
+        try:
+            return open_image(self.image, channel=self.channel, **part)
+        except ChannelNotChosenError as error:
+            channels = fitting_channels(error.n_channels, model)
+            if channels is None:
+                raise
+            return open_image(self.image, channel=channels, **part)
 
     def spec(self, source: ImageSource, model: Model, target: Path) -> JobSpec:
         """Return the settings of the job, without those that the model measures on the image."""
@@ -80,21 +88,23 @@ class NewJob:
 
 def create(asked: NewJob) -> JobParts:
     """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
-    source, model = asked.source(), as_model(asked.model)
-    preflight.check_channels(source, model)
+    model = as_model(asked.model)
+    source = asked.source(model)
+    check_channels(source, model)
     target = default_output(source) if asked.output is None else Path(asked.output).absolute()
     folder = JobFolder.beside(target)
     preflight.check_output(target, source, asked.overwrite)
     spec = asked.spec(source, model, target)
     if (known := folder.known(spec, asked.overwrite)) is not None:
         reopened = with_function(known, model)
+        folder = folder.of(known)
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
-    prepared = model.prepare(source)
+    prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
-    folder.make(spec, asked.overwrite)
-    return JobParts(folder, spec, source, prepared)
+    spec = folder.make(spec, asked.overwrite)
+    return JobParts(folder.of(spec), spec, source, prepared)
 
 
 def reopen(path: Path, image: Any, model: Any) -> JobParts:
@@ -107,4 +117,4 @@ def reopen(path: Path, image: Any, model: Any) -> JobParts:
         there = spec.model_copy(update={"model": asked.settings()})
         if changed := edited_function.with_code_of(spec, asked).differences(there):
             raise JobMismatchError(f"this is not the model of {folder.path}: " + "; ".join(changed))
-    return JobParts(folder, spec, source, with_function(spec, asked))
+    return JobParts(folder.of(spec), spec, source, with_function(spec, asked))

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = [
-    "check_channels",
     "check_memory",
     "check_name",
     "check_output",
@@ -52,22 +51,6 @@ __all__ = [
 
 LABEL_BYTES = 4
 """Bytes of a label in memory, at least."""
-
-
-def check_channels(source: ImageSource, model: Model) -> None:
-    """Refuse more channels than the model takes.
-
-    Raises
-    ------
-    ValueError
-        If the image has more channels than the model takes.
-    """
-    if source.n_channels > model.most_channels:
-        most = "one channel" if model.most_channels == 1 else f"{model.most_channels} channels"
-        raise ValueError(
-            f"{source.n_channels} channels were chosen, but the model {model.family!r} takes {most} at most; "
-            "choose fewer, channel= (--channel)"
-        )
 
 
 # -------------------------------------------------------------------------------------------------------------- places

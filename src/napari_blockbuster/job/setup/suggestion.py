@@ -10,6 +10,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.folder.settings import MOST_TILES
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 from napari_blockbuster.models.base import Model
+from napari_blockbuster.models.planes import suggested_for
 
 __all__ = ["make_grid", "suggest_tiles"]
 
@@ -41,7 +42,7 @@ def suggest_tiles(
         least twice the halo, and even, so that pyramid levels stay aligned with tiles.
     """
     shape = source.spatial_shape
-    wish = model.suggest(source)
+    wish = suggested_for(model, source)
     reach = _each(wish.halo if halo is None else halo, len(shape), "halo")
     # Along an axis of one plane there is nothing to see beyond it.
     reach = tuple(h if n > 1 else 0 for h, n in zip(reach, shape, strict=True))

@@ -14,6 +14,7 @@ from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobMismatchError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models import Model
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ def check(spec: JobSpec, tiles: Tiles, model: Model, wanted: Iterable[int] | Non
         )
 
 
-def settle(folder: JobFolder, spec: JobSpec, tiles: Tiles, model: Model, wanted: Sequence[int]) -> JobSpec:
-    """Record which function runs on tiles that are about to be staged. Call it with the lock.
+def settle(
+    folder: JobFolder, spec: JobSpec, tiles: Tiles, model: Model, wanted: Sequence[int], owner: Owner
+) -> JobSpec:
+    """Record which function runs on tiles that are about to be staged.
 
     The record is written before the tiles: a killed run never leaves a tile of an edited function without a record.
 
@@ -102,9 +105,9 @@ def settle(folder: JobFolder, spec: JobSpec, tiles: Tiles, model: Model, wanted:
         changed = bool(wanted) or changed
     elif edited:
         # The job in memory may write to another output than the one that is stored.
-        folder.save(with_code_of(folder.load_stored(), model))
+        folder.save(with_code_of(folder.load_stored(), model), owner)
         spec = with_code_of(spec, model)
     if changed:
         with writing_to(folder.path):
-            notes.save(folder.path)
+            notes.save(folder.path, owner)
     return spec

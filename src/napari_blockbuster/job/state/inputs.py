@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 from napari_blockbuster.images import ImageSource, open_image, source_from_description
@@ -86,7 +88,7 @@ def reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
         options = {
             key: spec.image[key] for key in ("channel", "level", "scene", "spacing") if spec.image.get(key) is not None
         }
-        source = image if isinstance(image, ImageSource) else open_image(image, **options)
+        source = _with_sizes(image, spec) if isinstance(image, ImageSource) else open_image(image, **options)
         if changed := spec.differences(spec.model_copy(update={"identity": source.identity()})):
             raise JobMismatchError("this is not the image of the job: " + "; ".join(changed))
         return source
@@ -97,6 +99,18 @@ def reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
         return None
     except (KeyError, TypeError, AttributeError):
         raise JobError("the job's image entry cannot be read: job.json was edited or damaged") from None
+
+
+def _with_sizes(source: ImageSource, spec: JobSpec) -> ImageSource:
+    """Return an image with the voxel size and the place that the job was made with."""
+    given = spec.image.get("spacing")
+    spacing = tuple(given) if isinstance(given, list) else given
+    if source.layout.spacing == spacing:
+        return source
+    found = {name: tuple(values) for name in ("scale", "units", "translation") if (values := spec.image.get(name))}
+    source = copy.copy(source)
+    source.layout = replace(source.layout, spacing=spacing, **found)  # type: ignore[arg-type]
+    return source
 
 
 # -------------------------------------------------------------------------------------------------------------- model

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.machine.disk import damage_named
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.merge.region_graph import RegionGraph
 from napari_blockbuster.merge.region_search import RegionCache
 from napari_blockbuster.stage.label_table import LabelTable, LabelTableCache
@@ -94,14 +95,14 @@ class Tiles:
             self._evidence = staged, complete_evidence(self.store, self.labels_table().counts, client)
         return self._evidence[1].table
 
-    def save_evidence(self, client: Client | None) -> None:
-        """Write the evidence that is missing on disk, for later merges. Call it with the lock."""
+    def save_evidence(self, client: Client | None, owner: Owner) -> None:
+        """Write the evidence that is missing on disk, for later merges."""
         self.evidence(client)
         assert self._evidence is not None
         staged, known = self._evidence
         if not known.is_on_disk:
             counts = self.labels_table().counts
-            self._evidence = staged, complete_evidence(self.store, counts, client, keep=True)
+            self._evidence = staged, complete_evidence(self.store, counts, client, keep=owner)
 
     def regions(
         self,

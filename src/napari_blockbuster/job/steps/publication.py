@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import shutil
 import uuid
@@ -20,15 +19,16 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.acceptances import tiles_again
 from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.placing import note_result
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.machine.files import beside
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.output.groups import KEY
 from napari_blockbuster.output.occupant import Occupant
-from napari_blockbuster.output.place import put_in_place, restore_old
+from napari_blockbuster.output.place import clear_parts, part_of, put_in_place, restore_old, take_back_part
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter
@@ -79,15 +79,17 @@ class WriteOptions:
     progress: Callable[[int, int], None] | None = None
 
 
-def write_output(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options: WriteOptions) -> Result:
-    """Write merged labels next to their place, then put them in place. Call it with the lock of the job.
+def write_output(
+    folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options: WriteOptions, owner: Owner
+) -> Result:
+    """Write merged labels next to their place, then put them in place.
 
     Raises
     ------
     FileExistsError, NothingStagedError, StoreError
         See `napari_blockbuster.Job.write`.
     """
-    return _Publication(folder, tiles, spec, merged, options).run()
+    return _Publication(folder, tiles, spec, merged, options, owner).run()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class _Publication:
     spec: JobSpec
     merged: Merge
     options: WriteOptions
+    owner: Owner
 
     @property
     def target(self) -> Path:
@@ -107,12 +110,15 @@ class _Publication:
         replaced = self._replaced()
         check_any_staged(self.folder, self.tiles)
         self._check_current()
-        _clear_parts(self.target)
+        clear_parts(self.target)
         self.folder.sweep()
         token = uuid.uuid4().hex
         # A name of its own: workers keep arrays open by their path, also after the part was deleted.
-        temporary = beside(self.target, f".{token[:8]}.part")
+        temporary = part_of(self.target, token)
         provenance = {"result": token, **self._provenance()}
+        with writing_to(self.folder.path):
+            unrecorded = results.token_of(self.target) if results.wrote(self.folder.path, self.target) else ""
+            note_result(self.folder.path, token, self.target, self.owner, unrecorded)
         try:
             writer = self._writer(temporary)
             self._write_all(writer)
@@ -120,7 +126,7 @@ class _Publication:
             self._put_in_place(temporary, provenance, replaced)
         except BaseException as error:
             # A half-written result is of no use, and takes space that a full disk needs.
-            shutil.rmtree(temporary, ignore_errors=True)
+            take_back_part(self.target, token)
             if isinstance(error, StoreError):
                 raise error.keeping(f"all {len(self.tiles.staged())} staged tiles are kept") from error
             raise
@@ -192,8 +198,7 @@ class _Publication:
         A run that is killed between the two recognizes its own result there, and may replace it without `overwrite`.
         """
         folder = self.folder.path
-        with writing_to(folder):
-            results.mark_placing(folder, provenance["result"])
+        self.owner.check()
         try:
             with writing_to(self.target.parent):
                 put_in_place(temporary, self.target, replaced)
@@ -201,8 +206,9 @@ class _Publication:
             if isinstance(error.__cause__, FileExistsError):
                 raise self._appeared() from error
             raise
+        shutil.rmtree(temporary.parent, ignore_errors=True)
         with writing_to(folder):
-            results.placed(folder, self.target, provenance)
+            results.placed(folder, self.target, provenance, self.owner)
 
     def _appeared(self) -> FileExistsError:
         return FileExistsError(
@@ -218,6 +224,8 @@ class _Publication:
         return {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "image": spec.image,
+            # Moves the labels after scale and translation. OME-Zarr cannot say it.
+            **({"affine": spec.image["affine"]} if spec.image.get("affine") else {}),
             "identity": spec.identity,
             "model": spec.model,
             "prepared": spec.prepared,
@@ -248,15 +256,6 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "removed": merged.n_removed,
         **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
     }
-
-
-def _clear_parts(target: Path) -> None:
-    """Delete what interrupted writes left: nothing records which of their blocks are complete."""
-    if target.parent.is_dir():
-        placeholder = "????????.part"
-        start = beside(target, f".{placeholder}").name.removesuffix(placeholder)
-        for part in target.parent.glob(glob.escape(start) + placeholder):
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def _version_around(target: Path) -> str:

@@ -23,8 +23,10 @@ from napari_blockbuster.job.folder.acceptances import Notes, accepted_together, 
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.machine.disk import errno_of, writing_to
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.machine.files import discard, write_atomically
+from napari_blockbuster.machine.files import discard
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models import Model
+from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.stage.store import StageStore, TileFailure, TileRecord
 from napari_blockbuster.stage.work import StageWork
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.job.state.tiles import Tiles
 
-__all__ = ["SecondTry", "accepted_together", "discard_tries", "settle", "settle_alone", "tiles_again", "tiles_around"]
+__all__ = ["SecondTry", "accepted_together", "settle", "settle_alone", "tiles_again", "tiles_around"]
 
 
 class SecondTry:
@@ -76,18 +78,20 @@ class SecondTry:
         source = self._inputs.image()
         self._folder.check_stage()
         wanted = list(tiles)
-        prepared = model.prepare(source)
-        with self._folder.holding("segment tiles again"):
-            settle(self._folder, self._tiles)
+        prepared = prepared_on(model, source)
+        with self._folder.holding("segment tiles again") as owner:
+            settle(self._folder, self._tiles, owner)
             with writing_to(self._folder.again):
                 _lay_out(self.store)
-                self.store.unstage(wanted)
+                self.store.unstage(wanted, owner.remove)
                 tried = self._tried() | dict.fromkeys(wanted, model.settings())
                 data = {"tiles": {str(index): settings for index, settings in sorted(tried.items())}}
-                write_atomically(self._folder.again_tried, json.dumps(data).encode())
-            work = StageWork.of(self.store, prepared, source)
+                owner.write(self._folder.again_tried, json.dumps(data).encode())
+            work = StageWork.of(self.store, prepared, source, owner=owner)
             with contextlib.closing(run(work, TileQueue(wanted), client, heartbeat)) as results:
-                yield from results
+                for result in results:
+                    yield result
+                    owner.check()
 
     def _tried(self) -> dict[int, dict[str, Any]]:
         """Return the settings of the tiles that were tried and are not accepted yet."""
@@ -117,15 +121,15 @@ class SecondTry:
         if missing:
             raise JobError(f"Tile {missing[0]} was not segmented again, or it failed. There is nothing to accept.")
         self._folder.check_stage()
-        with self._folder.holding("replace tiles"):
-            settle(self._folder, self._tiles)
+        with self._folder.holding("replace tiles") as owner:
+            settle(self._folder, self._tiles, owner)
             known = tiles_again(self._folder.path)
             with writing_to(self._folder.again):
                 _lay_out(self._before, discard_others=not known)
                 for index in chosen:
                     if index not in known:
-                        _copy(self._tiles.store, self._before, index)
-            self._replace({index: tried[index] for index in chosen})
+                        _copy(self._tiles.store, self._before, index, owner)
+            self._replace({index: tried[index] for index in chosen}, owner)
 
     def go_back(self, tiles: Iterable[int]) -> list[int]:
         """Restore the tiles of the run: these, and all that were accepted together with them.
@@ -143,26 +147,26 @@ class SecondTry:
             See `accept`.
         """
         self._folder.check_stage()
-        with self._folder.holding("replace tiles"):
-            settle(self._folder, self._tiles)
+        with self._folder.holding("replace tiles") as owner:
+            settle(self._folder, self._tiles, owner)
             chosen, known = list(tiles), tiles_again(self._folder.path)
             if own := [index for index in chosen if index not in known]:
                 raise JobError(f"Tile {own[0]} is already the original tile of the run.")
             wanted = accepted_together(self._folder.path, chosen)
-            self._replace(dict.fromkeys(wanted))
+            self._replace(dict.fromkeys(wanted), owner)
             return wanted
 
-    def _replace(self, changes: Mapping[int, dict[str, Any] | None]) -> None:
-        """Record changes, then make them. Call it with the lock."""
+    def _replace(self, changes: Mapping[int, dict[str, Any] | None], owner: Owner) -> None:
+        """Record changes, then make them."""
         notes = Notes.load(self._folder.path)
         notes.begin(changes)
         with writing_to(self._folder.path):
-            notes.save(self._folder.path)
-        settle(self._folder, self._tiles)
+            notes.save(self._folder.path, owner)
+        settle(self._folder, self._tiles, owner)
 
 
-def settle(folder: JobFolder, tiles: Tiles) -> None:
-    """Finish an interrupted acceptance, or an interrupted undo. Call it with the lock."""
+def settle(folder: JobFolder, tiles: Tiles, owner: Owner) -> None:
+    """Finish an interrupted acceptance, or an interrupted undo."""
     notes = Notes.load(folder.path)
     if not notes.unfinished:
         return
@@ -175,9 +179,9 @@ def settle(folder: JobFolder, tiles: Tiles) -> None:
                 # The new tile may have been deleted in the meantime.
                 if settings is not None and not new.is_staged(index):
                     notes.unfinished[index] = settings = None
-                _copy(new if settings is not None else before, tiles.store, index)
+                _copy(new if settings is not None else before, tiles.store, index, owner)
             notes.finish()
-            notes.save(folder.path)
+            notes.save(folder.path, owner)
     finally:
         tiles.forget(replaced)
 
@@ -193,13 +197,8 @@ def settle_alone(folder: JobFolder, tiles: Tiles) -> None:
         If the job folder cannot be written.
     """
     if Notes.load(folder.path).unfinished:
-        with folder.holding("replace tiles"):
-            settle(folder, tiles)
-
-
-def discard_tries(folder: JobFolder) -> None:
-    """Delete second tries and the tiles that they replaced. They are useless without staged tiles."""
-    discard(folder.again)
+        with folder.holding("replace tiles") as owner:
+            settle(folder, tiles, owner)
 
 
 def _tries(folder: JobFolder, tiles: Tiles) -> tuple[StageStore, StageStore]:
@@ -225,15 +224,15 @@ def tiles_around(grid: TileGrid, index: int) -> list[int]:
     return [index, *grid.face_neighbours(index)]
 
 
-def _copy(source: StageStore, target: StageStore, index: int) -> None:
+def _copy(source: StageStore, target: StageStore, index: int, owner: Owner) -> None:
     """Copy the state of a tile from one stage to another: staged, failed, or missing.
 
     If this is killed half-way, the tile is missing in the target.
     """
-    target.unstage([index])
+    target.unstage([index], owner.remove)
     if not source.is_staged(index):
         failure = source.path("failed", index)
         if failure.exists():
-            write_atomically(target.path("failed", index), failure.read_bytes())
+            owner.write(target.path("failed", index), failure.read_bytes())
         return
-    source.copy(index, target)
+    source.copy(index, target, owner)

@@ -52,13 +52,13 @@ def stage(
     """Segment the tiles that are not staged yet; see `napari_blockbuster.Job.stage`."""
     source, model = inputs.ready()
     preflight.check_time_limit(options.tile_timeout, options.client)
-    with folder.holding("stage") as lock:
+    with folder.holding("stage") as owner:
         control.canceled.clear()
-        second_try.settle(folder, tiles)
+        second_try.settle(folder, tiles, owner)
         staged = tiles.staged()
         order = tiles.grid.order() if options.tiles is None else options.tiles
         wanted = [i for i in order if i not in staged]
-        inputs.spec = edited_function.settle(folder, inputs.spec, tiles, model, wanted)
+        inputs.spec = edited_function.settle(folder, inputs.spec, tiles, model, wanted, owner)
         waiting = control.queue = TrialQueue(wanted, proven=bool(staged))
         tally, beats = Tally(tiles.grid, len(staged)), Beats(options.heartbeat)
         try:
@@ -69,12 +69,12 @@ def stage(
                     return
                 preflight.check_memory(memory, tiles.grid, source)
                 tiles.store.forget_hangs()
-            work = StageWork.of(tiles.store, model, source, options.tile_timeout)
+            work = StageWork.of(tiles.store, model, source, options.tile_timeout, owner)
             with contextlib.closing(run(work, waiting, options.client, beats.look)) as results:
                 for result in results:
                     if result is not None or beats.due():
                         yield tally.event(result, waiting.waits_for)
-                    lock.check()
+                    owner.check()
                     waiting.look(result, tiles.grid)
                     if control.canceled.is_set():
                         return
@@ -116,13 +116,13 @@ def write(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options
         from napari_blockbuster.execution.cluster import check_client
 
         check_client(options.client)
-    with folder.holding("write"):
-        second_try.settle(folder, tiles)
+    with folder.holding("write") as owner:
+        second_try.settle(folder, tiles, owner)
         keep_stage = options.keep_stage or bool(tiles.missing(tiles.staged()))
         if keep_stage:
-            tiles.save_evidence(options.client)
-        result = write_output(folder, tiles, spec, merged, options)
+            tiles.save_evidence(options.client, owner)
+        result = write_output(folder, tiles, spec, merged, options, owner)
         if not keep_stage:
-            tiles.store.delete()
-            second_try.discard_tries(folder)
+            owner.remove(tiles.store.folder)
+            owner.remove(folder.again)
     return result

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
+import numpy as np
+
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
 from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.networks.base import WeightedModel
@@ -33,6 +36,7 @@ class BioImageIO(WeightedModel):
 
     family: ClassVar[str] = "bioimageio"
     summary: ClassVar[str] = "A model of bioimage.io, from a package or an address"
+    most_channels: ClassVar[int] = 1000
     packages: ClassVar[tuple[str, ...]] = ("bioimageio.core", "bioimageio.spec", "torch")
 
     weights: str = setting(
@@ -63,7 +67,8 @@ class BioImageIO(WeightedModel):
     device: Device = device_setting()
     statistics: tuple[float, ...] | None = setting(
         None,
-        "Statistics for the preprocessing, in alphabetical order of their names. Empty: measured on the image.",
+        "Statistics for the preprocessing, in alphabetical order of their names, each for every channel if it is taken by "
+        "channel. Empty: measured on the image.",
         advanced=True,
     )
 
@@ -77,7 +82,7 @@ class BioImageIO(WeightedModel):
         OSError
             If the package is missing and cannot be downloaded.
         ValueError
-            If the model is not for this rank and one channel, or if it is not clear how its output becomes labels.
+            If the model is not for this rank and number of channels, or if it is not clear how its output becomes labels.
         """
         spacing = self._spacing_of(image)
         if not self.weights:
@@ -92,13 +97,36 @@ class BioImageIO(WeightedModel):
                 f"the bioimage.io model {self.weights!r} is for images of {len(geometry.least)} spatial axes, and this "
                 f"one has {len(spacing)}"
             )
+        if geometry.channels != image.n_channels:
+            raise ValueError(
+                f"the bioimage.io model {self.weights!r} is for images of {count_text(geometry.channels, 'channel')}, and "
+                f"{image.n_channels} {'was' if image.n_channels == 1 else 'were'} chosen; choose as many, channel= (--channel)"
+            )
         sha256 = checked_digest(path, files_of(path), self.sha256)
-        values = sample_values(image.sample_blocks()) if self.statistics is None else None
+        values = self._values(image) if self.statistics is None else None
         measured = run_outside_viewer(check_package, self, path, values)
         statistics = measured if self.statistics is None else self.statistics
         # Workers may run in another folder, and never download.
         update = {"spacing": spacing, "weights": str(path), "sha256": sha256, "statistics": statistics}
         return self.model_copy(update=update)
+
+    @staticmethod
+    def _values(image: PixelSource) -> list[np.ndarray]:
+        """Return values of each channel."""
+        blocks = image.sample_blocks()
+        if image.n_channels == 1:
+            return [sample_values(blocks)]
+        return [sample_values([block[..., c] for block in blocks]) for c in range(image.n_channels)]
+
+    def channel_range(self) -> tuple[int, int]:
+        """Return the number of channels in the package, if it is on this machine."""
+        try:
+            if not self.weights or is_address(self.weights):
+                return 1, self.most_channels
+            number = read_geometry(find_package(self.weights)).channels
+        except (OSError, ValueError):
+            return 1, self.most_channels
+        return number, number
 
     def suggest(self, image: PixelSource) -> Suggestion:
         """Return a tile whose read box has a size that the model accepts, and a halo of about two diameters."""

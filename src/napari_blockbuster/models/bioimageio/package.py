@@ -35,11 +35,13 @@ class Geometry(NamedTuple):
         The smallest size.
     step : tuple of int
         Sizes are the smallest one plus a multiple of this. 0 if there is only one size.
+    channels : int
     """
 
     axes: tuple[str, ...]
     least: tuple[int, ...]
     step: tuple[int, ...]
+    channels: int = 1
 
     def fitting(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the smallest accepted shape that contains another.
@@ -136,7 +138,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises
     ------
     ValueError
-        If it is not a model with one input of one channel and spatial axes.
+        If it is not a model with one input of channels and spatial axes.
     """
     status = path.stat()
     return _geometry(path, status.st_size, status.st_mtime_ns)
@@ -179,11 +181,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _geometry_of_axes(axes: list[dict[str, Any]]) -> Geometry:
     """Return the geometry in a description of format 0.5."""
-    names, least, step = [], [], []
+    names, least, step, channels = [], [], [], 1
     for axis in axes:
         names.append(str(axis.get("id", axis["type"])))
-        if axis["type"] == "channel" and len(axis["channel_names"]) != 1:
-            raise ValueError(f"it takes {len(axis['channel_names'])} channels, and tiles have one")
+        if axis["type"] == "channel":
+            channels = len(axis["channel_names"])
         if axis["type"] in ("batch", "channel"):
             continue
         if axis["type"] != "space":
@@ -193,7 +195,7 @@ def _geometry_of_axes(axes: list[dict[str, Any]]) -> Geometry:
             raise ValueError(f"the size of its axis {names[-1]} depends on that of another")
         least.append(int(size["min"]) if isinstance(size, dict) else int(size))
         step.append(int(size["step"]) if isinstance(size, dict) else 0)
-    return _checked(names, least, step)
+    return _checked(names, least, step, channels)
 
 
 def _geometry_of_2022(axes: str, shape: Any) -> Geometry:
@@ -202,18 +204,16 @@ def _geometry_of_2022(axes: str, shape: Any) -> Geometry:
     names = [words.get(a, a) for a in axes]
     fixed = isinstance(shape, list)
     least, step = (shape, [0] * len(shape)) if fixed else (shape["min"], shape["step"])
-    for name, n in zip(names, least, strict=True):
-        if name == "channel" and n != 1:
-            raise ValueError(f"it takes {n} channels, and tiles have one")
+    channels = int(least[names.index("channel")]) if "channel" in names else 1
     spatial = [i for i, name in enumerate(names) if name in "zyx"]
-    return _checked(names, [int(least[i]) for i in spatial], [int(step[i]) for i in spatial])
+    return _checked(names, [int(least[i]) for i in spatial], [int(step[i]) for i in spatial], channels)
 
 
-def _checked(names: list[str], least: list[int], step: list[int]) -> Geometry:
+def _checked(names: list[str], least: list[int], step: list[int], channels: int) -> Geometry:
     spatial = [name for name in names if name not in ("batch", "channel")]
     if spatial not in (["y", "x"], ["z", "y", "x"]):
         raise ValueError(f"the axes of its images are {', '.join(spatial) or 'none'}, and not y, x or z, y, x")
-    return Geometry(tuple(names), tuple(least), tuple(step))
+    return Geometry(tuple(names), tuple(least), tuple(step), channels)
 
 
 def suggested_tile(geometry: Geometry, shape: tuple[int, ...], wish: tuple[float, ...], side: int) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from napari_blockbuster.models.networks.device import Device, choose_device
-from napari_blockbuster.models.spacing import check_rank
+from napari_blockbuster.models.spacing import check_channels
 
 from .labels import from_boundaries, from_foreground, from_labels
 from .package import read_geometry
@@ -72,14 +73,39 @@ def measures_of(description: Any) -> list[Any]:
     return sorted({*required.pre, *required.post}, key=str)
 
 
-def measure(description: Any, values: np.ndarray) -> tuple[float, ...]:
-    """Measure the statistics of a whole image from its values."""
-    values = values if len(values) else np.zeros(1)
+def is_by_channel(measure: Any) -> bool:
+    """Return whether a statistic is taken for each channel on its own."""
+    return measure.axes is not None and "channel" not in map(str, measure.axes)
+
+
+def measure(description: Any, values: Sequence[np.ndarray]) -> tuple[float, ...]:
+    """Measure the statistics of a whole image from the values of each channel."""
+    values = [each if len(each) else np.zeros(1) for each in values]
     how: dict[str, Any] = {"mean": np.mean, "std": np.std, "var": np.var}
     found = []
     for wanted in measures_of(description):
-        found.append(np.quantile(values, wanted.q) if wanted.name == "quantile" else how[wanted.name](values))
+        for part in values if is_by_channel(wanted) else [np.concatenate(values)]:
+            found.append(np.quantile(part, wanted.q) if wanted.name == "quantile" else how[wanted.name](part))
     return tuple(map(float, found))
+
+
+def statistics_of(measures: Sequence[Any], numbers: Sequence[float], n_channels: int) -> dict[Any, Any]:
+    """Return the statistics as the library takes them: a number each, or one for every channel.
+
+    Raises
+    ------
+    ValueError
+        If there are too many or too few numbers.
+    """
+    counts = [n_channels if is_by_channel(each) else 1 for each in measures]
+    if sum(counts) != len(numbers):
+        raise ValueError(f"statistics has {len(numbers)} numbers, but the model measures {sum(counts)} things")
+    tensor: Any = importlib.import_module("bioimageio.core").Tensor
+    rest, found = list(numbers), {}
+    for each, count in zip(measures, counts, strict=True):
+        part, rest = rest[:count], rest[count:]
+        found[each] = part[0] if count == 1 else tensor(np.asarray(part, np.float32), dims=("channel",))
+    return found
 
 
 def output_of(settings: BioImageIOSettings, description: Any) -> str:
@@ -111,15 +137,17 @@ def output_of(settings: BioImageIOSettings, description: Any) -> str:
     return asked
 
 
-def check_package(settings: BioImageIOSettings, path: Path, values: np.ndarray | None = None) -> tuple[float, ...]:
+def check_package(
+    settings: BioImageIOSettings, path: Path, values: Sequence[np.ndarray] | None = None
+) -> tuple[float, ...]:
     """Check that a package can be used with these settings, and measure the statistics of its preprocessing.
 
     Parameters
     ----------
     settings : BioImageIO
     path : Path
-    values : numpy.ndarray, optional
-        Values of the image. None measures nothing.
+    values : sequence of numpy.ndarray, optional
+        Values of each channel of the image. None measures nothing.
 
     Raises
     ------
@@ -144,11 +172,7 @@ class BioImageIOSegmenter:
         self._output = output_of(settings, self._description)
         assert settings.statistics is not None
         measures = measures_of(self._description)
-        if len(measures) != len(settings.statistics):
-            raise ValueError(
-                f"statistics has {len(settings.statistics)} numbers, but the model measures {len(measures)} things"
-            )
-        self._statistics = dict(zip(measures, settings.statistics, strict=True))
+        self._statistics = statistics_of(measures, settings.statistics, self._geometry.channels)
         self._pipeline: Any = core.create_prediction_pipeline(
             self._description,
             devices=_devices(settings.device),
@@ -158,19 +182,20 @@ class BioImageIOSegmenter:
         self._pipeline.load()
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Return the labels of a tile. Does not change the tile.
+        """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile.
 
         Raises
         ------
         ValueError
             If the model does not accept or return images of this size.
         """
-        check_rank(tile, self._settings.spacing)
-        shape = self._geometry.fitting(tile.shape)
+        check_channels(tile, self._settings.spacing, self._geometry.channels)
+        extent = tile.shape[: len(self._geometry.least)]
+        shape = self._geometry.fitting(extent)
         maps = self._maps(_filled(tile, shape))
         if maps.shape[1:] != shape:
             raise ValueError(f"the model returns {maps.shape[1:]} voxels for {shape}; it must return as many")
-        maps = maps[(slice(None), *map(slice, tile.shape))]
+        maps = maps[(slice(None), *map(slice, extent))]
         s = self._settings
         if self._output == "labels":
             return from_labels(maps[0])
@@ -181,7 +206,10 @@ class BioImageIOSegmenter:
     def _maps(self, pixels: np.ndarray) -> np.ndarray:
         """Return the first output of the network as (channel, *space)."""
         axes = self._geometry.axes
-        image = pixels[tuple(None if name in ("batch", "channel") else slice(None) for name in axes)]
+        image = pixels if self._geometry.channels > 1 else pixels[..., None]
+        inner = [name for name in axes if name != "batch"]
+        image = np.moveaxis(image, -1, inner.index("channel")) if "channel" in inner else image[..., 0]
+        image = np.expand_dims(image, axes.index("batch")) if "batch" in axes else image
         sample = self._digest_spec.create_sample_for_model(
             # It writes into this dictionary.
             self._description,
@@ -210,7 +238,8 @@ def _filled(tile: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if tile.dtype.kind == "f":
         finite = pixels[np.isfinite(pixels)]
         np.nan_to_num(pixels, copy=False, nan=float(finite.min()) if finite.size else 0.0)
-    return np.pad(pixels, [(0, n - m) for n, m in zip(shape, tile.shape, strict=True)], mode="symmetric")
+    missing = [(0, n - m) for n, m in zip(shape, tile.shape, strict=False)]
+    return np.pad(pixels, missing + [(0, 0)] * (tile.ndim - len(shape)), mode="symmetric")
 
 
 def _devices(asked: str) -> list[str] | None:

@@ -6,8 +6,8 @@ import importlib
 import logging
 import re
 import sys
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 from napari_blockbuster.models.extras import require
 
@@ -19,7 +19,7 @@ _declared: list[Any] = []
 
 
 def import_cellpose() -> ModuleType:
-    """Import and return ``cellpose.models``, with its warnings and progress bars off.
+    """Import and return ``cellpose.models``, with its warnings, progress bars and pictures off.
 
     Raises
     ------
@@ -32,14 +32,16 @@ def import_cellpose() -> ModuleType:
     logger = logging.getLogger("cellpose")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)
-    models = importlib.import_module("cellpose.models")
+    models: Any = importlib.import_module("cellpose.models")
     if not hasattr(models, "CPSAM"):
         raise ImportError(
             "the cellpose that is installed is older than version 4, which the model 'cellpose' needs; "
             "run pip install 'cellpose>=4.2', or use the old one through a function of your own (file.py:function)"
         )
     _silence_stitching()
-    return models
+    # `eval` draws a picture of the flows of each tile, which takes as long as half of its other work on the processor.
+    models.plot = SimpleNamespace(dx_to_circ=lambda _: None)
+    return cast("ModuleType", models)
 
 
 def _import_torchvision() -> None:

@@ -10,13 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.machine.gpus import gpu_table, visible_devices
+from napari_blockbuster.machine.gpus import gpu_share, gpu_table, visible_devices
 from napari_blockbuster.machine.peak_memory import PeakMemory
+from napari_blockbuster.models.networks.memory import free_memory, is_out_of_memory
 
-__all__ = ["Footprint", "free_gpu_bytes", "measure"]
+__all__ = ["BATCHES", "Footprint", "check_share", "fastest_batch", "free_gpu_bytes", "measure"]
+
+BATCHES = (8, 16, 32, 64)
+"""Numbers of network tiles at once that are measured."""
+SATURATED = 1.02
+"""If twice as many tiles at once are not this much faster, more of them will not be either."""
+NEARLY = 0.95
+"""Part of the best rate that is good enough: a smaller batch leaves memory for other tiles and other processes."""
 
 ROOM = 0.8
 """Part of the free memory that a batch may use. The rest is for post-processing and fragmentation."""
+OVERHEAD = 2**30
+"""Memory of a GPU that a process uses beside its network: CUDA itself, and the masks of a tile."""
 MIB = 2**20
 
 
@@ -83,6 +93,79 @@ def measure(net: Any, device: Any, side: int, channels: int) -> Footprint:
     return Footprint(int(weights), peak.rise, free_bytes(device))
 
 
+def check_share(footprint: Footprint, device: Any) -> None:
+    """Refuse a network that does not fit beside those of the other workers on its GPU.
+
+    Raises
+    ------
+    MemoryError
+        With what a worker needs, and how many workers fit.
+    """
+    share = gpu_share()
+    if device.type != "cuda" or share.workers == 1:
+        return
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    needed = footprint.weights + footprint.entry + OVERHEAD
+    if share.fewer_will_do:
+        # What this process holds already is not free.
+        if free < footprint.entry + OVERHEAD / 2:
+            raise MemoryError(
+                f"the GPU has {free / MIB:,.0f} MiB left beside the other workers on it, and the network of one more needs "
+                f"{needed / MIB:,.0f} MiB"
+            )
+    elif needed * share.workers > total:
+        fitting = max(1, int(total // needed))
+        raise MemoryError(
+            f"{share.workers} workers share a GPU of {total / MIB:,.0f} MiB, and each needs {needed / MIB:,.0f} MiB "
+            f"({footprint}); at most {fitting} fit: workers_per_gpu={fitting} (--workers-per-gpu {fitting})"
+        )
+
+
+def fastest_batch(net: Any, side: int, channels: int, footprint: Footprint) -> int:
+    """Return the smallest of `BATCHES` that reaches nearly the best rate, of those that fit into memory.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    side : int
+        Extent of a network tile, in pixels.
+    channels : int
+        Channels of the image.
+    footprint : Footprint
+    """
+    rates: dict[int, float] = {}
+    for batch in BATCHES:
+        if footprint.batch(batch) < batch:
+            break
+        try:
+            rate = _rate(net, side, channels, batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            free_memory()
+            break
+        if rates and rate < SATURATED * max(rates.values()):
+            break
+        rates[batch] = rate
+    best = max(rates.values(), default=0.0)
+    return next((batch for batch, rate in rates.items() if rate >= NEARLY * best), footprint.batch(BATCHES[0]))
+
+
+def _rate(net: Any, side: int, channels: int, batch: int) -> float:
+    """Return the network tiles per second of a batch: the better of two passes, after one that prepares the device."""
+    from cellpose import core
+
+    tiles = np.random.default_rng(0).random((batch, channels, side, side), np.float32)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        core._forward(net, tiles)
+        seconds.append(time.perf_counter() - began)
+    return batch / min(seconds[1:])
+
+
 def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:
     import torch
 
@@ -97,9 +180,12 @@ def free_bytes(device: Any) -> int:
     if device.type == "cuda":
         import torch
 
-        free, _ = torch.cuda.mem_get_info(device)
+        free, total = torch.cuda.mem_get_info(device)
+        allocated = torch.cuda.memory_allocated(device)
         # Memory that torch caches is free for torch.
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+        free += torch.cuda.memory_reserved(device) - allocated
+        share = total / gpu_share().workers - OVERHEAD - allocated
+        return max(0, int(free if gpu_share().workers == 1 else min(free, share)))
     import psutil
 
     from napari_blockbuster.machine.limits import worker_limit_bytes

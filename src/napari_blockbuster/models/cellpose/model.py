@@ -6,25 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
-import numpy as np
-from pydantic import model_validator
-
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
 from napari_blockbuster.models.networks.base import NetworkModel
-from napari_blockbuster.models.networks.brightness import measure_range
 from napari_blockbuster.models.networks.child_process import run_outside_viewer
 from napari_blockbuster.models.networks.device import Device, device_setting
 from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis
 
 from .imports import import_cellpose
-from .tile import suggested_tile
+from .tile import NETWORK_DIAMETER, suggested_tile
 from .weights import find_weights, is_path, ready_weights
 
 __all__ = ["Cellpose"]
-
-NETWORK_DIAMETER = 30.0
-"""Diameter of an object in the image that the network sees, in pixels."""
 
 
 class Cellpose(NetworkModel):
@@ -37,6 +30,7 @@ class Cellpose(NetworkModel):
     family: ClassVar[str] = "cellpose"
     summary: ClassVar[str] = "Cellpose 4 (needs its weights; a GPU is advised)"
     packages: ClassVar[tuple[str, ...]] = ("cellpose", "torch", "scipy")
+    without_effect: ClassVar[tuple[str, ...]] = ("batch_size",)
     most_channels: ClassVar[int] = 3
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.0)
 
@@ -104,9 +98,9 @@ class Cellpose(NetworkModel):
         advanced=True,
         max_length=2,
     )
-    batch_size: int = setting(
-        8,
-        "Network tiles (256 x 256) at once. Halved automatically if memory runs out.",
+    batch_size: int | None = setting(
+        None,
+        "Network tiles (256 x 256) at once. Empty: measured when the network is loaded. Halved if memory runs out.",
         ge=1,
         le=512,
         advanced=True,
@@ -117,18 +111,6 @@ class Cellpose(NetworkModel):
         advanced=True,
     )
     device: Device = device_setting()
-
-    @model_validator(mode="after")
-    def _check_more_ranges(self) -> Self:
-        if self.more_lows is not None and self.more_highs is not None:
-            if len(self.more_lows) != len(self.more_highs):
-                raise ValueError(
-                    f"more_lows is {self.more_lows} and more_highs is {self.more_highs}; give a number each for every "
-                    "channel after the first"
-                )
-            if any(a >= b for a, b in zip(self.more_lows, self.more_highs, strict=True)):
-                raise ValueError(f"more_highs is {self.more_highs}; each must be above its low of {self.more_lows}")
-        return self
 
     def prepare(self, image: PixelSource) -> Self:
         """Find or download the weights, check them, and measure brightness and anisotropy of the whole image.
@@ -147,13 +129,9 @@ class Cellpose(NetworkModel):
             raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
         path = run_outside_viewer(ready_weights, self.weights)
         sha256 = checked_digest(path, [path], self.sha256)
-        ranges = self._ranges(image)
         # Workers may run in another folder.
         weights = str(path) if is_path(self.weights) else self.weights
-        update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": ranges[0][0], "high": ranges[0][1]}
-        if len(ranges) > 1:
-            lows, highs = zip(*ranges[1:], strict=True)
-            update |= {"more_lows": lows, "more_highs": highs}
+        update = {"spacing": spacing, "weights": weights, "sha256": sha256, **self._measured(image)}
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
@@ -205,27 +183,3 @@ class Cellpose(NetworkModel):
     def plane_diameter(self, spacing: Sequence[float] | None) -> float:
         """Return the diameter in pixels of a plane, the unit of Cellpose."""
         return self.diameter / (spacing[-1] if spacing else 1.0)
-
-    @property
-    def ranges(self) -> list[tuple[float, float]]:
-        """Gray values that become 0 and 1 in each channel of the prepared model."""
-        assert self.low is not None
-        assert self.high is not None
-        return [(self.low, self.high), *zip(self.more_lows or (), self.more_highs or (), strict=True)]
-
-    def _ranges(self, image: PixelSource) -> list[tuple[float, float]]:
-        """Return the range of each channel: as the user set it, or measured."""
-        given = [(self.low, self.high)]
-        for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
-            if values is not None and len(values) != image.n_channels - 1:
-                raise ValueError(f"{name} is {values}; the image has {image.n_channels - 1} channels after the first")
-        rest = (None,) * (image.n_channels - 1)
-        given += zip(self.more_lows or rest, self.more_highs or rest, strict=True)
-        if all(low is not None and high is not None for low, high in given):
-            blocks: list[np.ndarray] = []
-        else:
-            shape = (-1, image.n_channels)
-            blocks = [block.reshape(shape) for block in image.sample_blocks()]
-        return [
-            measure_range([block[:, i] for block in blocks], self.PERCENTILES, *asked) for i, asked in enumerate(given)
-        ]

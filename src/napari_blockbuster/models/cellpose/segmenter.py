@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from napari_blockbuster.models.networks.device import Device, choose_device, fast_in_bfloat16, limit_torch_threads
 from napari_blockbuster.models.networks.memory import is_out_of_memory, retry_in_memory
-from napari_blockbuster.models.spacing import check_rank
+from napari_blockbuster.models.spacing import check_channels
 
 from .imports import import_cellpose
-from .memory import Footprint, measure
+from .memory import BATCHES, Footprint, check_share, fastest_batch, measure
+from .tile import NETWORK_DIAMETER
 
 __all__ = ["CellposeSegmenter"]
+
+Result = TypeVar("Result")
 
 LEAST = 4
 """Least length of an axis in pixels, also at the network's scale. Thinner tiles are padded with background."""
@@ -33,7 +36,7 @@ class CellposeSettings(Protocol):
     flow_smoothing: float
     niter: int | None
     invert: bool
-    batch_size: int
+    batch_size: int | None
     precision: Literal["auto", "float32", "bfloat16"]
     device: Device
 
@@ -44,6 +47,13 @@ class CellposeSettings(Protocol):
     def scale(self) -> float: ...
 
     def plane_diameter(self, spacing: Sequence[float] | None) -> float: ...
+
+
+class _Flows(NamedTuple):
+    """What the network says of each voxel: the flow along each axis (float32), and whether it belongs to an object."""
+
+    along: np.ndarray
+    likely: np.ndarray
 
 
 class CellposeSegmenter:
@@ -59,7 +69,8 @@ class CellposeSegmenter:
             gpu=device.type != "cpu", device=device, pretrained_model=str(weights), use_bfloat16=low_precision
         )
         self.footprint = self._measured()
-        self._batch_size = self.footprint.batch(settings.batch_size)
+        check_share(self.footprint, device)
+        self._batch_size = self._fitting_batch(settings.batch_size)
 
     @property
     def device(self) -> Any:
@@ -68,25 +79,28 @@ class CellposeSegmenter:
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
         """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile."""
+        return self.begin(tile)()
+
+    def begin(self, tile: np.ndarray) -> Callable[[], np.ndarray]:
+        """Run the network on a tile. The returned callable makes labels of its flows, which takes about as long."""
+        check_channels(tile, self._settings.spacing, len(self._settings.ranges))
         pixels = tile if len(self._settings.ranges) > 1 else tile[..., None]
-        if pixels.shape[-1] != len(self._settings.ranges):
-            raise ValueError(
-                f"the model is prepared for {len(self._settings.ranges)} channels but the tile has shape {tile.shape}"
-            )
-        check_rank(pixels[..., 0], self._settings.spacing)
         shape = pixels.shape[:-1]
         volume = len(shape) == 3 and self._settings.mode == "3d"
-        run = self._volume if volume else self._planes
         # Cellpose normalizes in place, so every attempt needs its own copy.
-        labels = retry_in_memory(
-            lambda: run(self._float_copy(pixels, volume), shape),
-            self._halve_batch,
+        flows = self._in_memory(lambda: self._flows(self._float_copy(pixels, volume), volume), self._halve_batch, shape)
+        follow = self._volume if volume else self._planes
+        return lambda: self._in_memory(lambda: follow(flows, shape), _nothing_to_shrink, shape).reshape(shape)
+
+    def _in_memory(self, run: Callable[[], Result], shrink: Callable[[], bool], shape: tuple[int, ...]) -> Result:
+        return retry_in_memory(
+            run,
+            shrink,
             lambda reason: (
                 f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
-                f"batch_size=1 ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                f"batch_size={self._batch_size} ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
             ),
         )
-        return labels.reshape(shape)
 
     def _halve_batch(self) -> bool:
         """Halve the batch for this tile and all that follow. Returns False at a batch of one."""
@@ -117,23 +131,51 @@ class CellposeSegmenter:
         assert spacing is not None
         return spacing[0] / spacing[-1]
 
-    def _evaluate(self, pixels: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Run Cellpose, and return its labels and flows."""
+    def _flows(self, pixels: np.ndarray, volume: bool) -> _Flows:
+        """Run the network on a volume, or on each plane, and return what it says of each voxel."""
         s = self._settings
-        labels, flows, _ = self._cellpose.eval(
+        how: dict[str, Any] = {"channel_axis": 3}
+        if volume:
+            how |= {"z_axis": 0, "do_3D": True, "anisotropy": self._anisotropy, "flow3D_smooth": s.flow_smoothing}
+        else:
+            pixels = pixels.reshape((-1, *pixels.shape[-3:]))
+        _, found, _ = self._cellpose.eval(
             pixels,
             batch_size=self._batch_size,
-            normalize=self._normalization("do_3D" in how),
+            normalize=self._normalization(volume),
             diameter=s.plane_diameter(s.spacing),
+            compute_masks=False,
+            **how,
+        )
+        # Cellpose drops axes of extent 1.
+        shape = pixels.shape[:3]
+        return _Flows(found[1].reshape((3 if volume else 2, *shape)), found[2].reshape(shape))
+
+    def _masks(self, flows: np.ndarray, likely: np.ndarray) -> np.ndarray:
+        """Let pixels follow the flows of a plane or volume; those that end together are an object."""
+        from cellpose import dynamics
+
+        s = self._settings
+        volume = len(flows) == 3
+        labels: np.ndarray = dynamics.resize_and_compute_masks(
+            flows,
+            likely,
+            niter=s.niter or int(200 / (NETWORK_DIAMETER / s.plane_diameter(s.spacing))),
             cellprob_threshold=s.cellprob_threshold,
-            niter=s.niter,
             # No object may be removed because a tile's border cuts it. Sizes are filtered after the merge, flows below.
             flow_threshold=0.0,
             min_size=-1,
             max_size_fraction=1.0,
-            **how,
+            do_3D=volume,
+            device=self._cpu if volume and self.device.type == "mps" else self.device,
         )
-        return labels, flows[1]
+        return labels
+
+    @property
+    def _cpu(self) -> Any:
+        import torch
+
+        return torch.device("cpu")
 
     def _normalization(self, volume: bool) -> dict[str, Any]:
         # All entries every time: Cellpose takes missing ones from a dictionary that all its models share.
@@ -149,26 +191,16 @@ class CellposeSegmenter:
             "invert": self._settings.invert,
         }
 
-    def _volume(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        labels, _ = self._evaluate(
-            pixels,
-            z_axis=0,
-            channel_axis=3,
-            do_3D=True,
-            anisotropy=self._anisotropy,
-            flow3D_smooth=self._settings.flow_smoothing,
-        )
-        return labels.reshape(pixels.shape[:-1])[tuple(map(slice, shape))]
+    def _volume(self, flows: _Flows, shape: tuple[int, ...]) -> np.ndarray:
+        return self._masks(*flows)[tuple(map(slice, shape))]
 
-    def _planes(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Segment planes in 2D, and return labels that are stitched along z or unique to each plane."""
-        stack = pixels.reshape((-1, *pixels.shape[-3:]))
-        labels, flows = self._evaluate(stack, channel_axis=3)
-        cut = (slice(None), *map(slice, shape[-2:]))
-        labels = labels.reshape(stack.shape[:-1])[cut].astype(np.uint32)
-        flows = flows.reshape((2, *stack.shape[:-1]))[(slice(None), *cut)]
+    def _planes(self, flows: _Flows, shape: tuple[int, ...]) -> np.ndarray:
+        """Return labels of planes that are stitched along z or unique to each plane."""
+        cut = tuple(map(slice, shape[-2:]))
+        labels = np.empty((len(flows.likely), *shape[-2:]), np.uint32)
         for z in range(len(labels)):
-            labels[z] = self._without_unlikely(labels[z], flows[:, z])
+            along = flows.along[:, z]
+            labels[z] = self._without_unlikely(self._masks(along, flows.likely[z])[cut], along[(slice(None), *cut)])
         if len(labels) > 1 and self._settings.mode == "stitch":
             return self._stitched(labels)
         n = 0
@@ -207,6 +239,20 @@ class CellposeSegmenter:
         return labels
 
     # -------------------------------------------------------------- memory
+    def _fitting_batch(self, asked: int | None) -> int:
+        """Return the batch that was asked for, or the fastest one, as far as it fits into memory."""
+        if asked is not None:
+            return self.footprint.batch(asked)
+        if self.device.type == "cpu":
+            # A CPU is no faster with more at once.
+            return self.footprint.batch(BATCHES[0])
+        return fastest_batch(self._cellpose.net, self._side, len(self._settings.ranges), self.footprint)
+
+    @property
+    def _side(self) -> int:
+        """Extent of a network tile in pixels: the same choice as in `CellposeModel.eval`."""
+        return 256 if self._cellpose.backbone == "sam_vitl" else 384
+
     def _measured(self) -> Footprint:
         """Measure the memory of the network.
 
@@ -215,8 +261,7 @@ class CellposeSegmenter:
         MemoryError
             If it does not fit with a single network tile.
         """
-        # The same choice as in `CellposeModel.eval`.
-        side = 256 if self._cellpose.backbone == "sam_vitl" else 384
+        side = self._side
         try:
             return measure(self._cellpose.net, self.device, side, len(self._settings.ranges))
         except (RuntimeError, MemoryError) as error:
@@ -226,6 +271,10 @@ class CellposeSegmenter:
                 f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
                 "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
             ) from error
+
+
+def _nothing_to_shrink() -> bool:
+    return False
 
 
 def _limit_threads() -> None:

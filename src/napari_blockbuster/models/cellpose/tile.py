@@ -12,8 +12,10 @@ from napari_blockbuster.models.networks.device import Device
 from .memory import free_gpu_bytes
 from .weights import weights_bytes
 
-__all__ = ["SCALED_BYTES", "VOXEL_BYTES", "suggested_tile"]
+__all__ = ["NETWORK_DIAMETER", "SCALED_BYTES", "VOXEL_BYTES", "suggested_tile"]
 
+NETWORK_DIAMETER = 30.0
+"""Diameter of an object in the image that the network sees, in pixels."""
 VOXEL_BYTES, SCALED_BYTES = 120, 40
 """Working memory for each voxel of a read box (pixels, flows, their dynamics), and for each at the network's scale."""
 STEP = 16

@@ -29,6 +29,9 @@ HALO = 32
 class FunctionModel(Model):
     """A function ``f(pixels, **options) -> labels`` that returns integer labels (or a bool mask) of the shape of its input.
 
+    Several channels are the last axis of its input, in the order in which they were chosen: ``(y, x, channel)`` or
+    ``(z, y, x, channel)``. Its labels have no such axis. A stack of a single plane comes without its z axis.
+
     Create it with `FunctionModel.of` (a function in Python) or `FunctionModel.from_source` (text).
     `napari_blockbuster.models.as_model` calls either.
 
@@ -39,6 +42,7 @@ class FunctionModel(Model):
 
     family: ClassVar[str] = "function"
     summary: ClassVar[str] = "Any Python function that turns pixels into labels"
+    most_channels: ClassVar[int] = 1000
 
     source: str = setting(
         ..., "Source of the function: 'path/to/file.py:function' or 'package.module:function'.", min_length=3

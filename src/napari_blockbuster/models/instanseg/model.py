@@ -25,6 +25,8 @@ REACH = 96
 STEP = 16
 """InstanSeg pads images to a multiple of this, so a shift by it does not change what the network sees."""
 SIDE = 1024
+CHANNELS = {"single_channel_nuclei": (1, 1), "brightfield_nuclei": (3, 3)}
+"""Least and largest number of channels of published networks."""
 MICROMETERS = {"micrometer", "micrometre", "micron", "um", "µm", "μm"}
 
 
@@ -38,11 +40,13 @@ class InstanSeg(NetworkModel):
     family: ClassVar[str] = "instanseg"
     summary: ClassVar[str] = "InstanSeg: nuclei and cells, 2D (needs its weights)"
     packages: ClassVar[tuple[str, ...]] = ("instanseg-torch", "torch")
+    most_channels: ClassVar[int] = 1000
     PERCENTILES: ClassVar[tuple[float, float]] = (0.1, 99.9)
 
     weights: str = setting(
         "single_channel_nuclei",
-        "Name (single_channel_nuclei, fluorescence_nuclei_and_cells), or the path of a TorchScript file (instanseg.pt).",
+        "Name (single_channel_nuclei, brightfield_nuclei for H&E colors, fluorescence_nuclei_and_cells for any channels), or the "
+        "path of a TorchScript file (instanseg.pt).",
         min_length=1,
     )
     diameter: float = setting(
@@ -103,23 +107,21 @@ class InstanSeg(NetworkModel):
         OSError
             If the network is missing and cannot be downloaded.
         ValueError
-            If there is no such network, it is not for one channel, or the image is not 2D.
+            If there is no such network, it is not for as many channels, or the image is not 2D.
         """
         spacing = self._spacing_of(image)
         if len(spacing) != 2:
             raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
         require("instanseg")
         path = obtain_network(self.weights)
-        facts = run_outside_viewer(check_network, path)
+        facts = run_outside_viewer(check_network, path, image.n_channels)
         sha256 = checked_digest(path, [path], self.sha256)
-        low, high = self._range(image)
         update = {
             "spacing": spacing,
             # Workers may run in another folder.
             "weights": str(path) if is_path(self.weights) else self.weights,
             "sha256": sha256,
-            "low": low,
-            "high": high,
+            **self._measured(image),
             "pixel_size": self._pixel_size(image) or facts.pixel_size,
         }
         return self.model_copy(update=update)
@@ -133,6 +135,10 @@ class InstanSeg(NetworkModel):
         wish = [max(n, REACH / scale) for n in per_axis(2 * self.diameter, spacing)]
         halo = tuple(round_up(math.ceil(n), STEP) for n in wish)
         return Suggestion(_tile(image.spatial_shape, halo, scale), halo)
+
+    def channel_range(self) -> tuple[int, int]:
+        """Return the number of channels of a named network; other networks are checked by `prepare`."""
+        return CHANNELS.get(self.weights, (1, self.most_channels))
 
     def load(self) -> Segmenter:
         """Load the network on this process's device.

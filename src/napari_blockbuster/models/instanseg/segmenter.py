@@ -12,7 +12,6 @@ import numpy as np
 from napari_blockbuster.models.networks.base import NetworkSettings
 from napari_blockbuster.models.networks.device import Device, choose_device, limit_torch_threads
 from napari_blockbuster.models.networks.memory import retry_in_memory
-from napari_blockbuster.models.spacing import check_rank
 
 __all__ = ["InstanSegSegmenter"]
 
@@ -56,14 +55,13 @@ class InstanSegSegmenter:
         return self._device
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Return the labels of a tile. Does not change the tile.
+        """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile.
 
         Raises
         ------
         MemoryError
             If the tile does not fit into the device's memory.
         """
-        check_rank(tile, self._settings.spacing)
         pixels = self._settings.scaled(tile, math.ceil(LEAST / self._scale))
         labels = retry_in_memory(
             lambda: self._labels(pixels),
@@ -74,15 +72,16 @@ class InstanSegSegmenter:
                 "smaller tiles (tile_shape), a smaller halo or fewer workers"
             ),
         )
-        whole: np.ndarray = labels[tuple(map(slice, tile.shape))].astype(np.int32)
+        whole: np.ndarray = labels[tuple(map(slice, tile.shape[:2]))].astype(np.int32)
         return whole
 
     def _labels(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
         with torch.no_grad():
-            found = self._evaluate(torch.from_numpy(pixels)[None])
-            return np.asarray(found.cpu().numpy().reshape(pixels.shape))
+            image = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+            found = self._evaluate(torch.from_numpy(image))
+            return np.asarray(found.cpu().numpy().reshape(pixels.shape[:2]))
 
     def _evaluate(self, image: Any) -> Any:
         s = self._settings

@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.networks.memory import reason_of
 from napari_blockbuster.models.networks.weights import download
@@ -126,13 +127,13 @@ def _download(url: str, path: Path, what: str) -> None:
         os.replace(Path(folder) / "unpacked" / FILE, path)
 
 
-def check_network(path: Path) -> Facts:
-    """Load a network on the CPU and run it on a blank image of one channel.
+def check_network(path: Path, n_channels: int = 1) -> Facts:
+    """Load a network on the CPU and run it on a blank image of some channels.
 
     Raises
     ------
     ValueError
-        If the file is not an InstanSeg network, or one for more channels.
+        If the file is not an InstanSeg network, or one for another number of channels.
     """
     import torch
 
@@ -145,10 +146,10 @@ def check_network(path: Path) -> Facts:
             f"{path} is not a network that InstanSeg can read ({reason}); give its {FILE}, a TorchScript file"
         ) from error
     try:
-        network(torch.zeros(1, 1, PROBE, PROBE))
+        network(torch.zeros(1, n_channels, PROBE, PROBE))
     except RuntimeError as error:
         raise ValueError(
-            f"the InstanSeg network {path} cannot be used with one channel ({reason_of(error)}); tiles have one, so set weights "
-            "to a network such as single_channel_nuclei"
+            f"the InstanSeg network {path} cannot be used with {count_text(n_channels, 'channel')} ({reason_of(error)}); "
+            "choose other channels, channel= (--channel), or set weights to another network"
         ) from error
     return facts

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from pydantic import model_validator
 
 from napari_blockbuster.models.base import PixelSource, setting
-from napari_blockbuster.models.spacing import SpacedModel
+from napari_blockbuster.models.spacing import SpacedModel, check_channels
 
 from .brightness import check_range, measure_range
 
@@ -19,6 +19,9 @@ class NetworkSettings(Protocol):
     """What a segmenter of every `NetworkModel` reads."""
 
     spacing: tuple[float, ...] | None
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]: ...
 
     def scaled(self, tile: np.ndarray, least: int = 1) -> np.ndarray: ...
 
@@ -52,25 +55,89 @@ class NetworkModel(WeightedModel):
         advanced=True,
     )
 
+    more_lows: tuple[float, ...] | None = setting(
+        None,
+        "Several channels: gray values that become 0 in the channels after the first. Empty: measured.",
+        unit="gray value",
+        advanced=True,
+    )
+    more_highs: tuple[float, ...] | None = setting(
+        None,
+        "Several channels: gray values that become 1 in the channels after the first. Empty: measured.",
+        unit="gray value",
+        advanced=True,
+    )
+
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         check_range(self.low, self.high)
+        if self.more_lows is not None and self.more_highs is not None:
+            if len(self.more_lows) != len(self.more_highs):
+                raise ValueError(
+                    f"more_lows is {self.more_lows} and more_highs is {self.more_highs}; give a number each for every "
+                    "channel after the first"
+                )
+            if any(a >= b for a, b in zip(self.more_lows, self.more_highs, strict=True)):
+                raise ValueError(f"more_highs is {self.more_highs}; each must be above its low of {self.more_lows}")
         return self
 
-    def _range(self, image: PixelSource) -> tuple[float, float]:
-        if self.low is not None and self.high is not None:
-            return self.low, self.high
-        return measure_range(image.sample_blocks(), self.PERCENTILES, self.low, self.high)
+    @classmethod
+    def upgrade(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Add the ranges of further channels, which earlier versions did not have."""
+        return {"more_lows": None, "more_highs": None} | settings
 
-    def scaled(self, tile: np.ndarray, least: int = 1) -> np.ndarray:
-        """Return a tile on a scale from 0 to 1: a new float32 array, finite, at least `least` voxels along each axis."""
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """Gray values that become 0 and 1 in each channel of the prepared model."""
         assert self.low is not None
         assert self.high is not None
-        pixels = np.zeros([max(n, least) for n in tile.shape], np.float32)
-        part = pixels[tuple(map(slice, tile.shape))]
-        part[...] = tile
-        if tile.dtype.kind == "f":
-            np.nan_to_num(part, copy=False, nan=self.low, posinf=self.high, neginf=self.low)
-        part -= np.float32(self.low)
-        part /= np.float32(self.high - self.low)
+        return [(self.low, self.high), *zip(self.more_lows or (), self.more_highs or (), strict=True)]
+
+    def _measured(self, image: PixelSource, together: bool = False) -> dict[str, Any]:
+        """Return the settings for the brightness of each channel: as the user set them, or measured.
+
+        Parameters
+        ----------
+        image : PixelSource
+        together : bool, default False
+            Measure all channels as one, as for colors.
+        """
+        n, given = image.n_channels, [(self.low, self.high)]
+        for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
+            if values is not None and len(values) != n - 1:
+                raise ValueError(f"{name} is {values}; the image has {n - 1} channels after the first")
+        rest = (None,) * (n - 1)
+        given += zip(self.more_lows or rest, self.more_highs or rest, strict=True)
+        if all(low is not None and high is not None for low, high in given):
+            blocks: list[np.ndarray] = []
+        else:
+            blocks = [block.reshape(-1, n) for block in image.sample_blocks()]
+        parts = [blocks if together else [block[:, i] for block in blocks] for i in range(n)]
+        found = [measure_range(part, self.PERCENTILES, *asked) for part, asked in zip(parts, given, strict=True)]
+        update: dict[str, Any] = {"low": found[0][0], "high": found[0][1]}
+        if n > 1:
+            update["more_lows"], update["more_highs"] = zip(*found[1:], strict=True)
+        return update
+
+    def scaled(self, tile: np.ndarray, least: int = 1) -> np.ndarray:
+        """Return a tile on a scale from 0 to 1: a new float32 array, finite, at least `least` voxels along each axis.
+
+        Raises
+        ------
+        ValueError
+            If the tile does not have the axes and channels of the prepared model.
+        """
+        ranges = self.ranges
+        check_channels(tile, self.spacing, len(ranges))
+        shape = tile.shape[: len(self.spacing or ())]
+        pixels = np.zeros([*(max(n, least) for n in shape), *tile.shape[len(shape) :]], np.float32)
+        inside: tuple[Any, ...] = tuple(map(slice, shape))
+        for channel, (low, high) in enumerate(ranges):
+            place = (*inside, channel) if len(ranges) > 1 else inside
+            part = pixels[place]
+            part[...] = tile[..., channel] if len(ranges) > 1 else tile
+            if tile.dtype.kind == "f":
+                np.nan_to_num(part, copy=False, nan=low, posinf=high, neginf=low)
+            part -= np.float32(low)
+            part /= np.float32(high - low)
         return pixels

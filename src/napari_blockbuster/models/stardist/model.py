@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models.base import PixelSource, Segmenter, Suggestion, setting
 from napari_blockbuster.models.networks.base import NetworkModel
 from napari_blockbuster.models.networks.weights import checked_digest
 from napari_blockbuster.models.spacing import per_axis, round_up
 
 from .network import UNKNOWN, Network, read_network
-from .weights import BUILT_IN, DEFAULTS, files_of, find_network, import_stardist, is_path, obtain_network
+from .weights import BUILT_IN, DEFAULTS, FOR_COLORS, files_of, find_network, import_stardist, is_path, obtain_network
 
 __all__ = ["StarDist"]
 
+COLORS = 3
+"""Channels of a color image: red, green and blue."""
 SIDES = {2: 1024, 3: 128}
 """Longest side of a suggested tile."""
 SAME = 0.05
@@ -33,12 +36,13 @@ class StarDist(NetworkModel):
     family: ClassVar[str] = "stardist"
     summary: ClassVar[str] = "StarDist: star-convex nuclei and cells, 2D and 3D (needs its weights)"
     packages: ClassVar[tuple[str, ...]] = ("stardist", "csbdeep", "tensorflow", "keras")
+    most_channels: ClassVar[int] = 1000
     PERCENTILES: ClassVar[tuple[float, float]] = (1.0, 99.8)
 
     weights: str | None = setting(
         None,
-        "Name (2D_versatile_fluo, 2D_paper_dsb2018, 2D_demo, 3D_demo), or the folder of a network of your own. "
-        "Empty: 2D_versatile_fluo for images, 3D_demo for stacks.",
+        "Name (2D_versatile_fluo, 2D_versatile_he for H&E colors, 2D_paper_dsb2018, 2D_demo, 3D_demo), or the folder of a "
+        "network of your own. Empty: 2D_versatile_fluo for images, 3D_demo for stacks.",
         min_length=1,
     )
     diameter: float = setting(
@@ -79,20 +83,22 @@ class StarDist(NetworkModel):
         OSError
             If the network is missing and cannot be downloaded.
         ValueError
-            If there is no such network, or it is not for images of this rank or with one channel.
+            If there is no such network, or it is not for images of this rank or with as many channels.
         """
         spacing = self._spacing_of(image)
         weights = self._weights(len(spacing))
         folder = obtain_network(weights)
-        self._check(read_network(folder / "config.json"), weights, len(spacing))
+        network = read_network(folder / "config.json")
+        self._check(network, weights, len(spacing), image.n_channels)
         sha256 = checked_digest(folder, files_of(weights, folder), self.sha256)
-        low, high = self._range(image)
+        # Colors are one picture: a range for each would change them.
+        brightness = self._measured(image, together=network.channels == COLORS)
         # Workers may run in another folder, and know only the names that StarDist registers.
         if is_path(weights):
             weights = str(Path(weights).expanduser().absolute())
         elif weights not in BUILT_IN or find_network(weights) != folder:
             weights = str(folder)
-        update = {"spacing": spacing, "weights": weights, "sha256": sha256, "low": low, "high": high}
+        update = {"spacing": spacing, "weights": weights, "sha256": sha256, **brightness}
         return self.model_copy(update=update)
 
     def suggest(self, image: PixelSource) -> Suggestion:
@@ -159,16 +165,28 @@ class StarDist(NetworkModel):
             return UNKNOWN[ndim]
         return network if network.ndim == ndim else UNKNOWN[ndim]
 
-    def _check(self, network: Network, weights: str, ndim: int) -> None:
+    def channel_range(self) -> tuple[int, int]:
+        """Return the number of channels of the network, if it is known."""
+        if self.weights is None or self.weights in BUILT_IN:
+            number = COLORS if self.weights in FOR_COLORS else 1
+            return number, number
+        try:
+            number = read_network(find_network(self.weights) / "config.json").channels
+        except (OSError, ValueError):
+            return 1, self.most_channels
+        return number, number
+
+    def _check(self, network: Network, weights: str, ndim: int, n_channels: int) -> None:
         if network.ndim != ndim:
             raise ValueError(
                 f"the StarDist network {weights!r} is for images of {network.ndim} axes, and this one has {ndim}; "
                 f"set weights to one for {ndim}, such as {DEFAULTS[ndim]}"
             )
-        if network.channels != 1:
+        if network.channels != n_channels:
             raise ValueError(
-                f"the StarDist network {weights!r} needs images of {network.channels} channels, and tiles have one; "
-                "set weights to a network for one channel"
+                f"the StarDist network {weights!r} is for images of {count_text(network.channels, 'channel')}, and "
+                f"{n_channels} {'was' if n_channels == 1 else 'were'} chosen; choose as many, channel= (--channel), or set "
+                "weights to another network"
             )
 
 

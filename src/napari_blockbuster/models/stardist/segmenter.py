@@ -13,7 +13,6 @@ import numpy as np
 from napari_blockbuster.models.networks.base import NetworkSettings
 from napari_blockbuster.models.networks.device import thread_share
 from napari_blockbuster.models.networks.memory import retry_in_memory
-from napari_blockbuster.models.spacing import check_rank
 
 from .network import Network
 from .weights import import_stardist
@@ -41,7 +40,8 @@ class StarDistSegmenter:
         _configure()
         self._settings = settings
         self._divisor = network.divisor
-        self._scale = None if all(s == 1 for s in scales) else scales
+        self._channels = () if network.channels == 1 else (1,)
+        self._scale = None if all(s == 1 for s in scales) else (*scales, *self._channels)
         self._pieces = 1
         # Keras compiles the prediction at the first call, which must not happen in two threads at once.
         self._lock = threading.Lock()
@@ -54,8 +54,7 @@ class StarDistSegmenter:
         self._stardist.basedir = None
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """Return the labels of a tile. Does not change the tile."""
-        check_rank(tile, self._settings.spacing)
+        """Return the labels of a tile, with channels as the last axis if there are several. Does not change the tile."""
         pixels = self._settings.scaled(tile, max(self._divisor))
         with self._lock:
             labels = retry_in_memory(
@@ -66,7 +65,7 @@ class StarDistSegmenter:
                     f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
                 ),
             )
-        return labels[tuple(map(slice, tile.shape))]
+        return labels[tuple(map(slice, tile.shape[: labels.ndim]))]
 
     def _instances(self, pixels: np.ndarray) -> np.ndarray:
         labels, _ = self._stardist.predict_instances(
@@ -83,11 +82,12 @@ class StarDistSegmenter:
 
     def _n_tiles(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of pieces along each axis. The longest is halved first."""
+        shape = shape[: len(shape) - len(self._channels)]
         counts = [1] * len(shape)
         while np.prod(counts) < self._pieces:
             longest = int(np.argmax([n / c for n, c in zip(shape, counts, strict=True)]))
             counts[longest] *= 2
-        return tuple(counts)
+        return (*counts, *self._channels)
 
     def _halve_pieces(self) -> bool:
         """Cut this tile and all that follow into twice as many pieces. Returns False at `PIECES`.

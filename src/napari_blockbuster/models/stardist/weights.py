@@ -16,10 +16,21 @@ from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.networks.child_process import run_outside_viewer
 from napari_blockbuster.models.suggestions import did_you_mean
 
-__all__ = ["BUILT_IN", "DEFAULTS", "files_of", "find_network", "import_stardist", "is_path", "obtain_network"]
+__all__ = [
+    "BUILT_IN",
+    "DEFAULTS",
+    "FOR_COLORS",
+    "files_of",
+    "find_network",
+    "import_stardist",
+    "is_path",
+    "obtain_network",
+]
 
 BUILT_IN = ("2D_versatile_fluo", "2D_versatile_he", "2D_paper_dsb2018", "2D_demo", "3D_demo")
 """Names of networks that StarDist 0.9 can download."""
+FOR_COLORS = ("2D_versatile_he",)
+"""Those of them that look at the colors of stained tissue."""
 DEFAULTS = {2: "2D_versatile_fluo", 3: "3D_demo"}
 PREFERRED = ("weights_best.h5", "weights_last.h5")
 """StarDist loads the newest file. Copied folders may have other times, so here the name decides."""

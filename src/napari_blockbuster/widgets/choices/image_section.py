@@ -1,4 +1,4 @@
-"""Image section of the dock: layer, axes, level and channel."""
+"""Image section of the dock: layer, axes, level, channels and voxel size."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from typing import Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QSpinBox
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
 from napari_blockbuster.widgets.layers import layer_images
-from napari_blockbuster.widgets.layers.placement import place_of_layer
+from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
 from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name
 
-__all__ = ["ImageSection"]
+from .channels_field import ChannelsField
+from .spacing_field import SpacingField
+
+__all__ = ["AXES", "ImageSection"]
 
 NO_IMAGE = "Open an image first: drag a file into the viewer, or use File → Open Sample → Blockbuster."
 AXES = {1: ["x"], 2: ["yx"], 3: ["zyx", "tyx", "cyx"], 4: ["tzyx", "czyx", "ctyx"], 5: ["ctzyx"]}
+COLORS = ("red", "green", "blue", "alpha")
+TURNED = (
+    "The layer is rotated, sheared or flipped. The labels lie on it in napari. OME-Zarr stores only scale and place, "
+    "so other programs will show the labels without it."
+)
+MOVES = ("scale", "translate", "rotate", "shear", "affine", "units")
+"""Events of a layer that change its place."""
 
 
 class ImageSection(Section):
@@ -35,27 +45,41 @@ class ImageSection(Section):
         super().__init__("1  Image")
         self._viewer = viewer
         self.source: ImageSource | None = None
+        self._pixels: ImageSource | None = None
         self._turn = 0
         self._watched: Image | None = None
+        self._moved = QTimer(self)
+        self._moved.setSingleShot(True)
+        self._moved.setInterval(150)
+        self._moved.timeout.connect(self._place)
+        self._add_fields()
+        viewer.layers.events.inserted.connect(self._update)
+        viewer.layers.events.removed.connect(self._update)
+        viewer.layers.events.reordered.connect(self._update)
+        self._layer_changed()
+        self._update()
+
+    def _add_fields(self) -> None:
         self.choice = ComboBox(name="image", choices=self._images, nullable=True)
         self.row("Image", self.choice.native, "Image layer to segment.")
         self.axes = QComboBox()
         self.row("Axes", self.axes, "Axes of the layer: t (time), c (channel), z, y, x (space).")
         self.level = QComboBox()
         self.row("Level", self.level, "Resolution level. Level 0 is the full resolution.")
-        self.channel = QSpinBox()
-        self.row("Channel", self.channel, "Channel to segment, counted from 0.")
+        self.channel = ChannelsField()
+        self.row("Channels", self.channel, "Channels to segment: those of the layer, or layers of the same shape.")
+        self.form.addRow(self.channel.note)
+        self.spacing = SpacingField()
+        self.row(
+            "Voxel size", self.spacing, "Size of a voxel at full resolution. Anisotropy and lengths follow from it."
+        )
         self.note = Note()
         self.form.addRow(self.note)
         self.choice.changed.connect(self._layer_changed)
         self.axes.currentTextChanged.connect(lambda *_: self._axes_changed())
         self.level.currentIndexChanged.connect(lambda *_: self._open())
-        self.channel.valueChanged.connect(lambda *_: self._open())
-        viewer.layers.events.inserted.connect(self._update)
-        viewer.layers.events.removed.connect(self._update)
-        viewer.layers.events.reordered.connect(self._update)
-        self._layer_changed()
-        self._update()
+        self.channel.changed.connect(self._channels_chosen)
+        self.spacing.changed.connect(self._place)
 
     @property
     def layer(self) -> Image | None:
@@ -68,6 +92,14 @@ class ImageSection(Section):
         assert self.layer is not None
         return place_of_layer(self.layer, ndim, max(self.level.currentIndex(), 0))
 
+    def suggest_channels(self, least: int, most: int) -> None:
+        """Check as many channels of a color image as a model takes, unless the user has chosen."""
+        if self.layer is not None and self.layer.rgb:
+            number = 3 if least <= 3 <= most else 1
+            if self.channel.suggest(range(number)):
+                self._open()
+
+    # ----------------------------------------------------------------------------------------------- choices of layers
     def _images(self, *_: Any) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
@@ -80,74 +112,157 @@ class ImageSection(Section):
             self._layer_changed()
         elif self.layer is None:
             self.note.say(NO_IMAGE)
+        else:
+            self._list_channels(keep=True)
 
     def _layer_changed(self, *_: Any) -> None:
         layer = self.layer
         self._watch(layer)
-        for widget in (self.axes, self.level, self.channel):
+        for widget in (self.axes, self.level):
             widget.blockSignals(True)
         self.axes.clear()
         self.level.clear()
+        self.spacing.forget()
         if layer is not None:
             usual = layer_images.usual_axes(layer)
             shapes = layer_images.level_shapes(layer)
-            self.axes.addItems(list(dict.fromkeys([usual, *AXES.get(len(shapes[0]), [])])))
+            others = [] if layer.rgb else AXES.get(len(shapes[0]), [])
+            self.axes.addItems(list(dict.fromkeys([usual, *others])))
             self.level.addItems([f"{k}: {times(shape)}" for k, shape in enumerate(shapes)])
-        for widget in (self.axes, self.level, self.channel):
+        for widget in (self.axes, self.level):
             widget.blockSignals(False)
         self._axes_changed()
 
     def _watch(self, layer: Image | None) -> None:
-        """Open the image again when the data of its layer are replaced."""
-        if self._watched is not layer:
-            if self._watched is not None:
-                self._watched.events.data.disconnect(self._layer_changed)
-            if layer is not None:
-                layer.events.data.connect(self._layer_changed)
-            self._watched = layer
+        """Open the image again when the data of its layer are replaced, and follow its place."""
+        if self._watched is layer:
+            return
+        for each, connect in ((self._watched, False), (layer, True)):
+            if each is None:
+                continue
+            for name, call in [("data", self._layer_changed), *((name, self._on_moved) for name in MOVES)]:
+                emitter = getattr(each.events, name)
+                (emitter.connect if connect else emitter.disconnect)(call)
+        self._watched = layer
+
+    def _on_moved(self, event: Any = None) -> None:
+        # A slider moves a layer many times.
+        self._moved.start()
 
     def _axes_changed(self) -> None:
-        layer, axes = self.layer, self.axes.currentText()
-        channels = layer_images.level_shapes(layer)[0][axes.index("c")] if layer is not None and "c" in axes else 1
-        self.channel.blockSignals(True)
-        self.channel.setMaximum(max(channels - 1, 0))
-        self.channel.blockSignals(False)
-        for widget, shown in (
-            (self.axes, self.axes.count() > 1),
-            (self.level, self.level.count() > 1),
-            (self.channel, "c" in axes),
-        ):
-            self.form.setRowVisible(widget, shown)
+        self._list_channels(keep=False)
+        for widget in (self.axes, self.level):
+            self.form.setRowVisible(widget, widget.count() > 1)
         self._open()
 
+    def _list_channels(self, keep: bool) -> None:
+        layer, axes = self.layer, self.axes.currentText()
+        names: list[str] = []
+        self.channel.layers = []
+        if layer is not None and "c" in axes:
+            n = layer_images.level_shapes(layer)[0][axes.index("c")]
+            names = [f"{i}: {COLORS[i]}" if layer.rgb and i < len(COLORS) else str(i) for i in range(n)]
+        elif layer is not None:
+            self.channel.layers = self._same_size(layer)
+            names = [each.name for each in self.channel.layers]
+        before = self.channel.value()
+        self.channel.set_names(names, keep)
+        self.form.setRowVisible(self.channel, len(names) > 1)
+        if keep and self.source is not None and self.channel.value() != before:
+            # A layer that was one of the channels is gone.
+            self._open()
+
+    def _same_size(self, layer: Image) -> list[Image]:
+        """Return a layer and the others that can be further channels of it: equal in shape and place."""
+        shapes = layer_images.level_shapes(layer)
+        found = [layer]
+        for other in self._images():
+            if other is layer or other.rgb or layer_images.level_shapes(other) != shapes:
+                continue
+            mine, theirs = place_of_layer(layer, layer.ndim), place_of_layer(other, other.ndim)
+            if all(_is_close(mine[name], theirs[name]) for name in ("scale", "translate", "affine")):
+                found.append(other)
+        return found
+
+    def _channels_chosen(self) -> None:
+        chosen = [self.channel.layers[number] for number in self.channel.value() if self.channel.layers]
+        if len(chosen) == 1 and chosen[0] is not self.layer:
+            self.choice.value = chosen[0]
+        else:
+            self._open()
+
+    # ------------------------------------------------------------------------------------------------------- opening
     def _open(self) -> None:
         layer, axes = self.layer, self.axes.currentText()
         self._turn += 1
         turn = self._turn
-        self.source = None
+        self.source = self._pixels = None
         self.changed.emit()
+        self.form.setRowVisible(self.spacing, layer is not None)
         if layer is None:
             self.note.say(NO_IMAGE)
             return
-        level = max(self.level.currentIndex(), 0)
-        channel = self.channel.value() if "c" in axes else None
+        level, numbers = max(self.level.currentIndex(), 0), self.channel.value()
+        if not numbers:
+            self.note.say("Check a channel.", problem=True)
+            return
+        channel: int | list[int] | None = None
+        others: list[Image] = []
+        if "c" in axes:
+            channel = numbers[0] if len(numbers) == 1 else numbers
+        else:
+            layer, *others = [self.channel.layers[number] for number in numbers]
         self.note.say("Opening…")
 
-        def opened(source: ImageSource) -> None:
+        def opened(pixels: ImageSource) -> None:
             if turn == self._turn:
-                self.source = source
-                size = bytes_text(source.dtype.itemsize * math.prod(source.shape))
-                self.note.say(f"{times(source.shape)} {source.dtype}, {size}{_voxel(source)}")
-                self.changed.emit()
+                self._pixels = pixels
+                self._place()
 
         def failed(error: Exception) -> None:
             if turn == self._turn:
                 self.note.say(str(error), problem=True)
 
-        in_thread(lambda: layer_images.image_of(layer, axes, level, channel), opened, failed, owner=self)
+        in_thread(lambda: layer_images.opened(layer, axes, level, channel, others), opened, failed, owner=self)
+
+    def _place(self) -> None:
+        """Give the image the place and the voxel size that count now."""
+        layer, pixels = self.layer, self._pixels
+        if layer is None or pixels is None or layer not in self._viewer.layers:
+            return
+        level = max(self.level.currentIndex(), 0)
+        self.spacing.set_axes(pixels.axes[pixels.separate_axes :])
+        try:
+            source = layer_images.placed(pixels, layer, level, self.spacing.typed)
+        except ValueError as error:
+            self.source = None
+            self.note.say(str(error), problem=True)
+        else:
+            if self.source is not None and self.source.describe() == source.describe():
+                return
+            self.source = source
+            self._describe(source, level)
+        self.changed.emit()
+
+    def _describe(self, source: ImageSource, level: int) -> None:
+        size = bytes_text(source.dtype.itemsize * math.prod(source.shape) * source.n_channels)
+        text = f"{times(source.shape)} {source.dtype}, {size}."
+        factors = layer_images.level_factors(source, self.layer)
+        sizes = layer_images.micrometers(source)
+        known = any(source.units[source.separate_axes :]) or set(source.spacing) != {1.0}
+        self.spacing.show_sizes([s / f for s, f in zip(sizes, factors, strict=True)] if known else [None] * len(sizes))
+        name = voxels_name(len(sizes))
+        if not known:
+            same = "square" if name == "pixel" else "cubic"
+            text += f" The {name} size is unknown. Without it, {name}s count as {same}."
+        elif not any(source.units[source.separate_axes :]):
+            text += f" The {name} size has no unit."
+        if source.n_channels > 1:
+            text += f" {source.n_channels} channels."
+        if is_turned(self.place(source.ndim)):
+            text += f" {TURNED}"
+        self.note.say(text)
 
 
-def _voxel(source: ImageSource) -> str:
-    unit = layer_images.unit_of(source)
-    name = voxels_name(len(source.spacing)).capitalize()
-    return "" if unit is None else f". {name} size: {times([round(s, 4) for s in source.spacing])} {unit}"
+def _is_close(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and abs(one - other).max() < 1e-9

@@ -84,6 +84,7 @@ class Plan:
         same_model = model == job.spec.model or job.spec.is_same_but_for_code(model)
         found = {
             "image": job.source is None or _same_pixels(job.source, self.source),
+            "voxel size": job.source is None or job.source.layout.spacing == self.source.layout.spacing,
             "model": same_model or model["model"] == job.spec.model["model"],
             "model settings": same_model or model["model"] != job.spec.model["model"],
             "tiles": self.grid() == job.grid,
@@ -132,7 +133,7 @@ class Plan:
         words += ["-o", self.output]
         words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
         for name, value in _where(described).items():
-            words += [f"--{name}", str(value)]
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         rule = self.merge.options()
         keep = rule.pop("filter", ObjectFilter()).settings()
         for name, value in {**rule, **keep}.items():
@@ -146,15 +147,17 @@ class Plan:
 
 def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
     """Return whether two sources have the same pixels, judged without reading them."""
-    place = ("scale", "units", "translation")
+    place = ("scale", "units", "translation", "affine", "spacing")
     mine, theirs = ({k: v for k, v in each.describe().items() if k not in place} for each in (one, other))
-    held = [getattr(each, "_array", None) for each in (one, other)]
-    return one is other or (mine == theirs and (one.local_path is not None or held[0] is held[1]))
+    held = [[getattr(part, "_array", None) for part in getattr(each, "parts", [each])] for each in (one, other)]
+    same_arrays = len(held[0]) == len(held[1]) and all(a is b for a, b in zip(*held, strict=True))
+    return one is other or (mine == theirs and (one.local_path is not None or same_arrays))
 
 
 def _where(described: dict[str, Any]) -> dict[str, Any]:
-    """Return channel and level, if they are not the defaults."""
+    """Return channels, level, scene and voxel size, if they are not the defaults."""
     found = {"channel": described.get("channel"), "level": described.get("level") or None}
+    found |= {"scene": described.get("scene"), "spacing": described.get("spacing")}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
+from napari_blockbuster.job.setup.channels import check_channels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
@@ -80,6 +81,7 @@ class RunForm(QScrollArea):
         model = self.model.current() if anew else self.model.model
         if model is None:
             raise ValueError(f"The model cannot be used: {self.model.problem}")
+        check_channels(self.image.source, model)
         if self.tiles.grid is None:
             raise ValueError(f"The tiles cannot be used: {self.tiles.note.plain}")
         return Plan(
@@ -112,12 +114,27 @@ class RunForm(QScrollArea):
 
     def _image_changed(self) -> None:
         source = self.image.source
+        self._suggest_channels()
         self.tiles.set_image(source, self.place() if source is not None else {})
 
     def _model_changed(self) -> None:
         self.tiles.set_model(self.model.model)
+        self._suggest_channels()
+
+    def _problem_of_channels(self) -> str:
+        if self.image.source is not None and self.model.model is not None:
+            try:
+                check_channels(self.image.source, self.model.model)
+            except ValueError as error:
+                return str(error).replace(", channel= (--channel)", " of them")
+        return ""
+
+    def _suggest_channels(self) -> None:
+        if self.model.model is not None:
+            self.image.suggest_channels(*self.model.model.channel_range())
 
     def _check(self) -> None:
+        self.image.channel.note.say(self._problem_of_channels(), problem=True)
         try:
             self.plan(anew=False)
             self.is_ready = True

@@ -104,8 +104,14 @@ def views_of(source: ImageSource) -> list[LazyView]:
     path = described.get("path")
     while path:
         try:
+            level = int(described.get("level") or 0) + len(sources)
             coarser = open_image(
-                path, level=int(described.get("level") or 0) + len(sources), channel=described.get("channel")
+                path,
+                level=level,
+                channel=described.get("channel"),
+                axes=described.get("stored_axes"),
+                scene=described.get("scene"),
+                spacing=described.get("spacing"),
             )
         except (OSError, ValueError):
             break

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,11 +20,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
-from napari_blockbuster.images import ImageSource
+from napari_blockbuster.images import ChannelsSource, ImageSource
 from napari_blockbuster.images.tiff.source import TiffSource
 from napari_blockbuster.images.zarr.source import StoredSource, new_opening
 
-__all__ = ["as_shown", "confirmed", "hold", "is_held", "same_pixels", "zarr_location"]
+__all__ = ["as_shown", "confirmed", "file_or_memory", "is_held", "same_pixels", "with_layout", "zarr_location"]
 
 BLOCK = 2**23
 """Number of voxels that are compared at once."""
@@ -32,11 +33,25 @@ _memory: WeakKeyDictionary[ImageSource, ImageSource] = WeakKeyDictionary()
 """Pixels in memory of files that have the same pixels."""
 
 
-def hold(file: ImageSource, memory: ImageSource) -> None:
-    """Remember that a layer has a file's pixels in memory."""
-    # Models sample images by chunk: use the same chunks for both.
-    memory.chunks, memory.read_chunks = file.chunks, file.read_chunks
-    _memory[file] = memory
+def file_or_memory(file: ImageSource | None, memory: ImageSource | None) -> ImageSource:
+    """Return the file of an image, or its pixels in memory if there is no file with the same pixels."""
+    if file is None:
+        assert memory is not None
+        return memory
+    if memory is not None:
+        # Models sample images by chunk: use the same chunks for both.
+        memory.chunks, memory.read_chunks = file.chunks, file.read_chunks
+        _memory[file] = memory
+    return file
+
+
+def with_layout(source: ImageSource, **changes: Any) -> ImageSource:
+    """Return an image with another place or voxel size, also of its pixels in memory."""
+    made = copy.copy(source)
+    made.layout = replace(made.layout, **changes)
+    if source in _memory:
+        _memory[made] = with_layout(_memory[source], **changes)
+    return made
 
 
 def is_held(source: ImageSource) -> bool:
@@ -64,9 +79,11 @@ def confirmed(source: ImageSource) -> ImageSource:
 
 
 def _fresh(source: ImageSource) -> ImageSource:
+    # Cached chunks may be outdated.
+    if isinstance(source, ChannelsSource):
+        return source.with_parts([_fresh(part) for part in source.parts])
     if not isinstance(source, StoredSource | TiffSource):
         return source
-    # Cached chunks may be outdated.
     source = copy.copy(source)
     source.opening = new_opening()
     return source

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 
-from .placement import in_plane, voxel_at
+from .placement import center_of, in_plane, is_tilted, voxel_at
 from .viewer_layers import add_helper, remove_layer
 
 __all__ = ["TileDrawing"]
@@ -34,6 +34,7 @@ class TileDrawing(QObject):
         self.grid: TileGrid | None = None
         self.place: dict[str, Any] = {}
         self._outline: Shapes | None = None
+        self._outline_place: dict[str, Any] = {}
         self._lines: Vectors | None = None
         self._follows = False
         self._moved = QTimer(self)
@@ -67,12 +68,14 @@ class TileDrawing(QObject):
             self._outline = None
             return
         tile = self.grid[target]
-        boxes = [_rectangle(tile.core), _rectangle(tile.read)]
-        if self._outline is not None and self._outline in self._viewer.layers:
+        before = _before_plane(tile.core, self.place)
+        boxes = [_rectangle(box, before) for box in (tile.core, tile.read)]
+        if self._outline in self._viewer.layers and self._outline_place is self.place:
             self._outline.data = boxes
-        else:
-            self._outline = _outline(boxes, self.grid, self.place)
-            add_helper(self._viewer, self._outline)
+            return
+        remove_layer(self._viewer, self._outline)
+        self._outline, self._outline_place = _outline(boxes, self.grid, self.place), self.place
+        add_helper(self._viewer, self._outline)
 
     def draw_lines(self, on: bool) -> str:
         """Draw the borders of all tiles, or remove them; returns the problem if they cannot be drawn."""
@@ -83,13 +86,19 @@ class TileDrawing(QObject):
         n_lines = sum(self.grid.grid_shape[-2:]) + 2
         if n_lines > MOST_LINES:
             return f"The grid has {n_lines:,} lines, too many to draw. Choose larger tiles to see it."
-        self._lines = _grid_lines(self.grid, self.place)
+        before = _before_plane(self.grid[self.target() or 0].core, self.place)
+        self._lines = _grid_lines(self.grid, self.place, before)
         add_helper(self._viewer, self._lines)
         return ""
 
     def _on_moved(self, event: Any = None) -> None:
         if self._follows:
             self._moved.start()
+
+
+def _before_plane(box: Box, place: dict[str, Any]) -> np.ndarray:
+    """Return the coordinates before the last two: none, unless the image is tilted, because then each plane lies elsewhere."""
+    return np.floor(center_of(box))[:-2] if is_tilted(place) else np.zeros(0)
 
 
 def _outline(boxes: list[np.ndarray], grid: TileGrid, place: dict[str, Any]) -> Shapes:
@@ -100,18 +109,18 @@ def _outline(boxes: list[np.ndarray], grid: TileGrid, place: dict[str, Any]) -> 
         edge_color=["#f0e442", "#56b4e9"],
         face_color="transparent",
         edge_width=_line_width(grid),
-        **in_plane(place),
+        **(place if is_tilted(place) else in_plane(place)),
     )
 
 
-def _grid_lines(grid: TileGrid, place: dict[str, Any]) -> Vectors:
+def _grid_lines(grid: TileGrid, place: dict[str, Any], before: np.ndarray) -> Vectors:
     rows, columns = grid.shape[-2:]
     lines = []
     for axis, (size, step) in enumerate(zip(grid.shape[-2:], grid.tile_shape[-2:], strict=True)):
         for at in [*range(0, size, step), size]:
             start, along = [-0.5, -0.5], [0.0, 0.0]
             start[axis], along[1 - axis] = at - 0.5, (columns, rows)[axis]
-            lines.append([start, along])
+            lines.append([[*before, *start], [*np.zeros(len(before)), *along]])
     return Vectors(
         np.array(lines, float),
         name="Tile grid",
@@ -119,7 +128,7 @@ def _grid_lines(grid: TileGrid, place: dict[str, Any]) -> Vectors:
         edge_color="#f0e442",
         edge_width=_line_width(grid),
         opacity=0.6,
-        **in_plane(place),
+        **(place if is_tilted(place) else in_plane(place)),
     )
 
 
@@ -127,7 +136,8 @@ def _line_width(grid: TileGrid) -> float:
     return max(1.0, min(grid.tile_shape[-2:]) / 100)
 
 
-def _rectangle(box: Box) -> np.ndarray:
+def _rectangle(box: Box, before: np.ndarray) -> np.ndarray:
     (top, left), (bottom, right) = box.start[-2:], box.stop[-2:]
     # Outlines run between voxels, half a voxel before the center of the first one.
-    return np.array([[top, left], [top, right], [bottom, right], [bottom, left]], float) - 0.5
+    corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]], float) - 0.5
+    return np.hstack([np.tile(before, (4, 1)), corners])

@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.job.job import Job
 
-from .placement import world_at
+from .placement import scaled_at
 from .viewer_layers import put_away, show_labels
 
 __all__ = ["STATES", "STATE_NUMBER", "TileMap"]
@@ -83,7 +83,8 @@ def _show(viewer: Any, grid: TileGrid, place: dict[str, Any]) -> Labels:
         colormap=DirectLabelColormap(color_dict=colors),
         scale=place["scale"] * tile,
         # A layer's translation is the center of its first pixel, here half a tile from the first voxel's center.
-        translate=world_at(place, (tile - 1) / 2),
+        translate=scaled_at(place, (tile - 1) / 2),
+        affine=place["affine"],
         units=place["units"],
         features={"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)},
         opacity=0.35,

@@ -18,6 +18,7 @@ from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview, estimate, preview_seam, preview_tile
 from napari_blockbuster.models import Model
+from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.choices.plan import Plan, changed_settings
 from napari_blockbuster.widgets.layers.origins import as_shown, is_held
@@ -149,10 +150,10 @@ class PreviewControl(QObject):
             self._prepared = plan.source, known
         if is_held(plan.source):
             # Pixels in memory may have been edited.
-            return plan.model.prepare(as_shown(plan.source))
+            return prepared_on(plan.model, as_shown(plan.source))
         key = json.dumps(plan.model.settings(), sort_keys=True)
         if key not in known:
-            known[key] = plan.model.prepare(plan.source)
+            known[key] = prepared_on(plan.model, plan.source)
         return known[key]
 
     # ------------------------------------------------------------------------------------------------------ showing

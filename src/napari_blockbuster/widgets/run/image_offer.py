@@ -29,7 +29,7 @@ class Match:
     layer: Image
     axes: str
     level: int
-    channel: int | None
+    channel: int | list[int] | None
 
 
 class OfferDock(Protocol):
@@ -80,7 +80,7 @@ class ImageOffer:
         assert job is not None
         self._turn += 1
         turn = self._turn
-        layers = [layer for layer in self._dock.viewer.layers if isinstance(layer, Image) and not layer.rgb]
+        layers = [layer for layer in self._dock.viewer.layers if isinstance(layer, Image)]
 
         def found(matches: list[Match]) -> None:
             if turn == self._turn and self._job is job:
@@ -133,7 +133,8 @@ class ImageOffer:
         section.choice.value = match.layer
         section.axes.setCurrentText(match.axes)
         section.level.setCurrentIndex(match.level)
-        section.channel.setValue(match.channel or 0)
+        if match.channel is not None:
+            section.channel.setValue(match.channel)
         # If the form shows the image already, the section emits nothing.
         self._image_opened()
 
@@ -158,23 +159,30 @@ def matches_of(layer: Image, job: Job) -> Iterator[Match]:
     spec = job.spec
     wanted = "".join(spec.image["axes"])
     shapes = layer_images.level_shapes(layer)
-    for axes in dict.fromkeys([layer_images.usual_axes(layer), *AXES.get(len(shapes[0]), [])]):
+    others = [] if layer.rgb else AXES.get(len(shapes[0]), [])
+    chosen = spec.image.get("channel")
+    for axes in dict.fromkeys([layer_images.usual_axes(layer), *others]):
         if axes.replace("c", "") != wanted:
             continue
         for level, shape in enumerate(shapes):
             spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "c"]
             if spatial != list(spec.image["shape"]):
                 continue
-            channels = range(shape[axes.index("c")]) if "c" in axes else [None]
+            channels: list[int | list[int] | None] = [None]
+            if "c" in axes:
+                channels = [chosen] if isinstance(chosen, list) else [*range(shape[axes.index("c")])]
             for channel in channels:
                 if _is_same(layer, axes, level, channel, spec.identity):
                     yield Match(layer, axes, level, channel)
 
 
-def _is_same(layer: Image, axes: str, level: int, channel: int | None, identity: dict[str, Any]) -> bool:
+def _is_same(layer: Image, axes: str, level: int, channel: int | list[int] | None, identity: dict[str, Any]) -> bool:
     try:
-        source: ImageSource = layer_images.image_of(layer, axes, level, channel)
-        return str(source.dtype) == identity["dtype"] and source.identity() == identity
+        # The job has sizes of its own. They are no part of the pixels.
+        source: ImageSource = layer_images.opened(layer, axes, level, channel)
+        pixels = {key: value for key, value in identity.items() if key != "spacing"}
+        found = {key: value for key, value in source.identity().items() if key != "spacing"}
+        return str(source.dtype) == identity["dtype"] and found == pixels
     except (OSError, ValueError, RuntimeError):
         return False
 
@@ -183,6 +191,8 @@ def _name(match: Match) -> str:
     parts = [match.layer.name]
     if match.level:
         parts.append(f"level {match.level}")
-    if match.channel is not None:
+    if isinstance(match.channel, list):
+        parts.append(f"channels {', '.join(map(str, match.channel))}")
+    elif match.channel is not None:
         parts.append(f"channel {match.channel}")
     return ", ".join(parts)

@@ -1,0 +1,115 @@
+"""Real runs that are stopped (SIGSTOP) at any file operation, lose their job to another run meanwhile, and then continue."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from faults import Bench, Undisturbed, run_out, start
+
+PATIENCE = 2.0
+"""Seconds after which the stopped run continues although the other one has not ended: that may wait for a tile of the first."""
+SENTENCES = (
+    "was taken over by",
+    "has replaced the job",
+    "holds tiles of a different run",
+    "Output exists already",
+    "overwrite=True (--overwrite) to replace it",
+    "is in use by",
+)
+
+
+@dataclass(frozen=True)
+class Peace:
+    """What the runs give when nothing happens to them."""
+
+    run: Undisturbed
+    other: dict[str, bytes]
+
+
+def peace_of_both(context: ForkServerContext, folder: Path, run: Undisturbed) -> Peace:
+    """Run the other model once in peace."""
+    bench = Bench.make(folder, run.image)
+    assert run_out(start(context, bench, bench.words(model="other.py"))) == 0
+    return Peace(run, bench.result())
+
+
+def stopped(process: BaseProcess) -> bool:
+    """Wait until a process is stopped; False if it ended before."""
+    deadline = time.monotonic() + 60
+    while process.exitcode is None:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                return True
+        assert time.monotonic() < deadline, "the driver neither ends nor stops"
+        process.join(0.01)
+    return False
+
+
+def take_lock(bench: Bench) -> None:
+    """Do what the message of a lock says if its holder seems to be gone."""
+    (bench.job / "lock.json").unlink(missing_ok=True)
+
+
+def whose(bench: Bench, peace: Peace) -> str:
+    """Whose labels are at the output, all of them."""
+    found = bench.result()
+    return "first" if found == peace.run.result else "other" if found == peace.other else "nobody"
+
+
+def take_over(context: ForkServerContext, folder: Path, stop_at: int, replaces: bool, peace: Peace) -> str:
+    """Stop a run at a file operation, take its job over, and let it continue. Return what happened, in words.
+
+    The result is wholly that of one run, its record is that of the result, and the run without a result says why.
+    """
+    bench = Bench.make(folder, peace.run.image)
+    first = start(context, bench, bench.words(), stop_at=stop_at)
+    story = f"{'replaced' if replaces else 'resumed'} at {stop_at}"
+    with continued_at_the_end(first):
+        if stopped(first):
+            at = peace.run.operations[stop_at - 1] if stop_at <= len(peace.run.operations) else "?"
+            story += f" ({at})"
+            take_lock(bench)
+        words = bench.words(0, "--overwrite", model="other.py") if replaces else bench.words(0)
+        other = start(context, bench, words, errors="errors-other")
+        other.join(PATIENCE)
+    codes = run_out(first), run_out(other)
+    told = (folder / "errors").read_text(), (folder / "errors-other").read_text()
+    story += f": exit codes {codes}\n{told[0]}\n{told[1]}"
+    assert "Traceback" not in told[0] + told[1], story
+    assert 0 in codes, story
+    for code, said in zip(codes, told, strict=True):
+        assert code == 0 or (code == 2 and any(sentence in said for sentence in SENTENCES)), story
+    found = whose(bench, peace)
+    assert found == ("other" if replaces and codes[1] == 0 else "first"), f"{story}: the result is that of {found}"
+    record = json.loads((bench.job / "result.json").read_text())
+    group = json.loads((bench.output / "zarr.json").read_text())["attributes"]["napari-blockbuster"]
+    assert record["result"] == group["result"], f"{story}: another result is recorded"
+    left = sorted(p.name for p in folder.iterdir() if "out" in p.name and p not in (bench.output, bench.job))
+    assert not left, f"{story}: left behind {left}"
+    return story.partition("\n")[0]
+
+
+@contextlib.contextmanager
+def continued_at_the_end(process: BaseProcess):  # type: ignore[no-untyped-def]
+    """Continue a process, whatever happens."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid or 0, signal.SIGCONT)
+
+
+def surprise(context: ForkServerContext, folder: Path, seed: int, peace: Peace) -> str:
+    """One takeover at a random file operation."""
+    chance = random.Random(seed)
+    at = chance.randint(1, len(peace.run.operations))
+    return f"seed {seed}: {take_over(context, folder, at, chance.random() < 0.6, peace)}"
