@@ -71,7 +71,7 @@ class Bench:
 
     @property
     def markers(self) -> int:
-        return len(list(self.job.glob("stage*/tiles/[0-9]*.json")))
+        return len(list(self.job.glob("stage*/tiles/*/[0-9]*.tile")))
 
     def words(self, workers: int = 0, *more: str, model: str = "model.py") -> list[str]:
         """The command of a run."""

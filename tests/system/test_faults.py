@@ -59,8 +59,8 @@ def test_killing_reaches_every_step(peace: Undisturbed) -> None:
     for step in (
         "job.json",
         "lock.json",
-        "/objects/.0.npy",
-        "/tiles/.7.json",
+        "/labels/c/0/0/.0.",
+        "/tiles/0-999/.7.tile",
         "/seams/",
         "placing.json",
         "os.rename",

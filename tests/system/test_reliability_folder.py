@@ -332,8 +332,8 @@ def test_looking_at_a_job_writes_nothing(image: Path, tmp_path: Path) -> None:
     job = staged_job(image, tmp_path)
     seams = job.merge("touch").seams
     # As a crash between a marker and its evidence leaves it, and one that was cut short by a loss of power.
-    job.store.path("seams", 13, "npy").unlink()
-    damaged = job.store.path("seams", 14, "npy")
+    job.store.path("seams", 13).unlink()
+    damaged = job.store.path("seams", 14)
     damaged.write_bytes(damaged.read_bytes()[:50])
     # The driver of another machine: its age is told by the clock of the disk, which takes a file to read.
     state = {"token": "x", "host": "elsewhere", "pid": 1, "since": 0, "scheduler": "tcp://x", "n_tiles": N_TILES}
@@ -348,7 +348,7 @@ def test_looking_at_a_job_writes_nothing(image: Path, tmp_path: Path) -> None:
     # What a merge finds is kept by the step that writes, which holds the lock.
     opened = Job.open(job.folder)
     opened.write(opened.merge("touch"), keep_stage=True)
-    assert job.store.path("seams", 13, "npy").exists()
+    assert job.store.path("seams", 13).exists()
     assert job.check().sound
 
 
@@ -367,7 +367,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_job_on_a_read_only_disk_can_be_looked_at_and_merged(image: Path, disk: Path) -> None:
     job = staged_job(image, disk)
     seams = job.merge("touch").seams
-    job.store.path("seams", 13, "npy").unlink()
+    job.store.path("seams", 13).unlink()
     until = time.monotonic() + 20
     while subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False, capture_output=True).returncode:
         assert time.monotonic() < until, "the disk cannot be made read-only"

@@ -137,7 +137,7 @@ class Tiles:
         """
         staged = frozenset(self.staged())
         if self._evidence is None or self._evidence[0] != staged:
-            self._evidence = staged, complete_evidence(self.store, staged, client)
+            self._evidence = staged, complete_evidence(self.store, self.labels_table().counts, client)
         return self._evidence[1].table
 
     def save_evidence(self, client: Client | None, owner: Owner) -> None:
@@ -146,7 +146,8 @@ class Tiles:
         assert self._evidence is not None
         staged, known = self._evidence
         if not known.is_on_disk:
-            self._evidence = staged, complete_evidence(self.store, staged, client, keep=owner)
+            counts = self.labels_table().counts
+            self._evidence = staged, complete_evidence(self.store, counts, client, keep=owner)
 
     def regions(
         self,
