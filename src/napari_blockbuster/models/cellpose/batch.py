@@ -23,8 +23,6 @@ __all__ = ["BATCHES", "agreed", "fastest_batch"]
 
 BATCHES = (8, 16, 32, 64)
 """Numbers of network tiles at once that are measured."""
-SATURATED = 1.02
-"""If twice as many tiles at once are not this much faster, more of them will not be either."""
 NEARLY = 0.95
 """Part of the best rate that is good enough: a smaller batch leaves memory for other tiles and other processes."""
 PATIENCE = 60.0
@@ -64,20 +62,18 @@ def _measured(net: Any, side: int, channels: int, footprint: Footprint) -> int:
                 raise
             free_memory()
             break
-        if rates and rate < SATURATED * max(rates.values()):
-            break
         rates[batch] = rate
     best = max(rates.values(), default=0.0)
     return next((batch for batch, rate in rates.items() if rate >= NEARLY * best), footprint.batch(BATCHES[0]))
 
 
 def _rate(net: Any, side: int, channels: int, batch: int) -> float:
-    """Return the network tiles per second of a batch: the better of two passes, after one that prepares the device."""
+    """Return the network tiles per second of a batch: the best of three passes, after one that prepares the device."""
     from cellpose import core
 
     tiles = np.random.default_rng(0).random((batch, channels, side, side), np.float32)
     seconds = []
-    for _ in range(3):
+    for _ in range(4):
         began = time.perf_counter()
         core._forward(net, tiles)
         seconds.append(time.perf_counter() - began)
