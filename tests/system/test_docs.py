@@ -48,8 +48,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
-    seeds = np.zeros((60, 150, 100), np.float32)
-    for z, y, x in zip(rng.integers(22, 40, 8), *np.mgrid[20:150:36, 20:100:55].reshape(2, -1), strict=True):
+    seeds = np.zeros((60, 160, 160), np.float32)
+    for z, y, x in zip(rng.integers(22, 40, 12), *np.mgrid[20:160:42, 20:160:60].reshape(2, -1), strict=True):
         seeds[z, y, x] = 1
     nuclei = ndimage.gaussian_filter(seeds, (6, 9, 9))
     pixels = nuclei / nuclei.max() * 50000 + rng.normal(3000, 300, seeds.shape)
