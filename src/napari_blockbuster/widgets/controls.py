@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from napari_blockbuster.machine.units import bytes_text
+from napari_blockbuster.widgets.texts import times
 
 __all__ = ["Note", "Section", "add_row", "button", "bytes_text", "row_of", "times"]
 
@@ -87,8 +88,3 @@ def button(text: str, tip: str, on_click: Callable[[], object]) -> QPushButton:
     made.setToolTip(tip)
     made.clicked.connect(lambda *_: on_click())
     return made
-
-
-def times(values: Sequence[float]) -> str:
-    """Return extents as text: "128 × 256 × 256"."""
-    return " × ".join(f"{int(v):,}" if float(v).is_integer() else f"{v:g}" for v in values)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton
 
 from napari_blockbuster.models import as_model, list_models, model_class
 from napari_blockbuster.widgets.choices.forms import AxesForm, ModelForm
@@ -83,6 +87,41 @@ def test_a_function_is_the_one_that_its_file_holds_now(function_form: ModelForm,
     assert function_form.model() != model
     function_form.set_values({"options": {"least": 3}})
     assert function_form.model().options == {"least": 3}
+    assert function_form.fields["options"].value == "least=3"
+    field = function_form.fields["options"].native
+    assert field.placeholderText() == "name=value, name=value"
+    for text, options in (
+        ('level=250, names=["a"], mode=fast', {"level": 250, "names": ["a"], "mode": "fast"}),
+        ('{"level": 250}', {"level": 250}),
+    ):
+        field.setText(text)
+        assert function_form.model().options == options
+    for text in ("250", "level: 250"):
+        field.setText(text)
+        with pytest.raises(ValueError, match=rf"Options cannot be read: {text}. Write name=value, such as level=250"):
+            function_form.model()
+
+
+def test_a_function_is_chosen_from_a_file(
+    function_form: ModelForm, write_function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_function("return tile > 1")
+    (tmp_path / "several.py").write_text(
+        "raise RuntimeError('not run')\ndef _own(x): ...\ndef f(x): ...\ndef g(x): ...\n"
+    )
+    choose = next(b for b in function_form.findChildren(QPushButton) if b.text() == "…")
+    asked: list[list[str]] = []
+
+    def which(parent: Any, title: str, label: str, names: list[str], editable: bool) -> tuple[str, bool]:
+        asked.append(names)
+        return "g", True
+
+    monkeypatch.setattr(QInputDialog, "getItem", which)
+    for name, expected in (("own.py", "own.py:f"), ("several.py", "several.py:g")):
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, name=name: (str(tmp_path / name), ""))
+        QTest.mouseClick(choose, Qt.LeftButton)
+        assert function_form.fields["source"].value == str(tmp_path / expected)
+    assert asked == [["f", "g"]]
 
 
 def test_axes_form_keeps_its_numbers_and_tells_once(qtbot: Any) -> None:

@@ -76,16 +76,16 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
 
 
 @pytest.mark.parametrize(
-    ("sample", "most", "image_first"),
+    ("sample", "least", "most", "image_first"),
     [
-        ("Nuclei in 3D (real, 4 MB)", 20, True),
-        ("Nuclei in 3D (real, 4 MB)", 20, False),
-        ("Slide of nuclei (synthetic, generated, 0.5 GB)", 400, False),
-        ("Light-sheet volume (synthetic, generated, 250 GB)", 30_000, True),
+        ("Nuclei in 3D (real, 4 MB)", 8, 8, True),
+        ("Nuclei in 3D (real, 4 MB)", 8, 8, False),
+        ("Slide of nuclei (synthetic, generated, 0.5 GB)", 4, 400, False),
+        ("Light-sheet volume (synthetic, generated, 250 GB)", 4, 30_000, True),
     ],
 )
 def test_a_fresh_dock_suggests_tiles_for_each_sample(
-    viewer: Any, until: Any, sample: str, most: int, image_first: bool
+    viewer: Any, until: Any, sample: str, least: int, most: int, image_first: bool
 ) -> None:
     for entry in [f"{SAMPLES} > {sample}", PLUGIN][:: 1 if image_first else -1]:
         choose(viewer, entry)
@@ -95,7 +95,8 @@ def test_a_fresh_dock_suggests_tiles_for_each_sample(
     assert tiles.automatic.isChecked()
     assert min(tiles.tile.values) >= 30
     assert max(tiles.halo.values) >= 8
-    assert 1 <= len(tiles.grid) <= most
+    # Every sample has seams to look at.
+    assert least <= len(tiles.grid) <= most
     assert widget.running.main.isEnabled()
 
 

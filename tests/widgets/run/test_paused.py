@@ -73,9 +73,9 @@ def test_a_changed_form_starts_a_new_job_and_says_so(paused: Any, until: Any, qt
     assert not running.leaving.isHidden()
     assert running.change_note.plain == ""
     widget.tiles.set_values((128, 128), (16, 16))
-    assert "Changed since this run began: tiles. New run starts a new job, gui-2.ome.zarr" in running.change_note.plain
+    assert "tiles (64 × 64 → 128 × 128). New run starts a new job, gui-2.ome.zarr" in running.change_note.plain
     widget.model.choice.setCurrentText("threshold")
-    assert "model, tiles" in running.change_note.plain
+    assert "Changed since this run began: model (function → threshold), tiles (" in running.change_note.plain
     widget.tiles.set_values((64, 64), (16, 16))
     widget.model.choice.setCurrentText("function")
     widget.model.settings.set_values({"source": first.spec.model["source"]})
@@ -94,7 +94,7 @@ def test_a_changed_form_starts_a_new_job_and_says_so(paused: Any, until: Any, qt
 
     # A run that is complete is left in the same way.
     widget.model.settings.set_values({"threshold": "900"})
-    assert "model settings. Run starts a new job, gui-3.ome.zarr" in running.change_note.plain
+    assert "model settings (threshold 800 → 900). Run starts a new job, gui-3.ome.zarr" in running.change_note.plain
     click(qtbot, running.main)
     until(lambda: widget.control.job is not None and widget.control.job.folder.name == "gui-3.ome.zarr.job")
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
@@ -108,6 +108,8 @@ def test_a_paused_run_is_resumed_with_its_own_settings(paused: Any, until: Any, 
     widget.tiles.set_values((128, 128), (16, 16))
     assert "Resume continues with the settings of the run" in widget.running.change_note.plain
     click(qtbot, widget.running.main)
+    # The form shows what runs.
+    assert widget.tiles.tile.values == (64, 64)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     assert widget.control.job is job
     assert len(job.staged()) == 20

@@ -12,11 +12,12 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model, get_model, model_class
-from napari_blockbuster.widgets.controls import add_row
+from napari_blockbuster.widgets.controls import add_row, row_of
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .code_button import CodeButton
 from .consent import code_of
+from .function_fields import function_button, options_of
 
 __all__ = ["AxesForm", "ModelForm"]
 
@@ -56,11 +57,16 @@ class ModelForm(QWidget):
         field = _editor(key, info, default, unit)
         field.changed.connect(lambda *_: self.changed.emit())
         self.fields[key], self._defaults[key] = field, default
-        add_row(layout, key.replace("_", " ").capitalize(), field.native, field.tooltip)
+        shown = (
+            row_of(field.native, function_button(field)) if (self.name, key) == ("function", "source") else field.native
+        )
+        field.native.setToolTip(field.tooltip)
+        add_row(layout, key.replace("_", " ").capitalize(), shown, field.tooltip)
+        field.native.setAccessibleName(key.replace("_", " ").capitalize())
 
     def values(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""
-        found = {key: _value(field, self._defaults[key]) for key, field in self.fields.items()}
+        found = {key: _value(key, field, self._defaults[key]) for key, field in self.fields.items()}
         return {key: value for key, value in found.items() if value != self._defaults[key]}
 
     def set_values(self, values: dict[str, Any]) -> None:
@@ -171,9 +177,17 @@ def _editor(key: str, info: Any, default: Any, unit: str) -> Widget:
     else:
         # An empty field means automatic. Lists are typed with commas.
         field = LineEdit(value="" if _is_empty(default) else _text(default), name=key)
-        field.native.setPlaceholderText("Required" if info.is_required() else "Automatic" if default is None else "")
+        field.native.setPlaceholderText(_placeholder(key, info.is_required(), default))
     field.tooltip = tip
     return field
+
+
+def _placeholder(key: str, required: bool, default: Any) -> str:
+    if key == "source":
+        return "path/to/file.py:function"
+    if isinstance(default, dict):
+        return "name=value, name=value"
+    return "Required" if required else "Automatic" if default is None else ""
 
 
 def _is_plain(annotation: Any) -> bool:
@@ -204,12 +218,14 @@ def _is_empty(default: Any) -> bool:
     return default in (None, "", {})
 
 
-def _value(field: Widget, default: Any) -> Any:
+def _value(key: str, field: Widget, default: Any) -> Any:
     if not isinstance(field, LineEdit):
         return field.value
     text = field.value.strip()
     if not text:
         return default if _is_empty(default) else None
+    if isinstance(default, dict):
+        return options_of(key, text)
     try:
         return json.loads(text if text[0] in '[{"' or "," not in text else f"[{text}]")
     except ValueError:
@@ -226,5 +242,5 @@ def _set(field: Widget, value: Any) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return json.dumps(value)
+        return ", ".join(f"{name}={json.dumps(each)}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

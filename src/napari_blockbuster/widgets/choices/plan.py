@@ -17,6 +17,7 @@ from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.layers.origins import confirmed
 from napari_blockbuster.widgets.session import ClusterChoice
+from napari_blockbuster.widgets.texts import times
 
 __all__ = ["MergeChoice", "Plan", "changed_settings"]
 
@@ -82,8 +83,15 @@ class Plan:
         """Create the job, or open the same one to resume it. It segments the pixels that the layer shows now."""
         return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
 
-    def changes(self, job: Job) -> list[str]:
-        """Return the names of the choices that differ from a job's. Edits of its function are left to `Job.stage`."""
+    def changes(self, job: Job, details: bool = False) -> list[str]:
+        """Return the names of the choices that differ from a job's. Edits of its function are left to `Job.stage`.
+
+        Parameters
+        ----------
+        job : Job
+        details : bool, default False
+            Add old and new values: "tiles (64 × 64 → 128 × 128)".
+        """
         model = json.loads(json.dumps(self.model.settings()))
         same_model = model == job.spec.model or job.spec.is_same_but_for_code(model)
         found = {
@@ -94,7 +102,28 @@ class Plan:
             "tiles": self.grid() == job.grid,
             "output": Path(self.output).absolute() == Path(job.spec.output),
         }
-        return [name for name, same in found.items() if not same]
+        values = self._values(job, model) if details else {}
+        return [f"{name}{values.get(name, '')}" for name, same in found.items() if not same]
+
+    def _values(self, job: Job, model: dict[str, Any]) -> dict[str, str]:
+        """Return the old and the new value of the choices that are short enough for a note."""
+        old = job.spec.model
+        changed = [
+            f"{name.replace('_', ' ')} {_short(old.get(name))} → {_short(value)}"
+            for name, value in model.items()
+            if name in type(self.model).model_fields and old.get(name) != value
+        ]
+        frames = job.grid.separate_axes
+        tiles = [
+            f"{name}{times(one[frames:])} → {times(other)}"
+            for name, one, other in (
+                ("", job.grid.tile_shape, self.tile_shape),
+                ("halo ", job.grid.halo, self.halo),
+            )
+            if tuple(one[frames:]) != tuple(other)
+        ]
+        found = {"model": [f"{old['model']} → {model['model']}"], "model settings": changed, "tiles": tiles}
+        return {name: f" ({', '.join(texts)})" for name, texts in found.items() if texts}
 
     # ------------------------------------------------------------------------------------------ without a viewer
     def script(self) -> str:
@@ -151,6 +180,13 @@ class Plan:
         else:
             words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
         return shlex.join(words)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "automatic"
+    text = times(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def _same_pixels(one: ImageSource, other: ImageSource) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ class TilesSection(Section):
         super().__init__("3  Tiles")
         self._source: ImageSource | None = None
         self._model: Model | None = None
+        self._wish: tuple[int, ...] | None = None
         self.grid: TileGrid | None = None
         self.drawing = TileDrawing(viewer, self)
         self.automatic = QCheckBox("Choose automatically")
@@ -63,9 +65,13 @@ class TilesSection(Section):
         self.outline.toggled.connect(self.drawing.draw_outline)
         self.lines.toggled.connect(lambda *_: self._draw_lines())
 
-    def set_image(self, source: ImageSource | None, place: dict[str, Any]) -> None:
-        """Set the image and its place; None if there is no image."""
+    def set_image(self, source: ImageSource | None, place: dict[str, Any], wish: tuple[int, ...] | None = None) -> None:
+        """Set the image, its place, and the tile that its layer suggests; None if there is no image."""
         self._source, self.drawing.place = source, place
+        # A layer can be shown with other axes than those of its wish.
+        self._wish = (
+            wish if source is not None and wish is not None and len(wish) == len(source.spatial_shape) else None
+        )
         for form in (self.tile, self.halo):
             self.form.setRowVisible(form, source is not None or bool(form.spins))
         if source is not None:
@@ -99,8 +105,12 @@ class TilesSection(Section):
         self._model = model
         self._suggest()
 
-    def set_values(self, tile: tuple[int, ...], halo: tuple[int, ...]) -> None:
-        """Set the numbers as if they were typed."""
+    def set_values(self, tile: tuple[int, ...], halo: tuple[int, ...], axes: Sequence[str] | None = None) -> None:
+        """Set the numbers as if they were typed. Without an image, `axes` names the axes."""
+        if axes is not None:
+            self._set_axes(axes)
+            for form in (self.tile, self.halo):
+                self.form.setRowVisible(form, True)
         self.automatic.setChecked(False)
         self.tile.set_values(tile)
         self.halo.set_values(halo)
@@ -109,7 +119,7 @@ class TilesSection(Section):
     def _suggest(self) -> None:
         if self._source is not None and self._model is not None and self.automatic.isChecked():
             try:
-                tile, halo = suggest_tiles(self._source, self._model)
+                tile, halo = suggest_tiles(self._source, self._model, self._wish)
             except ValueError as error:
                 self._show(None, str(error))
                 return
@@ -137,7 +147,7 @@ class TilesSection(Section):
                 grid = make_grid(self._source, self.tile.values, self.halo.values)
                 _check_size(grid)
             except ValueError as error:
-                self._show(None, str(error))
+                self._show(None, _with_axes(str(error), self._source.axes))
             else:
                 self._show(grid, _description(grid, self._source))
 
@@ -152,6 +162,14 @@ class TilesSection(Section):
         problem = self.drawing.draw_lines(self.lines.isChecked())
         if problem:
             self.note.say(problem, problem=True)
+
+
+def _with_axes(message: str, axes: Sequence[str]) -> str:
+    """Return a message with the names of axes instead of their numbers, as a sentence."""
+    named = re.sub(
+        r"\baxis (\d)\b", lambda found: axes[int(found[1])] if int(found[1]) < len(axes) else found[0], message
+    )
+    return named[:1].upper() + named[1:]
 
 
 def _check_size(grid: TileGrid) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QFileDialog
@@ -56,16 +57,10 @@ class JobOpener:
 
     def _opened(self, job: Job) -> dict[str, Any]:
         """Show the image of a job and fill in the form; returns the place of the image."""
-        form = self._form
-        form.running.set_output(job.spec.output)
         for settings in (job.spec.model, job.spec.prepared):
             consent.doubt(settings)
-        form.model.set_model(job.spec.model["model"], job.spec.model)
-        if job.source is None:
-            return unknown_place(job.grid.ndim)
-        frames = job.grid.separate_axes
-        place = self._choose_image(job.source)
-        form.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:])
+        place = _described_place(job) if job.source is None else self._choose_image(job.source)
+        self._form.show_job(job)
         return place
 
     def _choose_image(self, source: ImageSource) -> dict[str, Any]:
@@ -106,3 +101,16 @@ def _place_on(layer: Image, source: ImageSource) -> dict[str, Any] | None:
     """Return the place of the level of a layer that has the shape of an image; None if there is none."""
     shapes = [shape[layer.ndim - source.ndim : layer.ndim] for shape in layer_images.level_shapes(layer)]
     return place_of_layer(layer, source.ndim, shapes.index(source.shape)) if source.shape in shapes else None
+
+
+def _described_place(job: Job) -> dict[str, Any]:
+    """Return the place of the image of a job as its folder describes it. The image itself may be missing."""
+    image, place = job.spec.image, unknown_place(job.grid.ndim)
+    found: dict[str, Any] = {
+        "scale": image.get("scale"),
+        "translate": image.get("translation"),
+        "affine": image.get("affine"),
+    }
+    place |= {name: np.asarray(value, float) for name, value in found.items() if value is not None}
+    units = image.get("units")
+    return place | {"units": tuple(unit or "pixel" for unit in units)} if units else place

@@ -30,6 +30,8 @@ class PreviewActions:
         control.tile_found.connect(section.show_tile)
         control.seam_found.connect(section.show_seam)
         control.failed.connect(section.fail)
+        for shown in (control.tile_found, control.seam_found, control.failed):
+            shown.connect(self._reveal)
         form.changed.connect(self._form_changed)
 
     def preview_tile(self, world: Any = None) -> None:
@@ -50,8 +52,13 @@ class PreviewActions:
         tiles = with_neighbor(plan.grid(), self._form.tiles.drawing.target())
         if tiles is None:
             self._form.preview.fail("The image has only one tile, so there is no seam.")
+            self._reveal()
             return
         self._control.preview_seam(plan, tiles, self._form.place())
+
+    def _reveal(self, *_: Any) -> None:
+        section = self._form.preview
+        self._form.reveal(section.report, section.advice, section.advice.use)
 
     def _plan(self) -> Plan | None:
         try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
+from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.channels import check_channels
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
+from napari_blockbuster.widgets.layers.wishes import TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
@@ -63,6 +66,16 @@ class RunForm(QScrollArea):
         self.setFrameShape(QScrollArea.NoFrame)
         self.setWidget(content)
 
+    def reveal(self, *widgets: QWidget) -> None:
+        """Scroll to widgets, once the form has room for their texts. The first one matters most."""
+
+        def scroll() -> None:
+            self.widget().layout().activate()
+            for widget in reversed([each for each in widgets if each.isVisible()]):
+                self.ensureWidgetVisible(widget, 0, 4)
+
+        QTimer.singleShot(0, lambda: scroll() if isalive(self) else None)
+
     def plan(self, anew: bool = True) -> Plan:
         """Return the run that the form describes.
 
@@ -94,6 +107,15 @@ class RunForm(QScrollArea):
             merge=self.merging.choice(),
         )
 
+    def show_job(self, job: Job) -> None:
+        """Fill in the settings of a job. Its tiles need no image, but no other axes than those of an open image."""
+        self.running.set_output(job.spec.output)
+        self.model.set_model(job.spec.model["model"], job.spec.model)
+        frames, source = job.grid.separate_axes, self.image.source
+        axes = job.spec.image["axes"][frames:]
+        if source is None or list(source.axes[source.separate_axes :]) == list(axes):
+            self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:], axes)
+
     def place(self) -> dict[str, Any]:
         """Return the place of the chosen image (`napari_blockbuster.widgets.layers.placement`)."""
         assert self.image.source is not None
@@ -115,7 +137,8 @@ class RunForm(QScrollArea):
     def _image_changed(self) -> None:
         source = self.image.source
         self._suggest_channels()
-        self.tiles.set_image(source, self.place() if source is not None else {})
+        wish = self.image.layer.metadata.get(TILE) if self.image.layer is not None else None
+        self.tiles.set_image(source, self.place() if source is not None else {}, wish)
 
     def _model_changed(self) -> None:
         self.tiles.set_model(self.model.model)

@@ -32,6 +32,8 @@ class RunReport:
     def __init__(self, form: RunForm, control: RunControl, dashboard: Callable[[], str]) -> None:
         self._form, self._control, self._dashboard = form, control, dashboard
         self._activity = Activity()
+        self._state = control.state
+        self._has_shown_merge = False
         control.changed.connect(self._changed)
         control.progressed.connect(self._progressed)
         control.status.connect(self.say)
@@ -43,12 +45,31 @@ class RunReport:
 
     def _changed(self) -> None:
         control, form = self._control, self._form
+        before, self._state = self._state, control.state
         form.running.show_state(control.state)
         form.running.show_failures(control.failures)
-        form.merging.show_state(control.state, control.merged)
+        form.merging.show_state(control.state, control.merged, control.saved_note)
         form.set_busy(control.is_busy)
         if control.state not in ("staging", "pausing", "writing"):
             self._activity.end()
+        self._reveal(before, control.state)
+
+    def _reveal(self, before: str, now: str) -> None:
+        """Scroll to what a step ended with, or to its progress."""
+        running, merging = self._form.running, self._form.merging
+        if now == before:
+            return
+        if now in ("staging", "writing"):
+            self._form.reveal(running.main, running.bar, running.status)
+        elif before in ("staging", "pausing") and self._control.failures:
+            self._form.reveal(running.problem, running.failed, running.failed.buttons)
+        elif before == "merging" and not self._has_shown_merge:
+            # Once for each run: afterwards the user may be busy elsewhere in the form.
+            self._has_shown_merge = True
+            if not self._control.failures:
+                self._form.reveal(merging.write, merging.counts)
+        if now == "idle":
+            self._has_shown_merge = False
 
     def _progressed(self, progress: Any) -> None:
         self._form.running.show_progress(progress)
@@ -63,13 +84,18 @@ class RunReport:
         self._form.running.status.say(text)
 
     def _failed(self, message: str) -> None:
-        self._form.running.problem.say(message, problem=True)
+        running = self._form.running
+        running.problem.say(message, problem=True)
+        self._form.reveal(running.problem, running.status)
         show_error(message)
 
     def _written(self, result: Result) -> None:
         missing = count_text(len(result.missing_tiles), "missing tile")
         gaps = f", with {missing}" if result.missing_tiles else ""
-        show_info(f"Wrote {count_text(result.n_objects, 'object')} to {result.path}{gaps}.")
+        # napari cuts long messages at the right, so the folder comes last.
+        show_info(
+            f"Wrote {count_text(result.n_objects, 'object')} to {result.path.name}{gaps}, in {result.path.parent}"
+        )
         # The next run must not replace these labels.
         self._form.running.set_output(free_path(result.path))
 

@@ -99,6 +99,9 @@ class SegmentWidget(QWidget):
         merging.step_wanted.connect(self.seams.step)
         merging.inspect_wanted.connect(self.inspect)
         self.control.changed.connect(self._control_changed)
+        for found in (self.previews.tile_found, self.previews.seam_found):
+            found.connect(lambda *_: self._show_labels(False))
+        merging.changed.connect(lambda: self._show_labels(True))
         self.form.changed.connect(self._form_changed)
         self._form_changed()
 
@@ -158,6 +161,15 @@ class SegmentWidget(QWidget):
             self.seams.show(True)
         self._run_actions.check()
 
+    def _show_labels(self, on: bool) -> None:
+        """Show the labels of the run, or hide them under a preview, so that one set of labels is on the screen."""
+        view = self.control.view
+        if view is None or view.labels is None:
+            return
+        if on:
+            self.previews.hide()
+        view.labels.visible = on
+
     # ------------------------------------------------------------------------------------------- closing and opening
     def showEvent(self, event: Any) -> None:
         """Stop everything when the viewer's window closes, also if this widget is in no dock by then."""
@@ -198,6 +210,9 @@ class SegmentWidget(QWidget):
         """Start a run in place of the job that is open."""
         self.previews.cancel()
         self.previews.clear()
+        # Written labels stay in the viewer. Under those of the next run they would look like its labels.
+        if self.control.view is not None and self.control.view.labels is not None:
+            self.control.view.labels.visible = False
         assert self.image.layer is not None
         self.control.start(plan, self.place(), f"{self.image.layer.name} labels")
 

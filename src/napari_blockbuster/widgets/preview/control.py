@@ -132,6 +132,9 @@ class PreviewControl(QObject):
 
         def fail(error: Exception) -> None:
             if not stale():
+                # The labels of other settings would look like those that failed.
+                self._last = None
+                self.clear()
                 self.failed.emit(f"{error}" if str(error) else type(error).__name__)
 
         stream(lambda: produce(stale), receive, lambda: None if stale() else self.busy.emit(""), fail, self)
@@ -191,6 +194,11 @@ class PreviewControl(QObject):
             layer.visible = False
         self._shown = []
         return last
+
+    def hide(self) -> None:
+        """Hide the layers of the last preview."""
+        for layer in self._shown:
+            layer.visible = False
 
     def clear(self) -> None:
         """Remove the layers of the last preview."""

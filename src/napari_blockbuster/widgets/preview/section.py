@@ -49,6 +49,7 @@ class PreviewSection(Section):
         self.form.addRow(self.again)
         self.status = Note()
         self.report = Note()
+        self._failed = False
         self.advice = HaloAdvice()
         self.advice.use.clicked.connect(lambda *_: self.halo_wanted.emit(self.advice.halo))
         self._kept = KeptPreviews()
@@ -73,7 +74,8 @@ class PreviewSection(Section):
         )
         self.advice.show_tile(event)
         self._kept.current = f"{event.settings}: {n_objects}, {seconds}"
-        self.keep.setEnabled(True)
+        self._failed = False
+        self.keep.setEnabled(found.n_objects > 0)
 
     def show_seam(self, found: SeamPreview) -> None:
         """Report the preview of a seam."""
@@ -82,18 +84,24 @@ class PreviewSection(Section):
             f"{merged.n_labels:,} labels on both sides become <b>{count_text(merged.n_objects, 'object')}</b>: "
             f"{int(merged.joined.sum()):,} of {len(merged.seams):,} pairs at the seam are joined."
         )
+        self._failed = False
         self.advice.clear()
         self.advice.say("To compare, show and hide “Seam: before the merge” in the layer list.")
         self.keep.setEnabled(False)
 
     def clear_advice(self) -> None:
-        """Remove the advice when the settings of the form changed."""
+        """Remove the advice, and the reason of a failure, when the settings of the form changed."""
         self.advice.clear()
+        if self._failed:
+            self._failed = False
+            self.report.say("")
 
     def fail(self, message: str) -> None:
         """Report why there is no preview."""
+        self._failed = True
         self.report.say(message, problem=True)
         self.advice.clear()
+        self.keep.setEnabled(False)
 
     def _keep(self) -> None:
         self._kept.add()
@@ -131,7 +139,8 @@ class HaloAdvice(Note):
                 problem=True,
             )
         else:
-            self.say(f"Objects are up to {times(found.extent)} {elements} large. The halo is large enough.")
+            fits = "The halo is large enough." if any(n > 1 for n in n_cut) else "A single tile needs no halo."
+            self.say(f"Objects are up to {times(found.extent)} {elements} large. {fits}")
 
     def clear(self) -> None:
         """Hide advice and button."""

@@ -16,7 +16,7 @@ from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.choices.plan import Plan
 
 from .control import RunControl
-from .fields import free_path
+from .fields import free_path, output_problem
 from .image_offer import ImageOffer
 from .section import RunSection
 
@@ -29,6 +29,7 @@ class RunDock(Protocol):
     control: RunControl
     running: RunSection
     image: Any
+    form: Any
     is_ready: bool
 
     def plan(self, anew: bool = True) -> Plan: ...
@@ -82,6 +83,9 @@ class RunActions:
 
     def _resume_with_image(self, tiles: list[int] | None) -> None:
         job = self._control.job
+        if job is not None:
+            # The run continues with its own settings.
+            self._dock.form.show_job(job)
         if job is not None and job.source is None:
             self.offer.use(lambda: self._control.resume(tiles))
         else:
@@ -130,8 +134,6 @@ class RunActions:
         """
         try:
             plan = self._dock.plan()
-            if not plan.output:
-                raise ValueError("Choose where to save the labels.")
         except ValueError as error:
             self._section.problem.say(str(error), problem=True)
             return False
@@ -140,6 +142,10 @@ class RunActions:
         if place is not None:
             self._section.set_output(place)
             plan = self._dock.plan()
+        if problem := output_problem(plan.output):
+            # The open job is closed only for a run that can start.
+            self._section.problem.say(problem, problem=True)
+            return False
         self._section.problem.say("")
         self._dock.begin(plan)
         return True
@@ -158,17 +164,18 @@ class RunActions:
         control, section = self._control, self._section
         text = section.output.text().strip()
         problem = note = ""
-        if self._dock.image.source is not None and control.state in ("idle", "written"):
-            if not text:
-                problem = "Choose where to save the labels."
-            elif Path(text).exists():
-                problem = f"{Path(text).name} exists already and will not be overwritten. Choose another name."
-            elif (folder := JobFolder.beside(Path(text))).is_job():
+        job = control.job
+        # A job keeps its output. After it was written, its next merge replaces it.
+        is_own = job is not None and Path(text).absolute() == Path(job.spec.output) and control.state != "written"
+        if self._dock.image.source is not None and not control.is_busy and not is_own:
+            problem = output_problem(text)
+            if not problem and (folder := JobFolder.beside(Path(text))).is_job():
                 note = f"{folder.path.name} holds a run. Run with the same settings to resume it."
         section.output.note.say(problem or note, problem=bool(problem))
         startable = self._dock.is_ready and not problem
-        section.main.setEnabled((startable or control.job is not None) and control.state not in ("pausing", "merging"))
-        section.new.setEnabled(self._dock.is_ready and bool(text))
+        is_new = control.state in ("idle", "staged", "written")
+        section.main.setEnabled(startable if is_new else control.state not in ("pausing", "merging"))
+        section.new.setEnabled(startable and bool(text))
         section.change_note.say(self._changes())
         self.offer.check()
 
@@ -179,7 +186,7 @@ class RunActions:
             return ""
         try:
             plan = self._dock.plan(anew=False)
-            changes = plan.changes(job)
+            changes = plan.changes(job, details=True)
         except ValueError:
             return ""
         if not changes:

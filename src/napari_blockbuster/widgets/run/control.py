@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -96,6 +97,16 @@ class RunControl(QObject):
     def result(self) -> Result | None:
         """The written labels."""
         return self._thread.open.result
+
+    @property
+    def saved_note(self) -> str:
+        """Whether the current merge is written, as a sentence; "" if it is unknown."""
+        current = self._thread.open
+        if current.saved is not None:
+            same = current.merged is None or current.merged is current.saved
+            return "Written." if same else "Changed since the labels were written."
+        is_new = current.job is not None and not Path(current.job.spec.output).exists()
+        return "Not written yet." if is_new else ""
 
     @property
     def failures(self) -> dict[int, TileFailure]:

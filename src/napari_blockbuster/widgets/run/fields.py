@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from napari.settings import get_plugin_settings
@@ -15,7 +16,15 @@ from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
 from napari_blockbuster.widgets.session import ClusterChoice
 
-__all__ = ["ClusterFields", "FailedTiles", "OutputField", "free_path", "output_for", "preferred_cluster"]
+__all__ = [
+    "ClusterFields",
+    "FailedTiles",
+    "OutputField",
+    "free_path",
+    "output_for",
+    "output_problem",
+    "preferred_cluster",
+]
 
 
 class OutputField(QLineEdit):
@@ -75,7 +84,7 @@ class ClusterFields(QObject):
         self.gpu = QCheckBox("One worker for each GPU")
         section.row("GPU", self.gpu, "For models that run on a GPU.")
         self.address = QLineEdit()
-        self.address.setPlaceholderText("None: workers on this machine")
+        self.address.setPlaceholderText("On this machine")
         section.row("Scheduler", self.address, "Address of a running dask scheduler, such as tcp://host:8786.")
         self._is_busy = False
         for signal in (self.workers.valueChanged, self.gpu.toggled, self.address.textChanged):
@@ -115,6 +124,7 @@ class FailedTiles(QListWidget):
         super().__init__()
         self.setAccessibleName("Failed tiles")
         self.setMaximumHeight(90)
+        self.setWordWrap(True)
         self.setToolTip("Tiles that could not be segmented. Click one to see it; its tooltip shows the whole error.")
         self.currentItemChanged.connect(self._look)
         self.itemClicked.connect(self._look)
@@ -179,6 +189,19 @@ def output_for(source: ImageSource) -> Path:
     except ValueError:
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in source.name)
         return free_path(Path.home() / f"{name}.labels.ome.zarr")
+
+
+def output_problem(text: str) -> str:
+    """Return why labels cannot be saved to a path, or ""."""
+    if not text:
+        return "Choose where to save the labels."
+    path = Path(text).expanduser().absolute()
+    if path.exists():
+        return f"{path.name} exists already and will not be overwritten. Choose another name."
+    parent = next(parent for parent in path.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        return f"{path.name} cannot be saved in {parent}, which is no writable folder. Choose another folder."
+    return ""
 
 
 def free_path(path: Path, beside_jobs: bool = False) -> Path:

@@ -84,8 +84,8 @@ class MergeSection(Section):
         rule = self.rule
         return MergeChoice(rule.name, rule.min_iou, rule.connectivity.currentIndex() + 1, self.filter.choice())
 
-    def show_state(self, state: str, merged: StagedMerge | None) -> None:
-        """Enable the buttons, and show the counts of a merge."""
+    def show_state(self, state: str, merged: StagedMerge | None, saved: str = "") -> None:
+        """Enable the buttons, and show the counts of a merge and whether it is written."""
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
         self.seams.setEnabled(merged is not None)
@@ -94,7 +94,7 @@ class MergeSection(Section):
             if merged.store is not None:
                 grid = merged.store.grid
                 self.filter.show_axes(grid.ndim - grid.separate_axes)
-            self.counts.say(_counts_text(merged))
+            self.counts.say(f"{_counts_text(merged)} <b>{saved}</b>")
         elif state == "staging":
             self.counts.say("Labels are merged when all tiles are segmented.")
         elif state == "paused":

@@ -103,8 +103,9 @@ class Merging:
         if current.view is not None:
             current.view.changed()
             current.view.refresh()
+        unwritten = "" if current.saved is not None else ". Not written yet"
         thread.status.emit(
-            f"{count_text(event.kept.n_objects, 'object')} from {count_text(event.kept.n_labels, 'label')}"
+            f"{count_text(event.kept.n_objects, 'object')} from {count_text(event.kept.n_labels, 'label')}{unwritten}"
         )
 
     def _ended(self, before: str) -> None:

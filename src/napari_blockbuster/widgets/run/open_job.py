@@ -38,6 +38,8 @@ class OpenJob:
         The current merge, after and before its object filter.
     result : Result or None
         The written labels.
+    saved : StagedMerge or None
+        The merge that was written.
     failures : dict of int to TileFailure
     again : frozenset of int
         Tiles that were segmented again.
@@ -51,6 +53,7 @@ class OpenJob:
         self.merged: StagedMerge | None = None
         self.unfiltered: StagedMerge | None = None
         self.result: Result | None = None
+        self.saved: StagedMerge | None = None
         self.failures: dict[int, TileFailure] = {}
         self.again: frozenset[int] = frozenset()
 

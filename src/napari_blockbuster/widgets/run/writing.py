@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.machine.units import count_text
-from napari_blockbuster.output.result import Result
+from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.widgets.runner import in_thread
 
 from . import steps
@@ -47,15 +47,15 @@ class Writing(QObject):
             thread.set_state("written" if current.result else before)
 
         thread.status.emit("Writing merged labels")
-        thread.start("writing", produce, self._show, ended)
+        thread.start("writing", produce, lambda result: self._show(result, merged), ended)
 
     def stop(self) -> None:
         """Stop writing. The incomplete output is deleted; the tiles are kept."""
         self._is_stopped = True
 
-    def _show(self, result: Any) -> None:
+    def _show(self, result: Any, merged: StagedMerge) -> None:
         current = self._thread.open
-        current.result = result
+        current.result, current.saved = result, merged
         if current.view is not None:
             current.view.show_result(result.path)
         self._thread.status.emit(f"{count_text(result.n_objects, 'object')} in {result.path}")

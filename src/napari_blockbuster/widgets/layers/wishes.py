@@ -1,0 +1,8 @@
+"""Wishes that a layer carries in its metadata."""
+
+from __future__ import annotations
+
+__all__ = ["TILE"]
+
+TILE = "blockbuster tile"
+"""Key for a tile along the spatial axes, in voxels, that is suggested for the layer."""
