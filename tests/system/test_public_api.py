@@ -59,7 +59,7 @@ def test_job_keeps_its_steps() -> None:
 
 
 def test_local_clusters_keep_their_parameters() -> None:
-    expected = {"use_gpu": False, "n_workers": None, "memory_limit": "auto", "workers_per_gpu": 1}
+    expected = {"use_gpu": False, "n_workers": None, "memory_limit": "auto", "workers_per_gpu": "auto"}
     assert {name: value for name, value in defaults(make_local_cluster).items() if name in expected} == expected
 
 

@@ -129,7 +129,9 @@ class WorkerOptions:
     workers
         Processes on this machine; 0 runs in this process. Default: one per CPU, or this process for a single tile.
     gpu
-        One worker per GPU.
+        Run workers on the GPUs of this machine, several on each as far as its memory and the CPUs allow.
+    workers_per_gpu
+        Workers that share a GPU, with --gpu. Default: automatic.
     scheduler
         Address of a running dask scheduler, such as tcp://host:8786, or path of its scheduler file.
     tile_timeout
@@ -138,6 +140,7 @@ class WorkerOptions:
 
     workers: int | None = None
     gpu: bool = False
+    workers_per_gpu: int | None = None
     scheduler: str | None = None
     tile_timeout: float | None = None
 
@@ -150,7 +153,11 @@ class WorkerOptions:
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers is {self.workers}. Give a number of processes, or 0 to run in this process")
         if self.gpu and self.workers == 0:
-            raise UsageError("--workers 0 runs in this process. Leave it out to run one worker per GPU")
+            raise UsageError("--workers 0 runs in this process. Leave it out to run workers on the GPUs")
+        if self.workers_per_gpu is not None and not self.gpu:
+            raise UsageError("--workers-per-gpu needs --gpu")
+        if self.workers_per_gpu is not None and self.workers_per_gpu < 1:
+            raise UsageError(f"--workers-per-gpu is {self.workers_per_gpu}. Give a number of 1 or more")
         if self.tile_timeout is not None and not self.tile_timeout > 0:
             raise UsageError(f"--tile-timeout is {self.tile_timeout:g}. Give a number of seconds above 0")
         if self.tile_timeout is not None and self.workers == 0:
@@ -179,7 +186,7 @@ class WorkerOptions:
             return
         from napari_blockbuster.execution.cluster import make_local_cluster
 
-        client, cluster = make_local_cluster(use_gpu=self.gpu, n_workers=n_workers)
+        client, cluster = make_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
         try:
             yield client
         finally:
@@ -198,7 +205,13 @@ class WorkerOptions:
 
     def options(self) -> list[str]:
         """Return the options as typed on the command line."""
-        return options(workers=self.workers, gpu=self.gpu, scheduler=self.scheduler, tile_timeout=self.tile_timeout)
+        return options(
+            workers=self.workers,
+            gpu=self.gpu,
+            workers_per_gpu=self.workers_per_gpu,
+            scheduler=self.scheduler,
+            tile_timeout=self.tile_timeout,
+        )
 
 
 def _check_connection(address: str) -> None:

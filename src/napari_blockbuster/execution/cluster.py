@@ -103,7 +103,7 @@ def make_local_cluster(
     use_gpu: bool = False,
     n_workers: int | None = None,
     memory_limit: str | int = "auto",
-    workers_per_gpu: int | Literal["auto"] = 1,
+    workers_per_gpu: int | Literal["auto"] = "auto",
 ) -> tuple[Client, LocalProcessCluster]:
     """Start a process cluster on this machine, with one thread for each worker.
 
@@ -115,7 +115,7 @@ def make_local_cluster(
         Worker processes. Default: the CPUs that this process may use, or `workers_per_gpu` for each GPU.
     memory_limit : "auto", str or int, default "auto"
         Memory of each worker, as "4 GiB" or bytes. "auto" divides 90 % of the container's or host's memory among them.
-    workers_per_gpu : int or "auto", default 1
+    workers_per_gpu : int or "auto", default "auto"
         Workers that share a GPU, each with its share of the memory: while one makes objects of flows on the CPU, the others use
         the GPU. "auto": up to four, as CPUs and memory allow. A worker whose network does not fit then gets no tiles.
 

@@ -33,16 +33,25 @@ class ClusterChoice:
     Attributes
     ----------
     n_workers : int
-        0 chooses as many as suit the machine.
+        0 chooses as many as suit the machine. Not used with GPUs.
     use_gpu : bool
-        Start one worker for each GPU.
+        Start workers for each GPU.
     address : str
         Of a running scheduler. "" starts processes on this machine.
+    workers_per_gpu : int
+        0 chooses as many as its memory and the CPUs allow.
     """
 
     n_workers: int = 2
     use_gpu: bool = False
     address: str = ""
+    workers_per_gpu: int = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `make_local_cluster`."""
+        if not self.use_gpu:
+            return {"n_workers": self.n_workers or None}
+        return {"use_gpu": True, **({"workers_per_gpu": self.workers_per_gpu} if self.workers_per_gpu else {})}
 
 
 class Session:
@@ -75,7 +84,7 @@ class Session:
                 _check_scheduler(choice.address)
                 self._client = connect(choice.address, timeout=CONNECT_SECONDS)
             else:
-                self._client, self._cluster = make_local_cluster(choice.use_gpu, choice.n_workers or None)
+                self._client, self._cluster = make_local_cluster(**choice.arguments())
                 _lower_priority(self._cluster.pid)
             self._choice = choice
             return self._client

@@ -178,7 +178,9 @@ class Plan:
         if self.cluster.address:
             words += ["--scheduler", self.cluster.address]
         else:
-            words += ["--workers", str(self.cluster.n_workers), *(["--gpu"] if self.cluster.use_gpu else [])]
+            for name, value in self.cluster.arguments().items():
+                option = "--gpu" if name == "use_gpu" else f"--{name.removeprefix('n_').replace('_', '-')}"
+                words += [option] if value is True else [option, str(value)]
         return shlex.join(words)
 
 
@@ -249,8 +251,8 @@ def _model_expression(model: Model, settings: dict[str, Any]) -> str:
 def _cluster_line(choice: ClusterChoice) -> str:
     if choice.address:
         return f"client = connect({choice.address!r})"
-    gpu = "use_gpu=True, " if choice.use_gpu else ""
-    return f"client, cluster = make_local_cluster({gpu}n_workers={choice.n_workers})"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in choice.arguments().items())
+    return f"client, cluster = make_local_cluster({arguments})"
 
 
 def _argument(name: str) -> str:

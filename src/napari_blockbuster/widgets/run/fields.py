@@ -81,20 +81,30 @@ class ClusterFields(QObject):
         # Leave one processor to the viewer if there are enough.
         self.workers.setValue(preferred.n_workers or (cpu_count() - 1 if cpu_count() > 2 else cpu_count()))
         section.row("Workers", self.workers, "Processes on this machine. Each works on one tile.")
-        self.gpu = QCheckBox("One worker for each GPU")
+        self.gpu = QCheckBox("Use the GPUs")
         section.row("GPU", self.gpu, "For models that run on a GPU.")
+        self.per_gpu = QSpinBox()
+        self.per_gpu.setRange(0, 64)
+        self.per_gpu.setSpecialValueText("Automatic")
+        tip = "Processes that share a GPU. Several keep it busy while others read, write and make objects on the CPU."
+        section.row("Workers per GPU", self.per_gpu, tip)
         self.address = QLineEdit()
         self.address.setPlaceholderText("On this machine")
         section.row("Scheduler", self.address, "Address of a running dask scheduler, such as tcp://host:8786.")
         self._is_busy = False
-        for signal in (self.workers.valueChanged, self.gpu.toggled, self.address.textChanged):
+        signals = (self.workers.valueChanged, self.gpu.toggled, self.per_gpu.valueChanged, self.address.textChanged)
+        for signal in signals:
             signal.connect(lambda *_: self._changed())
         self.gpu.setChecked(preferred.use_gpu)
+        self.per_gpu.setValue(preferred.workers_per_gpu)
         self.address.setText(preferred.address)
+        self._enable()
 
     def choice(self) -> ClusterChoice:
         """Return the chosen cluster."""
-        return ClusterChoice(self.workers.value(), self.gpu.isChecked(), self.address.text().strip())
+        return ClusterChoice(
+            self.workers.value(), self.gpu.isChecked(), self.address.text().strip(), self.per_gpu.value()
+        )
 
     def set_busy(self, busy: bool) -> None:
         """Disable the fields during a step, because it stays on its cluster."""
@@ -108,8 +118,9 @@ class ClusterFields(QObject):
     def _enable(self) -> None:
         for field in (self.gpu, self.address):
             field.setEnabled(not self._is_busy)
-        is_local = not self.gpu.isChecked() and not self.address.text().strip()
-        self.workers.setEnabled(is_local and not self._is_busy)
+        is_local = not self.address.text().strip() and not self._is_busy
+        self.workers.setEnabled(is_local and not self.gpu.isChecked())
+        self.per_gpu.setEnabled(is_local and self.gpu.isChecked())
 
 
 class FailedTiles(QListWidget):
