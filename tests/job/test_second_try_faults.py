@@ -19,6 +19,7 @@ import pytest
 from faults import quick_folder, run_out, watch
 from forked import fork_server
 from jobs import SHAPE, staged_bytes, write_image
+from pauses import continued_at_the_end, stopped
 
 from napari_blockbuster import Job
 from napari_blockbuster.job.folder.acceptances import Notes, accepted_together
@@ -34,12 +35,12 @@ TILES = (0, 1)
 Bytes = dict[str, bytes]
 
 
-def act(folder: Path, what: str, kill_at: int = 0, count_to: str = "") -> None:
+def act(folder: Path, what: str, kill_at: int = 0, count_to: str = "", stop_at: int = 0) -> None:
     """Accept the second try in a job folder, or undo it; in a process of its own."""
     job = Job.open(folder)
     second = SecondTry(job)
     os.dup2(os.open(folder.parent / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-    watch((str(folder),), kill_at, count_to)
+    watch((str(folder),), kill_at or stop_at, count_to, "STOP" if stop_at else "KILL")
     if what == "accept":
         second.accept(TILES)
     elif what == "back":
@@ -176,9 +177,9 @@ def test_a_run_that_goes_on_finishes_an_acceptance_first(
 ) -> None:
     """Killed while a tile is half replaced, it is no missing tile that the run's model would have to make."""
     steps = operations(context, stages.tried, "accept", place / f"{number}")
-    half = [
-        n for n, step in enumerate(steps, 1) if "/tiles/" in step and "/stage-" in step and step.startswith("os.rename")
-    ]
+    # A marker is moved away before its tile is replaced.
+    moved = ("os.rename", "/stage-", "/tiles/")
+    half = [n + 1 for n, step in enumerate(steps, 1) if all(word in step for word in moved)]
     folder = copied(stages.tried, place / f"half-{number}")
     run_out(start(context, folder, "accept", kill_at=half[number - 1]))
     job = opened(folder)
@@ -209,6 +210,31 @@ def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, m
     job.merge("touch")
     assert both_or_none(opened(folder), stages)
     comes_back(folder, stages)
+
+
+@pytest.mark.parametrize("what", ["accept", "back"])
+def test_an_acceptance_whose_job_was_replaced_meanwhile_changes_nothing(
+    context: ForkServerContext, place: Path, stages: Stages, what: str
+) -> None:
+    """Stopped at some of its operations, its job replaced by one with another grid, and continued."""
+    before = {"accept": stages.tried, "back": stages.accepted}[what]
+    n_steps = len(operations(context, before, what, place))
+    for number in range(3, n_steps + 1, max(1, n_steps // 8)):
+        folder = copied(before, place / f"replaced-{what}-{number}")
+        process = start(context, folder, what, stop_at=number)
+        with continued_at_the_end(process):
+            assert stopped(process)
+            (folder / "lock.json").unlink(missing_ok=True)
+            open_array.cache_clear()
+            model, output = get_model("threshold", threshold=120), folder.with_suffix("")
+            job = Job.create(place / "image.zarr", model, output, tile_shape=SHAPE, halo=3, overwrite=True)
+            list(job.stage())
+            theirs = marked(job)
+        code, said = run_out(process), (folder.parent / "errors").read_text()
+        assert code == 0 or "was taken over by" in said or "has replaced the job" in said, (number, code, said)
+        assert marked(opened(folder)) == theirs
+        assert job.check().sound
+        shutil.rmtree(folder.parent)
 
 
 def replace_job(folder: Path, image: Path, kill_at: int = 0, count_to: str = "") -> None:
