@@ -117,7 +117,7 @@ class SeamInspector(QWidget):
         self._panel_area = _scrolled(self.panel)
         row.addWidget(self._panel_area, 1)
         # On small screens a taller inspector would make the window taller than the screen.
-        self.setMinimumHeight(110)
+        self.setMinimumHeight(135)
         self.keys = InspectorKeys(viewer, self, key_calls(control, self.tabs, self.decide))
         self._wire()
         self._wire_buttons()
@@ -311,7 +311,7 @@ class SeamInspector(QWidget):
 
     def save_csv(self, path: str | Path) -> None:
         """Save all pairs with their evidence and decisions, in a thread."""
-        save_pairs(path, self.control, self, show_warning)
+        save_pairs(path, self.control, self)
 
     # -------------------------------------------------------------------------------------------------- open, closed
     def showEvent(self, event: Any) -> None:
