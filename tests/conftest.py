@@ -22,6 +22,11 @@ hypothesis.settings.register_profile("shared-machine", deadline=None)
 hypothesis.settings.load_profile("shared-machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the groups of tests that share a cluster. Each group runs in one process, so it must not start last."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """A real cluster of two processes, shared by all tests that do not harm it."""

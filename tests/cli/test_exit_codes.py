@@ -12,18 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from forked import command_line
 from jobs import components, write_image
 
 from napari_blockbuster import segment
 
-COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 DOCS = Path(__file__).parents[2]
 
 
 def run(*words: object, code: int) -> str:
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
+    done = command_line(*words)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stderr
 
@@ -85,7 +83,7 @@ def test_metadata_that_is_needed_is_named(metadata: dict[str, Any], says: str, t
         zarr.create_group(str(path), zarr_format=2, attributes=metadata)
     else:
         ome_zarr(path, **metadata)
-    done = subprocess.run([*COMMAND, "info", str(path)], capture_output=True, text=True, timeout=120)
+    done = command_line("info", path)
     # Where axes say nothing, three of them are z, y and x.
     assert done.returncode in ((2,) if says else (0, 2)), done.stderr
     assert says in done.stderr
@@ -101,7 +99,7 @@ def test_mistakes_have_code_2_and_one_line(tmp_path: Path) -> None:
         ("segment", tmp_path / "junk.tif"): "cannot be read as TIFF",
         ("segment", image, "-o", "/"): "no name of a file",
         ("segment", image, "--set", "diameter=null"): "diameter is None",
-        ("segment", image, "--tile", "0"): "tile_shape is 0",
+        ("segment", image, "--tile", "0"): "tile size is 0 along y",
         ("resume", tmp_path): "is not a job folder",
     }
     for words, says in calls.items():

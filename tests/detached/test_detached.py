@@ -19,6 +19,7 @@ import psutil
 import pytest
 from clusters import kill_family, remote_cluster
 from faults import HALO, N_TILES, TILE, Bench
+from forked import COMMAND, command_line
 from jobs import Counting, chunks_of
 
 from napari_blockbuster import Heartbeat, Job, TileFailed, TileStaged, detached
@@ -29,9 +30,11 @@ from napari_blockbuster.execution.cluster import connect
 from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
+    pytest.mark.xdist_group("detached"),
+]
 
-COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 MODEL = """
 import os, time, uuid, zlib
 from scipy import ndimage
@@ -140,7 +143,7 @@ def last_command(text: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- leave and come back
 def test_a_detached_run_goes_on_without_the_command_that_started_it(away: Away, peace, capsys) -> None:
-    left = subprocess.run([*COMMAND, *away.detached()], capture_output=True, text=True, timeout=60, check=False)
+    left = command_line(*away.detached())
     assert left.returncode == 0, left.stderr
     driver = away.driver()
     assert re.search(rf"^driver +process {driver.pid} on ", left.stdout, re.M)

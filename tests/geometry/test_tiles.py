@@ -124,8 +124,8 @@ def test_index_and_position_are_inverse(grid: TileGrid) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((10, 10), (4, 4), 5), "halo is 5 along axis 0, more than the tile's 4 voxels"),
-        (((10, 10), (0, 4), 0), "tile_shape is 0 along axis 0"),
+        (((10, 10), (4, 4), 5), "halo is 5 along axis 0, more than the tile size of 4"),
+        (((10, 10), (0, 4), 0), "tile size is 0 along axis 0"),
         (((10, 0), 4, 0), "extent along axis 1 is 0"),
         (((10, 10), 4, -1), "halo is -1 along axis 0"),
         (((10, 10), (4, 4, 4), 0), "tile_shape has 3 entries"),

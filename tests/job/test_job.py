@@ -232,11 +232,11 @@ def test_a_killed_driver_loses_no_finished_tile(image_path: Path, truth, tmp_pat
     process = subprocess.Popen([sys.executable, script])
     folder = job_folder(tmp_path / "o.ome.zarr")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(folder.glob("stage*/tiles/*.json"))) < 5:
+    while time.monotonic() < deadline and len(list(folder.glob("stage*/tiles/*/*.tile"))) < 5:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = len(list(folder.glob("stage*/tiles/*.json")))
+    kept = len(list(folder.glob("stage*/tiles/*/*.tile")))
     assert 5 <= kept < 27
     calls = len((tmp_path / "log").read_text().split())
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_blockbuster import Job
+from napari_blockbuster.job.steps.second_try import SecondTry
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.models import get_model
 
@@ -78,3 +79,56 @@ def test_the_same_call_again_resumes_an_old_job(old: Path) -> None:
     assert 0 < len(job.staged()) < job.n_tiles
     list(job.stage())
     assert digest(job.merge("touch").labels) == expected(old, "threshold.ome.zarr")["sha"]
+
+
+# ------------------------------------------------------------------------------------------- the layout of their tiles
+@pytest.fixture
+def half(old: Path) -> Job:
+    """A stopped job whose other tiles were staged by this version: a folder with both layouts."""
+    job = Job.open(old / "stopped.ome.zarr.job", image=old / "image.zarr")
+    list(job.stage())
+    return job
+
+
+def old_tile(job: Job) -> int:
+    return min(int(path.stem) for path in (job.store.folder / "tiles").glob("*.json"))
+
+
+def test_the_check_knows_both_layouts(half: Job) -> None:
+    report = half.check()
+    assert report.sound
+    assert report.n_staged == half.n_tiles
+    tile = old_tile(half)
+    for name, path in {
+        "objects": half.store.folder / "objects" / f"{tile}.npy",
+        "bands": half.store.folder / "bands" / "0" / "low" / "c" / "0" / "0" / "0",
+        "marker": half.store.folder / "tiles" / f"{tile}.json",
+    }.items():
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert list(half.check().damaged) == [tile], name
+        path.write_bytes(content)
+    (half.store.folder / "bands" / "0" / "low" / "zarr.json").unlink()
+    assert "low" in half.check().layout[0]
+    assert half.check(repair=True).repaired
+    assert half.check().sound
+
+
+def test_a_damaged_old_tile_is_segmented_again_in_the_present_layout(old: Path, half: Job) -> None:
+    tile = old_tile(half)
+    (half.store.folder / "objects" / f"{tile}.npy").write_bytes(b"")
+    assert list(half.check(repair=True).damaged) == [tile]
+    assert [event.tile.index for event in half.stage()] == [tile]
+    assert half.check().sound
+    assert not (half.store.folder / "tiles" / f"{tile}.json").exists()
+    assert digest(half.merge("touch").labels) == expected(old, "threshold.ome.zarr")["sha"]
+
+
+def test_an_old_tile_comes_back_after_a_second_try(old: Path, half: Job) -> None:
+    tile, second = old_tile(half), SecondTry(half)
+    list(second.stage([tile], get_model("threshold", threshold=250)))
+    second.accept([tile])
+    assert digest(half.merge("touch").labels) != expected(old, "threshold.ome.zarr")["sha"]
+    second.go_back([tile])
+    assert digest(half.merge("touch").labels) == expected(old, "threshold.ome.zarr")["sha"]
+    assert half.check().sound

@@ -109,7 +109,7 @@ def test_a_tile_that_the_run_segments_anew_is_its_own_again(job: Job) -> None:
     before, second = staged(job), SecondTry(job)
     list(second.stage([2, 3], get_model("threshold", threshold=1200)))
     second.accept([2, 3])
-    job.store.path("objects", 2, "npy").write_bytes(b"")
+    job.store.labels_file(job.grid[2]).write_bytes(b"")
     assert list(job.check(repair=True).damaged) == [2]
     assert [event.tile.index for event in job.stage()] == [2]
     assert set(tiles_again(job.folder)) == {3}

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
-from faults import fork_server, quick_folder, run_out, watch
+from faults import quick_folder, run_out, watch
+from forked import fork_server
 from jobs import SHAPE, staged_bytes, write_image
 
 from napari_blockbuster import Job
@@ -148,7 +150,7 @@ def test_an_acceptance_killed_anywhere_is_whole(
     before = {"accept": stages.tried, "back": stages.accepted}[what]
     steps = operations(context, before, what, place)
     told = "\n".join(steps)
-    for step in ("again.json", "/tiles/1.json", "/seams/", "/labels/", "lock.json"):
+    for step in ("again.json", "/tiles/0-999/1.tile", "/seams/", "/labels/", "lock.json"):
         assert step in told, step
     outcomes = []
     for number in range(1, len(steps) + 1):
@@ -193,10 +195,10 @@ def test_an_error_in_the_middle_is_finished_later(stages: Stages, place: Path, m
     folder = copied(stages.tried, place / "full")
     job, real = opened(folder), Owner.write
 
-    def full(owner: Owner, path: Path, data: bytes) -> None:
-        if path == job.store.path("objects", 1, "npy"):
+    def full(owner: Owner, path: Path, data: bytes, **options: Any) -> None:
+        if path == job.store.path("tiles", 1):
             raise OSError(28, "No space left on device")
-        real(owner, path, data)
+        real(owner, path, data, **options)
 
     monkeypatch.setattr(Owner, "write", full)
     with pytest.raises(StoreError, match="disk full"):

@@ -362,10 +362,10 @@ def test_what_is_damaged_or_lost_is_found_anew(tmp_path: Path, kind: str) -> Non
     if kind == "chunk":
         (folder / "arrays" / "regions" / "c" / "1" / "1").unlink()
     elif kind == "cut":
-        path = folder / "tiles" / "4.npy"
+        path = folder / "tiles" / "0-999" / "4.npy"
         path.write_bytes(path.read_bytes()[:-4])
     else:
-        path = folder / kind / "4.npy"
+        path = folder / kind / "0-999" / "4.npy"
         data = bytearray(path.read_bytes())
         data[-3] ^= 1
         path.write_bytes(data)

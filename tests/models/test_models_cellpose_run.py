@@ -392,4 +392,5 @@ def test_cuda() -> None:
     run = prepared(image, device="cuda").load()
     assert f1(run(image.pixels), labels["cpu"]) >= 0.95
     stack = drawn((20, 96, 96), 20, 0.15, 35, (2.0, 1.0, 1.0))
-    assert f1(prepared(stack, device="cuda").load()(stack.pixels), stack.truth) >= 0.6
+    # As on the CPU, the small network leaves out voxels of such a stack without smoothing.
+    assert f1(prepared(stack, device="cuda", flow_smoothing=1).load()(stack.pixels), stack.truth) >= 0.6

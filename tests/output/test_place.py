@@ -61,13 +61,13 @@ def test_a_free_place(tmp_path: Path) -> None:
 def test_a_taken_place_is_refused(tmp_path: Path) -> None:
     labels(tmp_path / "o.zarr", 1)
     part = labels(tmp_path / ".o.part", 2)
-    wanted = r"o\.zarr exists; pass overwrite=True \(--overwrite\) to replace it"
+    wanted = r"o\.zarr exists. Pass overwrite=True \(--overwrite\) to replace it"
     with pytest.raises(FileExistsError, match=wanted):
         put_in_place(part, tmp_path / "o.zarr", overwrite=False)
     assert value_of(tmp_path / "o.zarr") == 1
     assert value_of(part) == 2
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FileExistsError, match="link exists; pass overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"link exists\. Pass overwrite=True"):
         put_in_place(part, tmp_path / "link", overwrite=False)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 
-COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
+from forked import COMMAND, command_line
+
+__all__ = ["COMMAND", "mistake", "numbers", "run"]
 
 
-def run(*words: object, code: int = 0, **options: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **options
-    )
+def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = command_line(*words)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     if code != 0:
         assert "Traceback" not in done.stderr

@@ -9,7 +9,6 @@ number.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -72,7 +71,7 @@ class Bench:
 
     @property
     def markers(self) -> int:
-        return len(list(self.job.glob("stage*/tiles/[0-9]*.json")))
+        return len(list(self.job.glob("stage*/tiles/*/[0-9]*.tile")))
 
     def words(self, workers: int = 0, *more: str, model: str = "model.py") -> list[str]:
         """The command of a run."""
@@ -92,16 +91,6 @@ class Bench:
 
 
 # --------------------------------------------------------------------------------------------------------- the drivers
-def fork_server() -> ForkServerContext:
-    """The context whose processes start with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    # No thread may run in the server: these import without starting one.
-    own = [f"napari_blockbuster.{name}" for name in ("cli", "job", "progress", "suggest", "models.function", "check")]
-    others = ["distributed", "dask.array", "fastremap", "numcodecs", "rich.progress", "tensorstore", "zarr.codecs"]
-    context.set_forkserver_preload([*own, *others, "scipy.ndimage", "scipy.sparse.csgraph"])
-    return context
-
-
 @contextlib.contextmanager
 def quick_folder() -> Iterator[Path]:
     """A folder in memory where there is one: on a disk each run would wait for it dozens of times."""

@@ -56,11 +56,16 @@ def chunks_of(output: Path) -> dict[str, bytes]:
 
 
 def staged_bytes(job: Job, tiles: Iterable[int] | None = None) -> dict[str, bytes]:
-    """Labels, bands and objects of staged tiles, file by file."""
+    """Labels, bands and objects of staged tiles, part by part."""
     found = {}
     for index in sorted(job.staged() if tiles is None else tiles):
-        files = {**job.store.chunk_files(job.grid[index]), "objects": job.store.path("objects", index, "npy")}
-        found |= {f"{index}/{name}": path.read_bytes() for name, path in files.items()}
+        staged, tile = job.store.staged(index), job.grid[index]
+        labels = job.store.labels_file(tile)
+        found[f"{index}/labels"] = labels.read_bytes() if labels.exists() else b""
+        found[f"{index}/objects"] = staged.objects().tobytes()
+        for axis, side in job.grid.band_keys:
+            if job.grid.band(tile, axis, side) is not None:
+                found[f"{index}/{axis}/{side}"] = staged.band(axis, side).tobytes()
     return found
 
 

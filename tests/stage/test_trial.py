@@ -162,7 +162,7 @@ def test_tiles_larger_than_memory_are_refused_with_the_numbers(client, tmp_path:
     model = Counting(tmp_path / "calls")
     job = Job.create(path, model, tmp_path / "o.ome.zarr", tile_shape=(600, 600, 600), halo=20)
     message = r"a tile of 600 x 600 x 600 voxels with its halo of 20 x 20 x 20 needs at least 2\.4 GB, and a process has 2\.1 GB"
-    with pytest.raises(JobError, match=message + r"; use smaller tiles \(with their halo under 598 voxels a side"):
+    with pytest.raises(JobError, match=message + r"\. Use smaller tiles \(with their halo under 598 voxels a side"):
         list(job.stage(client))
     assert model.calls == 0
 
@@ -213,7 +213,7 @@ def old_scheduler(tmp_path: Path) -> Iterator[Any]:
 def test_a_scheduler_of_another_version_is_refused(old_scheduler: Any, image: Path, tmp_path: Path) -> None:
     model = Counting(tmp_path / "calls")
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
-    message = r"the scheduler tcp://\S+ has distributed 2020\.1\.0, this process has \S+; install distributed"
+    message = r"the scheduler tcp://\S+ has distributed 2020\.1\.0, this process has \S+\. Install distributed"
     with pytest.raises(JobError, match=message):
         list(job.stage(old_scheduler))
     assert model.calls == 0

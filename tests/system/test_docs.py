@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from forked import command_line
 
 from napari_blockbuster.images.samples import write_nuclei
 
@@ -94,8 +95,7 @@ def test_commands_are_understood(page: Path) -> None:
 def test_the_tutorials_commands_run(place: Path) -> None:
     for line in commands(ROOT / "docs" / "tutorial-headless.md"):
         if line.startswith(("napari-blockbuster segment", "napari-blockbuster info", "napari-blockbuster models")):
-            words = [sys.executable, "-m", "napari_blockbuster.cli", *shlex.split(line)[1:]]
-            done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=120)
+            done = command_line(*shlex.split(line)[1:], cwd=place)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 

@@ -13,7 +13,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import Undisturbed, fork_server, quick_folder, survive, undisturbed
+from faults import Undisturbed, quick_folder, survive, undisturbed
+from forked import fork_server
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SEEDS, SOAK = 50, 1000
@@ -58,8 +59,8 @@ def test_killing_reaches_every_step(peace: Undisturbed) -> None:
     for step in (
         "job.json",
         "lock.json",
-        "/objects/.0.npy",
-        "/tiles/.7.json",
+        "/labels/c/0/0/.0.",
+        "/tiles/0-999/.7.tile",
         "/seams/",
         "placing.json",
         "os.rename",

@@ -88,7 +88,6 @@ def test_merging_reads_no_voxel(tmp_path: Path) -> None:
     image = np.random.default_rng(0).random((40, 40)) < 0.5
     store = stage_all(tmp_path / "s", TileGrid(image.shape, 10, 3), image, lambda x: ndimage.label(x)[0])
     shutil.rmtree(store.folder / "labels")
-    shutil.rmtree(store.folder / "bands")
     assert merge_store(store, rule="touch").n_objects == ndimage.label(image)[1]
 
 

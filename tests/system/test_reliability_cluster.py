@@ -97,7 +97,7 @@ def test_a_remote_scheduler_that_is_killed_and_a_driver_that_comes_back(
 
 
 def _markers(job: Path) -> int:
-    return len(list(job.glob("stage*/tiles/[0-9]*.json")))
+    return len(list(job.glob("stage*/tiles/*/[0-9]*.tile")))
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 90) -> None:

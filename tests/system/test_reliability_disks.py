@@ -142,7 +142,7 @@ def test_a_disk_without_room_is_refused_with_the_numbers(disk: Path) -> None:
     import dask.array as da
 
     large = da.zeros((2000, 2000, 2000), chunks=100, dtype=np.uint8)
-    message = r"has \d+(\.\d)? (bytes|kB|MB) free, and the tiles and labels of .* need about \d+\.\d GB; free some"
+    message = r"has \d+(\.\d)? (bytes|kB|MB) free, and the tiles and labels of .* need about \d+\.\d GB\. Free some"
     with pytest.raises(OSError, match=message):
         Job.create(large, components, disk / "o.ome.zarr", tile_shape=200, halo=10)
     assert list(disk.iterdir()) == []
@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_before_the_first_tile(disk: Path, image: Path, tmp_
 
 def test_a_read_only_disk_is_refused(disk: Path, image: Path) -> None:
     read_only(disk)
-    with pytest.raises(PermissionError, match=r"is not writable \(Read-only file system\); choose another output"):
+    with pytest.raises(PermissionError, match=r"is not writable \(Read-only file system\)\. Choose another output"):
         segment(image, components, disk / "o.ome.zarr", progress=False, **OPTIONS)
 
 
@@ -183,7 +183,7 @@ def test_the_image_through_links_is_refused(image: Path, tmp_path: Path) -> None
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "parent").symlink_to(image.parent)
     for out in (tmp_path / "b", tmp_path / "b" / "c", tmp_path / "parent" / image.name, tmp_path / "parent"):
-        message = "is the image itself, or holds or lies in its pixels; choose another output"
+        message = "is the image itself, or holds or lies in its pixels. Choose another output"
         with pytest.raises(ValueError, match=message):
             segment(image, components, out, overwrite=True, progress=False, **OPTIONS)
     assert {p: p.read_bytes() for p in image.rglob("*") if p.is_file()} == before

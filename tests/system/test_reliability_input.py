@@ -43,7 +43,7 @@ def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("grid"), r"cannot be read as a job \(grid: Field required\); it was edited or damaged"),
+        (lambda s: s.pop("grid"), r"cannot be read as a job \(grid: Field required\)\. It was edited or damaged"),
         (lambda s: s.update(run="rm -rf /"), r"cannot be read as a job \(run: Extra inputs are not permitted\)"),
         (lambda s: s.update(format=99), "has format 99, this version reads 1: use the version that made it"),
         (lambda s: s["grid"].update(shape=[-1, 5, 5]), "cannot be read as a job .*edited or damaged"),
@@ -100,8 +100,8 @@ def test_opening_a_strangers_job_runs_nothing(job: Job, tmp_path: Path) -> None:
     trap.write_text(f"open({str(fuse)!r}, 'w').close()\ndef find(pixels):\n    return pixels > 0\n")
     pixels = np.empty(1, object)
     pixels[0] = Bomb(fuse)
-    for kind in ("objects", "seams"):
-        np.save(job.store.path(kind, 0, "npy"), pixels, allow_pickle=True)
+    np.save(job.store.path("seams", 0), pixels, allow_pickle=True)
+    job.store.path("tiles", 0).write_bytes(pickle.dumps(Bomb(fuse)))
     job.store.path("failed", 3).write_bytes(pickle.dumps(Bomb(fuse)))
     (job.folder / "lock.json").write_bytes(pickle.dumps(Bomb(fuse)))
     for sha in ("", "0" * 64):
@@ -116,7 +116,7 @@ def test_opening_a_strangers_job_runs_nothing(job: Job, tmp_path: Path) -> None:
             continue
     settings |= {"source": "trap:find", "kind": "module", "sha256": ""}
     edit(job, lambda s: s.update(model=settings, prepared=settings))
-    with pytest.raises(JobError, match=r"function has no digest: job\.json was edited; nothing of it is run"):
+    with pytest.raises(JobError, match=r"function has no digest: job\.json was edited\. The function is not run"):
         Job.open(job.folder)
     assert not fuse.exists()
 
@@ -139,15 +139,18 @@ def test_a_job_from_elsewhere_writes_beside_itself(job: Job, tmp_path: Path) -> 
 
 
 def test_markers_with_names_that_are_no_numbers_are_ignored(job: Job) -> None:
-    for name in ("../../x.json", "1e9.json", "-1.json", ".5.json", "six.json"):
-        (job.store.folder / "tiles" / Path(name).name).write_text("{}")
+    for name in ("../../x", "1e9", "-1", ".5", "six", "4711"):
+        for folder in ("tiles", "tiles/0-999"):
+            # In the folder of other tiles, or without the suffix, a number is no marker either.
+            (job.store.folder / folder / f"{Path(name).name}.tile").write_text("{}")
+    (job.store.folder / "tiles" / "1-2").touch()
     assert job.staged() == set(range(N_TILES))
 
 
 def test_a_marker_that_was_edited_is_found(job: Job) -> None:
     path = job.store.path("tiles", 4)
-    path.write_text(path.read_text().replace('"n_objects": ', '"n_objects": 1'))
-    with pytest.raises(JobError, match=r"a staged tile of .* is damaged \(.*its checksum does not fit\)"):
+    path.write_bytes(path.read_bytes().replace(b'"n_objects": ', b'"n_objects":1'))
+    with pytest.raises(JobError, match=r"a staged tile of .* is damaged \(.*the checksum of its head does not fit\)"):
         Job.open(job.folder).merge("touch")
 
 

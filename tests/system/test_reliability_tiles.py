@@ -16,6 +16,8 @@ from jobs import HALO, N_TILES, OPTIONS, SHAPE, TILE, chunks_of, components
 from napari_blockbuster import Job, TileFailed, TileGrid, make_local_cluster, segment
 from napari_blockbuster.output.result import job_folder
 
+# The cluster that these tests harm is started once.
+pytestmark = pytest.mark.xdist_group("reliability_tiles")
 BAD = {0, 13}
 """Tiles whose model misbehaves, told by the shape of their pixels and their content."""
 
@@ -208,7 +210,7 @@ def test_a_time_limit_without_processes_is_refused(image: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"tile_timeout=5 needs worker processes.*make_local_cluster\(\).*--workers"):
         segment(image, components, out, tile_timeout=5, progress=False, **OPTIONS)
     assert not job_folder(out).exists()
-    with pytest.raises(ValueError, match="tile_timeout is -1 s; it must be above 0"):
+    with pytest.raises(ValueError, match=r"tile_timeout is -1 s\. Give a number of seconds above 0"):
         segment(image, components, out, tile_timeout=-1, progress=False, **OPTIONS)
 
 

@@ -20,7 +20,12 @@ from napari_blockbuster.cli.main import main
 from napari_blockbuster.detached.files import DriverFiles
 
 WHY_NOT = slurms.why_not()
-pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
+    pytest.mark.timeout(600),
+]
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto-clusters.md"
 MODEL = """
@@ -135,13 +140,16 @@ def wait_for(
 
 
 def test_the_recipe_starts_without_a_worker_and_runs_every_tile_once(slurm: Slurm, peace, tmp_path: Path) -> None:
-    site = Site.at(tmp_path / "run", peace[0], slurm, seconds=2)
+    site = Site.at(tmp_path / "run", peace[0], slurm)
+    site.hold.touch()
     # SLURM may start a worker sooner than the progress would mention the wait.
     soon = "import napari_blockbuster.job.progress.bar as bar; bar.LONG_WAIT = 0.5\n"
     script = site.start(soon + site.recipe())
+    # Tiles wait, so the cluster grows.
+    wait_for(lambda: len(site.calls_by(1)) >= 2, script)
+    site.hold.unlink()
     errors = site.assert_done(script, peace[1])
     assert set(site.calls_by(0).values()) == {1}
-    assert len(site.calls_by(1)) >= 2, "the cluster grew"
     assert "waiting for a worker of tls://" in errors
     wait_for(lambda: not slurm.jobs())
 

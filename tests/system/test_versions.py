@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from forked import command_line
 
 from napari_blockbuster import Job, make_local_cluster, segment
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
@@ -66,18 +65,6 @@ def image(tmp_path: Path) -> Path:
     pixels[7:13, 7:13] = 1
     tifffile.imwrite(tmp_path / "image.tif", pixels)
     return tmp_path / "image.tif"
-
-
-def command(site: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "napari_blockbuster.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": paths},
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def half_done(image: Path, output: Path) -> Job:
@@ -139,13 +126,13 @@ def test_on_the_command_line(site: Path, image: Path, tmp_path: Path) -> None:
     half_done(image, output)
     install(site, "netlib-of-a-test", "2.0")
     for words in (asked, ("resume", output, "--workers", 0)):
-        done = command(site, *words)
+        done = command_line(*words)
         assert done.returncode == 2, done.stderr
         assert "versions.netlib-of-a-test: 1.0 in the job, 2.0 now" in done.stderr
         assert "Install netlib-of-a-test 1.0 to resume the job, or start again" in done.stderr
         assert "Traceback" not in done.stderr
     install(site, "netlib-of-a-test", "1.0")
-    done = command(site, "resume", output, "--workers", 0)
+    done = command_line("resume", output, "--workers", 0)
     assert done.returncode == 0, done.stderr
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from clusters import remote_cluster
 from scipy import ndimage
 
 pytest.importorskip("napari")
@@ -45,7 +46,7 @@ def pixels() -> np.ndarray:
 def until(qtbot: Any) -> Callable[[Callable[[], bool]], None]:
     """Let the viewer work until something holds."""
 
-    def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
         qtbot.waitUntil(lambda: bool(holds()), timeout=int(seconds * 1000))
 
     return wait
@@ -62,11 +63,23 @@ def viewer(make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return make_napari_viewer(show=True)
 
 
+@pytest.fixture(scope="session")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a cluster of two workers, for docks that do not test how a dock starts its own."""
+    from napari_blockbuster.execution.cluster import connect
+
+    with remote_cluster(tmp_path_factory.mktemp("cluster")) as (address, _, _):
+        connect(address, n_workers=2).close()
+        yield address
+
+
 @pytest.fixture
-def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, Any]]:
+def open_dock(make_napari_viewer: Any, until: Any, scheduler: str) -> Callable[..., tuple[Any, Any]]:
     """Open a viewer with the plugin's dock, from the menu's command."""
 
-    def make(image: np.ndarray | None = None, show: bool = False, **options: Any) -> tuple[Any, Any]:
+    def make(
+        image: np.ndarray | None = None, show: bool = False, own_cluster: bool = False, **options: Any
+    ) -> tuple[Any, Any]:
         from napari_blockbuster.widgets.menu.commands import show_segment_widget
 
         viewer = make_napari_viewer(show=show)
@@ -76,6 +89,7 @@ def open_dock(make_napari_viewer: Any, until: Any) -> Callable[..., tuple[Any, A
         if image is not None:
             until(lambda: widget.image.source is not None)
         widget.running.cluster_fields.workers.setValue(2)
+        widget.running.cluster_fields.address.setText("" if own_cluster else scheduler)
         return viewer, widget
 
     return make

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_blockbuster.job.shell import command
 from napari_blockbuster.machine.signals import STOPPED
 
-from .run import Interrupted, Plan, report
+from .run import Interrupted, RunOptions, report
 from .terminal import print_rows
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["detach", "follow"]
 
 
-def detach(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
+def detach(job: Job, asked: RunOptions, *, replace_own: bool = False) -> int:
     """Start a detached driver for a run, and print where it runs.
 
     Raises
@@ -32,11 +32,11 @@ def detach(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
     from napari_blockbuster.detached import detach
     from napari_blockbuster.detached.files import DriverFiles
 
-    asked = plan.finish(job if replace_own else None)
+    ending = asked.finish(job if replace_own else None)
     try:
-        with plan.workers.connect(job.n_tiles) as client:
+        with asked.workers.connect(job.n_tiles) as client:
             assert client is not None
-            driver = detach(job, client, tile_timeout=plan.workers.tile_timeout, **vars(asked))
+            driver = detach(job, client, tile_timeout=asked.workers.tile_timeout, **vars(ending))
     except KeyboardInterrupt:
         raise Interrupted(f"A driver may have started. To check: {_attach(job)}") from None
     print_rows(

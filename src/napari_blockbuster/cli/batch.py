@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.machine.units import count_text
 
 from .options import ImageOptions, ModelOptions, UsageError
-from .run import Interrupted, Plan
+from .run import Interrupted, RunOptions
 from .terminal import print_rows
 from .unexpected import UNEXPECTED, is_expected, write_log
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from napari_blockbuster.images import Collection
     from napari_blockbuster.job.batch.report import ImageOutcome
 
-__all__ = ["BatchPlan", "collection_of", "run_batch"]
+__all__ = ["BatchOptions", "collection_of", "run_batch"]
 
 SEVERAL = 10**6
 """Tiles that the workers of a batch are started for: nobody counts them before."""
 
 
 @dataclass(frozen=True)
-class BatchPlan:
+class BatchOptions:
     """Options of a batch besides those of each image.
 
     Attributes
@@ -63,7 +63,7 @@ def collection_of(images: tuple[str, ...], part: ImageOptions) -> Collection | N
 
 
 def run_batch(
-    found: Collection, model: ModelOptions, part: ImageOptions, plan: Plan, many: BatchPlan, **sizes: Any
+    found: Collection, model: ModelOptions, part: ImageOptions, run: RunOptions, many: BatchOptions, **sizes: Any
 ) -> int:
     """Segment the images of a collection and print a line for each. Return the exit code.
 
@@ -72,7 +72,7 @@ def run_batch(
     Interrupted
         On Ctrl-C or SIGTERM.
     """
-    if plan.detach:
+    if run.detach:
         raise UsageError("--detach leaves one image to a driver. Leave it out, or give one image at a time")
     from napari_blockbuster.job.batch.report import BatchResult
     from napari_blockbuster.job.batch.run import Batch
@@ -80,11 +80,11 @@ def run_batch(
 
     targets = targets_of(found, many.output, many.name, part.scene)
     options = {key: value for key, value in part.arguments().items() if key != "scene"}
-    batch = Batch(targets, model.make(), plan.finish(), {**options, **sizes}, plan.workers.tile_timeout)
+    batch = Batch(targets, model.make(), run.finish(), {**options, **sizes}, run.workers.tile_timeout)
     outcomes: list[ImageOutcome] = []
     try:
-        with plan.workers.connect(SEVERAL) as client:
-            for outcome in batch.run(client, progress=not plan.output.quiet):
+        with run.workers.connect(SEVERAL) as client:
+            for outcome in batch.run(client, progress=not run.output.quiet):
                 outcomes.append(outcome)
                 _report(outcome, len(outcomes), len(targets))
                 _save(many.file, BatchResult(outcomes))

@@ -12,8 +12,8 @@ import numpy as np
 from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
 from napari_blockbuster.job.shell import command
 
-from .options import MergeOptions, OutputOptions, UsageError, WorkerOptions
-from .run import Plan, report, run_job
+from .options import UsageError, WorkerOptions
+from .run import RunOptions, report, run_job
 from .terminal import print_rows
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run_demo(folder: Path, workers: int) -> int:
 
     model = get_model("voronoi-otsu", diameter=DIAMETER)
     job = Job.create(folder / IMAGE, model, folder / LABELS, tile_shape=TILE)
-    outcome = run_job(job, Plan(WorkerOptions(workers), MergeOptions(), OutputOptions(), keep_stage=True))
+    outcome = run_job(job, RunOptions(WorkerOptions(workers), keep_stage=True))
     code = report(job, outcome.summary())
     if outcome.result is not None:
         _show(outcome, pixels, truth, folder)

@@ -168,7 +168,6 @@ def _other_results(job: Job) -> Rows:
 
 def _seam_rows(job: Job) -> Rows:
     """Summarize the seam report and the decisions of the user, if the tiles still exist."""
-    from napari_blockbuster.inspect.seam_report import seam_report
     from napari_blockbuster.job.folder.acceptances import Notes
     from napari_blockbuster.merge.decisions import Decisions
 
@@ -185,7 +184,7 @@ def _seam_rows(job: Job) -> Rows:
         # The other rows help to find the problem.
         return [("seams", f"cannot be read: {str(error).partition(chr(10))[0]}")]
     names = [str(name) for name in job.spec.image.get("axes") or ()] or None
-    *axes, overall = seam_report(merged, job.store, names=names).lines()
+    *axes, overall = job.tiles.seam_report(merged, names).lines()
     parts = [line.partition(": ") for line in axes]
     rows = [("seams", overall + note), *((f"seams, {name}", text) for name, _, text in parts)]
     return rows + [("by hand", line) for line in given.lines()]

@@ -34,7 +34,7 @@ from .options import (
     WorkerOptions,
     one_or_all,
 )
-from .run import Interrupted, Plan, check_free, report, run_job
+from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
 from .unexpected import UNEXPECTED, describe, is_expected
 
@@ -58,7 +58,7 @@ app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-MODEL, IMAGE, WORKERS, MERGE, OUTPUT = ModelOptions(), ImageOptions(), WorkerOptions(), MergeOptions(), OutputOptions()
+MODEL, IMAGE, MERGE, OUTPUT, RUN = ModelOptions(), ImageOptions(), MergeOptions(), OutputOptions(), RunOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -72,13 +72,9 @@ def segment(
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
-    workers: WorkerOptions = WORKERS,
-    merging: MergeOptions = MERGE,
-    keep_stage: bool = False,
-    detach: bool = False,
+    run: RunOptions = RUN,
     name: str | None = None,
     table: Path | None = None,
-    writing: OutputOptions = OUTPUT,
 ) -> int:
     """Segment an image, or many. If interrupted, run the same command again to resume.
 
@@ -98,22 +94,18 @@ def segment(
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
         Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
-    keep_stage
-        Keep the tiles after the run, to merge again with another rule.
-    detach
-        With --scheduler: leave the run to a driver process next to the workers, and return. `attach` follows it.
     name
         For many images: name of the labels in the fields of a plate. Default: segmentation.
     table
         For many images: CSV file with a row for each. Default: segmentation.csv in the output folder.
     """
-    plan = Plan(workers, merging, writing, keep_stage, detach=detach)
-    from .batch import BatchPlan, collection_of, run_batch
+    run.check()
+    from .batch import BatchOptions, collection_of, run_batch
 
     found = collection_of((image, *more), part)
     if found is not None:
         sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
-        return run_batch(found, model, part, plan, BatchPlan(output, name or "segmentation", table), **sizes)
+        return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
     from napari_blockbuster.job.job import Job
@@ -124,10 +116,10 @@ def segment(
         output,
         tile_shape=one_or_all(tile),
         halo=one_or_all(halo),
-        overwrite=writing.overwrite,
+        overwrite=run.output.overwrite,
         **part.arguments(),
     )
-    return _start(job, plan)
+    return _start(job, run)
 
 
 @app.command
@@ -135,12 +127,8 @@ def resume(
     job: Path,
     /,
     *,
-    workers: WorkerOptions = WORKERS,
-    merging: MergeOptions = MERGE,
     retry_failed: bool = False,
-    keep_stage: bool = False,
-    detach: bool = False,
-    writing: OutputOptions = OUTPUT,
+    run: RunOptions = RUN,
 ) -> int:
     """Resume an interrupted run. Failed tiles are tried again.
 
@@ -150,22 +138,18 @@ def resume(
         Job folder, or the output next to it.
     retry_failed
         Complete a result that was written with failed tiles. It is replaced if this job wrote it.
-    keep_stage
-        Keep the tiles after the run, to merge again with another rule.
-    detach
-        With --scheduler: leave the run to a driver process next to the workers, and return. `attach` follows it.
     """
-    plan = Plan(workers, merging, writing, keep_stage, detach=detach)
+    run.check()
     from napari_blockbuster.job.job import Job
 
     opened = Job.open(job)
-    if opened.is_complete() and not writing.overwrite:
+    if opened.is_complete() and not run.output.overwrite:
         print(f"Nothing to resume: the result is complete, {opened.spec.output}")
         return DONE
     if not opened.files.has_stage():
         raise UsageError(f"The tiles of {opened.folder} were deleted after its result was written. Segment again")
-    check_free(opened, writing, opened.wrote_output() and retry_failed)
-    return _start(opened, plan, replace_own=retry_failed)
+    check_free(opened, run.output, opened.wrote_output() and retry_failed)
+    return _start(opened, run, replace_own=retry_failed)
 
 
 @app.command
@@ -216,11 +200,12 @@ def merge(
     opened = Job.open(job)
     # For all but the largest jobs, relabeling is faster than starting processes.
     workers = WorkerOptions(workers=None if opened.n_tiles > 500 else 0)
-    plan = Plan(workers, merging, writing, keep_stage=not discard_stage, stage=False)
+    run = RunOptions(workers, merging, keep_stage=not discard_stage, output=writing, stage=False)
+    run.check()
     if output is not None:
         opened = opened.with_output(output, overwrite=writing.overwrite)
     check_free(opened, writing)
-    return _start(opened, plan)
+    return _start(opened, run)
 
 
 @app.command
@@ -347,11 +332,11 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-def _start(job: Job, plan: Plan, *, replace_own: bool = False) -> int:
+def _start(job: Job, run: RunOptions, *, replace_own: bool = False) -> int:
     """Run a job here or leave it to a driver. Return the exit code."""
-    if plan.detach:
-        return start_driver(job, plan, replace_own=replace_own)
-    return report(job, run_job(job, plan, replace_own=replace_own).summary(), plan.output.quiet)
+    if run.detach:
+        return start_driver(job, run, replace_own=replace_own)
+    return report(job, run_job(job, run, replace_own=replace_own).summary(), run.output.quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

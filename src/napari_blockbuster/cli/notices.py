@@ -13,11 +13,11 @@ __all__ = ["plain_warnings"]
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print warnings about images as one line, without the place in the source; leave other warnings alone."""
+    """Print warnings about images and long waits as one line, without the place in the source; leave others alone."""
     usual = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-        if category.__name__ == "ImageWarning":
+        if category.__name__ in ("ImageWarning", "WaitWarning"):
             print(f"warning: {message}", file=sys.stderr)
         else:
             usual(message, category, *place, **more)

@@ -169,7 +169,9 @@ class WorkerOptions:
             try:
                 yield client
             finally:
-                client.close()
+                # A scheduler that does not answer must not keep this process.
+                with contextlib.suppress(Exception):
+                    client.close(timeout=5)
             return
         n_workers = self._processes(n_tiles)
         if n_workers == 0:

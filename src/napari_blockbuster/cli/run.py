@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from napari_blockbuster.job.shell import command, options
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.job.progress.summary import Summary
     from napari_blockbuster.job.steps.completion import Finish, Outcome
 
-__all__ = ["Interrupted", "Plan", "check_free", "report", "run_job"]
+__all__ = ["Interrupted", "RunOptions", "check_free", "report", "run_job"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,36 +38,30 @@ class Interrupted(KeyboardInterrupt):
         self.advice, self.what = advice, what
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
-class Plan:
+class RunOptions:
     """Options of a run besides the job itself.
 
     Attributes
     ----------
-    workers : WorkerOptions
-    merging : MergeOptions
-    output : OutputOptions
-    keep_stage : bool
-        Keep the tiles after the result is written.
-    stage : bool
-        False to merge and write only.
-    detach : bool
-        Leave the run to a detached driver.
-
-    Raises
-    ------
-    UsageError
-        If options contradict each other.
+    keep_stage
+        Keep the tiles after the run, to merge again with another rule.
+    detach
+        With --scheduler: leave the run to a driver process next to the workers, and return. `attach` follows it.
+    stage
+        False to merge and write only. Not an option of the command line.
     """
 
-    workers: WorkerOptions
-    merging: MergeOptions
-    output: OutputOptions
+    workers: WorkerOptions = WorkerOptions()
+    merging: MergeOptions = MergeOptions()
     keep_stage: bool = False
-    stage: bool = True
     detach: bool = False
+    output: OutputOptions = OutputOptions()
+    stage: Annotated[bool, Parameter(parse=False)] = True
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise an error if options contradict each other."""
         self.workers.check(self.detach)
         self.merging.check()
 
@@ -92,33 +88,35 @@ class Plan:
         return f"{len(job.staged())} of {job.n_tiles} tiles are done. To resume: {again}"
 
 
-def run_job(job: Job, plan: Plan, *, replace_own: bool = False) -> Outcome:
+def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False) -> Outcome:
     """Stage the missing tiles, merge and write. `replace_own` replaces the result that this job wrote before.
 
     Raises
     ------
     Interrupted
         On Ctrl-C or SIGTERM, with the command that resumes.
+    UsageError
+        If options contradict each other.
     """
     from napari_blockbuster.job.progress.bar import Progress
     from napari_blockbuster.job.steps.completion import Watch, finish
 
     watch = Watch()
-    asked = plan.finish(job if replace_own else None).begun(job)
+    ending = asked.finish(job if replace_own else None).begun(job)
     try:
-        n_tiles = job.n_tiles - len(job.staged()) if plan.stage else job.n_tiles
-        if plan.stage and n_tiles:
+        n_tiles = job.n_tiles - len(job.staged()) if asked.stage else job.n_tiles
+        if asked.stage and n_tiles:
             job.check_ready()
-        with Progress(enabled=not plan.output.quiet) as bar, plan.workers.connect(n_tiles) as client:
+        with Progress(enabled=not asked.output.quiet) as bar, asked.workers.connect(n_tiles) as client:
             watch.lap("workers" if client is not None else "")
-            if plan.stage:
+            if asked.stage:
                 # Without a client no tile can exceed the limit: either none is left, or there is no limit.
-                limit = plan.workers.tile_timeout if client is not None else None
+                limit = asked.workers.tile_timeout if client is not None else None
                 bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=limit))
                 watch.lap("tiles")
-            return finish(job, asked, client, bar.advance_to, watch)
+            return finish(job, ending, client, bar.advance_to, watch)
     except KeyboardInterrupt:
-        raise Interrupted(plan.advice(job)) from None
+        raise Interrupted(asked.advice(job)) from None
 
 
 def report(job: Job, summary: Summary, quiet: bool = False) -> int:

@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
-from napari_blockbuster.job.folder.lock import is_held
+from napari_blockbuster.job.folder.lock import is_held, silence_of
 from napari_blockbuster.job.progress.summary import Summary
 from napari_blockbuster.machine.ownership import Owner
 
@@ -124,6 +124,10 @@ class DriverFiles:
     def is_alive(self) -> bool:
         """Whether a driver holds the lock."""
         return is_held(self.lock)
+
+    def silence(self) -> float:
+        """Return the seconds since the last sign of life of the driver; 0 if there is none."""
+        return silence_of(self.lock)
 
     def at_work(self) -> DriverState | None:
         """Return the state of the running driver; None if there is none."""

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_blockbuster.job.folder.lock import BEAT
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, StepProgress, TileFailed, TileStaged
 from napari_blockbuster.job.shell import command
 from napari_blockbuster.machine.errors import JobError
@@ -31,6 +32,8 @@ __all__ = [
 
 LOOK = 1.0
 """Seconds between two looks."""
+MISSED = 3
+"""Signs of life of a driver that may be missed before it is told to be asleep."""
 SILENT = 3.0
 """Seconds without any change before the lock of the driver is checked."""
 
@@ -107,6 +110,7 @@ class _Follower:
         self._told: set[int] = set()
         self._last: tuple[DriverState, int] | None = None
         self._sign_of_life = time.monotonic() - SILENT
+        self._waits_for = ""
 
     def events(self, look: float) -> Events:
         while True:
@@ -142,7 +146,7 @@ class _Follower:
             yield TileFailed(self._job.grid[index], self._job.tiles.failure(index), max(seen, state.staged), total)
         # Count the tiles that were staged and deleted between two looks.
         if seen < state.staged or not (landed or failed):
-            yield Heartbeat(max(seen, state.staged), total)
+            yield Heartbeat(max(seen, state.staged), total, self._waits_for)
         news = (state, seen)
         if self._last != news:
             if self._last is not None:
@@ -172,8 +176,13 @@ class _Follower:
         """Whether the driver makes progress or holds its lock. The lock is checked only after a while without progress."""
         now = time.monotonic()
         if now - self._sign_of_life < SILENT:
+            self._waits_for = ""
             return True
         self._sign_of_life = now
+        state = self._files.load()
+        self._waits_for = ""
+        if state is not None and self._files.silence() > MISSED * BEAT:
+            self._waits_for = f"a sign of life of the driver ({state.place}): it is stopped or asleep"
         return self._files.is_alive()
 
     def _ended(self, state: DriverState) -> DriverState:

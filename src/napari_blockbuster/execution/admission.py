@@ -290,6 +290,11 @@ class Admission:
         """Workers whose checks are running."""
         return list(self._checks)
 
+    def exclude(self, worker: str, why: str) -> None:
+        """Let a worker take no part any more."""
+        self.admitted.discard(worker)
+        self.refused[worker] = why
+
     def close(self) -> None:
         """Drop the checks that are still running."""
         for check in self._checks.values():

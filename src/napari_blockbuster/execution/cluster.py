@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_blockbuster.machine.gpus import Share, gpu_table, visible_gpus
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-from napari_blockbuster.machine.processes import place_of_this_process
+from napari_blockbuster.machine.processes import is_stopped, place_of_this_process
 from napari_blockbuster.machine.system import new_session
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class LocalProcessCluster:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         try:
-            self._process.wait(timeout)
+            # A stopped process ends at nothing but a kill. Its workers notice that it is gone.
+            self._process.wait(0.1 if is_stopped(self._process.pid) else timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["TileTimeoutError", "raise_if_it_hung", "time_limit"]
+__all__ = ["TileTimeoutError", "raise_if_it_hung", "time_limit", "timeout_error"]
 
 
 class TileTimeoutError(RuntimeError):
@@ -69,9 +69,14 @@ def raise_if_it_hung(seconds: float, note: Path) -> None:
     if not text.strip():
         # The process died for another reason.
         return
-    error = TileTimeoutError(
+    error = timeout_error(seconds)
+    error.add_note(text)
+    raise error
+
+
+def timeout_error(seconds: float) -> TileTimeoutError:
+    """Return the error for a tile that exceeded its time limit."""
+    return TileTimeoutError(
         f"no result within the time limit of {seconds:g} s; the worker was ended. "
         "If the tile is merely slow, give it more time (tile_timeout=, --tile-timeout)"
     )
-    error.add_note(text)
-    raise error

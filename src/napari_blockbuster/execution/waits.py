@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 __all__ = [
+    "AwakeClock",
     "Demand",
     "Wait",
     "WorkerGoneError",
@@ -42,11 +43,14 @@ LOOK = 0.1
 LOOK_AT_WORKERS = 1.0
 """Seconds between two checks of the workers that are present."""
 ANSWER = 300.0
-"""Seconds for an answer of the scheduler or of a connected worker. A worker cannot answer while a model holds its interpreter
-lock; dask gives up such a worker after the same time."""
+"""Seconds for an answer of connected workers. A worker cannot answer while a model holds its interpreter lock; dask gives up
+such a worker after the same time."""
+SAID = 5.0
+"""Seconds after which a wait for the scheduler is worth a word."""
 FETCH = 5.0
 """Seconds for a small result to arrive from its worker. It is lost if the worker died."""
 WORKER_TIMEOUT = "napari-blockbuster.worker-timeout"
+SCHEDULER_TIMEOUT = "napari-blockbuster.scheduler-timeout"
 
 
 class WorkerGoneError(Exception):
@@ -62,6 +66,34 @@ def worker_timeout() -> float:
     from dask.utils import parse_timedelta
 
     return float(parse_timedelta(dask.config.get(WORKER_TIMEOUT, "1 hour"), default="s"))
+
+
+def scheduler_timeout() -> float:
+    """Return how many seconds to wait for an answer of the scheduler: from dask's configuration, by default 2 minutes.
+
+    It answers within milliseconds, unless it is stopped or its machine is overloaded.
+    """
+    import dask
+    from dask.utils import parse_timedelta
+
+    return float(parse_timedelta(dask.config.get(SCHEDULER_TIMEOUT, "2 minutes"), default="s"))
+
+
+class AwakeClock:
+    """A clock that stands still while this process is stopped or its machine sleeps. It is right if read once a second."""
+
+    STEP = 2.0
+    """Most seconds between two readings that count."""
+
+    def __init__(self) -> None:
+        self._seconds, self._read = 0.0, time.monotonic()
+
+    def now(self) -> float:
+        """Return the seconds since the clock was made."""
+        read = time.monotonic()
+        self._seconds += min(read - self._read, self.STEP)
+        self._read = read
+        return self._seconds
 
 
 def no_worker(client: Client, seconds: float) -> ClusterLostError:
@@ -110,6 +142,8 @@ def complete(wait: Wait[T], cancelled: Callable[[], bool] | None = None) -> T | 
 def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float | None = None) -> Wait[T]:
     """Make a blocking call of a client in a thread and wait for its answer.
 
+    Time in which this process was asleep does not count: the answer may have arrived meanwhile.
+
     Raises
     ------
     TimeoutError
@@ -117,16 +151,17 @@ def answer(call: Callable[[], T], whose: str = "the scheduler", seconds: float |
     Exception
         If the call raised it.
     """
-    seconds = ANSWER if seconds is None else seconds
+    if seconds is None:
+        seconds = scheduler_timeout() if whose == "the scheduler" else ANSWER
     answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
     threading.Thread(target=_call, args=(call, answers), name="blockbuster-call", daemon=True).start()
-    deadline = time.monotonic() + seconds
+    clock = AwakeClock()
     while True:
         try:
             succeeded, value = answers.get(timeout=LOOK)
         except queue.Empty:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no answer of {whose} within {seconds:.0f} s") from None
+            if clock.now() > seconds:
+                raise TimeoutError(f"{whose} does not answer: no reply within {seconds:.0f} s") from None
             yield f"an answer of {whose}"
             continue
         if not succeeded:

@@ -28,6 +28,9 @@ class Work(ABC, Generic[R]):
     ends_with_run = False
     """Whether no item may be running once the run has ended, because the run writes to a folder that is then deleted."""
 
+    time_limit: float | None = None
+    """Seconds for one item, which a worker process keeps itself as long as it is not stopped."""
+
     @property
     def folder(self) -> Path | None:
         """A folder of the job that workers must see and be able to write to."""
@@ -65,6 +68,10 @@ class Work(ABC, Generic[R]):
     @abstractmethod
     def lost(self, item: int, error: BaseException) -> R:
         """Return the result for an item whose worker died or whose work raised, or raise an error that must stop the run."""
+
+    def hang(self, item: int) -> BaseException | None:
+        """Return the error that says that an item exceeded its time limit; None if it left no note of that."""
+        return None
 
     def retry(self, result: Any, attempts: int) -> bool:
         """Return whether an item with this result, after this many attempts, is tried again."""

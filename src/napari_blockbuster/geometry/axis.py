@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["AxisTiling", "check_axis", "per_axis"]
+__all__ = ["AxisTiling", "GridError", "check_axis", "per_axis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +96,40 @@ def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...
     return values
 
 
+class GridError(ValueError):
+    """An axis of an image that cannot be tiled as asked.
+
+    Parameters
+    ----------
+    text : str
+        Message with the placeholder ``{axis}``.
+    axis : int
+        Index of the axis.
+    """
+
+    def __init__(self, text: str, axis: int) -> None:
+        super().__init__(text.format(axis=f"axis {axis}"))
+        self.text, self.axis = text, axis
+
+    def named(self, names: Sequence[str]) -> ValueError:
+        """Return an error whose message has the name of the axis, such as ``y``, in place of its index."""
+        return ValueError(self.text.format(axis=names[self.axis]))
+
+    def __reduce__(self) -> tuple[type[GridError], tuple[str, int]]:
+        return type(self), (self.text, self.axis)
+
+
 def check_axis(axis: int, size: int, tile: int, halo: int) -> None:
-    """Raise ValueError if an axis of the image cannot be tiled in this way."""
+    """Raise `GridError` if an axis of the image cannot be tiled in this way."""
     if size < 1:
-        raise ValueError(f"the image is empty: its extent along axis {axis} is {size}")
+        raise GridError(f"The image is empty: its extent along {{axis}} is {size}.", axis)
     if tile < 1:
-        raise ValueError(f"tile_shape is {tile} along axis {axis}; it must be at least 1 voxel")
+        raise GridError(f"The tile size is {tile} along {{axis}}. It must be at least 1.", axis)
     if halo < 0:
-        raise ValueError(f"halo is {halo} along axis {axis}; it must be 0 or more voxels")
+        raise GridError(f"The halo is {halo} along {{axis}}. It must be 0 or more.", axis)
     if tile < size and halo > tile:
-        raise ValueError(
-            f"halo is {halo} along axis {axis}, more than the tile's {tile} voxels there; "
-            f"use tiles of at least {halo}, or a halo of at most {tile}"
+        raise GridError(
+            f"The halo is {halo} along {{axis}}, more than the tile size of {tile} there. "
+            f"Choose tiles of at least {halo}, or a halo of at most {tile}.",
+            axis,
         )

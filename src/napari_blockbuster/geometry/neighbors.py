@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -23,12 +24,17 @@ class Neighbour:
     @property
     def axis(self) -> int:
         """First axis along which the tiles are apart."""
-        return next(i for i, o in enumerate(self.offset) if o)
+        return _first_axis(self.offset)
 
     @property
     def is_face(self) -> bool:
         """Whether the tiles share a face."""
         return sum(map(abs, self.offset)) == 1
+
+
+@functools.lru_cache(maxsize=1024)
+def _first_axis(offset: tuple[int, ...]) -> int:
+    return next(i for i, o in enumerate(offset) if o)
 
 
 def forward_offsets(ndim: int, separate_axes: int) -> tuple[tuple[int, ...], ...]:

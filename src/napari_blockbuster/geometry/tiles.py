@@ -152,6 +152,11 @@ class TileGrid:
         read = tuple(zip(*(a.read(p) for a, p in zip(self.axes, position, strict=True)), strict=True))
         return Tile(index, position, Box(*core), Box(*read))
 
+    def core(self, index: int) -> Box:
+        """Return the core of a tile."""
+        core = tuple(zip(*(a.core(p) for a, p in zip(self.axes, self.position(index), strict=True)), strict=True))
+        return Box(*core)
+
     def __iter__(self) -> Iterator[Tile]:
         return (self[i] for i in range(len(self)))
 
@@ -225,14 +230,20 @@ class TileGrid:
     def pairs(self, index: int) -> list[Neighbour]:
         """Return all pairs of touching tiles that `index` belongs to, as low or as high."""
         found = []
-        for offset in self.offsets:
-            high = self.neighbour(index, offset)
-            if high is not None:
-                found.append(Neighbour(index, high, offset))
-            low = self.neighbour(index, [-o for o in offset])
-            if low is not None:
-                found.append(Neighbour(low, index, offset))
+        position = self.position(index)
+        for offset, step in self._steps:
+            ends = [(p + o, p - o, n) for p, o, n in zip(position, offset, self.grid_shape, strict=True)]
+            if all(0 <= after < n for after, _, n in ends):
+                found.append(Neighbour(index, index + step, offset))
+            if all(0 <= before < n for _, before, n in ends):
+                found.append(Neighbour(index - step, index, offset))
         return found
+
+    @cached_property
+    def _steps(self) -> list[tuple[tuple[int, ...], int]]:
+        """The offsets of forward neighbors, and the difference of their indices."""
+        strides = [math.prod(self.grid_shape[axis + 1 :]) for axis in range(self.ndim)]
+        return [(offset, sum(o * s for o, s in zip(offset, strides, strict=True))) for offset in self.offsets]
 
     def all_pairs(self) -> Iterator[Neighbour]:
         """Yield every pair of touching tiles, once."""
@@ -250,6 +261,12 @@ class TileGrid:
     def band_thickness(self, axis: int) -> int:
         """Return the thickness of a stored band: at least the tile's own plane at the face."""
         return self.axes[axis].own_depth + self.axes[axis].depth
+
+    @cached_property
+    def band_keys(self) -> tuple[tuple[int, str], ...]:
+        """The (axis, side) of all bands of a tile: none along an axis with a single tile or along time."""
+        axes = range(self.separate_axes, self.ndim)
+        return tuple((a, side) for a in axes if self.grid_shape[a] > 1 for side in ("low", "high"))
 
     def band(self, tile: Tile, axis: int, side: str) -> Box | None:
         """Return the box that a tile stores beside a face of its core, or None at the image's edge.

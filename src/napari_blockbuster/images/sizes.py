@@ -132,7 +132,7 @@ def voxel_sizes(
         result[axis] = (found[reference][0] or 1.0, None) if reference is not None and axis in space else (1.0, None)
         if sizes.get(axis) is not None or (reference is not None and axis in space and axis in thick):
             wrong.append(axis)
-    _report(wrong, thick, sizes, units, result, reference, what)
+    _report(what, wrong=wrong, thick=thick, sizes=sizes, units=units, result=result, reference=reference)
     factors = factors or {}
     return Sizes(
         tuple(result[a][0] * factors.get(a, 1.0) for a in axes),
@@ -221,13 +221,14 @@ def _in_one_unit(
 
 
 def _report(
+    what: str,
+    *,
     wrong: Sequence[str],
     thick: set[str],
     sizes: Mapping[str, Any],
     units: Mapping[str, Any],
     result: Mapping[str, tuple[float, str | None]],
     reference: str | None,
-    what: str,
 ) -> None:
     # Beside voxels that have no size but 1 of no unit, nothing is lost.
     unsized = reference is None or result[reference] == (1.0, None)

@@ -104,7 +104,7 @@ class PlaneSampler:
         depth = self.store.grid.depth(axis)
         planes = []
         for tile, side, place in ((low, "low", max(depth, 1) - 1), (high, "high", depth)):
-            band = self.store.read_band(self.store.grid[tile], axis, side)
+            band = self.store.read_band(tile, axis, side)
             planes.append(self.table.merged.table(tile)[band.take(place, axis)])
         return planes[0], planes[1]
 

@@ -214,13 +214,14 @@ class _Bands:
 
     def _read(self, tile: int) -> Iterator[tuple[int, int, str, np.ndarray]]:
         grid = self._store.grid
-        for axis, side in self._store.band_keys:
+        staged = self._store.staged(tile)
+        for axis, side in grid.band_keys:
             offset = [0] * grid.ndim
             offset[axis] = 1 if side == "low" else -1
             neighbour = grid.neighbour(tile, offset)
             if neighbour is not None and grid.depth(axis):
                 known = neighbour if self._is_staged[neighbour] else -1
-                yield known, axis, side, self._store.read_band(grid[tile], axis, side)
+                yield known, axis, side, staged.band(axis, side)
 
 
 # ------------------------------------------------------------------------------------------------------- straight cuts
@@ -282,8 +283,8 @@ class _Face:
     @classmethod
     def both(cls, store: StageStore, pair: Neighbour) -> tuple[_Face, _Face]:
         """The seam between two tiles, seen from both sides."""
-        low = store.read_band(store.grid[pair.low], pair.axis, "low")
-        high = store.read_band(store.grid[pair.high], pair.axis, "high")
+        low = store.read_band(pair.low, pair.axis, "low")
+        high = store.read_band(pair.high, pair.axis, "high")
         position = store.grid[pair.high].core.start[pair.axis] - 0.5
         return (
             cls(pair.low, pair.high, pair.axis, position, low, high),

@@ -7,24 +7,22 @@ data, an incomplete copy, an edited file. Repair un-stages such tiles, and resum
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Box, Tile
+from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.steps.second_try import settle
 from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.machine.ownership import Owner
-from napari_blockbuster.stage.labels import OBJECT
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
-from napari_blockbuster.stage.store import StageStore, read_table
+from napari_blockbuster.stage.store import StagedTile, StageStore
 
 __all__ = ["CheckReport", "check_job"]
 
@@ -130,20 +128,18 @@ def _broken_arrays(store: StageStore) -> list[str]:
 def _problems(store: StageStore, tile: Tile) -> Iterator[str]:
     """Yield the problems of a staged tile, cheapest check first."""
     try:
-        record = store.record(tile.index)
-        if record.index != tile.index:
-            yield f"marker: it is that of tile {record.index}"
-        objects = read_table(path := store.path("objects", tile.index, "npy"), OBJECT)
-        if zlib.crc32(path.read_bytes()) != record.objects_crc32:
-            yield "objects: the checksum of the marker does not fit"
-        if len(objects) != record.n_objects:
-            yield f"count: the marker says {record.n_objects} objects, the table has {len(objects)}"
-        files = store.chunk_files(tile)
-        if missing := [name for name, path in files.items() if not path.exists()]:
-            yield f"{missing[0]}: there is no file {files[missing[0]].name} for it"
+        staged = store.staged(tile.index)
+        if staged.record.index != tile.index:
+            yield f"marker: it is that of tile {staged.record.index}"
+        yield from staged.problems()
+        objects = staged.objects()
+        if len(objects) != staged.record.n_objects:
+            yield f"count: the marker says {staged.record.n_objects} objects, the table has {len(objects)}"
+        if len(objects) and not store.labels_file(tile).exists():
+            yield f"labels: there is no file {store.labels_file(tile).name} for it"
         labels = store.read_labels(tile).result()
         yield from _labels_against(labels, objects)
-        yield from _bands_against(store, tile, labels)
+        yield from _bands_against(staged, store.grid, tile, labels)
     except FileNotFoundError as error:
         yield f"{Path(str(error.filename)).parent.name}: the file is missing"
     except (ValueError, OSError) as error:
@@ -156,13 +152,13 @@ def _labels_against(labels: np.ndarray, objects: np.ndarray) -> Iterator[str]:
         yield "labels: the voxels of its objects are not those of the table of objects"
 
 
-def _bands_against(store: StageStore, tile: Tile, labels: np.ndarray) -> Iterator[str]:
+def _bands_against(staged: StagedTile, grid: TileGrid, tile: Tile, labels: np.ndarray) -> Iterator[str]:
     """Compare a band with the labels inside the core. Outside, the band has its own checksum."""
-    for axis, side in store.band_keys:
-        band = store.grid.band(tile, axis, side)
+    for axis, side in grid.band_keys:
+        band = grid.band(tile, axis, side)
         if band is None:
             continue
-        values = store.read_band(tile, axis, side)
+        values = staged.band(axis, side)
         common = _common(band, tile.core)
         if not np.array_equal(values[common.within(band)], labels[common.within(tile.core)]):
             yield f"{axis}/{side}: the band is not the border of the labels"
@@ -185,7 +181,7 @@ def _wrong_evidence(store: StageStore, sound: set[int]) -> list[tuple[int, int]]
         found = by_pair.get((pair.low, pair.high))
         if found is None or pair.low not in sound or pair.high not in sound:
             continue
-        expected = compare(store.grid, pair, lambda i, axis, side: store.read_band(store.grid[i], axis, side))
+        expected = compare(store.grid, pair, lambda i, axis, side: store.staged(i).band(axis, side))
         if expected.tobytes() != found.tobytes():
             wrong.append((pair.low, pair.high))
     return wrong
@@ -210,11 +206,11 @@ def _repair(tiles: Tiles, report: CheckReport, owner: Owner) -> None:
         report.damaged, report.evidence, report.strangers = again.damaged, again.evidence, again.strangers
         report.regions = again.regions
     for index in report.strangers:
-        owner.remove(store.path("tiles", index))
+        store.drop_marker(index, owner.remove)
     store.unstage(report.damaged, owner.remove)
     for pair in report.evidence:
         for index in pair:
-            owner.remove(store.path("seams", index, "npy"))
+            store.drop_evidence(index, owner.remove)
     for index in report.regions:
         RegionStore(store).drop(index)
     tiles.forget(report.damaged)

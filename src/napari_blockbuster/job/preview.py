@@ -132,6 +132,7 @@ def preview_tile(
     grid: TileGrid,
     index: int,
     client: Client | None = None,
+    *,
     cancelled: Callable[[], bool] | None = None,
 ) -> Preview | None:
     """Run a prepared model on one tile, with its halo. Nothing is written.
@@ -198,6 +199,7 @@ def preview_seam(
     grid: TileGrid,
     tiles: tuple[int, int],
     folder: Path,
+    *,
     client: Client | None = None,
     **rule: Any,
 ) -> SeamPreview:

@@ -10,19 +10,28 @@ import shutil
 import uuid
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from .system import name_limit, replace, sync
 
-__all__ = ["beside", "discard", "npy_bytes", "read_checked", "read_table", "with_checksum", "write_atomically"]
+__all__ = [
+    "beside",
+    "create_folders",
+    "discard",
+    "npy_bytes",
+    "read_checked",
+    "read_table",
+    "with_checksum",
+    "write_atomically",
+]
 
 SHORT = 100
 """Bytes that a name may have on every disk."""
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, below: Path | None = None) -> None:
     """Write a file so that other processes see either nothing or all of it.
 
     Parameters
@@ -31,10 +40,12 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     data : bytes
     durable : bool, default True
         Also survive a power failure: the bytes reach the disk before the name does.
+    below : Path, optional
+        A folder that must exist. Folders between it and the file are created if they are missing.
     """
     temporary = beside(path, f".{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _opened(temporary, below) as file:
             file.write(data)
             if durable:
                 sync(file)
@@ -43,6 +54,22 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         # An incomplete file takes space on a full disk.
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _opened(path: Path, below: Path | None) -> IO[bytes]:
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        if below is None:
+            raise
+    create_folders(path, below)
+    return open(path, "wb")
+
+
+def create_folders(path: Path, below: Path) -> None:
+    """Create the folders between a folder, if it exists, and a file that is about to be written."""
+    if not path.parent.is_dir() and below.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def discard(path: Path) -> None:

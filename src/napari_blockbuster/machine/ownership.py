@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import TakenOverError
-from .files import beside
+from .files import beside, create_folders
 from .processes import ProcessIdentity
 from .system import replace, sync
 
@@ -84,7 +84,7 @@ class Owner:
         )
 
     # -------------------------------------------------------------------------------------------------------- changing
-    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+    def write(self, path: Path, data: bytes, *, durable: bool = True, below: Path | None = None) -> None:
         """Write a file completely or not at all, unless the folder was taken over.
 
         Parameters
@@ -94,6 +94,8 @@ class Owner:
         data : bytes
         durable : bool, default True
             Also survive a power failure.
+        below : Path, optional
+            See `napari_blockbuster.machine.files.write_atomically`.
 
         Raises
         ------
@@ -107,6 +109,8 @@ class Owner:
                     file.write(data)
                     if durable:
                         sync(file)
+                if below is not None:
+                    create_folders(path, below)
                 self.check()
                 replace(temporary, path)
             except OSError:

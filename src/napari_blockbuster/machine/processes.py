@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from .system import machine_id, only_portable
 
-__all__ = ["ProcessIdentity", "place_of_this_process"]
+__all__ = ["ProcessIdentity", "is_stopped", "place_of_this_process"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,16 @@ class ProcessIdentity:
 def place_of_this_process() -> tuple[str, int]:
     """Return the machine (or container) and the process id, which together identify a process that runs now."""
     return f"{socket.gethostname()} {machine_id()}", os.getpid()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process on this machine is stopped (SIGSTOP, or Ctrl-Z)."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def _stat_of(pid: int) -> tuple[str, int | None]:

@@ -38,6 +38,7 @@ __all__ = [
     "refuses_to_replace",
     "replace",
     "sync",
+    "sync_named",
     "syncs",
     "tensorstore_path",
 ]
@@ -75,6 +76,12 @@ def sync(file: IO[Any]) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
+
+
+def sync_named(path: Path) -> None:
+    """Flush a file that has its final name to the disk, and with it the name, on file systems with a journal."""
+    with open(path, "rb+") as file:
+        sync(file)
 
 
 def syncs(file: Path) -> bool:

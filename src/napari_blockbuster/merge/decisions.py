@@ -20,7 +20,7 @@ from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.records import STAGE, TileRecord, life_of, marker_path, name_in_life, read_record
+from napari_blockbuster.stage.records import STAGE, life_of, name_in_life, read_record
 
 from .assignment import Merge
 from .pairs import PairOfLabels, described, ordered
@@ -262,8 +262,7 @@ class Decisions:
     def _stamp(self, tile: int) -> _Stamp:
         if tile not in self._stamps:
             try:
-                stage = self.folder / name_in_life(STAGE, self._life)
-                record = read_record(TileRecord, marker_path(stage, tile))
+                record = read_record(self.folder / name_in_life(STAGE, self._life), tile)
                 self._stamps[tile] = f"{record.staged_at:.6f}/{record.objects_crc32:08x}", record.n_objects
             except (OSError, ValueError):
                 self._stamps[tile] = "", 0

@@ -129,7 +129,7 @@ def restore_old(final: Path) -> None:
 
 def _taken(final: Path, overwrite: bool | Occupant) -> FileExistsError:
     if overwrite is False or overwrite == Occupant():
-        return FileExistsError(f"{final} exists; pass overwrite=True (--overwrite) to replace it")
+        return FileExistsError(f"{final} exists. Pass overwrite=True (--overwrite) to replace it")
     return FileExistsError(
         f"{final} is not what overwrite=True was meant for, because it changed in the meantime. It was not replaced."
     )

@@ -14,16 +14,22 @@ import contextlib
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from napari_blockbuster.machine.patience import WaitWarning
 from napari_blockbuster.machine.system import has_file_locks, lock_file
 
 __all__ = ["Claim", "ClaimedError"]
 
 LOOK = 0.2
 """Seconds between two attempts to take a claim that another process holds."""
+
+
+SAID = 5.0
+"""Seconds after which a waiting process says for whom it waits."""
 
 
 class ClaimedError(RuntimeError):
@@ -56,7 +62,8 @@ class Claim:
         OSError
             If the folder cannot be written.
         """
-        until = None if patience is None else time.monotonic() + patience
+        began, told = time.monotonic(), False
+        until = None if patience is None else began + patience
         while has_file_locks() and not is_done():
             # Unbuffered, so that a full disk causes no second error when the file is closed.
             file = open(path, "ab+", buffering=0)  # noqa: SIM115
@@ -68,7 +75,16 @@ class Claim:
                 path.unlink(missing_ok=True)
                 break
             if not locked and until is not None and time.monotonic() > until:
-                raise ClaimedError(_held_by(file, patience))
+                holder = _holder(file)
+                file.close()
+                raise ClaimedError(
+                    f"{holder} has been working on this tile for more than {patience:g} s, for a driver that is gone; "
+                    "end that process, and resume"
+                )
+            if not locked and not told and time.monotonic() - began > SAID:
+                told = True
+                message = f"Waiting for {_holder(file)}, which still works on a tile for another driver"
+                warnings.warn(message, WaitWarning, stacklevel=2)
             file.close()
             # The holder has just removed the file: try again at once.
             time.sleep(0 if locked else LOOK)
@@ -97,11 +113,6 @@ def _sign(file: IO[bytes]) -> None:
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
-def _held_by(file: IO[bytes], patience: float | None) -> str:
-    with file:
-        file.seek(0)
-        holder = file.read(200).decode(errors="replace") or "another process"
-    return (
-        f"{holder} has been working on this tile for more than {patience:g} s, for a driver that is gone; "
-        "end that process, and resume"
-    )
+def _holder(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(200).decode(errors="replace") or "another process"

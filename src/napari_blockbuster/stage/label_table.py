@@ -91,8 +91,8 @@ class LabelTableCache:
         for index in gone:
             del self._tiles[index]
         for index in new:
-            record = self._store.record(index)
-            self._tiles[index] = self._store.objects(index), record.typical_size, record.n_whole
+            tile = self._store.staged(index)
+            self._tiles[index] = tile.objects(), tile.record.typical_size, tile.record.n_whole
         if self._table is None or new or gone:
             self._table = self._build()
         return self._table

@@ -10,11 +10,25 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from napari_blockbuster.machine.files import read_checked
 
-__all__ = ["STAGE", "TileFailure", "TileRecord", "life_of", "marker_path", "name_in_life", "read_record"]
+from .first_layout import first_marker
+from .tile_file import TileFile
+
+__all__ = [
+    "STAGE",
+    "TileFailure",
+    "TileRecord",
+    "in_shards",
+    "life_of",
+    "marker_name",
+    "name_in_life",
+    "read_failure",
+    "read_record",
+    "record_in",
+]
 
 STAGE = "stage"
 """Name of the folder of the staged tiles in a job folder, without the life of the job."""
@@ -62,7 +76,7 @@ class TileRecord:
     bands : list of str
         Bands of the tile, as ``"axis/side"``.
     objects_crc32 : int
-        Checksum of the table of objects. Labels and bands have their own checksums.
+        Checksum of the table of objects.
     """
 
     index: int
@@ -97,23 +111,63 @@ class TileFailure:
         return cls(index, type(error).__name__, str(error), text, socket.gethostname(), os.getpid(), time.time())
 
 
-R = TypeVar("R", TileRecord, TileFailure)
+SHARD = 1000
+"""Tiles whose files share a folder: many files in one folder slow down some disks."""
 
 
-def marker_path(stage: Path, index: int) -> Path:
-    """Return the path of the marker that makes a tile staged; it holds the tile's `TileRecord`."""
-    return stage / "tiles" / f"{index}.json"
+def in_shards(folder: Path | str, index: int, suffix: str) -> str:
+    """Return the name of a tile's file of one kind, such as ``tiles/3000-3999/3141.tile``.
+
+    It is text, because a tile looks for the files of all its neighbors, and making a path takes longer than that.
+    """
+    first = index // SHARD * SHARD
+    return f"{folder}/{first}-{first + SHARD - 1}/{index}.{suffix}"
 
 
-def read_record(kind: type[R], path: Path) -> R:
-    """Read a record.
+def marker_name(stage: Path, index: int) -> str:
+    """Return the name of the file that makes a tile staged (see `napari_blockbuster.stage.tile_file`)."""
+    return in_shards(f"{stage}/tiles", index, "tile")
+
+
+def read_record(stage: Path, index: int) -> TileRecord:
+    """Return the record of a staged tile.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the tile is not staged.
+    ValueError
+        If the record is damaged.
+    """
+    try:
+        return record_in(TileFile(marker_name(stage, index)))
+    except FileNotFoundError:
+        if not os.path.exists(old := first_marker(stage, index)):
+            raise
+    return _record(TileRecord, read_checked(Path(old)), old)
+
+
+def record_in(file: TileFile) -> TileRecord:
+    """Return the record in a tile's file."""
+    return _record(TileRecord, file.record, file.name)
+
+
+def read_failure(path: Path) -> TileFailure:
+    """Read the reason why a tile failed.
 
     Raises
     ------
     ValueError
         If it is damaged.
     """
+    return _record(TileFailure, read_checked(path), str(path))
+
+
+R = TypeVar("R", TileRecord, TileFailure)
+
+
+def _record(kind: type[R], values: dict[str, Any], name: str) -> R:
     try:
-        return kind(**read_checked(path))
+        return kind(**values)
     except TypeError:
-        raise ValueError(f"{path} is damaged: it is not a {kind.__name__}") from None
+        raise ValueError(f"{name} is damaged: it is not a {kind.__name__}") from None

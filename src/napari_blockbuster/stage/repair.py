@@ -30,20 +30,21 @@ class Evidence(NamedTuple):
 
 
 def complete_evidence(
-    store: StageStore, staged: frozenset[int], client: Client | None, *, keep: Owner | None = None
+    store: StageStore, counts: np.ndarray, client: Client | None, *, keep: Owner | None = None
 ) -> Evidence:
     """Return the evidence of all pairs of staged tiles. Compare pairs without evidence, whose run was interrupted.
 
     Parameters
     ----------
     store : StageStore
-    staged : frozenset of int
+    counts : numpy.ndarray
+        The number of labels of each tile; 0 for tiles that are not staged.
     client : distributed.Client or None
     keep : Owner, optional
         Write missing evidence and delete damaged files.
     """
-    table, damaged = _gathered(store, staged, keep is not None)
-    pairs = missing_pairs(store, table, set(staged))
+    table, damaged = _gathered(store, np.flatnonzero(counts).tolist(), keep is not None)
+    pairs = missing_pairs(store.grid, table, counts)
     if not pairs:
         return Evidence(table, keep is not None or not damaged)
     compared = [
@@ -52,7 +53,7 @@ def complete_evidence(
     return Evidence(in_order(np.concatenate([table, *compared])), keep is not None)
 
 
-def _gathered(store: StageStore, staged: frozenset[int], keep: bool) -> tuple[np.ndarray, list[int]]:
+def _gathered(store: StageStore, staged: list[int], keep: bool) -> tuple[np.ndarray, list[int]]:
     """Return the evidence on disk without damaged files, and the tiles whose files are damaged."""
     with damage_named(store.folder.parent):
         try:
@@ -69,8 +70,7 @@ def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]
     Evidence is written without synchronizing the disk, so that a power failure may truncate it. It is recomputed from the bands.
     """
     dropped = []
-    for index in sorted(store.indices("seams")):
-        path = store.path("seams", index, "npy")
+    for index, path in store.files("seams"):
         try:
             table = read_table(path, evidence_dtype(store.grid.ndim))
             sound = not len(table) or max(table["low"].max(), table["high"].max()) < len(store.grid)
@@ -78,6 +78,6 @@ def drop_damaged_evidence(store: StageStore, *, keep: bool = False) -> list[int]
             sound = False
         if not sound:
             if not keep:
-                path.unlink()
+                path.unlink(missing_ok=True)
             dropped.append(index)
     return dropped

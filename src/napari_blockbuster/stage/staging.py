@@ -11,12 +11,12 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile
-from napari_blockbuster.machine.disk import finish_writes, writing_to
-from napari_blockbuster.machine.files import npy_bytes, with_checksum, write_atomically
+from napari_blockbuster.machine.disk import writing_to
 
 from .labels import Compacted, compact
 from .records import TileRecord
 from .store import Bands, StageStore
+from .tile_file import packed
 
 __all__ = ["StagingTile", "check_folder", "stage_labels"]
 
@@ -26,18 +26,20 @@ class StagingTile:
 
     def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
         self.store, self.tile, self.bands, self.record = store, tile, bands, record
-        self._objects = npy_bytes(found.objects)
-        self._labels = found.labels
+        self._objects = found.objects
         with writing_to(store.folder):
-            # The library creates missing folders: it must not begin a stage again whose job was replaced meanwhile.
+            # Folders that are missing are created: a stage whose job was replaced meanwhile must not begin again.
             os.stat(store.folder / "tiles")
-            self._writes = store.write(tile, found.labels, bands)
+            self._labels = store.encode_labels(tile, found.labels) if self._has_labels() else None
+
+    def _has_labels(self) -> bool:
+        # Of a tile without objects, labels are written only to replace those of an attempt that was killed.
+        return self.record.n_objects > 0 or self.store.labels_file(self.tile).exists()
 
     def finish(self) -> TileRecord:
-        """Wait for the writes, then write the marker. Only then is the tile staged.
+        """Write the labels, then everything else in one file. Only then is the tile staged.
 
-        The labels, bands and objects reach the disk before the marker does, also if the power fails: tensorstore
-        synchronizes its chunks.
+        The labels reach the disk before that file has its name, also if the power fails.
 
         Raises
         ------
@@ -45,14 +47,18 @@ class StagingTile:
             If the disk is full, read-only or gone.
         """
         index = self.tile.index
-        record = replace(self.record, objects_crc32=zlib.crc32(self._objects))
+        record = replace(self.record, objects_crc32=zlib.crc32(self._objects.tobytes()))
+        content = packed(asdict(record), self._parts())
         with writing_to(self.store.folder):
-            write_atomically(self.store.path("objects", index, "npy"), self._objects)
-            files = self.store.chunk_files(self.tile).values()
-            finish_writes(self._writes, files, lambda: self.store.write(self.tile, self._labels, self.bands))
-            write_atomically(self.store.path("tiles", index), with_checksum(asdict(record)))
+            if self._labels is not None:
+                self.store.write_labels(self.tile, self._labels.result())
+            self.store.write("tiles", index, content)
             self.store.path("failed", index).unlink(missing_ok=True)
         return record
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        parts = {"objects": self._objects} if len(self._objects) else {}
+        return parts | {f"{axis}/{side}": band for (axis, side), band in self.bands.items() if band.any()}
 
 
 def check_folder(store: StageStore) -> None:
@@ -119,7 +125,7 @@ def stage_labels(
 
 def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:
     bands: Bands = {}
-    for axis, side in store.band_keys:
+    for axis, side in store.grid.band_keys:
         band = store.grid.band(tile, axis, side)
         if band is not None:
             bands[axis, side] = found.region(band.within(tile.read))

@@ -1,40 +1,49 @@
 """The stage: labels of every tile on disk, before they are merged.
 
-Layout of a stage folder (zarr v3, one chunk or shard per tile, so that no two writers share a file)::
+Layout of a stage folder::
 
-    labels/                 uint32, the image's shape: ids 1..n of each tile's core
-    bands/<axis>/<side>/    uint32: a tile's labels on both sides of a face of its core
-    objects/<tile>.npy      size of each object (`napari_blockbuster.stage.labels.OBJECT`), n entries
-    seams/<tile>.npy        evidence, written by `napari_blockbuster.stage.seams`
-    tiles/<tile>.json       the marker, written last and atomically: it makes the tile staged
-    failed/<tile>.json      the reason why a tile failed
+    labels/                       zarr v3, uint32, the image's shape, one shard per tile: ids 1..n of each tile's core
+    tiles/<a>-<b>/<tile>.tile     all else of the tile (`napari_blockbuster.stage.tile_file`); it makes the tile staged
+    seams/<a>-<b>/<tile>.npy      evidence, written by `napari_blockbuster.stage.seams`
+    failed/<tile>.json            the reason why a tile failed
+
+No two writers share a file. Folders of the first layout (`napari_blockbuster.stage.first_layout`) are read as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid, browse_chunk
+from napari_blockbuster.geometry.tiles import Tile, TileGrid, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
-from napari_blockbuster.machine.files import discard, read_table, with_checksum, write_atomically
+from napari_blockbuster.machine.files import discard, with_checksum, write_atomically
+from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.machine.system import sync_named
 
-from .arrays import create_array, open_array
+from .arrays import ChunkBeingEncoded, create_array, encode_chunk, open_array
+from .first_layout import FirstLayout, first_marker
 from .labels import OBJECT
-from .records import TileFailure, TileRecord, read_record
+from .records import TileFailure, TileRecord, in_shards, marker_name, read_failure, read_record, record_in
+from .tile_file import TileFile
 
 if TYPE_CHECKING:
     import tensorstore as ts
 
-__all__ = ["Bands", "StageStore", "TileFailure", "TileRecord", "read_table"]
+__all__ = ["Bands", "StageStore", "StagedTile", "TileFailure", "TileRecord"]
 
 Bands = dict[tuple[int, str], np.ndarray]
 """Labels of a tile beside each of its faces, keyed by (axis, side)."""
+Kind = Literal["tiles", "failed", "seams"]
+_SUFFIX = {"tiles": "tile", "seams": "npy"}
+_FIRST_SUFFIX = {"tiles": "json", "seams": "npy", "failed": "json"}
+_LABELS = np.dtype("<u4")
 
 
 def _unlink(path: Path) -> None:
@@ -53,76 +62,62 @@ class StageStore:
     def create(cls, folder: Path, grid: TileGrid) -> StageStore:
         """Create an empty stage. Parts that exist already stay as they are."""
         store = cls(folder, grid)
-        for name in ("tiles", "failed", "objects", "seams"):
+        for name in ("tiles", "failed", "seams"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        create_array(folder / "labels", grid.shape, grid.tile_shape, browse_chunk(grid.tile_shape))
-        for axis, side in store.band_keys:
-            create_array(store._band_path(axis, side), store._band_shape(axis), store._band_chunk(axis))
+        create_array(store._labels_path, grid.shape, grid.tile_shape, browse_chunk(grid.tile_shape))
+        store._first.create_arrays()
         return store
-
-    @property
-    def band_keys(self) -> list[tuple[int, str]]:
-        """The (axis, side) of every band array: none along an axis with a single tile or along time."""
-        axes = range(self.grid.separate_axes, self.grid.ndim)
-        return [(a, side) for a in axes if self.grid.grid_shape[a] > 1 for side in ("low", "high")]
 
     def delete(self) -> None:
         """Remove the stage from disk."""
         discard(self.folder)
 
-    # ----------------------------------------------------------------- arrays
+    @property
+    def _first(self) -> FirstLayout:
+        return FirstLayout(self.folder, self.grid)
+
+    # ----------------------------------------------------------------- labels
     @property
     def labels(self) -> ts.TensorStore:
         """The labels of all staged tiles, with ids local to each tile."""
-        return open_array(self.folder / "labels", self.grid.shape, self.grid.tile_shape)
+        return open_array(self._labels_path, self.grid.shape, self.grid.tile_shape)
+
+    @property
+    def _labels_path(self) -> Path:
+        return self.folder / "labels"
 
     def read_labels(self, tile: Tile) -> ts.Future[np.ndarray]:
         """Start reading the labels of a staged tile: uint32, shape of the core."""
         return self.labels[tile.core.slices].read()
 
-    def read_band(self, tile: Tile, axis: int, side: str) -> np.ndarray:
-        """Return the labels of a staged tile beside a face: uint32, shape of ``grid.band(tile, axis, side)``."""
-        band = self.grid.band(tile, axis, side)
-        if band is None:
-            raise ValueError(f"{tile} has no neighbor at its {side!r} face along axis {axis}")
-        array: np.ndarray = self._band(axis, side)[self._slot(tile, axis, band)].read().result()
-        return array
+    def encode_labels(self, tile: Tile, labels: np.ndarray) -> ChunkBeingEncoded:
+        """Start encoding the labels of a tile, for `write_labels`. They must not change meanwhile."""
+        return encode_chunk(self._labels_path, self.grid.shape, self.grid.tile_shape, tile.position, labels)
 
-    def write(self, tile: Tile, labels: np.ndarray, bands: Bands) -> list[Any]:
-        """Start writing the labels and bands of a tile; return the futures of the writes."""
-        # Nothing else uses the arrays, so tensorstore may encode them in its own threads without a copy.
-        futures = [self.labels[tile.core.slices].write(labels, can_reference_source_data_indefinitely=True)]
-        for (axis, side), values in bands.items():
-            band = self.grid.band(tile, axis, side)
-            assert band is not None
-            target = self._band(axis, side)[self._slot(tile, axis, band)]
-            futures.append(target.write(values, can_reference_source_data_indefinitely=True))
-        return futures
+    def write_labels(self, tile: Tile, encoded: bytes) -> None:
+        """Write the labels of a tile. They are on the disk, under their name, when this returns."""
+        path = self.labels_file(tile)
+        # The name is there before the disk is synchronized. Without the marker, nothing reads the file.
+        write_atomically(path, encoded, durable=False, below=self._labels_path)
+        sync_named(path)
 
-    def _slot(self, tile: Tile, axis: int, band: Box) -> tuple[slice, ...]:
-        start = tile.position[axis] * self.grid.band_thickness(axis)
-        slices = list(band.slices)
-        slices[axis] = slice(start, start + band.shape[axis])
-        return tuple(slices)
-
-    def _band(self, axis: int, side: str) -> ts.TensorStore:
-        return open_array(self._band_path(axis, side), self._band_shape(axis), self._band_chunk(axis))
-
-    def _band_path(self, axis: int, side: str) -> Path:
-        return self.folder / "bands" / str(axis) / side
-
-    def _band_chunk(self, axis: int) -> tuple[int, ...]:
-        thickness = self.grid.band_thickness(axis)
-        return tuple(thickness if a == axis else t for a, t in enumerate(self.grid.tile_shape))
-
-    def _band_shape(self, axis: int) -> tuple[int, ...]:
-        extent = self.grid.band_thickness(axis) * self.grid.grid_shape[axis]
-        return tuple(extent if a == axis else n for a, n in enumerate(self.grid.shape))
+    def labels_file(self, tile: Tile) -> Path:
+        """Return the file of a tile's labels. Tiles without objects have none, unless they had objects before."""
+        return self._labels_path.joinpath("c", *map(str, tile.position))
 
     # ---------------------------------------------------------------- records
-    def path(self, kind: str, index: int, suffix: str = "json") -> Path:
-        """Return the path of a tile's file of one kind: tiles, failed, objects, seams."""
-        return self.folder / kind / f"{index}.{suffix}"
+    def path(self, kind: Kind, index: int) -> Path:
+        """Return the path of a tile's file of one kind."""
+        if kind == "tiles":
+            return Path(marker_name(self.folder, index))
+        if kind == "seams":
+            return Path(in_shards(f"{self.folder}/seams", index, "npy"))
+        # Failures are few, and a claim in this folder exists only while its tile is being segmented.
+        return self.folder / "failed" / f"{index}.json"
+
+    def write(self, kind: Kind, index: int, data: bytes, *, durable: bool = True) -> None:
+        """Write a tile's file of one kind atomically."""
+        write_atomically(self.path(kind, index), data, durable=durable, below=self.folder / kind)
 
     def hang_note(self, index: int) -> Path:
         """Return the file for the traceback of a process that the time limit ends (see `execution.time_limit`)."""
@@ -138,70 +133,126 @@ class StageStore:
             note.unlink(missing_ok=True)
 
     def is_staged(self, index: int) -> bool:
-        """Return whether the marker of a tile is on disk."""
-        return self.path("tiles", index).exists()
+        """Return whether a tile is staged."""
+        return os.path.exists(marker_name(self.folder, index)) or os.path.exists(first_marker(self.folder, index))
 
-    def indices(self, kind: str) -> set[int]:
+    def indices(self, kind: Kind) -> set[int]:
         """Return the tiles that have a finished file of one kind."""
-        with os.scandir(self.folder / kind) as entries:
-            stems = (entry.name.partition(".")[0] for entry in entries if not entry.name.startswith("."))
-            return {int(stem) for stem in stems if stem.isdigit()}
+        return {index for index, _ in self.files(kind)}
+
+    def files(self, kind: Kind) -> Iterator[tuple[int, Path]]:
+        """Yield the tile and the path of each finished file of one kind, in both layouts."""
+        folder = self.folder / kind
+        with os.scandir(folder) as entries:
+            found = sorted(entry.name for entry in entries if entry.name[:1].isdigit())
+        for name in found:
+            if "-" not in name:
+                # Failures, and files of the first layout.
+                stem, _, suffix = name.partition(".")
+                if stem.isdigit() and suffix == _FIRST_SUFFIX[kind]:
+                    yield int(stem), folder / name
+                continue
+            with contextlib.suppress(NotADirectoryError, FileNotFoundError), os.scandir(folder / name) as entries:
+                for entry in entries:
+                    stem, _, suffix = entry.name.partition(".")
+                    # A file in the folder of other tiles is not read as the file of its tile.
+                    if (
+                        stem.isdigit()
+                        and suffix == _SUFFIX.get(kind)
+                        and self.path(kind, int(stem)).parent.name == name
+                    ):
+                        yield int(stem), folder / name / entry.name
+
+    def staged(self, index: int) -> StagedTile:
+        """Open the file of a staged tile.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the tile is not staged.
+        ValueError
+            If it is damaged.
+        """
+        try:
+            return StagedTile(self, index, TileFile(marker_name(self.folder, index)))
+        except FileNotFoundError:
+            if not os.path.exists(first_marker(self.folder, index)):
+                raise
+        return StagedTile(self, index, None)
+
+    def read_band(self, index: int, axis: int, side: str) -> np.ndarray:
+        """Return the labels of a staged tile beside a face; see `StagedTile.band`."""
+        return self.staged(index).band(axis, side)
 
     def record(self, index: int) -> TileRecord:
-        """Return the marker of a staged tile.
+        """Return the record of a staged tile.
 
         Raises
         ------
         ValueError
             If it is damaged.
         """
-        return read_record(TileRecord, self.path("tiles", index))
+        return read_record(self.folder, index)
 
     def failure(self, index: int) -> TileFailure:
         """Return the reason why a tile failed."""
         try:
-            return read_record(TileFailure, self.path("failed", index))
+            return read_failure(self.path("failed", index))
         except ValueError as error:
             # Nothing depends on it: the tile is segmented again anyway.
             return TileFailure(index, "unknown", str(error))
 
-    def objects(self, index: int) -> np.ndarray:
-        """Return the sizes of a tile's objects: one `napari_blockbuster.stage.labels.OBJECT` for each id from 1."""
-        return read_table(self.path("objects", index, "npy"), OBJECT)
-
     def fail(self, failure: TileFailure) -> None:
         """Write the record of a failure."""
         with writing_to(self.folder):
-            write_atomically(self.path("failed", failure.index), with_checksum(asdict(failure)))
+            self.write("failed", failure.index, with_checksum(asdict(failure)))
 
+    # ------------------------------------------------------------------ tiles
     def unstage(self, indices: Iterable[int], remove: Callable[[Path], None] = _unlink) -> None:
         """Remove tiles from the stage, so that they are segmented again. `remove` deletes a file if it exists.
 
         Evidence that names them is deleted first: if a crash left it behind, it would be taken for evidence of the new
-        labels. Other evidence in the same files is computed again before the next merge. Chunks are deleted last, because a
-        damaged chunk can prevent a new one from being written.
+        labels. Other evidence in the same files is computed again before the next merge. Labels are deleted last.
         """
         for index in indices:
             for pair in self.grid.pairs(index):
                 for tile in (pair.low, pair.high):
-                    remove(self.path("seams", tile, "npy"))
-            remove(self.path("tiles", index))
-            remove(self.path("failed", index))
-            for path in self.chunk_files(self.grid[index]).values():
+                    self.drop_evidence(tile, remove)
+            for path in reversed(self.tile_files(index)):
                 remove(path)
+            remove(self.path("failed", index))
 
-    def chunk_files(self, tile: Tile) -> dict[str, Path]:
-        """Return the files that hold a tile's voxels: ``"labels"``, and ``"axis/side"`` for each of its bands."""
-        place = Path("c", *map(str, tile.position))
-        files = {"labels": self.folder / "labels" / place}
-        for axis, side in self.band_keys:
-            if self.grid.band(tile, axis, side) is not None:
-                files[f"{axis}/{side}"] = self._band_path(axis, side) / place
-        return files
+    def drop_marker(self, index: int, remove: Callable[[Path], None] = _unlink) -> None:
+        """Delete the marker of a tile, in both layouts. The grid need not have the tile."""
+        remove(self.path("tiles", index))
+        if self._first.exists:
+            remove(self._first.marker(index))
+
+    def drop_evidence(self, index: int, remove: Callable[[Path], None] = _unlink) -> None:
+        """Delete the file of evidence of a tile, in both layouts."""
+        remove(self.path("seams", index))
+        if self._first.exists:
+            remove(self._first.evidence(index))
+
+    def tile_files(self, index: int) -> list[Path]:
+        """Return the files that a staged tile may have, its marker last."""
+        tile = self.grid[index]
+        first = self._first.files(tile) if self._first.exists else []
+        return [self.labels_file(tile), *first, self.path("tiles", index)]
+
+    def copy(self, index: int, target: StageStore, owner: Owner) -> None:
+        """Copy the files of a staged tile to a stage in which it is not staged, unless the job was taken over.
+
+        If this is killed half-way, the tile is missing in the target.
+        """
+        for path in self.tile_files(index):
+            if path.exists():
+                copied = target.folder / path.relative_to(self.folder)
+                owner.write(copied, path.read_bytes(), below=target.folder)
 
     def array_folders(self) -> list[Path]:
         """Return the folders of all arrays of the stage."""
-        return [self.folder / "labels", *(self._band_path(axis, side) for axis, side in self.band_keys)]
+        return [self._labels_path, *self._first.array_folders()]
 
     def open_arrays(self) -> None:
         """Open every array, to check that its metadata match the grid.
@@ -213,8 +264,53 @@ class StageStore:
         """
         open_array.cache_clear()
         _ = self.labels
-        for axis, side in self.band_keys:
-            self._band(axis, side)
+        self._first.open_arrays()
 
 
-# ------------------------------------------------------------------------------------------------------------- arrays
+class StagedTile:
+    """Everything that is kept of a staged tile beside its labels.
+
+    Parameters
+    ----------
+    store : StageStore
+    index : int
+    file : TileFile or None
+        None if the tile is stored in the first layout.
+    """
+
+    def __init__(self, store: StageStore, index: int, file: TileFile | None) -> None:
+        self._grid, self.index = store.grid, index
+        self._file, self._first = file, FirstLayout(store.folder, store.grid)
+        self.record = record_in(file) if file is not None else read_record(store.folder, index)
+
+    @property
+    def stamp(self) -> int:
+        """A number that changes when the tile is segmented again."""
+        return self._first.stamp(self.index) if self._file is None else self._file.checksum
+
+    def objects(self) -> np.ndarray:
+        """Return the sizes of the tile's objects: one `napari_blockbuster.stage.labels.OBJECT` for each id from 1."""
+        if self._file is None:
+            return self._first.objects(self.index)
+        found = self._file.part("objects", OBJECT)
+        return np.zeros(0, OBJECT) if found is None else found
+
+    def band(self, axis: int, side: str) -> np.ndarray:
+        """Return the labels of the tile beside a face: uint32, shape of ``grid.band(tile, axis, side)``."""
+        if self._file is not None and (found := self._file.part(f"{axis}/{side}", _LABELS)) is not None:
+            return found
+        tile = self._grid[self.index]
+        band = self._grid.band(tile, axis, side)
+        if band is None:
+            raise ValueError(f"{tile} has no neighbor at its {side!r} face along axis {axis}")
+        if self._file is None:
+            return self._first.read_band(tile, axis, side, band)
+        # Bands without labels are not stored.
+        return np.zeros(band.shape, _LABELS)
+
+    def problems(self) -> list[str]:
+        """Return the damage of the files, without a look at what they say about each other."""
+        if self._file is None:
+            return self._first.problems(self._grid[self.index], self.record.objects_crc32)
+        self._file.check()
+        return []

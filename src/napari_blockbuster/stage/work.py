@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_blockbuster.execution.time_limit import raise_if_it_hung, time_limit
+from napari_blockbuster.execution.time_limit import TileTimeoutError, raise_if_it_hung, time_limit
 from napari_blockbuster.execution.turns import exclusive
 from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
@@ -235,6 +235,15 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         failure = TileFailure.of(item, error)
         self.store.fail(failure)
         return failure
+
+    def hang(self, item: int) -> BaseException | None:
+        if self.time_limit is None:
+            return None
+        try:
+            raise_if_it_hung(self.time_limit, self.store.hang_note(item))
+        except TileTimeoutError as error:
+            return error
+        return None
 
     def retry(self, result: TileRecord | TileFailure, attempts: int) -> bool:
         """Retry failures that another attempt may avoid."""

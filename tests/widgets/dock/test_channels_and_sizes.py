@@ -136,6 +136,7 @@ def test_the_voxel_size_is_shown_edited_and_copied(
     plan = widget.form.plan()
     assert "spacing=[4.5, 0.5, 0.5]" in plan.script()
     assert "--spacing 4.5 0.5 0.5" in plan.command()
+    assert "axes" not in plan.script()
     assert source.identity() == open_image(tmp_path / "stack.tif", spacing=(4.5, 0.5, 0.5)).identity()
     # What napari says counts as well, and what is typed counts more.
     viewer.layers[0].scale = (3, 1, 1)

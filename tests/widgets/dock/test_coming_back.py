@@ -23,7 +23,7 @@ def slow_run(widget: Any, output: Path, source: str, qtbot: Any, until: Any) -> 
 def test_a_run_whose_dock_was_closed_is_in_the_dock_that_is_opened_next(
     open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, write_function: Any
 ) -> None:
-    viewer, widget = open_dock(pixels, show=True, name="blobs")
+    viewer, widget = open_dock(pixels, show=True, name="blobs", own_cluster=True)
     slow_run(
         widget,
         tmp_path / "gui.ome.zarr",
@@ -46,7 +46,7 @@ def test_a_run_whose_dock_was_closed_is_in_the_dock_that_is_opened_next(
 def test_a_viewer_that_closes_ends_the_run_of_a_closed_dock(
     open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, write_function: Any
 ) -> None:
-    viewer, widget = open_dock(pixels, show=True, name="blobs")
+    viewer, widget = open_dock(pixels, show=True, name="blobs", own_cluster=True)
     slow_run(
         widget,
         tmp_path / "gui.ome.zarr",

@@ -26,7 +26,7 @@ class _Click:
 def test_pick_preview_run_merge_write_equals_headless(
     open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer, widget = open_dock(pixels, name="blobs", scale=(0.5, 0.5))
+    viewer, widget = open_dock(pixels, name="blobs", scale=(0.5, 0.5), own_cluster=True)
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
     assert "20 tiles" in widget.tiles.note.text()
 
@@ -338,7 +338,7 @@ def test_a_killed_worker_costs_only_what_it_was_doing(
         f"with open({str(pids)!r}, 'a') as log: log.write(f'{{os.getpid()}}\\n')\n"
         "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
     )
-    _, widget = open_dock(pixels, name="blobs")
+    _, widget = open_dock(pixels, name="blobs", own_cluster=True)
     use_function(widget, source)
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (16, 16))
     click(qtbot, widget.running.main)

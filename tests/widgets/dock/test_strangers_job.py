@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from forked import command_line
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox
 
@@ -77,7 +77,7 @@ def press(qtbot: Any, button: Any) -> None:
 
 
 def test_nothing_runs_before_it_is_allowed(stranger: Stranger, open_dock: Any, until: Any, qtbot: Any) -> None:
-    viewer, widget = open_dock()
+    viewer, widget = open_dock(own_cluster=True)
     viewer.open(str(stranger.job.folder), plugin="napari-blockbuster")
     until(lambda: widget.control.state == "paused" and widget.image.source is not None)
     assert stranger.ran == []
@@ -118,7 +118,7 @@ def test_nothing_runs_before_it_is_allowed(stranger: Stranger, open_dock: Any, u
 
 
 def test_a_job_is_resumed_after_a_yes(stranger: Stranger, open_dock: Any, until: Any, qtbot: Any) -> None:
-    _, widget = open_dock()
+    _, widget = open_dock(own_cluster=True)
     widget.open_job(stranger.job.folder)
     until(lambda: widget.control.state == "paused")
     press(qtbot, widget.running.main)
@@ -134,9 +134,8 @@ def test_looking_at_a_job_runs_nothing(stranger: Stranger) -> None:
     job = Job.open(stranger.job.folder)
     assert job.model is not None
     assert job.failed() == {}
-    command = [sys.executable, "-m", "napari_blockbuster.cli", "info"]
     for more in ([], ["--check"], ["--check", "--repair"]):
-        done = subprocess.run([*command, *more, str(stranger.job.folder)], capture_output=True, text=True, timeout=120)
+        done = command_line("info", *more, stranger.job.folder)
         assert done.returncode == 0, done.stderr
         assert "find" in done.stdout or more
     assert stranger.ran == []

@@ -81,7 +81,7 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
     viewer = make_napari_viewer()
     place = {"scale": np.ones(2), "translate": np.zeros(2), "units": ("pixel",) * 2}
     owner = QObject()
-    view = JobView(viewer, job, LiveLabels(job), place, "labels", owner)
+    view = JobView(viewer, job, LiveLabels(job), place=place, name="labels", parent=owner)
     try:
         # A queue like that of `Job.stage`, nearly empty.
         queue = job._control.queue = TileQueue(range(job.n_tiles))

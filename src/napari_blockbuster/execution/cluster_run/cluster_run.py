@@ -14,9 +14,11 @@ from napari_blockbuster.execution import waits
 from napari_blockbuster.execution.admission import Admission
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.serialization import pickle_work
+from napari_blockbuster.execution.time_limit import timeout_error
 from napari_blockbuster.execution.work import Work
 from napari_blockbuster.machine.errors import WorkerDiedError
 
+from .deadlines import Deadlines, end_worker, worker_silence
 from .dispatch import Dispatch
 from .flights import Flight, Flights, Strandings
 from .worker_pool import WorkerPool
@@ -60,6 +62,7 @@ class ClusterRun(Generic[R]):
         self._stranded: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
         self._failures: deque[R] = deque()
+        self._deadlines = Deadlines()
 
     def results(self) -> Generator[R | None, None, None]:
         """Yield results as they land; None for each heartbeat."""
@@ -67,9 +70,10 @@ class ClusterRun(Generic[R]):
 
         with waits.scheduler_errors(self._client):
             plugin = WorkPlugin(self._name, pickle_work(self._work))
-            waits.ask(lambda: self._client.register_plugin(plugin, name=self._name))
+            waits.ask(lambda: self._client.register_plugin(plugin, name=self._name), seconds=waits.ANSWER)
         try:
             while self._fill():
+                self._end_hanging()
                 while self._failures:
                     yield self._failures.popleft()
                 try:
@@ -123,6 +127,19 @@ class ClusterRun(Generic[R]):
             )
         self._flights.add(Flight(item, worker, future))
 
+    def _end_hanging(self) -> None:
+        """End workers that do not keep the time limit of their tile, because they are stopped."""
+        self._deadlines.look(self._flights)
+        if (limit := self._work.time_limit) is None:
+            return
+        for flight in self._deadlines.overdue(self._flights, limit):
+            self._flights.give_up(flight)
+            self._pool.exclude(flight.worker, f"worker {flight.worker} did not answer and was ended")
+            end_worker(self._client, flight.worker)
+            result = self._accept(flight, self._work.lost(flight.item, timeout_error(limit)))
+            if result is not None:
+                self._failures.append(result)
+
     # ---------------------------------------------------------------- landing
     def _land(self, flight: Flight) -> R | None:
         """Return the result of a task that has ended, or None if its item runs again."""
@@ -170,12 +187,19 @@ class ClusterRun(Generic[R]):
         self._pool.wake()
         if self._dispatch.suspect(flight.item):
             return None
-        error = WorkerDiedError(
-            "its worker process died each time it was tried, at last with nothing else running: killed by its "
-            "memory limit (give workers more memory, or make tiles smaller), or crashed by the model; "
+        return self._accept(flight, self._work.lost(flight.item, self._work.hang(flight.item) or self._death(flight)))
+
+    def _death(self, flight: Flight) -> WorkerDiedError:
+        cause = "killed by its memory limit (give workers more memory, or make tiles smaller), or crashed by the model"
+        if self._deadlines.age(flight) >= (silence := worker_silence()):
+            cause = (
+                f"ended by dask because it did not answer for {silence:.0f} s (a model that hangs, or a process that was "
+                f"stopped; a time limit for tiles tells), or {cause}"
+            )
+        return WorkerDiedError(
+            f"its worker process died each time it was tried, at last with nothing else running: {cause}; "
             "the worker's log says which"
         )
-        return self._accept(flight, self._work.lost(flight.item, error))
 
     def _dropped_by_cluster(self, item: int) -> R | None:
         """Send a task again that ended without a result: someone canceled it, or the scheduler is gone."""
@@ -209,7 +233,7 @@ class ClusterRun(Generic[R]):
     def _stop(self) -> None:
         futures = [flight.future for flight in self._flights]
         self._pool.close()
-        if self._client.status != "running":
+        if self._client.status != "running" or self._pool.is_unanswered:
             return
         # A lost scheduler must not turn the end of a run into another error.
         with contextlib.suppress(Exception):

@@ -40,11 +40,23 @@ class WorkerPool:
         self._patience = waits.worker_timeout()
         self._looked = 0.0
         self._seen = time.monotonic()
+        self._answer: waits.Wait[Any] | None = None
+        self._asked = 0.0
 
     @property
     def has_refused(self) -> bool:
         """Whether a worker did not pass the checks."""
         return bool(self._admission.refused)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the scheduler has not answered the last question yet."""
+        return self._answer is not None
+
+    def exclude(self, worker: str, why: str) -> None:
+        """Send nothing more to a worker."""
+        self._admission.exclude(worker, why)
+        self.workers = [each for each in self.workers if each != worker]
 
     def look(self) -> bool:
         """Find out which workers may get items; return whether it was time to look and there are some.
@@ -52,7 +64,7 @@ class WorkerPool:
         Raises
         ------
         ClusterLostError
-            If the scheduler is gone, or there has been no worker for too long.
+            If the scheduler is gone or does not answer, or there has been no worker for too long.
         JobError
             If no worker passes the checks.
         """
@@ -62,7 +74,9 @@ class WorkerPool:
         if self._client.status != "running":
             raise waits.lost("the connection broke")
         with waits.scheduler_errors(self._client):
-            present = sorted(waits.ask(self._client.nthreads))
+            present = self._present(now)
+            if present is None:
+                return False
             self.workers = self._admission.look(present)
         self._looked = now
         if not self.workers:
@@ -72,6 +86,19 @@ class WorkerPool:
         self._waiting.waits_for = ""
         self._demand.drop()
         return True
+
+    def _present(self, now: float) -> list[str] | None:
+        """Return the workers that are present; None while the scheduler has not answered, so that the caller can go on."""
+        if self._answer is None:
+            self._answer, self._asked = waits.answer(self._client.nthreads), now
+        try:
+            what = next(self._answer)
+        except StopIteration as end:
+            self._answer = None
+            return sorted(end.value)
+        if now - self._asked > waits.SAID:
+            self._waiting.waits_for = what
+        return None
 
     def wake(self, _: Any = None) -> None:
         """Look again at the next call of `look`."""

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -203,10 +203,18 @@ class JobFolder(JobFiles):
             return True
         return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted", PRIVATE))
 
-    def make(self, spec: JobSpec, overwrite: bool) -> JobSpec:
+    def make(self, spec: JobSpec, overwrite: bool, check_output: Callable[[], None]) -> JobSpec:
         """Write a new job. Another job in the folder is deleted only after the new stage is complete.
 
         Every record of the other job is deleted too: decisions, results, and tiles that were segmented again.
+
+        Parameters
+        ----------
+        spec : JobSpec
+        overwrite : bool
+        check_output : callable
+            Refuses an output that must not be replaced. Called with the lock: another process may have just completed its result,
+            whose record would be deleted here.
 
         Returns
         -------
@@ -225,6 +233,7 @@ class JobFolder(JobFiles):
                 raise JobLockedError(
                     f"another process has just started this run in {self.path}. Wait for it to finish or stop it."
                 )
+            check_output()
             self.sweep()
             spec = spec.model_copy(update={"life": uuid.uuid4().hex[:12]})
             mine = self.of(spec)

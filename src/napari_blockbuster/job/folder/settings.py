@@ -129,10 +129,10 @@ class JobSpec(BaseModel):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
             raise JobError(
-                f"{path} cannot be read as a job ({place}: {first['msg']}); it was edited or damaged"
+                f"{path} cannot be read as a job ({place}: {first['msg']}). It was edited or damaged"
             ) from None
         except (ValueError, RecursionError):
-            raise JobError(f"{path} cannot be read as a job (it is not JSON); it was edited or damaged") from None
+            raise JobError(f"{path} cannot be read as a job (it is not JSON). It was edited or damaged") from None
         if spec.format != FORMAT:
             raise JobError(
                 f"{path} has format {spec.format}, this version reads {FORMAT}: use the version that made it"

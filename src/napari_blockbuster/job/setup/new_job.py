@@ -19,6 +19,7 @@ from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.inputs import reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.errors import JobMismatchError
+from napari_blockbuster.machine.patience import noticed
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.models.planes import prepared_on
@@ -90,7 +91,8 @@ class NewJob:
 def create(asked: NewJob) -> JobParts:
     """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
     model = as_model(asked.model)
-    source = asked.source(model)
+    with noticed("the image to be opened (its disk or server does not answer)"):
+        source = asked.source(model)
     check_channels(source, model)
     target = default_output(source) if asked.output is None else Path(asked.output).absolute()
     folder = JobFolder.beside(target)
@@ -102,10 +104,11 @@ def create(asked: NewJob) -> JobParts:
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
     say_if_dear(source, spec.grid.grid())
-    prepared = prepared_on(model, source)
+    with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
+        prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
-    spec = folder.make(spec, asked.overwrite)
+    spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite))
     return JobParts(folder.of(spec), spec, source, prepared)
 
 

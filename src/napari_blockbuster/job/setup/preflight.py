@@ -74,12 +74,12 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
         raise ValueError(f"the output {output} cannot be followed ({error}): a link that leads to itself?") from None
     if aliased:
         raise ValueError(
-            f"the output {output} is the image itself, or holds or lies in its pixels; choose another output"
+            f"the output {output} is the image itself, or holds or lies in its pixels. Choose another output"
         )
     restore_old(output)
     if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
         raise FileExistsError(
-            f"the output {output} exists; choose another one, or overwrite=True (--overwrite) to replace it"
+            f"the output {output} exists. Choose another one, or pass overwrite=True (--overwrite) to replace it"
         )
     folder = job_folder(output).parent
     existing = next(p for p in (folder, *folder.parents) if p.exists())
@@ -118,7 +118,7 @@ def _try_to_write(folder: Path, output: Path) -> None:
     try:
         probe.write_bytes(b"?")
     except OSError as error:
-        why = f"{folder} is not writable ({error.strerror}); choose another output or change its permissions"
+        why = f"{folder} is not writable ({error.strerror}). Choose another output or change its permissions"
         raise PermissionError(f"the output {output} cannot be made: {why}") from None
     finally:
         with contextlib.suppress(OSError):
@@ -147,7 +147,7 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Pat
     if free < needed:
         raise OSError(
             f"{existing} has {bytes_text(free)} free, and the tiles and labels of {source.name} need about "
-            f"{bytes_text(needed)}; free some space or choose an output on another disk"
+            f"{bytes_text(needed)}. Free some space or choose an output on another disk"
         )
 
 
@@ -183,7 +183,7 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
         f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
-        f"{bytes_text(voxels * per_voxel)}, and a process has {bytes_text(limit)}; use smaller tiles (with their halo under "
+        f"{bytes_text(voxels * per_voxel)}, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
     )
 
@@ -208,7 +208,7 @@ def check_time_limit(seconds: float | None, client: Client | None) -> None:
     if seconds is None:
         return
     if not seconds > 0:
-        raise ValueError(f"tile_timeout is {seconds:g} s; it must be above 0")
+        raise ValueError(f"tile_timeout is {seconds:g} s. Give a number of seconds above 0")
     if client is None:
         raise ValueError(
             f"tile_timeout={seconds:g} needs worker processes: a model that hangs in this process cannot be stopped. "
@@ -269,7 +269,7 @@ def _survey(client: Client, workers: list[str], requirements: Requirements) -> w
     except OSError as error:
         raise waits.lost(str(error)) from error
     except TimeoutError as error:
-        raise JobError(f"There is {error}. Restart the workers that hang, and resume.") from error
+        raise JobError(f"{error}. Restart the workers that hang, and resume.") from error
     present = yield from waits.workers_of(client)
     memory = []
     for worker, there in answers.items():
@@ -311,8 +311,8 @@ def _check_scheduler(client: Client) -> waits.Wait[None]:
     for package, mine in here.items():
         if there[package] != mine:
             raise JobError(
-                f"the scheduler {client.scheduler.address} has {package} {there[package]}, this process has {mine}; "
-                f"install {package} {mine} where the scheduler runs, or its version here and on the workers"
+                f"the scheduler {client.scheduler.address} has {package} {there[package]}, this process has {mine}. "
+                f"Install {package} {mine} where the scheduler runs, or its version here and on the workers"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from napari_blockbuster.geometry.axis import GridError
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.folder.settings import MOST_TILES
@@ -41,13 +42,13 @@ def suggest_tiles(
         In voxels along the spatial axes. A suggested tile is made of whole chunks where they are small enough, of at
         least twice the halo, and even, so that pyramid levels stay aligned with tiles.
     """
-    shape = source.spatial_shape
+    shape, axes = source.spatial_shape, source.axes[source.separate_axes :]
     wish = suggested_for(model, source)
-    reach = _each(wish.halo if halo is None else halo, len(shape), "halo")
+    reach = _each(wish.halo if halo is None else halo, axes, "halo")
     # Along an axis of one plane there is nothing to see beyond it.
     reach = tuple(h if n > 1 else 0 for h, n in zip(reach, shape, strict=True))
     if tile_shape is not None:
-        tile = _each(tile_shape, len(shape), "tile_shape")
+        tile = _each(tile_shape, axes, "tile size")
         if halo is None:
             # A suggested halo must fit the tile of the user.
             reach = tuple(min(h, t) for h, t in zip(reach, tile, strict=True))
@@ -78,13 +79,11 @@ def make_grid(
         If the numbers do not fit the image or each other, or if there are too many tiles.
     """
     frames = source.separate_axes
-    grid = TileGrid(
-        source.shape,
-        (1,) * frames + tuple(tile_shape),
-        (0,) * frames + tuple(halo),
-        separate_axes=frames,
-        band_depth=band_depth,
-    )
+    sizes = (1,) * frames + tuple(tile_shape), (0,) * frames + tuple(halo)
+    try:
+        grid = TileGrid(source.shape, *sizes, separate_axes=frames, band_depth=band_depth)
+    except GridError as error:
+        raise error.named(source.axes) from None
     n_tiles = math.prod(grid.grid_shape)
     if n_tiles > MOST_TILES:
         raise ValueError(
@@ -93,10 +92,13 @@ def make_grid(
     return grid
 
 
-def _each(value: int | Sequence[int], ndim: int, what: str) -> tuple[int, ...]:
-    values = (value,) * ndim if isinstance(value, int) else tuple(int(v) for v in value)
-    if len(values) != ndim:
-        raise ValueError(f"{what} has {len(values)} entries {values}, but the image has {ndim} spatial axes")
+def _each(value: int | Sequence[int], axes: Sequence[str], what: str) -> tuple[int, ...]:
+    values = (value,) * len(axes) if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(values) != len(axes):
+        raise ValueError(
+            f"{len(values)} numbers for the {what} {values}, but the image has {len(axes)} axes ({', '.join(axes)}). "
+            f"Give one number for all axes, or {len(axes)} numbers."
+        )
     return values
 
 

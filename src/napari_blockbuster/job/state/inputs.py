@@ -120,7 +120,7 @@ def with_function(spec: JobSpec, asked: Model | None) -> Model | None:
         return asked
     if spec.prepared.get("model") == "function" and not spec.prepared.get("sha256"):
         # Without a digest any function of that name would do, and finding it would import its module.
-        raise JobError("the job's function has no digest: job.json was edited; nothing of it is run")
+        raise JobError("the job's function has no digest: job.json was edited. The function is not run")
     try:
         return model_from_settings(spec.prepared)
     except (OSError, ValueError):

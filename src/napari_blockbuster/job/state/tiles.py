@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,17 @@ from napari_blockbuster.merge.region_graph import RegionGraph
 from napari_blockbuster.merge.region_search import RegionCache
 from napari_blockbuster.stage.label_table import LabelTable, LabelTableCache
 from napari_blockbuster.stage.records import TileFailure, TileRecord
+from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence
 from napari_blockbuster.stage.store import StageStore
 
 if TYPE_CHECKING:
+    import tensorstore as ts
     from distributed import Client
+
+    from napari_blockbuster.inspect.alarm import Alarm
+    from napari_blockbuster.inspect.seam_report import SeamReport
+    from napari_blockbuster.merge.assignment import Merge
 
 __all__ = ["Tiles"]
 
@@ -55,6 +61,14 @@ class Tiles:
         """Return the tiles whose labels are on disk."""
         return self.store.indices("tiles")
 
+    def is_staged(self, index: int) -> bool:
+        """Whether the labels of a tile are on disk."""
+        return self.store.is_staged(index)
+
+    def all_failed(self) -> list[int]:
+        """Return the tiles that failed, without reading why. One that was staged since is among them."""
+        return sorted(self.store.indices("failed"))
+
     def failed(self) -> dict[int, TileFailure]:
         """Return the tiles without labels, and the reason for each."""
         staged = self.staged()
@@ -77,6 +91,37 @@ class Tiles:
         labels: np.ndarray = self.store.read_labels(tile).result()
         return labels
 
+    def read_regions(self, tile: Tile) -> np.ndarray:
+        """Read the regions of a staged tile, in which holes are found; see `napari_blockbuster.stage.regions.store`."""
+        regions: np.ndarray = RegionStore(self.store).read(tile).result()
+        return regions
+
+    def array(self, regions: bool = False) -> ts.TensorStore:
+        """Return the labels of all tiles, or their regions, as one array. Ids are local to a tile; 0 where none is staged."""
+        return RegionStore(self.store).array if regions else self.store.labels
+
+    def label_at(self, voxel: Sequence[int]) -> int:
+        """Read the label at a voxel, with its id local to the tile; 0 for background."""
+        place = tuple(slice(int(v), int(v) + 1) for v in voxel)
+        return int(self.store.labels[place].read().result().ravel()[0])
+
+    def delete(self) -> None:
+        """Delete all staged tiles."""
+        self.store.delete()
+
+    # ------------------------------------------------------------------------------------------------------ inspection
+    def alarms(self, merged: Merge) -> list[Alarm]:
+        """Return what looks wrong in a merge of these tiles; see `napari_blockbuster.inspect.alarms.find_alarms`."""
+        from napari_blockbuster.inspect.alarms import find_alarms
+
+        return find_alarms(merged, self.grid, self.store)
+
+    def seam_report(self, merged: Merge, names: Sequence[str] | None = None) -> SeamReport:
+        """Compare objects at seams with others; see `napari_blockbuster.inspect.seam_report.seam_report`."""
+        from napari_blockbuster.inspect.seam_report import seam_report
+
+        return seam_report(merged, self.store, names=names)
+
     # ---------------------------------------------------------------------------------------------------------- tables
     def labels_table(self) -> LabelTable:
         """Return the table of labels: how many in each tile, and how large."""
@@ -92,7 +137,7 @@ class Tiles:
         """
         staged = frozenset(self.staged())
         if self._evidence is None or self._evidence[0] != staged:
-            self._evidence = staged, complete_evidence(self.store, staged, client)
+            self._evidence = staged, complete_evidence(self.store, self.labels_table().counts, client)
         return self._evidence[1].table
 
     def save_evidence(self, client: Client | None, owner: Owner) -> None:
@@ -101,7 +146,8 @@ class Tiles:
         assert self._evidence is not None
         staged, known = self._evidence
         if not known.is_on_disk:
-            self._evidence = staged, complete_evidence(self.store, staged, client, keep=owner)
+            counts = self.labels_table().counts
+            self._evidence = staged, complete_evidence(self.store, counts, client, keep=owner)
 
     def regions(
         self,

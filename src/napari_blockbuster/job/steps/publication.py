@@ -149,12 +149,12 @@ class _Publication:
         if there.is_nothing or there == overwrite or overwrite is True or results.wrote(self.folder.path, self.target):
             return there
         if overwrite is False:
-            raise FileExistsError(f"the output {self.target} exists; pass overwrite=True (--overwrite) to replace it")
+            raise FileExistsError(f"the output {self.target} exists. Pass overwrite=True (--overwrite) to replace it")
         raise self._appeared()
 
     def _check_current(self) -> None:
         if not np.array_equal(self.merged.labels_table.counts, self.tiles.labels_table().counts):
-            raise JobError("tiles were staged since this merge was made; call merge() again before write()")
+            raise JobError("tiles were staged since this merge was made. Call merge() again before write()")
 
     # --------------------------------------------------------------------------------------------------------- voxels
     def _writer(self, temporary: Path) -> LabelsWriter:

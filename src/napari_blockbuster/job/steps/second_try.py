@@ -235,12 +235,4 @@ def _copy(source: StageStore, target: StageStore, index: int, owner: Owner) -> N
         if failure.exists():
             owner.write(target.path("failed", index), failure.read_bytes())
         return
-    targets = target.chunk_files(source.grid[index])
-    for name, path in source.chunk_files(source.grid[index]).items():
-        # A chunk of background may have no file.
-        if path.exists():
-            targets[name].parent.mkdir(parents=True, exist_ok=True)
-            owner.write(targets[name], path.read_bytes())
-    for kind, suffix in (("objects", "npy"), ("tiles", "json")):
-        # The marker comes last.
-        owner.write(target.path(kind, index, suffix), source.path(kind, index, suffix).read_bytes())
+    source.copy(index, target, owner)

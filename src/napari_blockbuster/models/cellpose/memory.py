@@ -12,16 +12,8 @@ import numpy as np
 
 from napari_blockbuster.machine.gpus import gpu_share, gpu_table, visible_devices
 from napari_blockbuster.machine.peak_memory import PeakMemory
-from napari_blockbuster.models.networks.memory import free_memory, is_out_of_memory
 
-__all__ = ["BATCHES", "Footprint", "check_share", "fastest_batch", "free_gpu_bytes", "measure"]
-
-BATCHES = (8, 16, 32, 64)
-"""Numbers of network tiles at once that are measured."""
-SATURATED = 1.02
-"""If twice as many tiles at once are not this much faster, more of them will not be either."""
-NEARLY = 0.95
-"""Part of the best rate that is good enough: a smaller batch leaves memory for other tiles and other processes."""
+__all__ = ["Footprint", "check_share", "free_gpu_bytes", "measure"]
 
 ROOM = 0.8
 """Part of the free memory that a batch may use. The rest is for post-processing and fragmentation."""
@@ -121,49 +113,6 @@ def check_share(footprint: Footprint, device: Any) -> None:
             f"{share.workers} workers share a GPU of {total / MIB:,.0f} MiB, and each needs {needed / MIB:,.0f} MiB "
             f"({footprint}); at most {fitting} fit: workers_per_gpu={fitting} (--workers-per-gpu {fitting})"
         )
-
-
-def fastest_batch(net: Any, side: int, channels: int, footprint: Footprint) -> int:
-    """Return the smallest of `BATCHES` that reaches nearly the best rate, of those that fit into memory.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-    side : int
-        Extent of a network tile, in pixels.
-    channels : int
-        Channels of the image.
-    footprint : Footprint
-    """
-    rates: dict[int, float] = {}
-    for batch in BATCHES:
-        if footprint.batch(batch) < batch:
-            break
-        try:
-            rate = _rate(net, side, channels, batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            free_memory()
-            break
-        if rates and rate < SATURATED * max(rates.values()):
-            break
-        rates[batch] = rate
-    best = max(rates.values(), default=0.0)
-    return next((batch for batch, rate in rates.items() if rate >= NEARLY * best), footprint.batch(BATCHES[0]))
-
-
-def _rate(net: Any, side: int, channels: int, batch: int) -> float:
-    """Return the network tiles per second of a batch: the better of two passes, after one that prepares the device."""
-    from cellpose import core
-
-    tiles = np.random.default_rng(0).random((batch, channels, side, side), np.float32)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        core._forward(net, tiles)
-        seconds.append(time.perf_counter() - began)
-    return batch / min(seconds[1:])
 
 
 def _peak_on_cuda(run: Callable[[], None], device: Any) -> int:

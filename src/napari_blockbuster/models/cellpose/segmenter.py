@@ -14,8 +14,9 @@ from napari_blockbuster.models.networks.device import Device, choose_device, fas
 from napari_blockbuster.models.networks.memory import is_out_of_memory, retry_in_memory
 from napari_blockbuster.models.spacing import check_channels
 
+from .batch import BATCHES, fastest_batch
 from .imports import import_cellpose
-from .memory import BATCHES, Footprint, check_share, fastest_batch, measure
+from .memory import Footprint, check_share, measure
 from .tile import NETWORK_DIAMETER
 
 __all__ = ["CellposeSegmenter"]

@@ -18,6 +18,7 @@ from pydantic import PrivateAttr, field_validator
 from napari_blockbuster.models.base import Model, PixelSource, Segmenter, Suggestion, setting
 from napari_blockbuster.models.spacing import per_axis, relative_spacing
 
+from .arguments import check_options, signature_in, signature_of
 from .digest import function_digest, function_packages
 
 __all__ = ["FunctionModel"]
@@ -84,6 +85,7 @@ class FunctionModel(Model):
         """Wrap a function, lambda, ``functools.partial`` or callable object."""
         if not callable(function):
             raise TypeError(f"{type(function).__name__} is not a function")
+        check_options(getattr(function, "__name__", type(function).__name__), signature_of(function), options)
         model = cls(source=_address(function), kind="python", sha256=function_digest(function), options=options)
         model._function = function
         return model
@@ -113,13 +115,14 @@ class FunctionModel(Model):
             place, name = (place, name) if place.endswith(".py") else (source, "")
             return cls._of_file(Path(place).expanduser().absolute(), name, options)
         function = _import(place, name)
+        check_options(name, signature_of(function), options)
         return cls(source=source, kind="module", sha256=function_digest(function), options=options)
 
     @classmethod
     def _of_file(cls, path: Path, name: str, options: dict[str, Any]) -> Self:
         """Return the function of a file as it is now. The file is read but not run."""
         text = _read(path)
-        _check_defined(path, text, name)
+        check_options(name, signature_in(_parse_defining(path, text, name), name), options)
         model = cls(source=f"{path}:{name}", kind="file", sha256=_sha256(text), options=options)
         model._text = text
         return model
@@ -267,8 +270,8 @@ def _read(path: Path) -> str:
         raise ValueError(f"{path} cannot be read as Python: {error}") from None
 
 
-def _check_defined(path: Path, text: str, name: str) -> None:
-    """Refuse a name that a file does not define, without running the file."""
+def _parse_defining(path: Path, text: str, name: str) -> ast.Module:
+    """Parse a file. Refuse a name that it does not define, without running it."""
     try:
         tree = ast.parse(text, str(path))
     except SyntaxError as error:
@@ -284,6 +287,7 @@ def _check_defined(path: Path, text: str, name: str) -> None:
         listing = ", ".join(functions) or "none"
         what = f"has no function {name!r}" if name else "needs the name of a function, as file.py:function"
         raise ValueError(f"{path} {what}; functions in it: {listing}")
+    return tree
 
 
 def _imported(text: str) -> set[str]:

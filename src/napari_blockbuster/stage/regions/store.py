@@ -4,9 +4,9 @@ A region is a connected component (through faces of voxels) of a label or of the
 id of the label. All others (pieces) are numbered after the labels, so that one look-up relabels everything. Regions are computed
 from the labels when holes are to be filled, and again for tiles that were segmented again. Layout, inside the stage folder::
 
-    regions/arrays/regions/   uint32, the image's shape: regions 1..n (labels), n+1..n+p (pieces) of each tile's core
-    regions/tiles/<tile>.npy  pieces, sizes, faces of the core that each region reaches, contacts; written last
-    regions/faces/<tile>.npy  contacts across the faces between a tile and those that come after it
+    regions/arrays/regions/           uint32, the image's shape: regions 1..n (labels), n+1..n+p (pieces) of each tile's core
+    regions/tiles/<a>-<b>/<tile>.npy  pieces, sizes, faces of the core that each region reaches, contacts; written last
+    regions/faces/<a>-<b>/<tile>.npy  contacts across the faces between a tile and those that come after it
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from napari_blockbuster.geometry.tiles import Tile, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
 from napari_blockbuster.stage.arrays import create_array, open_array
+from napari_blockbuster.stage.records import in_shards
 from napari_blockbuster.stage.store import StageStore
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class RegionStore:
     # ----------------------------------------------------------------- tables
     def stamp(self, index: int) -> int:
         """Return a number that identifies the marker of a staged tile, and changes when the tile is segmented again."""
-        return zlib.crc32(self.stage.path("tiles", index).read_bytes())
+        return self.stage.staged(index).stamp
 
     def save(self, index: int, found: TileRegions) -> None:
         """Write the table of a tile whose voxels are on disk."""
@@ -139,7 +140,7 @@ class RegionStore:
 
     def drop(self, index: int) -> None:
         """Delete the table of a tile before its voxels are written again."""
-        (self.folder / "tiles" / f"{index}.npy").unlink(missing_ok=True)
+        self.path("tiles", index).unlink(missing_ok=True)
 
     def save_faces(self, index: int, contacts: dict[int, tuple[int, int, np.ndarray]]) -> None:
         """Write the contacts across the faces of a tile: for each axis the stamps of both tiles, and pairs (own, other)."""
@@ -159,6 +160,10 @@ class RegionStore:
             at += 4 + 2 * n
         return found
 
+    def path(self, kind: str, index: int) -> Path:
+        """Return the path of a tile's table: ``"tiles"`` or ``"faces"``."""
+        return Path(in_shards(self.folder / kind, index, "npy"))
+
     def chunk_file(self, index: int) -> Path:
         """Return the file that holds the voxels of a tile."""
         return self._path.joinpath("c", *map(str, self.stage.grid.position(index)))
@@ -167,13 +172,13 @@ class RegionStore:
         table = table.astype(NUMBERS, copy=False)
         checksum = np.array([zlib.crc32(table.tobytes())], NUMBERS)
         with writing_to(self.folder):
-            path = self.folder / kind / f"{index}.npy"
-            write_atomically(path, npy_bytes(np.concatenate([checksum, table])), durable=False)
+            data = npy_bytes(np.concatenate([checksum, table]))
+            write_atomically(self.path(kind, index), data, durable=False, below=self.folder / kind)
 
     def _read(self, kind: str, index: int) -> np.ndarray | None:
         """Return a table without its checksum, or None if it is missing or damaged: it can be computed again."""
         try:
-            table = read_table(self.folder / kind / f"{index}.npy", NUMBERS)
+            table = read_table(self.path(kind, index), NUMBERS)
         except (FileNotFoundError, ValueError):
             return None
         return table[1:] if len(table) and int(table[0]) == zlib.crc32(table[1:].tobytes()) else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.images.channels import PARTS
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.suggestion import make_grid
 from napari_blockbuster.merge.filters import ObjectFilter
@@ -19,6 +20,9 @@ from napari_blockbuster.widgets.session import ClusterChoice
 from napari_blockbuster.widgets.texts import times
 
 __all__ = ["MergeChoice", "Plan", "changed_settings"]
+
+
+_NO_PATH = ("This image was only in memory.", "These channels were several layers, which are one image for a script.")
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,11 @@ class Plan:
             *(["from napari_blockbuster.merge.filters import ObjectFilter"] if self.merge.filter else []),
             "",
             'if __name__ == "__main__":',
-            *([] if path else ["    # This image was only in memory. Save it first, and enter its path here."]),
+            *(
+                []
+                if path
+                else [f"    # {_NO_PATH[described['kind'] == PARTS]} Save it first, and enter its path here."]
+            ),
             f"    {_cluster_line(self.cluster)}",
             "    result = segment(",
             f"        {str(path or 'image.ome.zarr')!r},",
@@ -191,10 +199,27 @@ def _same_pixels(one: ImageSource, other: ImageSource) -> bool:
 
 
 def _where(described: dict[str, Any]) -> dict[str, Any]:
-    """Return channels, level, scene and voxel size, if they are not the defaults."""
+    """Return channels, level, scene, voxel size and axes, if they are not the defaults."""
     found = {"channel": described.get("channel"), "level": described.get("level") or None}
+    if described["kind"] == PARTS:
+        found["channel"] = list(range(len(described["parts"])))
     found |= {"scene": described.get("scene"), "spacing": described.get("spacing")}
+    if _is_plain_array(described):
+        found["axes"] = described["stored_axes"]
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_plain_array(described: dict[str, Any]) -> bool:
+    """Return whether an image is a zarr array without metadata of OME-Zarr, whose axes were chosen in the form."""
+    folder = Path(described.get("path") or "")
+    if described["kind"] != "zarr" or not folder.is_dir():
+        return False
+    if (folder / ".zarray").is_file():
+        return True
+    try:
+        return bool(json.loads((folder / "zarr.json").read_bytes()).get("node_type") == "array")
+    except (OSError, ValueError):
+        return False
 
 
 def changed_settings(model: Model) -> dict[str, Any]:

@@ -39,10 +39,11 @@ class SpacingField(QWidget):
         self._row.addWidget(self._unit)
 
     def set_axes(self, axes: Sequence[str]) -> None:
-        """Make a field for each axis, if the axes changed. Typed sizes are forgotten then."""
+        """Make a field for each axis, if the axes changed. Typed sizes are forgotten if their number changed."""
         if list(self.spins) == list(axes):
             return
-        self.typed = None
+        if len(self.typed or ()) != len(axes):
+            self.typed = None
         for spin in self.spins.values():
             self._row.removeWidget(spin)
             spin.deleteLater()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Image
 from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QFileDialog
 
@@ -16,7 +17,7 @@ from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.layers import layer_images
 from napari_blockbuster.widgets.layers.lazy import views_of
-from napari_blockbuster.widgets.layers.placement import place_of_image, unknown_place
+from napari_blockbuster.widgets.layers.placement import place_of_image, place_of_layer, unknown_place
 from napari_blockbuster.widgets.run.control import RunControl
 
 from .run_form import RunForm
@@ -66,10 +67,14 @@ class JobOpener:
         """Choose an image in the form, with a new layer if none shows it; returns its place."""
         form = self._form
         if form.image.source is not None and layer_images.same_image(source, form.image.source):
+            self._show_spacing(source)
             return form.place()
         place = place_of_image(source)
         layer = layer_images.showing(self._viewer.layers, source)
-        if layer is None:
+        if layer is not None:
+            # The labels of the job lie on the layer, which may have been moved.
+            place = _place_on(layer, source) or place
+        else:
             views = views_of(source)
             layer = self._viewer.add_image(
                 views if len(views) > 1 else views[0],
@@ -79,8 +84,23 @@ class JobOpener:
                 **place,
             )
         form.image.choice.value = layer
+        self._show_spacing(source)
         form.tiles.set_image(source, place)
         return place
+
+    def _show_spacing(self, source: ImageSource) -> None:
+        """Fill in the voxel size that the user of the job had typed."""
+        given = source.layout.spacing
+        current = self._form.image.source
+        if given is not None and (current is None or current.layout.spacing != given):
+            n = source.ndim - source.separate_axes
+            self._form.image.spacing.set_typed(given if isinstance(given, tuple) else (given,) * n)
+
+
+def _place_on(layer: Image, source: ImageSource) -> dict[str, Any] | None:
+    """Return the place of the level of a layer that has the shape of an image; None if there is none."""
+    shapes = [shape[layer.ndim - source.ndim : layer.ndim] for shape in layer_images.level_shapes(layer)]
+    return place_of_layer(layer, source.ndim, shapes.index(source.shape)) if source.shape in shapes else None
 
 
 def _described_place(job: Job) -> dict[str, Any]:

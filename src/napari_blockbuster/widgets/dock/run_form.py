@@ -149,7 +149,7 @@ class RunForm(QScrollArea):
             try:
                 check_channels(self.image.source, self.model.model)
             except ValueError as error:
-                return str(error).replace(", channel= (--channel)", " of them")
+                return str(error).replace(", channel= (--channel)", " of them.")
         return ""
 
     def _suggest_channels(self) -> None:

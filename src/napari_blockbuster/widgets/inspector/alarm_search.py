@@ -7,8 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_blockbuster.inspect.alarms import find_alarms
-from napari_blockbuster.inspect.seam_report import SeamReport, seam_report
+from napari_blockbuster.inspect.seam_report import SeamReport
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.runner import stream
 
@@ -54,9 +53,9 @@ class AlarmSearch(QObject):
         names = job.source.axes if job.source is not None else tuple(job.spec.image["axes"])
 
         def search() -> Iterator[Any]:
-            yield find_alarms(merged, job.grid, job.store)
+            yield job.tiles.alarms(merged)
             if request == self._requests:
-                yield seam_report(merged, job.store, names=names)
+                yield job.tiles.seam_report(merged, names)
 
         def found(event: Any) -> None:
             if request != self._requests:

@@ -59,8 +59,7 @@ class LabelPicker(QObject):
         tile = job.grid.tile_at(voxel)
 
         def read() -> Label:
-            place = tuple(slice(int(v), int(v) + 1) for v in voxel)
-            return tile.index, int(job.store.labels[place].read().result().ravel()[0])
+            return tile.index, job.tiles.label_at(voxel)
 
         in_thread(read, self._take, lambda error: self.refused.emit(str(error)), owner=self)
 

@@ -59,7 +59,7 @@ def read_pair(job: Job, merged: Merge, row: int) -> PairPixels:
     for number, (tile, local) in enumerate(((low, seam["low_id"]), (high, seam["high_id"])), 1):
         part = tile.core.intersection(box)
         if part.size:
-            labels[part.within(box)][job.store.labels[part.slices].read().result() == local] = number
+            labels[part.within(box)][job.tiles.array()[part.slices].read().result() == local] = number
     return PairPixels(box, labels, _plane(grid, low.core, box, int(seam["axis"])))
 
 

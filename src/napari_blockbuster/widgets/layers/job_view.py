@@ -63,7 +63,7 @@ class JobView(QObject):
     """A failed tile was clicked in the viewer."""
 
     def __init__(
-        self, viewer: Any, job: Job, live: LiveLabels, place: dict[str, Any], name: str, parent: QObject
+        self, viewer: Any, job: Job, live: LiveLabels, *, place: dict[str, Any], name: str, parent: QObject
     ) -> None:
         super().__init__(parent)
         self._viewer, self._job, self.place = viewer, job, place

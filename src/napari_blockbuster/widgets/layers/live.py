@@ -16,7 +16,6 @@ from napari_blockbuster.geometry.tiles import Box, Tile
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
-from napari_blockbuster.stage.regions.store import RegionStore
 
 from .lazy import LazyView
 
@@ -95,7 +94,7 @@ class LiveLabels:
                 self._total += n_objects
             self._forget(tile.index)
         if n_objects or known:
-            local = self.job.store.read_labels(tile).result()
+            local = self.job.tiles.read_labels(tile)
             for factor in self._painted:
                 self._paint(tile, factor, local)
 
@@ -145,7 +144,7 @@ class LiveLabels:
             tile, parents = self.grid[index], merged.filled.labels_of_pieces(index)
             fresh[index] = total, parents
             if self._painted:
-                local = RegionStore(self.job.store).read(tile).result()
+                local = self.job.tiles.read_regions(tile)
                 for factor, (kept, _) in self._painted.items():
                     kept[self._reduced(tile.core, factor).slices] = _number(local[self._kept(tile, factor)], total)
             total += self._counts[index] + len(parents)
@@ -189,8 +188,7 @@ class LiveLabels:
     def _source(self, index: int) -> tuple[Any, int]:
         """Return the array that a tile is read from, and the offset of its numbers."""
         with self._lock:
-            store = self.job.store
-            return RegionStore(store).array if index in self._parents else store.labels, self._offsets[index]
+            return self.job.tiles.array(regions=index in self._parents), self._offsets[index]
 
     def _numbered(self, tile: Tile, factor: int) -> np.ndarray:
         """Return the numbered labels of a tile at a coarse level, cached for the next plane or pan."""

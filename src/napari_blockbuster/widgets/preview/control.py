@@ -81,7 +81,7 @@ class PreviewControl(QObject):
         def produce(stale: Callable[[], bool]) -> Iterator[Any]:
             model, client = yield from self._ready(plan)
             yield f"Segmenting {grid[index]}…"
-            found = preview_tile(as_shown(plan.source), model, grid, index, client, stale)
+            found = preview_tile(as_shown(plan.source), model, grid, index, client, cancelled=stale)
             if found is not None:
                 n_workers = max(1, len(client.nthreads()))
                 yield TileFound(found, estimate(found, grid, n_workers), grid, _brief(plan.model))
@@ -100,7 +100,9 @@ class PreviewControl(QObject):
             folder = Path(tempfile.mkdtemp(prefix="blockbuster-seam-", dir=parent))
             try:
                 yield _SeamFound(
-                    preview_seam(as_shown(plan.source), model, grid, tiles, folder, client, **plan.merge.options())
+                    preview_seam(
+                        as_shown(plan.source), model, grid, tiles, folder, client=client, **plan.merge.options()
+                    )
                 )
             finally:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -144,7 +144,7 @@ class Staging(QObject):
         thread.open.job, thread.open.decisions, thread.open.unread = job, opened.decisions, opened.unread
         if self._is_pausing():
             job.cancel()
-        view = JobView(self._viewer, job, opened.live, opening.place(job), opening.name, self)
+        view = JobView(self._viewer, job, opened.live, place=opening.place(job), name=opening.name, parent=self)
         thread.open.view = view
         view.live_removed.connect(self._live_removed)
         view.failed_clicked.connect(self.failed_clicked)

@@ -44,7 +44,7 @@ def open_job(job: Job) -> Opened:
     # First of all: an interrupted acceptance replaces some tiles.
     job.settle()
     staged = sorted(job.staged())
-    states = dict.fromkeys(sorted(job.store.indices("failed")), "failed") | dict.fromkeys(staged, "done")
+    states = dict.fromkeys(job.tiles.all_failed(), "failed") | dict.fromkeys(staged, "done")
     return Opened(job, LiveLabels(job), Decisions.load(job.folder), states, staged)
 
 
@@ -64,8 +64,8 @@ def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool])
     updated = time.monotonic()
     while unread and not stopped():
         index = unread[0]
-        if job.store.is_staged(index):
-            n_objects = job.store.record(index).n_objects
+        if job.tiles.is_staged(index):
+            n_objects = job.tiles.record(index).n_objects
             states[index] = "done" if n_objects else "empty"
             live.land(job.grid[index], n_objects)
         else:

@@ -80,7 +80,7 @@ class Writing(QObject):
         """Delete the tiles of a job whose labels are written. The labels can then not be merged again."""
         thread, job = self._thread, self._thread.open.job
         if job is not None and thread.state == "written":
-            in_thread(job.store.delete, lambda _: self._tiles_deleted(job), thread.report, owner=thread)
+            in_thread(job.tiles.delete, lambda _: self._tiles_deleted(job), thread.report, owner=thread)
 
     def _tiles_deleted(self, job: Job) -> None:
         # The written labels stay in the viewer as an ordinary layer.
