@@ -78,8 +78,8 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
 @pytest.mark.parametrize(
     ("sample", "least", "most", "image_first"),
     [
-        ("Nuclei in 3D (real, 4 MB)", 8, 8, True),
-        ("Nuclei in 3D (real, 4 MB)", 8, 8, False),
+        ("Nuclei in 3D (real, 4 MB)", 4, 4, True),
+        ("Nuclei in 3D (real, 4 MB)", 4, 4, False),
         ("Slide of nuclei (synthetic, generated, 0.5 GB)", 4, 400, False),
         ("Light-sheet volume (synthetic, generated, 250 GB)", 4, 30_000, True),
     ],

@@ -110,7 +110,12 @@ def test_a_cut_of_one_of_several_links_offers_the_others(
     assert "one object" in text
     assert "Your decision: cut. Other labels still connect them, through tiles 2 and 3." in text
     line = pairs.table.currentIndex().row()
-    assert pairs.model.data(pairs.model.index(line, 0)) == "joined through others"
+    assert pairs.model.data(pairs.model.index(line, 0)) == "via others"
+    # Its ring has the color of a joined pair.
+    row = control.merged.row_of(pair)
+    rings = control.view.seams
+    number = int(np.flatnonzero(pairs.model.rows == row)[0])
+    assert rings.features["decision"].iloc[number] == "joined"
 
     # The same pair by two clicks: it is described again, with the same offer.
     pairs.choose(None)

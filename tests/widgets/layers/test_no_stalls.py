@@ -134,7 +134,7 @@ def test_a_job_shows_its_map_before_its_tiles_are_read(
 def test_pairs_are_written_in_a_thread(
     open_dock: Any, until: Any, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_blockbuster.widgets.inspector import inspector as inspectors
+    from napari_blockbuster.widgets.inspector import pair_saving as inspectors
 
     tifffile.imwrite(tmp_path / "blobs.tif", pixels, tile=(64, 64))
     job = Job.create(tmp_path / "blobs.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(50, 50), halo=(8, 8))
@@ -156,7 +156,7 @@ def test_pairs_are_written_in_a_thread(
     assert threads
     assert threads[0] is not threading.main_thread()
     refused: list[str] = []
-    monkeypatch.setattr(inspector, "_refused", refused.append)
+    monkeypatch.setattr(inspectors, "show_warning", refused.append)
     inspector.save_csv(tmp_path / "none" / "pairs.csv")
     until(lambda: bool(refused))
     assert "could not be saved" in refused[0]

@@ -34,7 +34,8 @@ def describe_pair(
     if decision:
         text += f" Your decision: {decision}."
     if links:
-        text += f" Other labels still connect them, through {tiles_text(links)}."
+        still = " still" if decision == "cut" else ""
+        text += f" Other labels{still} connect them, through {tiles_text(links)}."
     elif links is not None:
         text += " Labels that are joined inside a tile still connect them, which no cut at a seam can separate."
     excluded = [f"label {label:,} of tile {tile:,}" for tile, label in pair if not kept.object_of(tile, label)]

@@ -26,7 +26,7 @@ from .alarms_tab import AlarmsTab
 from .buttons import SidePanel
 from .descriptions import describe_pair, planes_text, replaced_text
 from .histogram import Histogram
-from .keys import InspectorKeys
+from .keys import InspectorKeys, key_calls
 from .label_picker import LabelPicker
 from .navigator import PairNavigator
 from .pair_saving import save_pairs
@@ -114,24 +114,14 @@ class SeamInspector(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 4, 4, 4)
         row.addWidget(self.tabs, 3)
-        row.addWidget(_scrolled(self.panel), 1)
+        self._panel_area = _scrolled(self.panel)
+        row.addWidget(self._panel_area, 1)
         # On small screens a taller inspector would make the window taller than the screen.
-        self.setMinimumHeight(110)
-        self.keys = InspectorKeys(viewer, self, self._key_calls())
+        self.setMinimumHeight(135)
+        self.keys = InspectorKeys(viewer, self, key_calls(control, self.tabs, self.decide))
         self._wire()
         self._wire_buttons()
         self._update()
-
-    def _key_calls(self) -> tuple[Callable[[], object], ...]:
-        control, tabs = self.control, self.tabs
-        return (
-            lambda: self.decide("join"),
-            lambda: self.decide("cut"),
-            control.undo,
-            control.redo,
-            lambda: tabs.step(1),
-            lambda: tabs.step(-1),
-        )
 
     def _wire(self) -> None:
         tabs, search, picker = self.tabs, self.search, self.picker
@@ -145,10 +135,10 @@ class SeamInspector(QWidget):
         picker.first_picked.connect(self._show_first_picked)
         picker.finished.connect(self._picked)
         self.again.changed.connect(self._show_again)
-        self.again.said.connect(self.panel.again.note.say)
+        self.again.said.connect(self._say_again)
         self.again.replacing.connect(self._tiles_replaced)
         for refused in (self.navigator.failed, search.failed, picker.refused, self.again.refused):
-            refused.connect(self._refused)
+            refused.connect(show_warning)
 
     def _wire_buttons(self) -> None:
         decisions, picking, again = self.panel.decisions, self.panel.picking, self.panel.again
@@ -205,6 +195,12 @@ class SeamInspector(QWidget):
             self.navigator.look_at_alarm(alarm)
         self._describe()
 
+    def _say_again(self, text: str, problem: bool = False) -> None:
+        """Show a text about tiles that are segmented again, with the buttons that answer it."""
+        self.panel.again.note.say(text, problem)
+        if text:
+            self._panel_area.ensureWidgetVisible(self.panel.again)
+
     def _describe(self) -> None:
         """Describe the selected pair or alarm, and enable its buttons."""
         pair, merged = self.tabs.pair(), self.control.unfiltered
@@ -257,13 +253,10 @@ class SeamInspector(QWidget):
         (n_before, n_aside), self._replaced = self._replaced, None
         n_more_aside = len(decisions.set_aside) - n_aside
         text = replaced_text(n_before, merged.n_objects, n_more_aside)
-        self.panel.again.note.say(text, problem=n_more_aside > 0)
+        self._say_again(text, n_more_aside > 0)
 
     def _show_first_picked(self, tile: int, label: int) -> None:
         self.panel.said.say(f"Label {label:,} of tile {tile:,} is picked. Click the second object.")
-
-    def _refused(self, text: str) -> None:
-        show_warning(text)
 
     def _show_alarms(self, alarms: list[Alarm]) -> None:
         self.tabs.show_alarms(alarms)
@@ -318,7 +311,7 @@ class SeamInspector(QWidget):
 
     def save_csv(self, path: str | Path) -> None:
         """Save all pairs with their evidence and decisions, in a thread."""
-        save_pairs(path, self.control, self, self._refused)
+        save_pairs(path, self.control, self)
 
     # -------------------------------------------------------------------------------------------------- open, closed
     def showEvent(self, event: Any) -> None:

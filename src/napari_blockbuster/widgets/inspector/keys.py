@@ -8,7 +8,9 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QWidget
 
-__all__ = ["InspectorKeys", "release_keys"]
+from napari_blockbuster.widgets.run.control import RunControl
+
+__all__ = ["InspectorKeys", "key_calls", "release_keys"]
 
 KEYS = ("j", "c", "u", "Shift-u", "n", "Shift-n")
 """Join, cut, undo, redo, next, previous. The inspector takes these keys of the viewer while it is open."""
@@ -49,6 +51,18 @@ class InspectorKeys(QObject):
         if event.type() == QEvent.KeyPress:
             call()
         return True
+
+
+def key_calls(control: RunControl, tabs: Any, decide: Callable[[str], object]) -> tuple[Callable[[], object], ...]:
+    """Return what each of `KEYS` does."""
+    return (
+        lambda: decide("join"),
+        lambda: decide("cut"),
+        control.undo,
+        control.redo,
+        lambda: tabs.step(1),
+        lambda: tabs.step(-1),
+    )
 
 
 def _name(event: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from napari_blockbuster.widgets.runner import in_thread
 __all__ = ["save_pairs"]
 
 
-def save_pairs(path: str | Path, control: RunControl, owner: QObject, refused: Callable[[str], None]) -> None:
+def save_pairs(path: str | Path, control: RunControl, owner: QObject) -> None:
     """Save all pairs with their evidence and decisions as CSV, in a thread."""
     job, merged = control.job, control.merged
     if job is None or merged is None:
@@ -33,6 +32,6 @@ def save_pairs(path: str | Path, control: RunControl, owner: QObject, refused: C
     in_thread(
         lambda: export_csv(path, merged, decisions, **where),
         saved,
-        lambda error: refused(f"The pairs could not be saved: {error}"),
+        lambda error: show_warning(f"The pairs could not be saved: {error}"),
         owner=owner,
     )

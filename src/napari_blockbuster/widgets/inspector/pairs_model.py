@@ -18,7 +18,7 @@ __all__ = ["FILTERS", "PairsModel"]
 
 COLUMNS = ("result", "my decision", "IoU", "margin", "contact", "tiles", "labels")
 TIPS = (
-    "Result of the merge rule and your decisions: joined, separate, or joined through other labels.",
+    "Result of the merge rule and your decisions: joined, separate, or joined via other labels.",
     "Your decision on this pair.",
     "Agreement of the two labels where both tiles saw them, from 0 to 1.",
     "Difference between the agreement and the threshold. A small margin is doubtful. The agreement can differ from the IoU, "
@@ -28,7 +28,7 @@ TIPS = (
     "Number of the label in each tile.",
 )
 DECISIONS = ("", "join", "cut")
-RESULTS = ("separate", "joined", "joined through others")
+RESULTS = ("separate", "joined", "via others")
 FILTERS = ("doubtful", "all", "joined", "separate", "my decisions")
 
 

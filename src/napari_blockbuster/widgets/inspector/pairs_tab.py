@@ -81,7 +81,7 @@ class PairsTab(QWidget):
         table.setSelectionBehavior(QAbstractItemView.SelectRows)
         table.setSelectionMode(QAbstractItemView.SingleSelection)
         table.verticalHeader().setDefaultSectionSize(22)
-        table.setMinimumHeight(44)
+        table.setMinimumHeight(64)
         # Measuring 100,000 rows would take seconds.
         table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
         table.horizontalHeader().setStretchLastSection(True)

@@ -118,6 +118,7 @@ class SegmentAgain(QObject):
         view = self._control.view
         self._runs = False
         self.said.emit("")
+        self._control.status.emit(f"Segmented {count_text(len(tried.tiles), 'tile')} again")
         if tried.failures:
             first = tried.failures[0]
             reason = f"{first.error}: {first.message}"

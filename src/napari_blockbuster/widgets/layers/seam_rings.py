@@ -10,6 +10,7 @@ from napari.layers import Points
 from napari_blockbuster.inspect.doubt import doubt_of
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.links import one_object
 from napari_blockbuster.merge.rules import band_iou, face_iou
 from napari_blockbuster.widgets.texts import voxels_name
 
@@ -73,7 +74,7 @@ def _rings(merged: Merge, rows: np.ndarray | None) -> dict[str, Any]:
     rows = rows[:MOST_RINGS]
     seams = merged.seams[rows]
     contact = seams["contact"].sum(axis=1)
-    decision = np.where(merged.joined[rows], "joined", "apart")
+    decision = np.where(one_object(merged)[rows], "joined", "apart")
     return {
         "data": seams["position"],
         "features": {

@@ -25,7 +25,7 @@ def nuclei() -> list[LayerData]:
         ) from None
     units = ("micrometer",) * 3
     # One tile would be best for so small an image, but would show neither seams nor progress.
-    wish = {TILE: (30, 128, 128)}
+    wish = {TILE: (60, 128, 128)}
     return [
         (pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray", "metadata": wish}, "image")
     ]
