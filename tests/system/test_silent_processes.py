@@ -15,7 +15,8 @@ from typing import Any
 import dask
 import psutil
 import pytest
-from faults import Bench, fork_server, run_out, start
+from faults import Bench, run_out, start
+from forked import fork_server
 from jobs import N_TILES, OPTIONS, Counting, chunks_of, finish
 
 from napari_blockbuster import Job, TileFailed, TileStaged, make_local_cluster
