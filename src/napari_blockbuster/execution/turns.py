@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -36,7 +37,9 @@ def in_turn(begin: Callable[[], None], call: Callable[P, R], *args: P.args, **kw
     """
     with _turn:
         begin()
-        return _thread().submit(call, *args, **kwargs).result()
+        # dask knows by the context which worker a thread belongs to.
+        context = contextvars.copy_context()
+        return _thread().submit(lambda: context.run(call, *args, **kwargs)).result()
 
 
 def _thread() -> Executor:
