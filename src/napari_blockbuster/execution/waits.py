@@ -25,6 +25,7 @@ __all__ = [
     "Wait",
     "WorkerGoneError",
     "answer",
+    "answer_of_workers",
     "ask",
     "complete",
     "lost",
@@ -180,6 +181,30 @@ def _call(call: Callable[[], Any], answers: queue.SimpleQueue[tuple[bool, Any]])
         answers.put((True, call()))
     except BaseException as error:
         answers.put((False, error))
+
+
+def answer_of_workers(client: Client, call: Callable[[], T], whose: str) -> Wait[T]:
+    """Make a call that workers answer through the scheduler. A scheduler that is silent meanwhile ends the wait sooner.
+
+    Raises
+    ------
+    ClusterLostError
+        If the scheduler is gone or does not answer.
+    TimeoutError
+        If the workers do not answer in time.
+    """
+    waiting = answer(call, whose)
+    asked = time.monotonic()
+    while True:
+        try:
+            what = next(waiting)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if time.monotonic() - asked > LOOK_AT_WORKERS:
+            yield from workers_of(client)
+            asked = time.monotonic()
+        yield what
 
 
 def workers_of(client: Client) -> Wait[list[str]]:

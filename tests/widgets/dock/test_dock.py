@@ -336,7 +336,7 @@ def test_a_killed_worker_costs_only_what_it_was_doing(
     pids = tmp_path / "pids"
     source = write_function(
         f"with open({str(pids)!r}, 'a') as log: log.write(f'{{os.getpid()}}\\n')\n"
-        "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
+        "time.sleep(0.8)\nreturn ndimage.label(tile > 800)[0]"
     )
     _, widget = open_dock(pixels, name="blobs", own_cluster=True)
     use_function(widget, source)

@@ -75,7 +75,9 @@ def test_a_function_without_a_file_is_asked_for_one(function_form: ModelForm) ->
         function_form.model()
 
 
-def test_a_function_is_the_one_that_its_file_holds_now(function_form: ModelForm, write_function: Any) -> None:
+def test_a_function_is_the_one_that_its_file_holds_now(
+    function_form: ModelForm, write_function: Any, tmp_path: Path
+) -> None:
     source = write_function("return tile > 1")
     function_form.set_values({"source": source})
     model = function_form.model()
@@ -85,6 +87,7 @@ def test_a_function_is_the_one_that_its_file_holds_now(function_form: ModelForm,
     write_function("return tile > 2")
     assert function_form.model() == as_model(source)
     assert function_form.model() != model
+    (tmp_path / "own.py").write_text("def f(tile, **options): ...\n")
     function_form.set_values({"options": {"least": 3}})
     assert function_form.model().options == {"least": 3}
     assert function_form.fields["options"].value == "least=3"

@@ -265,7 +265,7 @@ def _survey(client: Client, workers: list[str], requirements: Requirements) -> w
     folder = str(requirements.folder)
     ask = functools.partial(client.run, look_around, folder, workers=workers, on_error="return")
     try:
-        answers = yield from waits.answer(ask, f"{len(workers)} workers, {workers[0]} among them")
+        answers = yield from waits.answer_of_workers(client, ask, f"{len(workers)} workers, {workers[0]} among them")
     except OSError as error:
         raise waits.lost(str(error)) from error
     except TimeoutError as error:
