@@ -162,7 +162,7 @@ def test_wrong_calls_are_told_in_one_line(image: Path, tmp_path: Path) -> None:
     assert "diameter" in mistake("segment", image, "--set", "diametre=18", *quick)
     assert "diameter" in mistake("segment", image, "--set", "diameter=big", *quick)
     assert "name=value" in mistake("segment", image, "--set", "18", *quick)
-    assert "3 spatial axes" in mistake("segment", image, "--tile", 16, 16, *quick)
+    assert "3 axes (z, y, x)" in mistake("segment", image, "--tile", 16, 16, *quick)
     assert "halo" in mistake("segment", image, "--tile", 16, "--halo", 40, *quick)
     assert not out.exists()
     assert not Path(f"{out}.job").exists()

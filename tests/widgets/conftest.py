@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,22 @@ def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
 
 
+def helpers() -> set[int]:
+    """Processes of multiprocessing itself (`forked.command_line`), which end with this one."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if re.search("multiprocessing.(resource_tracker|forkserver) import main", " ".join(child.cmdline())):
+                found.add(child.pid)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     """Whatever a test does, no cluster outlives its viewer."""
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
-    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before | helpers()]
     _, alive = psutil.wait_procs(left, timeout=20)
     assert not alive, f"processes left behind: {[' '.join(p.cmdline())[:200] for p in alive]}"
 
