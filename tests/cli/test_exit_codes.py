@@ -99,7 +99,7 @@ def test_mistakes_have_code_2_and_one_line(tmp_path: Path) -> None:
         ("segment", tmp_path / "junk.tif"): "cannot be read as TIFF",
         ("segment", image, "-o", "/"): "no name of a file",
         ("segment", image, "--set", "diameter=null"): "diameter is None",
-        ("segment", image, "--tile", "0"): "tile size is 0 along y",
+        ("segment", image, "--tile", "0"): "tile size is 0 along z",
         ("resume", tmp_path): "is not a job folder",
     }
     for words, says in calls.items():

@@ -235,7 +235,7 @@ def test_failed_tiles_give_a_detached_run_exit_code_1(away: Away, capsys) -> Non
 def test_a_detached_run_is_stopped_from_elsewhere_and_resumed(away: Away, peace, capsys) -> None:
     assert main(away.detached()) == 0
     driver = away.driver()
-    wait_for(lambda: away.calls == 1)
+    wait_for(lambda: away.calls >= 1)
     assert main(["attach", str(away.job), "--stop", "-q"]) == 0
     told = capsys.readouterr().err
     assert re.match(r"Stopped\. 0 of 8 tiles are done\. To resume: napari-blockbuster resume ", told)
@@ -253,7 +253,7 @@ def test_a_detached_run_is_stopped_from_elsewhere_and_resumed(away: Away, peace,
 
 def test_a_detached_driver_that_is_killed_is_told_and_resumed(away: Away, peace, capsys) -> None:
     assert main(away.detached()) == 0
-    wait_for(lambda: away.calls == 1)
+    wait_for(lambda: away.calls >= 1)
     driver = away.driver()
     driver.kill()
     wait_for(lambda: away.files.at_work() is None)
@@ -281,7 +281,7 @@ def test_a_detached_run_that_fails_says_why(away: Away, capsys) -> None:
     import shutil
 
     assert main(away.detached()) == 0
-    wait_for(lambda: away.calls == 1)
+    wait_for(lambda: away.calls >= 1)
     shutil.rmtree(next(away.job.glob("stage*")))
     away.hold.unlink()
     with pytest.raises(DriverFailedError, match="job folder gone"):

@@ -82,13 +82,13 @@ def test_no_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="no CUDA GPU is visible"):
         make_local_cluster(use_gpu=True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(ValueError, match="n_workers is 3, but there are 2 GPUs"):
-        make_local_cluster(use_gpu=True, n_workers=3)
+    with pytest.raises(ValueError, match="n_workers is 3, but 2 GPUs take 2 workers"):
+        make_local_cluster(use_gpu=True, n_workers=3, workers_per_gpu=1)
 
 
 def test_each_gpu_worker_sees_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    client, cluster = make_local_cluster(use_gpu=True)
+    client, cluster = make_local_cluster(use_gpu=True, workers_per_gpu=1)
     with cluster, client:
         assert sorted(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == ["GPU-a", "GPU-b"]
 

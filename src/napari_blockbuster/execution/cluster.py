@@ -302,8 +302,8 @@ def _gpus_for(n_workers: int | None, per_gpu: int | Literal["auto"]) -> tuple[li
     most = len(gpus) * share.workers
     if n_workers is not None and n_workers > most:
         raise ValueError(
-            f"n_workers is {n_workers}, but {len(gpus)} GPUs serve {share.workers} workers each; "
-            "let more workers share a GPU (workers_per_gpu), or ask for fewer"
+            f"n_workers is {n_workers}, but {len(gpus)} GPUs take {most} workers. Ask for fewer, or let more workers share a GPU "
+            "(workers_per_gpu)."
         )
     # One worker for each GPU first, so that few workers are on different GPUs.
     return (gpus * share.workers)[:n_workers], share

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -51,6 +52,8 @@ async def _serve(plan: dict[str, Any]) -> None:
         reviving = asyncio.create_task(_revive(cluster.workers))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         reviving.cancel()
+        # Closed on purpose: a nanny would warn of each worker that ends slowly, in the middle of the user's output.
+        logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
 
 
 async def _revive(nannies: Mapping[Any, Any]) -> None:

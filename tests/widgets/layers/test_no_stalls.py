@@ -73,13 +73,14 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
     from qtpy.QtCore import QObject
 
     from napari_blockbuster.widgets.layers.job_view import JobView
+    from napari_blockbuster.widgets.layers.placement import unknown_place
     from napari_blockbuster.widgets.layers.tile_map import STATE_NUMBER
 
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2048, 2048), np.uint8), tile=(64, 64))
     job = Job.create(tmp_path / "large.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(4, 4), halo=(0, 0))
     assert job.n_tiles == 262_144
     viewer = make_napari_viewer()
-    place = {"scale": np.ones(2), "translate": np.zeros(2), "units": ("pixel",) * 2}
+    place = unknown_place(2)
     owner = QObject()
     view = JobView(viewer, job, LiveLabels(job), place=place, name="labels", parent=owner)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,3 +84,13 @@ def test_no_layer_is_removed_anywhere() -> None:
         if re.search(r"layers\.(remove|pop|clear)\(|del .*layers\[", line)
     ]
     assert found == []
+
+
+def test_fewer_points_than_before_are_drawn(make_napari_viewer: Any) -> None:
+    """napari draws a layer while it is filled, here with points that it has no more."""
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((4, 4)))
+    layer = show_layer(viewer, "some", points(5, 1))
+    put_away(viewer, layer, "some")
+    assert show_layer(viewer, "some", points(1, 1)) is layer
+    assert len(layer._view_data) == 1

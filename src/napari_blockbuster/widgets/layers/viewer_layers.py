@@ -57,7 +57,9 @@ def show_layer(viewer: Any, kind: str, layer: Layer, *, helper: bool = True) -> 
 
 
 def replace(layer: Layer, content: Layer) -> None:
-    """Give a layer the data, colors, sizes and place of another layer of its class."""
+    """Give a layer the data, colors, sizes and place of another layer of its class, and show it."""
+    # napari does not slice the data of a hidden layer, and then draws points that are gone.
+    layer.visible = True
     layer.data = (content.data, content.shape_type) if isinstance(layer, Shapes) else content.data
     for name in (*CONTENT[type(layer)], *PLACE):
         setattr(layer, name, getattr(content, name))
