@@ -89,12 +89,12 @@ def cache_of() -> Iterator[Any]:
 
     def limit(size: int) -> None:
         patch.setenv("NAPARI_BLOCKBUSTER_CACHE_BYTES", str(size))
-        stored._context.cache_clear()
+        stored.decoded_chunks.cache_clear()
         patch.setattr(CACHE, "_limit", size)
 
     yield limit
     patch.undo()
-    stored._context.cache_clear()
+    stored.decoded_chunks.cache_clear()
 
 
 # -------------------------------------------------------------------------------------------------------------- caches
