@@ -38,9 +38,12 @@ def peace(context: ForkServerContext, place: Path) -> Peace:
 
 
 STEPS = {
-    "labels": ("open", "/tiles/.3.json", 0),
-    "marker": ("os.rename", "/tiles/.3.json", 0),
+    "folders of the labels": ("os.mkdir", "/labels/c", 0),
+    "labels": ("os.rename", "/labels/c/", 1),
+    "marker": ("open", "/tiles/0-999/.3.tile.", 0),
+    "name of the marker": ("os.rename", "/tiles/0-999/.3.tile.", 0),
     "evidence": ("open", "/seams/", 0),
+    "merge": ("os.scandir", "/seams/", 0),
     "writing": ("open", ".part/labels/zarr.json", 0),
     "placing": ("os.rename", ".part/labels", 0),
     # The first and the last rename out of the private folder after that.

@@ -236,7 +236,7 @@ def _run(job: Job, request: Request, client: Client, state_file: StateFile, answ
 
 def _staged(job: Job) -> int:
     try:
-        return len(job.staged())
+        return len(job.tiles.staged())
     except OSError:
         return 0
 

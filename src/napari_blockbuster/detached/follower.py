@@ -159,7 +159,7 @@ class _Follower:
         """Return the tiles that were staged since the last look; none at the first look."""
         before = self._seen
         try:
-            self._seen = self._job.staged()
+            self._seen = self._job.tiles.staged()
         except FileNotFoundError:
             # The result is complete and the tiles were deleted.
             self._seen = before or set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
+from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
 from napari_blockbuster.job.state.job_state import JobState
 from napari_blockbuster.job.steps.publication import WriteOptions
@@ -240,7 +241,8 @@ class Job(JobState):
         if not filter.fill_holes:
             return apply_filter(merged, filter)
         self._control.canceled.clear()
-        return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+        with naming_deletion(self.files):
+            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
 
     # ----------------------------------------------------------------------------------------------------------- write
     def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -67,9 +68,18 @@ def _opened(path: Path, below: Path | None) -> IO[bytes]:
 
 
 def create_folders(path: Path, below: Path) -> None:
-    """Create the folders between a folder, if it exists, and a file that is about to be written."""
-    if not path.parent.is_dir() and below.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Create the folders between a folder, if it exists, and a file that is about to be written.
+
+    The folder itself is never created, also if another process deletes it meanwhile.
+    """
+    if path.parent.is_dir():
+        return
+    folder = below
+    for part in path.parent.relative_to(below).parts:
+        folder /= part
+        # Without the parents: they may have been deleted since.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir()
 
 
 def discard(path: Path) -> None:

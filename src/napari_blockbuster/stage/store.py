@@ -12,7 +12,6 @@ No two writers share a file. Folders of the first layout (`napari_blockbuster.st
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -152,16 +151,11 @@ class StageStore:
                 if stem.isdigit() and suffix == _FIRST_SUFFIX[kind]:
                     yield int(stem), folder / name
                 continue
-            with contextlib.suppress(NotADirectoryError, FileNotFoundError), os.scandir(folder / name) as entries:
-                for entry in entries:
-                    stem, _, suffix = entry.name.partition(".")
-                    # A file in the folder of other tiles is not read as the file of its tile.
-                    if (
-                        stem.isdigit()
-                        and suffix == _SUFFIX.get(kind)
-                        and self.path(kind, int(stem)).parent.name == name
-                    ):
-                        yield int(stem), folder / name / entry.name
+            for file in _files_in(folder, name):
+                stem, _, suffix = file.partition(".")
+                # A file in the folder of other tiles is not read as the file of its tile.
+                if stem.isdigit() and suffix == _SUFFIX.get(kind) and self.path(kind, int(stem)).parent.name == name:
+                    yield int(stem), folder / name / file
 
     def staged(self, index: int) -> StagedTile:
         """Open the file of a staged tile.
@@ -265,6 +259,19 @@ class StageStore:
         open_array.cache_clear()
         _ = self.labels
         self._first.open_arrays()
+
+
+def _files_in(folder: Path, name: str) -> list[str]:
+    """Return the names in a folder for some tiles; none if it is no folder."""
+    try:
+        with os.scandir(folder / name) as entries:
+            return [entry.name for entry in entries]
+    except NotADirectoryError:
+        return []
+    except FileNotFoundError:
+        # A stage that was deleted meanwhile is not an empty one.
+        os.stat(folder)
+        return []
 
 
 class StagedTile:

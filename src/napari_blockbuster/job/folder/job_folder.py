@@ -27,7 +27,7 @@ from .lock import JobLockedError, holding
 from .placing import take_back
 from .settings import JobSpec
 
-__all__ = ["JobFolder"]
+__all__ = ["JobFolder", "naming_deletion"]
 
 
 class JobFolder(JobFiles):
@@ -86,7 +86,8 @@ class JobFolder(JobFiles):
     @contextlib.contextmanager
     def holding_all(self, doing: str) -> Iterator[Owner]:
         """Hold the lock of the job and that of a detached driver, which the driver keeps between its steps."""
-        with self.holding(doing) as owner, holding(self.driver_lock, doing):
+        # First the lock that is held for longer: who is refused has not shut out the owner of the other one.
+        with holding(self.driver_lock, doing), self.holding(doing) as owner:
             yield owner
 
     def check_same_life(self) -> None:
@@ -276,3 +277,24 @@ class JobFolder(JobFiles):
             self._discard_content(owner)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+@contextlib.contextmanager
+def naming_deletion(folder: JobFolder) -> Iterator[None]:
+    """Turn an error of reading tiles that another process has deleted into one that says so.
+
+    Raises
+    ------
+    JobError
+        See `JobFolder.check_stage`.
+    """
+    try:
+        yield
+    except Exception as error:
+        # On a disk that is gone, the job is missing as well.
+        if folder.is_job():
+            try:
+                folder.check_stage()
+            except JobError as deleted:
+                raise deleted from error
+        raise

@@ -11,7 +11,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.folder import results
-from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.label_table import LabelTable
@@ -86,11 +86,13 @@ class JobState:
     # ----------------------------------------------------------------------------------------------------------- state
     def staged(self) -> set[int]:
         """Return the tiles whose labels are on disk."""
-        return self.tiles.staged()
+        with naming_deletion(self.files):
+            return self.tiles.staged()
 
     def failed(self) -> dict[int, TileFailure]:
         """Return the tiles without labels, and the reason for each."""
-        return self.tiles.failed()
+        with naming_deletion(self.files):
+            return self.tiles.failed()
 
     def wrote_output(self) -> bool:
         """Whether the labels at the job's output are a result of this job, and not something else."""
@@ -102,11 +104,13 @@ class JobState:
 
     def labels_table(self) -> LabelTable:
         """Return the table of labels in the tiles staged so far: how many in each tile, and how large."""
-        return self.tiles.labels_table()
+        with naming_deletion(self.files):
+            return self.tiles.labels_table()
 
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """Return the evidence of the tiles staged so far; see `Tiles.evidence`."""
-        return self.tiles.evidence(client)
+        with naming_deletion(self.files):
+            return self.tiles.evidence(client)
 
     # --------------------------------------------------------------------------------------------------------- control
     def cancel(self) -> None:

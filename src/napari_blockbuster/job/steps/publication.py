@@ -19,7 +19,7 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.images.zarr.folders import multiscales_at
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.acceptances import tiles_again
-from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.placing import note_result
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.state.tiles import Tiles
@@ -53,9 +53,10 @@ def check_any_staged(folder: JobFolder, tiles: Tiles) -> None:
         With the first failure, if tiles failed. Tiles and failures are kept.
     """
     folder.check_stage()
-    if tiles.staged():
-        return
-    failed = tiles.failed()
+    with naming_deletion(folder):
+        if tiles.staged():
+            return
+        failed = tiles.failed()
     if not failed:
         raise NothingStagedError(
             f"no tile of {folder.path} is staged yet, so no result was written. Segment the tiles first"

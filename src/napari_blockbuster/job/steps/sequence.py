@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution.run import run
-from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.progress.events import Beats, StageEvent, Tally
 from napari_blockbuster.job.setup import preflight
@@ -53,6 +53,7 @@ def stage(
     source, model = inputs.ready()
     preflight.check_time_limit(options.tile_timeout, options.client)
     with folder.holding("stage") as owner:
+        folder.check_stage()
         control.canceled.clear()
         second_try.settle(folder, tiles, owner)
         staged = tiles.staged()
@@ -104,8 +105,9 @@ def _checked(
 def merge(folder: JobFolder, tiles: Tiles, client: Client | None, **rule: Any) -> StagedMerge:
     """Decide which labels are one object; `rule` goes to `napari_blockbuster.merge.numbering.merge_labels`."""
     folder.check_stage()
-    second_try.settle_alone(folder, tiles)
-    return StagedMerge.of(merge_labels(tiles.evidence(client), tiles.labels_table(), **rule), tiles.store)
+    with naming_deletion(folder):
+        second_try.settle_alone(folder, tiles)
+        return StagedMerge.of(merge_labels(tiles.evidence(client), tiles.labels_table(), **rule), tiles.store)
 
 
 # -------------------------------------------------------------------------------------------------------------- write
@@ -117,6 +119,8 @@ def write(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options
 
         check_client(options.client)
     with folder.holding("write") as owner:
+        # Again: another process may have written its result before this one got the lock.
+        folder.check_stage()
         second_try.settle(folder, tiles, owner)
         keep_stage = options.keep_stage or bool(tiles.missing(tiles.staged()))
         if keep_stage:
