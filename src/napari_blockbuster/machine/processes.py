@@ -6,10 +6,9 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from .system import machine_id, only_portable
+from .system import machine_id, process_fields
 
 __all__ = ["ProcessIdentity", "is_stopped", "place_of_this_process"]
 
@@ -105,13 +104,10 @@ def is_stopped(pid: int) -> bool:
 
 def _stat_of(pid: int) -> tuple[str, int | None]:
     """Return the state and the start ticks of a process; ("", None) if there is none, or if the system does not tell."""
-    if only_portable():
-        return "", None
+    fields = process_fields(pid)
     try:
-        # The name of the program, in parentheses, may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return fields[0], int(fields[19])
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return "", None
 
 

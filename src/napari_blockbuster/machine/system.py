@@ -35,12 +35,14 @@ __all__ = [
     "name_limit",
     "new_session",
     "only_portable",
+    "process_fields",
     "refuses_to_replace",
     "replace",
     "sync",
     "sync_named",
     "syncs",
     "tensorstore_path",
+    "user_number",
 ]
 
 
@@ -216,6 +218,22 @@ def new_session() -> dict[str, Any]:
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined, unused-ignore]
     return {"start_new_session": True}
+
+
+def process_fields(pid: int) -> list[str]:
+    """Return what Linux says of a process, from its state on (``man proc_pid_stat``); empty if there is none, or elsewhere."""
+    if only_portable():
+        return []
+    try:
+        # The name of the program, in parentheses, may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def user_number() -> int:
+    """Return the number of the user of this process; 0 on systems without."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def machine_id() -> str:

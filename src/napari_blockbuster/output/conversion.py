@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside
-from napari_blockbuster.machine.system import syncs, tensorstore_path
+from napari_blockbuster.machine.system import sync, syncs, tensorstore_path
 
 from .groups import plain_text
 from .ngff import Level, axis_attributes, check_version, plan_levels
@@ -198,8 +197,7 @@ class Conversion:
                         arrays[level][box.slices].write(np.ascontiguousarray(pixels)).result()
                     with writing_to(self.target.parent):
                         finished.write(f"{number}\n")
-                        finished.flush()
-                        os.fsync(finished.fileno())
+                        sync(finished)
                 if progress is not None:
                     progress(number + 1, len(blocks))
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from napari_blockbuster.machine.gpus import gpu_share
-from napari_blockbuster.machine.system import lock_file
+from napari_blockbuster.machine.system import lock_file, user_number
 from napari_blockbuster.models.networks.memory import free_memory, is_out_of_memory
 
 from .memory import Footprint
@@ -92,8 +92,7 @@ def agreed(key: str, measure: Callable[[], int]) -> int:
     """
     if gpu_share().workers == 1:
         return measure()
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    text = f"{user}-{os.environ.get('CUDA_VISIBLE_DEVICES', '')}-{gpu_share().workers}-{key}"
+    text = f"{user_number()}-{os.environ.get('CUDA_VISIBLE_DEVICES', '')}-{gpu_share().workers}-{key}"
     path = Path(tempfile.gettempdir()) / f"napari-blockbuster-{hashlib.sha256(text.encode()).hexdigest()[:16]}.batch"
     try:
         # Made by this user, and no link of another one.
