@@ -104,11 +104,7 @@ def test_one_tile_has_no_seams(tmp_path: Path) -> None:
 
 def test_an_empty_image(tmp_path: Path) -> None:
     report = report_of(tmp_path, np.zeros((40, 40), np.int32), perfect, 20, 4)
-    assert report.lines() == [
-        "y: too few objects for a conclusion",
-        "x: too few objects for a conclusion",
-        "no object meets a seam",
-    ]
+    assert report.lines() == ["y, x: too few objects for a conclusion", "no object meets a seam"]
 
 
 def test_frames_of_a_series_are_no_seam(tmp_path: Path) -> None:
