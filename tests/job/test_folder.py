@@ -13,7 +13,10 @@ import napari_blockbuster
 from napari_blockbuster import Job
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.lock import JobLockedError, holding
+from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.steps.second_try import SecondTry
+from napari_blockbuster.machine.errors import JobError, TakenOverError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models import get_model
 
 PACKAGE = Path(napari_blockbuster.__file__).parent
@@ -58,6 +61,48 @@ def test_a_deleted_job_leaves_its_results_and_nothing_else(job: Job, tmp_path: P
     assert not job.folder.exists()
     assert result.path.exists()
     assert other.path.exists()
+
+
+def test_a_life_that_begins_while_the_owner_is_asleep_is_not_swept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, theirs = job.folder / "stage-0123456789ab", job.folder / "stage-ba9876543210"
+    (dead / "tiles").mkdir(parents=True)
+    with job.files.holding("test") as owner:
+        monkeypatch.setattr(Owner, "check", lambda _: (theirs / "tiles").mkdir(parents=True))
+        job.files.sweep(owner)
+    assert not dead.exists()
+    assert theirs.exists()
+    monkeypatch.undo()
+    with pytest.raises(TakenOverError):
+        job.files.sweep(owner)
+    assert theirs.exists(), "a former owner sweeps nothing"
+
+
+def test_a_deletion_that_is_refused_leaves_the_owner_alone(job: Job) -> None:
+    with job.files.holding("stage") as owner:
+        # As the message says, because the holder seems to be gone.
+        job.files.lock.unlink()
+        with holding(job.files.driver_lock, "detached run"), pytest.raises(JobLockedError):
+            job.files.delete()
+        assert not owner.is_over()
+
+
+@pytest.mark.parametrize("when", ["merge", "stage", "staged"])
+def test_tiles_that_another_process_deleted_are_named(job: Job, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Asleep between any two steps, while another process completes the same job."""
+    other = Job.open(job.folder)
+    real = Tiles.evidence
+
+    def late(tiles: Tiles, client: object = None) -> np.ndarray:
+        monkeypatch.undo()
+        other.write(other.merge())
+        return real(tiles, None)
+
+    if when == "merge":
+        monkeypatch.setattr(Tiles, "evidence", late)
+    else:
+        other.write(other.merge())
+    with pytest.raises(JobError, match="were deleted after the result was written"):
+        list({"merge": job.merge, "stage": job.stage, "staged": job.staged}[when]())
 
 
 def test_another_output_leaves_the_job_as_it_is(job: Job, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from faults import quick_folder, run_out, watch
 from forked import fork_server
 from jobs import SHAPE, staged_bytes, write_image
-from pauses import continued_at_the_end, stopped
+from pauses import continued_at_the_end, stopped, take_locks
 
 from napari_blockbuster import Job
 from napari_blockbuster.job.folder.acceptances import Notes, accepted_together
@@ -86,6 +86,9 @@ def stages(place: Path) -> Stages:
     shutil.copytree(place / "tried", place / "accepted")
     accepted = Job.open(place / "accepted" / "o.ome.zarr.job")
     SecondTry(accepted).accept(TILES)
+    with accepted.files.holding("evidence") as owner:
+        # An undo has evidence to delete.
+        accepted.tiles.save_evidence(None, owner)
     return Stages(job.folder, accepted.folder, run, marked(accepted))
 
 
@@ -218,13 +221,13 @@ def test_an_acceptance_whose_job_was_replaced_meanwhile_changes_nothing(
 ) -> None:
     """Stopped at some of its operations, its job replaced by one with another grid, and continued."""
     before = {"accept": stages.tried, "back": stages.accepted}[what]
-    n_steps = len(operations(context, before, what, place))
+    n_steps = len(operations(context, before, what, place / "replaced"))
     for number in range(3, n_steps + 1, max(1, n_steps // 8)):
         folder = copied(before, place / f"replaced-{what}-{number}")
         process = start(context, folder, what, stop_at=number)
         with continued_at_the_end(process):
             assert stopped(process)
-            (folder / "lock.json").unlink(missing_ok=True)
+            take_locks(folder)
             open_array.cache_clear()
             model, output = get_model("threshold", threshold=120), folder.with_suffix("")
             job = Job.create(place / "image.zarr", model, output, tile_shape=SHAPE, halo=3, overwrite=True)

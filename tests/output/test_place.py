@@ -15,6 +15,8 @@ import pytest
 import zarr
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.machine.errors import TakenOverError
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.output import place
 from napari_blockbuster.output.label_image import labels_info, open_labels
 from napari_blockbuster.output.occupant import Occupant
@@ -213,8 +215,21 @@ def test_killed_at_any_step(tmp_path: Path, one_step: bool, fatal: int, event: s
     assert value_of(final) == left.get("final", 1)
     put_in_place(third, final, overwrite=True)
     assert value_of(final) == 3
-    clear_parts(final)
+    clear_parts(final, lambda: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr"]
+
+
+def test_parts_that_appear_while_the_owner_is_asleep_are_not_cleared(tmp_path: Path) -> None:
+    """Another process may take the job over, and write, before the check or after it."""
+    final = tmp_path / "o.zarr"
+    labels(part_of(final, TOKEN), 1)
+    theirs = labels(part_of(final, "f" * 32), 2)
+    theirs.parent.rename(tmp_path / "later")
+    clear_parts(final, lambda: (tmp_path / "later").rename(theirs.parent) and None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.parent.name]
+    with pytest.raises(TakenOverError):
+        clear_parts(final, Owner(tmp_path / "lock.json", "gone").check)
+    assert value_of(theirs) == 2
 
 
 @pytest.mark.parametrize("fatal", range(1, 5))

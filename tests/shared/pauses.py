@@ -15,8 +15,6 @@ from pathlib import Path
 
 from faults import Bench, Undisturbed, run_out, start
 
-PATIENCE = 2.0
-"""Seconds after which the stopped run continues although the other one has not ended: that may wait for a tile of the first."""
 SENTENCES = (
     "was taken over by",
     "has replaced the job",
@@ -56,10 +54,10 @@ def stopped(process: BaseProcess) -> bool:
     return False
 
 
-def take_lock(bench: Bench) -> None:
+def take_locks(job: Path) -> None:
     """Do what the messages of the locks say if their holder seems to be gone."""
     for name in ("driver.lock", "lock.json"):
-        (bench.job / name).unlink(missing_ok=True)
+        (job / name).unlink(missing_ok=True)
 
 
 def whose(bench: Bench, peace: Peace) -> str:
@@ -82,10 +80,11 @@ def take_over(context: ForkServerContext, folder: Path, stop_at: int, replaces: 
         if stopped(first):
             at = peace.run.operations[stop_at - 1] if stop_at <= len(peace.run.operations) else "?"
             story += f" ({at})"
-            take_lock(bench)
+            take_locks(bench.job)
         words = bench.words(0, "--overwrite", model="other.py") if replaces else bench.words(0)
         other = start(context, bench, words, errors="errors-other")
-        other.join(PATIENCE)
+        # The other one may wait for a tile of the stopped one.
+        other.join(1.5 * peace.run.seconds)
     codes = run_out(first), run_out(other)
     told = (folder / "errors").read_text(), (folder / "errors-other").read_text()
     story += f": exit codes {codes}\n{told[0]}\n{told[1]}"

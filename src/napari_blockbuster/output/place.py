@@ -17,6 +17,7 @@ import re
 import shutil
 import uuid
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,9 +51,19 @@ def take_back_part(final: Path, token: str) -> None:
         _discard_part(part_of(final, token).parent, final)
 
 
-def clear_parts(final: Path) -> None:
-    """Delete what interrupted writes left: nothing records which of their blocks are complete."""
-    for part in _parts(final):
+def clear_parts(final: Path, check: Callable[[], None]) -> None:
+    """Delete what interrupted writes left: nothing records which of their blocks are complete.
+
+    Parameters
+    ----------
+    final : Path
+    check : callable
+        Raises if this process does not own the job any more. Called between the look and the deletion: what was there before
+        is not of the next owner, also if this process is asleep after the check.
+    """
+    parts = _parts(final)
+    check()
+    for part in parts:
         _discard_part(part, final)
 
 

@@ -235,7 +235,7 @@ class JobFolder(JobFiles):
                     f"another process has just started this run in {self.path}. Wait for it to finish or stop it."
                 )
             check_output()
-            self.sweep()
+            self.sweep(owner)
             spec = spec.model_copy(update={"life": uuid.uuid4().hex[:12]})
             mine = self.of(spec)
             try:
@@ -253,13 +253,16 @@ class JobFolder(JobFiles):
             if path != keep:
                 owner.remove(path)
 
-    def sweep(self) -> None:
+    def sweep(self, owner: Owner) -> None:
         """Delete the half-written and half-deleted files of killed processes, and dead lives. Call it with the lock."""
         alive = (self.stage, self.again) if self.is_job() else ()
-        for dead in self.lives():
-            if dead not in alive and self._is_leftover(dead):
-                discard(dead)
-        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.deleted")):
+        dead = [life for life in self.lives() if life not in alive and self._is_leftover(life)]
+        leftovers = [*self.path.glob(".*.tmp"), *self.path.glob(".*.deleted")]
+        # After the look: what is in it is not of the next owner, also if this process is asleep from here on.
+        owner.check()
+        for life in dead:
+            discard(life)
+        for leftover in leftovers:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:

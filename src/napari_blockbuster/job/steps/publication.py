@@ -112,8 +112,8 @@ class _Publication:
         replaced = self._replaced()
         check_any_staged(self.folder, self.tiles)
         self._check_current()
-        clear_parts(self.target)
-        self.folder.sweep()
+        clear_parts(self.target, self.owner.check)
+        self.folder.sweep(self.owner)
         token = uuid.uuid4().hex
         # A name of its own: workers keep arrays open by their path, also after the part was deleted.
         temporary = part_of(self.target, token)
