@@ -86,7 +86,7 @@ def test_a_deletion_that_is_refused_leaves_the_owner_alone(job: Job) -> None:
         assert not owner.is_over()
 
 
-@pytest.mark.parametrize("when", ["merge", "stage", "staged"])
+@pytest.mark.parametrize("when", ["merge", "check_ready", "stage", "staged"])
 def test_tiles_that_another_process_deleted_are_named(job: Job, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Asleep between any two steps, while another process completes the same job."""
     other = Job.open(job.folder)
@@ -102,7 +102,7 @@ def test_tiles_that_another_process_deleted_are_named(job: Job, monkeypatch: pyt
     else:
         other.write(other.merge())
     with pytest.raises(JobError, match="were deleted after the result was written"):
-        list({"merge": job.merge, "stage": job.stage, "staged": job.staged}[when]())
+        list(getattr(job, when)())
 
 
 def test_another_output_leaves_the_job_as_it_is(job: Job, tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ class Job(JobState):
             If image or model is missing or is another one.
         """
         _, model = self.inputs.ready()
-        edited_function.check(self.spec, self.tiles, model, tiles)
+        with naming_deletion(self.files):
+            edited_function.check(self.spec, self.tiles, model, tiles)
 
     # ----------------------------------------------------------------------------------------------------------- merge
     def merge(
