@@ -140,12 +140,13 @@ def wait_for(
 
 
 def test_the_recipe_starts_without_a_worker_and_runs_every_tile_once(slurm: Slurm, peace, tmp_path: Path) -> None:
-    site = Site.at(tmp_path / "run", peace[0], slurm)
-    site.hold.touch()
+    site = Site.at(tmp_path / "run", peace[0], slurm, seconds=4)
     # SLURM may start a worker sooner than the progress would mention the wait.
     soon = "import napari_blockbuster.job.progress.bar as bar; bar.LONG_WAIT = 0.5\n"
     script = site.start(soon + site.recipe())
-    # Tiles wait, so the cluster grows.
+    # Tiles wait once the first has succeeded, so the cluster grows.
+    wait_for(lambda: site.markers >= 1, script)
+    site.hold.touch()
     wait_for(lambda: len(site.calls_by(1)) >= 2, script)
     site.hold.unlink()
     errors = site.assert_done(script, peace[1])
