@@ -15,6 +15,8 @@ from scipy import ndimage
 from napari_blockbuster import Job
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+
     from distributed import Client
 
 # Machines that run tests are shared: how long an example takes says nothing about the code.
@@ -36,6 +38,23 @@ def client() -> Iterator[Client]:
     yield client
     client.close()
     cluster.close()
+
+
+@pytest.fixture(scope="module")
+def context() -> ForkServerContext:
+    """Starts processes that have everything imported."""
+    from forked import fork_server
+
+    return fork_server()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder in memory, if there is one, for tests that start many processes."""
+    from faults import quick_folder
+
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,13 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import quick_folder, run_out, watch
-from forked import fork_server
+from faults import run_out, watch
 from jobs import SHAPE, staged_bytes, write_image
 from pauses import continued_at_the_end, stopped, take_locks
 
@@ -58,17 +56,6 @@ class Stages:
     accepted: Path
     run: Bytes
     first: Bytes
-
-
-@pytest.fixture(scope="module")
-def context() -> ForkServerContext:
-    return fork_server()
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    with quick_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -8,27 +8,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import Undisturbed, quick_folder, survive, undisturbed
-from forked import fork_server
+from faults import Undisturbed, survive, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SEEDS, SOAK = 50, 1000
-
-
-@pytest.fixture(scope="module")
-def context() -> ForkServerContext:
-    return fork_server()
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    with quick_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -8,28 +8,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from faults import quick_folder, undisturbed
-from forked import fork_server
+from faults import undisturbed
 from pauses import Peace, peace_of_both, surprise, take_over
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops processes and reads /proc")
 SEEDS, SOAK = 50, 500
-
-
-@pytest.fixture(scope="module")
-def context() -> ForkServerContext:
-    return fork_server()
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    with quick_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")
