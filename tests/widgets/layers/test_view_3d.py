@@ -71,7 +71,7 @@ def test_a_run_in_the_3d_view(make_napari_viewer: Any, open_dock: Any, until: An
     # A plane shows rectangles on the plane, and the states of tiles in the status line.
     viewer.dims.ndisplay = 2
     assert viewer.layers["Tile and halo"].ndim == 2
-    assert list(viewer.layers["Tiles"].features["state"])[0] == "waiting"
+    assert viewer.layers["Tiles"].features["state"].iloc[0] == "waiting"
     viewer.dims.ndisplay = 3
     assert viewer.layers["Tile and halo"].ndim == 3
     read_status(viewer)
@@ -79,8 +79,8 @@ def test_a_run_in_the_3d_view(make_napari_viewer: Any, open_dock: Any, until: An
 
 def test_the_tile_map_never_reaches_beyond_the_image(tmp_path: Path) -> None:
     from napari_blockbuster import Job
+    from napari_blockbuster.widgets.layers.of_job.tile_map import STATE_NUMBER, TileMap
     from napari_blockbuster.widgets.layers.placement import place_of_image
-    from napari_blockbuster.widgets.layers.tile_map import STATE_NUMBER, TileMap
 
     for number, (shape, tile) in enumerate(
         [((200, 260), (64, 64)), ((128, 100), (64, 50)), ((70, 301, 33), (32, 300, 64)), ((513,) * 2, (256, 512))]

@@ -11,9 +11,8 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.job.job import Job
-
-from .placement import scaled_at
-from .viewer_layers import put_away, show_labels
+from napari_blockbuster.widgets.layers.placement import scaled_at
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 
 __all__ = ["STATES", "STATE_NUMBER", "TileMap"]
 
