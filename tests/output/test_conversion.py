@@ -11,10 +11,11 @@ import tifffile
 from command_line import mistake, numbers, run
 
 from napari_blockbuster import Job, convert, segment
+from napari_blockbuster.geometry.chunks import finest_block
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource, ImageWarning, open_image
 from napari_blockbuster.output import conversion
-from napari_blockbuster.output.conversion import finest_block, mean_of_blocks
+from napari_blockbuster.output.conversion import mean_of_blocks
 from napari_blockbuster.output.label_image import open_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 60000, (2, 3, 6, 70, 300), np.uint16)
