@@ -25,6 +25,7 @@ from .attach import detach as start_driver
 from .attach import follow
 from .notices import plain_warnings
 from .options import (
+    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
@@ -109,18 +110,20 @@ def segment(
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
-    from napari_blockbuster.job.job import Job
+    with EarlyCluster(run.workers) as early:
+        from napari_blockbuster.job.job import Job
 
-    job = Job.create(
-        image,
-        model.make(),
-        output,
-        tile_shape=one_or_all(tile),
-        halo=one_or_all(halo),
-        overwrite=run.output.overwrite,
-        **part.arguments(),
-    )
-    return _start(job, run)
+        job = Job.create(
+            image,
+            model.make(),
+            output,
+            tile_shape=one_or_all(tile),
+            halo=one_or_all(halo),
+            overwrite=run.output.overwrite,
+            **part.arguments(),
+            planned=early.begin,
+        )
+        return _start(job, run, early=early)
 
 
 @app.command
@@ -361,11 +364,11 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-def _start(job: Job, run: RunOptions, *, replace_own: bool = False) -> int:
+def _start(job: Job, run: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> int:
     """Run a job here or leave it to a driver. Return the exit code."""
     if run.detach:
         return start_driver(job, run, replace_own=replace_own)
-    return report(job, run_job(job, run, replace_own=replace_own).summary(), run.output.quiet)
+    return report(job, run_job(job, run, replace_own=replace_own, early=early).summary(), run.output.quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,11 +15,13 @@ from napari_blockbuster.job.shell import options
 if TYPE_CHECKING:
     from distributed import Client
 
+    from napari_blockbuster.execution.local_cluster import StartingCluster
     from napari_blockbuster.job.steps.completion import Finish
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.models import Model
 
 __all__ = [
+    "EarlyCluster",
     "ImageOptions",
     "MergeOptions",
     "ModelOptions",
@@ -173,29 +175,27 @@ class WorkerOptions:
             raise UsageError("--tile-timeout needs worker processes. Give --workers 1 or more")
 
     @contextlib.contextmanager
-    def connect(self, n_tiles: int) -> Iterator[Client | None]:
-        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error."""
+    def connect(self, n_tiles: int, early: EarlyCluster | None = None) -> Iterator[Client | None]:
+        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error.
+
+        Parameters
+        ----------
+        n_tiles : int
+        early : EarlyCluster, optional
+            A cluster that may be starting already.
+        """
         self.check()
         if self.scheduler is not None:
-            from napari_blockbuster.execution.cluster import connect, scheduler_address
-
-            address = scheduler_address(self.scheduler)
-            _check_connection(address)
-            client = connect(address, timeout=30)
-            try:
-                yield client
-            finally:
-                # A scheduler that does not answer must not keep this process.
-                with contextlib.suppress(Exception):
-                    client.close(timeout=5)
+            with _connected(self.scheduler) as remote:
+                yield remote
             return
         n_workers = self._processes(n_tiles)
         if n_workers == 0:
             yield None
             return
-        from napari_blockbuster.execution.cluster import make_local_cluster
+        from napari_blockbuster.execution.cluster import connect_to
 
-        client, cluster = make_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
+        client, cluster = connect_to((early and early.take()) or self._begin(n_workers))
         try:
             yield client
         finally:
@@ -203,6 +203,11 @@ class WorkerOptions:
             with contextlib.suppress(Exception):
                 client.close(timeout=2)
             cluster.close()
+
+    def _begin(self, n_workers: int | None) -> StartingCluster:
+        from napari_blockbuster.execution.cluster import begin_local_cluster
+
+        return begin_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
 
     def _processes(self, n_tiles: int) -> int | None:
         if self.workers is not None or self.gpu:
@@ -221,6 +226,54 @@ class WorkerOptions:
             scheduler=self.scheduler,
             tile_timeout=self.tile_timeout,
         )
+
+
+class EarlyCluster:
+    """A local cluster that starts while the image is opened and the model prepared.
+
+    Ended when the context is left, if no run took it.
+    """
+
+    def __init__(self, workers: WorkerOptions) -> None:
+        self._workers = workers
+        self._starting: StartingCluster | None = None
+
+    def begin(self, n_tiles: int) -> None:
+        """Start the cluster for a run of this many tiles, if it needs one."""
+        if self._starting is None and self._workers.scheduler is None:
+            n_workers = self._workers._processes(n_tiles)
+            if n_workers != 0:
+                self._starting = self._workers._begin(n_workers)
+
+    def take(self) -> StartingCluster | None:
+        """Return the cluster if it is starting. From now on it belongs to the caller."""
+        starting, self._starting = self._starting, None
+        return starting
+
+    def __enter__(self) -> EarlyCluster:
+        if self._workers.workers or self._workers.gpu:
+            self.begin(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (unused := self.take()) is not None:
+            unused.discard()
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str) -> Iterator[Client]:
+    """Yield a client of a running scheduler."""
+    from napari_blockbuster.execution.cluster import connect, scheduler_address
+
+    address = scheduler_address(scheduler)
+    _check_connection(address)
+    client = connect(address, timeout=30)
+    try:
+        yield client
+    finally:
+        # A scheduler that does not answer must not keep this process.
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
 
 
 def _check_connection(address: str) -> None:

@@ -53,6 +53,7 @@ class Job(JobState):
         spacing: float | Sequence[float | None] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
+        planned: Callable[[int], None] | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -71,6 +72,8 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
+        planned : callable, optional
+            Called with the number of tiles of a new job, before the model measures the image: to start a cluster meanwhile.
 
         Raises
         ------
@@ -82,7 +85,9 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        asked = setup.NewJob(image, model, output, tile_shape, halo, overwrite=overwrite, band_depth=band_depth, **part)
+        asked = setup.NewJob(
+            image, model, output, tile_shape, halo, overwrite=overwrite, band_depth=band_depth, planned=planned, **part
+        )
         return cls(*setup.create(asked))
 
     @classmethod

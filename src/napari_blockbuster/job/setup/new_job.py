@@ -5,7 +5,7 @@ Every check that can fail before the first tile runs here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +58,7 @@ class NewJob:
     spacing: float | Sequence[float | None] | None = None
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
+    planned: Callable[[int], None] | None = None
 
     def source(self, model: Model) -> ImageSource:
         """Open the image. A model that needs all of its channels gets them without being asked."""
@@ -103,6 +104,8 @@ def create(asked: NewJob) -> JobParts:
         folder = folder.of(known)
         edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
         return JobParts(folder, known, source, reopened)
+    if asked.planned is not None:
+        asked.planned(len(spec.grid.grid()))
     say_if_dear(source, spec.grid.grid())
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
         prepared = prepared_on(model, source)
