@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from .object_table import ObjectTable
@@ -13,6 +13,8 @@ __all__ = ["NAME", "TableDock", "find_table", "show_table"]
 
 NAME = "Object table (Blockbuster)"
 """Title of the dock and of its entry in the menu *Plugins*. napari finds an open dock by its title."""
+HEIGHT, SHARE = 340, 0.36
+"""Height of a new dock: at most so many pixels, and this share of the window."""
 
 
 def _plain(viewer: Any) -> Any:
@@ -59,7 +61,14 @@ def show_table(viewer: Any) -> ObjectTable:
     if widget is None or widget.parent() is None:
         widget = TableDock(viewer)
         viewer.window.add_dock_widget(widget, name=NAME, area="bottom", tabify=False)
+        _give_height(viewer, widget.parent())
     dock = widget.parent()
     dock.show()
     dock.raise_()
     return widget
+
+
+def _give_height(viewer: Any, dock: Any) -> None:
+    """Leave most of the window to the image."""
+    window = viewer.window._qt_window
+    window.resizeDocks([dock], [min(HEIGHT, round(window.height() * SHARE))], Qt.Vertical)

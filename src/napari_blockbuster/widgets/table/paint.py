@@ -54,13 +54,17 @@ class PaintedLayer:
         name: str,
         limits: tuple[float, float],
         colormap: str | Colormap,
-        opacity: float = 0.8,
+        opacity: float = 1.0,
+        above: Sequence[Image | None] = (),
     ) -> None:
-        """Show values of labels as colors. Labels without a value are transparent."""
+        """Show values of labels as colors. Labels without a value are transparent.
+
+        The layer lies right above the labels, and above other layers that lie there.
+        """
         same_place = self.is_shown and self._labels is labels
         data = _views(labels, lambda: self._values)
         if not same_place or data[0].shape != tuple(_finest(self.layer).shape):
-            self._place(labels, data, name)
+            self._place(labels, data, name, above)
         self._values, self._labels = values, labels
         assert self.layer is not None
         layer = self.layer
@@ -72,8 +76,8 @@ class PaintedLayer:
         self._fill(data)
         layer.visible = True
 
-    def _place(self, labels: Labels, data: list[LazyView], name: str) -> None:
-        """Add the layer right above the labels, or reuse one that was put away."""
+    def _place(self, labels: Labels, data: list[LazyView], name: str, above: Sequence[Image | None]) -> None:
+        """Add the layer, or reuse the one that was put away."""
         viewer, multiscale = self._viewer, len(data) > 1
         selected = set(viewer.layers.selection)
         place = place_of_layer(labels, labels.ndim)
@@ -102,7 +106,8 @@ class PaintedLayer:
                 **place,
             )
             viewer.add_layer(self.layer)
-        viewer.layers.move(viewer.layers.index(self.layer), viewer.layers.index(labels) + 1)
+        below = [viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers]
+        viewer.layers.move(viewer.layers.index(self.layer), max(below) + 1)
         viewer.layers.selection = selected
 
     def _fill(self, data: list[LazyView]) -> None:

@@ -68,7 +68,10 @@ class TablePainter(QObject):
 
         def show(values: LabelValues) -> None:
             if subject.layer in self._viewer.layers:
-                self.selection.show(subject.layer, values, "selected objects", (0.0, 1.0), SELECTION, opacity=0.7)
+                below = [self.colors.layer] if self.colors.is_shown else []
+                self.selection.show(
+                    subject.layer, values, "selected objects", (0.0, 1.0), SELECTION, opacity=0.7, above=below
+                )
 
         self._marking.ask(lambda: LabelValues(labels, np.ones(len(labels), np.float32)), show)
 

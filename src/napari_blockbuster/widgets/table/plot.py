@@ -193,6 +193,8 @@ class PlotPanel(QWidget):
             axis = self.plot.getAxis(side)
             axis.setPen(text)
             axis.setTextPen(text)
+            # "extent (x0.001)" would be a riddle.
+            axis.enableAutoSIPrefix(False)
 
 
 def _offer(box: QComboBox, names: list[str], usual: str) -> None:
