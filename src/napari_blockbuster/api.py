@@ -215,7 +215,7 @@ def segment_many(
     found = find_images(images)
     if found is None:
         if not isinstance(images, str | Path):
-            raise TypeError(f"images is {type(images).__name__}; pass paths, and arrays one at a time to segment")
+            raise TypeError(f"images is {type(images).__name__}. Pass paths, and arrays one at a time to segment")
         found = Collection("list", str(images), (Member(name_of(str(images)), str(images)),))
     targets = targets_of(found, output, name, scene)
     batch = Batch(targets, as_model(model), asked, options, tile_timeout)

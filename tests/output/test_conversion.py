@@ -47,7 +47,7 @@ def test_nothing_is_lost(film: Path, version: str) -> None:
     mean = PIXELS[:, 0].reshape(2, 6, 35, 2, 150, 2).mean((3, 5))
     assert np.abs(read(coarse) - mean).max() <= 0.5
     assert [p.name for p in film.parent.iterdir() if p.name.startswith(".")] == []
-    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
         convert(film, progress=False)
 
 
@@ -159,4 +159,4 @@ def test_command_line(film: Path) -> None:
     done = run("convert", film, "--spacing", 3, 0.5, 0.5, "--quiet")
     assert numbers(done.stdout)["output"] == str(film.with_name("film.ome.zarr"))
     assert open_image(film.with_name("film.ome.zarr"), channel=0).scale[1] == 3
-    assert "exists; pass overwrite=True (--overwrite)" in mistake("convert", film, "--quiet")
+    assert "exists. Pass overwrite=True (--overwrite)" in mistake("convert", film, "--quiet")

@@ -29,7 +29,7 @@ from .options import (
     MergeOptions,
     ModelOptions,
     OutputOptions,
-    Spacing,
+    SceneOptions,
     UsageError,
     WorkerOptions,
     one_or_all,
@@ -58,8 +58,8 @@ app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-MODEL, IMAGE, MERGE, OUTPUT, RUN = ModelOptions(), ImageOptions(), MergeOptions(), OutputOptions(), RunOptions()
-WORKERS = WorkerOptions()
+MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
+RUN, WORKERS = RunOptions(), WorkerOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -265,10 +265,7 @@ def convert(
     /,
     *,
     output: Output = None,
-    level: int = 0,
-    axes: str | None = None,
-    scene: int | str | None = None,
-    spacing: Spacing = None,
+    part: SceneOptions = SCENE,
     writing: OutputOptions = OUTPUT,
 ) -> int:
     """Convert an image into an OME-Zarr with small chunks and a pyramid. If interrupted, run the same command again.
@@ -279,20 +276,13 @@ def convert(
         A path or URL in any format that can be read. All of its channels are converted.
     output
         Default: IMAGE.ome.zarr next to the image.
-    level
-        Resolution level of a pyramid; 0 is the finest.
-    axes
-        Names of the axes if the image does not name them, such as tczyx.
-    scene
-        Number or name of an image in a file that holds several; `info` lists them.
-    spacing
-        Size of a voxel in micrometers, one number or one per spatial axis (Z Y X). Default: as the image says.
     """
     from napari_blockbuster.api import convert as convert_image
 
-    part = {"level": level, "axes": axes, "scene": scene, "spacing": one_or_all(spacing)}
     version, shown = writing.ome_zarr or "0.5", not writing.quiet
-    made = convert_image(image, output, **part, overwrite=writing.overwrite, ome_zarr_version=version, progress=shown)
+    made = convert_image(
+        image, output, **part.arguments(), overwrite=writing.overwrite, ome_zarr_version=version, progress=shown
+    )
     print_rows([("output", str(made))])
     return DONE
 

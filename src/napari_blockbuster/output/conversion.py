@@ -71,11 +71,11 @@ class Conversion:
         first = self.channels[0]
         if first.aliases(self.target):
             raise ValueError(
-                f"the output {self.target} is the image itself, or holds it; choose another one, output= (-o)"
+                f"the output {self.target} is the image itself, or holds it. Choose another one, output= (-o)"
             )
         there = Occupant.of(self.target)
         if not there.is_nothing and not overwrite:
-            raise FileExistsError(f"{self.target} exists; pass overwrite=True (--overwrite) to replace it")
+            raise FileExistsError(f"{self.target} exists. Pass overwrite=True (--overwrite) to replace it")
         part = self._part()
         with writing_to(self.target.parent):
             if not (part / DONE).exists():
