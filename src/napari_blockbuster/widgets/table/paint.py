@@ -14,7 +14,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
 
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.widgets.layers.lazy import LazyView
+from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.placement import place_of_layer
 from napari_blockbuster.widgets.layers.viewer_layers import SPARE
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_blockbuster.widgets.layers.viewport import center_view
+from napari_blockbuster.widgets.layers.of_job.viewport import center_view
 
 from .content import LabelValues, TableContent, robust_limits
 from .latest import Latest
