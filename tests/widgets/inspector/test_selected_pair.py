@@ -20,7 +20,7 @@ def test_keys_work_wherever_the_focus_is_in_the_inspector(inspected: Any, until:
     # A list would look for a line that begins with J, a number field would take the letter, a button would ignore it.
     for place, key, decision in (
         (pairs.table, Qt.Key_J, "join"),
-        (pairs.filter, Qt.Key_C, "cut"),
+        (pairs.filter, Qt.Key_K, "cut"),
         (pairs.band, Qt.Key_U, "join"),
         (decisions.undo, Qt.Key_U, None),
     ):
@@ -47,7 +47,7 @@ def test_a_pair_stays_selected_when_the_list_no_longer_shows_it(inspected: Any, 
     line = pairs.table.currentIndex().row()
     assert pairs.model.pair_at(line) == pair
     following = pairs.model.pair_at(line + 1)
-    settle(until, widget, lambda: QTest.keyClick(pairs.table, Qt.Key_C))
+    settle(until, widget, lambda: QTest.keyClick(pairs.table, Qt.Key_K))
     if not pairs.table.currentIndex().isValid():
         # It left the list of joined pairs. Nothing else is selected in its place.
         assert inspector.tabs.pair() == pair
@@ -79,7 +79,7 @@ def test_replaced_tiles_leave_no_pair_selected_and_say_what_changed(inspected: A
     assert inspector.tabs.pair() is None
     assert "Pair" not in viewer.layers
     assert not inspector.panel.decisions.cut.isEnabled()
-    QTest.keyClick(inspector.tabs.pairs.table, Qt.Key_C)
+    QTest.keyClick(inspector.tabs.pairs.table, Qt.Key_K)
     assert widget.control.decisions.cut == ()
     settle(until, widget, lambda: click(qtbot, again.restore))
     assert "1 decision applied again" in note.text()
