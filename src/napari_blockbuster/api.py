@@ -53,6 +53,8 @@ def segment(
     progress: bool = True,
     tile_timeout: float | None = None,
     ome_zarr_version: str | None = None,
+    measure: int | str | Sequence[int | str] | None = None,
+    csv: bool = False,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -103,11 +105,16 @@ def segment(
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}, optional
         Default: that of the OME-Zarr image that the labels lie in, else 0.5.
+    measure : int, str or sequence of these, optional
+        Channels whose intensities the table has, in addition to those that the model sees.
+    csv : bool, default False
+        Also write the table as CSV.
 
     Returns
     -------
     Result
-        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``seams``, ``provenance``.
+        ``labels`` (lazy), ``table`` (a row for each object), ``path``, ``n_objects``, ``failed_tiles``, ``seams``,
+        ``provenance``.
 
     Raises
     ------
@@ -126,7 +133,9 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
-    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
+    asked = Finish(
+        merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version, csv
+    )
     check_time_limit(tile_timeout, client)
     if client is not None:
         from napari_blockbuster.execution.cluster import check_client
@@ -143,6 +152,7 @@ def segment(
         axes=axes,
         scene=scene,
         spacing=spacing,
+        measure=measure,
         overwrite=overwrite,
     )
     asked, watch = asked.begun(job), Watch()
@@ -219,8 +229,8 @@ def segment_many(
     return BatchResult(list(batch.run(client, progress)))
 
 
-_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
-_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "measure"}
+_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version", "csv"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 
 

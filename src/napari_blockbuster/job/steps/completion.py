@@ -51,6 +51,7 @@ class Finish:
     keep_stage: bool = False
     overwrite: bool = False
     ome_zarr_version: str | None = None
+    csv: bool = False
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
@@ -92,6 +93,7 @@ class Finish:
             overwrite=self.replaces if self.overwrite and self.replaces is not None else self.overwrite,
             keep_stage=self.keep_stage,
             ome_zarr_version=self.ome_zarr_version,
+            csv=self.csv,
             progress=advance_to("writing"),
         )
 
@@ -105,6 +107,7 @@ class Finish:
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,
+            csv=self.csv,
         )
 
 
@@ -148,6 +151,8 @@ class Outcome:
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path)))
+        if result.table_path is not None:
+            rows.append(("table", str(result.table_path)))
         return rows
 
 
