@@ -59,6 +59,8 @@ def segment(
     progress: bool = True,
     tile_timeout: float | None = None,
     ome_zarr_version: str | None = None,
+    measure: int | str | Sequence[int | str] | None = None,
+    csv: bool = False,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -112,11 +114,16 @@ def segment(
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}, optional
         Default: that of the OME-Zarr image that the labels lie in, else 0.5.
+    measure : int, str or sequence of these, optional
+        Channels whose intensities the table has, in addition to those that the model sees.
+    csv : bool, default False
+        Also write the table as CSV.
 
     Returns
     -------
     Result
-        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``seams``, ``provenance``.
+        ``labels`` (lazy), ``table`` (a row for each object), ``path``, ``n_objects``, ``failed_tiles``, ``seams``,
+        ``provenance``.
 
     Raises
     ------
@@ -146,6 +153,7 @@ def segment(
         ome_zarr_version,
         pairs_of(cut, "cut"),
         pairs_of(join, "join"),
+        csv,
     )
     check_time_limit(tile_timeout, client)
     if client is not None:
@@ -163,6 +171,7 @@ def segment(
         axes=axes,
         scene=scene,
         spacing=spacing,
+        measure=measure,
         overwrite=overwrite,
     )
     asked, watch = asked.begun(job), Watch()
@@ -239,8 +248,8 @@ def segment_many(
     return BatchResult(list(batch.run(client, progress)))
 
 
-_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
-_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "measure"}
+_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version", "csv"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 
 

@@ -25,6 +25,7 @@ from .attach import detach as start_driver
 from .attach import follow
 from .notices import plain_warnings
 from .options import (
+    Channels,
     EarlyCluster,
     ImageOptions,
     MergeOptions,
@@ -75,6 +76,7 @@ def segment(
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
     run: RunOptions = RUN,
+    measure: Channels = None,
     name: str | None = None,
     table: Path | None = None,
 ) -> int:
@@ -96,6 +98,8 @@ def segment(
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
         Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
+    measure
+        Channels whose intensities the table of objects has, in addition to those that the model sees.
     name
         For many images: name of the labels in the fields of a plate. Default: segmentation.
     table
@@ -106,7 +110,7 @@ def segment(
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
@@ -119,6 +123,7 @@ def segment(
             output,
             tile_shape=one_or_all(tile),
             halo=one_or_all(halo),
+            measure=measure,
             overwrite=run.output.overwrite,
             **part.arguments(),
             planned=early.begin,

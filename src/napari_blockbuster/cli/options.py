@@ -391,10 +391,13 @@ class OutputOptions:
         Replace an existing output.
     ome_zarr
         Version of the output: 0.5 (zarr v3, sharded) or 0.4 (zarr v2). Default: that of the image around it, otherwise 0.5.
+    csv
+        Also write the table of objects as CSV.
     quiet
         Show no progress.
     """
 
     overwrite: bool = False
     ome_zarr: Literal["0.5", "0.4"] | None = None
+    csv: bool = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False

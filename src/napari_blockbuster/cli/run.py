@@ -75,7 +75,8 @@ class RunOptions:
         """
         overwrite = self.output.overwrite or (replaces is not None and replaces.wrote_output())
         version = self.output.ome_zarr
-        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, keep_stage=self.keep_stage)
+        more = {"keep_stage": self.keep_stage, "csv": self.output.csv}
+        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, **more)
 
     def advice(self, job: Job) -> str:
         """Return what is done after an interruption, and the command that resumes."""

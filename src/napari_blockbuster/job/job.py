@@ -290,9 +290,12 @@ class Job(JobState):
         overwrite: bool | Occupant = False,
         keep_stage: bool = False,
         ome_zarr_version: str | None = None,
+        csv: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
-        """Write the merged labels as OME-Zarr and put them in place.
+        """Write the merged labels as OME-Zarr, and their table, and put them in place.
+
+        The table goes to ``<output>.table.parquet`` and, as AnnData, to ``tables/`` of the OME-Zarr.
 
         Parameters
         ----------
@@ -305,6 +308,8 @@ class Job(JobState):
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
         ome_zarr_version : {"0.5", "0.4"}, optional
             Default: that of the OME-Zarr image that the labels lie in, else 0.5 (zarr v3 with shards; 0.4 is zarr v2).
+        csv : bool, default False
+            Also write the table to ``<output>.table.csv``.
         progress : callable, optional
             ``progress(done, total)`` in tiles and blocks.
 
@@ -317,5 +322,5 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress)
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

@@ -16,9 +16,11 @@ from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
 from .label_image import open_labels
+from .parquet import read_parquet
 
 if TYPE_CHECKING:
     import dask.array as da
+    import pandas as pd
 
 __all__ = [
     "Result",
@@ -58,6 +60,8 @@ class Result:
         For each row of `seams`, whether the pair became one object.
     provenance : dict
         Versions, settings, counts and the merge rule; also in the attributes of the OME-Zarr.
+    table_path : Path or None
+        Parquet file of the table, next to the labels; None if the result has no table.
     """
 
     path: Path
@@ -67,6 +71,20 @@ class Result:
     seams: np.ndarray
     joined: np.ndarray
     provenance: dict[str, Any]
+    table_path: Path | None = None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each object: size, place, shape, intensities and seams. It is read from the disk.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the result has no table, or it was moved; the message says why.
+        """
+        if self.table_path is None:
+            raise FileNotFoundError(f"{self.path} has no table. {self.provenance.get('no_table', '')}")
+        return read_parquet(self.table_path, self.provenance.get("result"))
 
     @property
     def labels(self) -> da.Array:

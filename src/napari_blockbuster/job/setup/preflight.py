@@ -33,8 +33,10 @@ from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
+from napari_blockbuster.output.anndata_table import check_image_table
 from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
+from napari_blockbuster.output.table_files import check_table_files
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -81,6 +83,8 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
         raise FileExistsError(
             f"the output {output} exists. Choose another one, or pass overwrite=True (--overwrite) to replace it"
         )
+    check_table_files(output, overwrite)
+    check_image_table(output, overwrite)
     folder = job_folder(output).parent
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():

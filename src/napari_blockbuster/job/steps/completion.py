@@ -54,6 +54,7 @@ class Finish:
     ome_zarr_version: str | None = None
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
+    csv: bool = False
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
@@ -101,6 +102,7 @@ class Finish:
             overwrite=self.replaces if self.overwrite and self.replaces is not None else self.overwrite,
             keep_stage=self.keep_stage,
             ome_zarr_version=self.ome_zarr_version,
+            csv=self.csv,
             progress=advance_to("writing"),
         )
 
@@ -116,6 +118,7 @@ class Finish:
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,
+            csv=self.csv,
         )
 
 
@@ -159,6 +162,8 @@ class Outcome:
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path)))
+        if result.table_path is not None:
+            rows.append(("table", str(result.table_path)))
         return rows
 
 
