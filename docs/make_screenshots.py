@@ -27,6 +27,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_blockbuster.widgets.menu.commands import show_segment_widget
+
 IMAGES = Path(__file__).parent / "images"
 
 
@@ -50,7 +52,7 @@ class Session:
         images.mkdir(parents=True, exist_ok=True)
         self.viewer = napari.Viewer(show=True)
         self.viewer.window._qt_window.setGeometry(0, 0, *size)
-        _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-blockbuster", "Segment large image")
+        self.widget = show_segment_widget(self.viewer)
 
     def until(self, holds: Any, seconds: float = 120) -> None:
         end = time.monotonic() + seconds

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dock_actions import click, set_up
+from dock_actions import click, set_up, use_function
 from front_door import PLUGIN, choose, find_button, press, see_dock, unfold
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -154,7 +154,7 @@ def test_the_tour_leads_over_the_sample(viewer: Any, until: Any, scheduler: str)
 
     def look(place: int, target: Any) -> None:
         until(lambda: tour.place == place and tour.bubble.isVisible())
-        until(lambda: in_sight(target))
+        until(lambda: in_sight(target) and tour.bubble.next.isEnabled())
         bubble, window = tour.bubble, widget.window()
         assert window.rect().contains(bubble.geometry())
         # The tip of the arrow is at the height of the button, beside the dock.
@@ -252,8 +252,7 @@ def test_the_activity_dock_follows_a_run_and_cancels_it(
         "time.sleep(0.15)\nassert tile.shape[0] > 50, 'too thin'\nreturn ndimage.label(tile > 800)[0]"
     )
     viewer, widget = open_dock(pixels, name="blobs")
-    widget.model.choice.setCurrentText("function")
-    widget.model.settings.set_values({"source": source})
+    use_function(widget, source)
     # The tiles of the last row are 8 pixels thin, and fail.
     set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (0, 0))
     dialog = viewer.window._qt_window._activity_dialog
@@ -295,3 +294,20 @@ def test_folded_settings_say_their_values(open_dock: Any, text: str) -> None:
     fields.address.setText("" if text else "tcp://host:8786")
     fields.workers.setValue(1)
     assert fields.fold.text() == f"More: {text or 'tcp://host:8786'}"
+
+
+def test_a_run_that_stops_early_lists_its_failed_tiles(
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path, write_function: Any
+) -> None:
+    _, widget = open_dock(pixels, name="blobs")
+    use_function(widget, write_function("raise RuntimeError('lost the reagent')"))
+    set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (0, 0))
+    running = widget.running
+    click(qtbot, running.main)
+    until(lambda: widget.control.state == "paused")
+    assert running.failed.count() >= 1
+    assert widget.form.path.current is running
+    assert "lost the reagent" in running.failed.item(0).text()
+    assert "Traceback" in running.failed.item(0).toolTip()
+    assert f"{running.failed.count()} failed" in running.status.plain
+    assert "Segmenting" not in running.status.plain

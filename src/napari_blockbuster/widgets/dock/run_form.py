@@ -16,7 +16,7 @@ from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.controls import Section, unfold
-from napari_blockbuster.widgets.layers.wishes import DIAMETER, TILE
+from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
@@ -74,6 +74,14 @@ class RunForm(QScrollArea):
         self.setFocusPolicy(Qt.NoFocus)
         self.setWidget(self.path)
         self.path.open(self.image)
+
+    def showEvent(self, event: Any) -> None:
+        """Make the dock wide enough for every step, also beside the scroll bar. Only now its fonts are known."""
+        super().showEvent(event)
+        margins = self.path.layout().contentsMargins()
+        widest = max(section.minimumSizeHint().width() for section in self.path.sections)
+        bar = self.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(widest + margins.left() + margins.right() + bar)
 
     def add_section(self, section: Section, after: Section | None = None) -> None:
         """Add a step after another one; None: after the image."""

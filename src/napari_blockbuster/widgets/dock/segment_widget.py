@@ -15,8 +15,8 @@ from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
-from napari_blockbuster.widgets.layers import layer_images
-from napari_blockbuster.widgets.layers.wishes import TILE
+from napari_blockbuster.widgets.layers.of_image import layer_images
+from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions

@@ -76,12 +76,15 @@ class Tour(QObject):
     def next(self) -> None:
         """Press the button of this step if it was not pressed, and go to the next step."""
         stop = self._stops[self.place]
-        target = stop.target()
         if stop.is_done is None or stop.is_done():
             self._show(self.place + 1)
-        elif isinstance(target, QAbstractButton) and target.isEnabled() and not self._dock.control.is_busy:
+        elif self._can_press():
             # The tour goes on once the step is done.
-            target.click()
+            stop.target().click()
+
+    def _can_press(self) -> bool:
+        target = self._stops[self.place].target()
+        return isinstance(target, QAbstractButton) and target.isEnabled() and not self._dock.control.is_busy
 
     def end(self) -> None:
         """Close the bubble."""
@@ -110,7 +113,10 @@ class Tour(QObject):
             self._point()
 
     def _point(self) -> None:
-        target = self._stops[self.place].target()
+        stop = self._stops[self.place]
+        target = stop.target()
+        if self.bubble is not None:
+            self.bubble.next.setEnabled(stop.is_done is None or stop.is_done() or self._can_press())
         if self.bubble is not None and self._dock.isVisible() and target.isVisible():
             self.bubble.point_at(target, self._dock)
         elif self.bubble is not None and not self._dock.isVisible():
