@@ -19,6 +19,7 @@ from napari_blockbuster.stage.records import TileFailure, TileRecord
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.sum_table import SumTable, SumTableCache
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -50,6 +51,7 @@ class Tiles:
         self.grid = grid
         self.store = StageStore(stage, grid)
         self._labels = LabelTableCache(self.store)
+        self._sums = SumTableCache(self.store)
         self._regions = RegionCache(self.store)
         self._evidence: tuple[frozenset[int], Evidence] | None = None
 
@@ -129,6 +131,18 @@ class Tiles:
         with damage_named(self.store.folder.parent):
             return self._labels.table(staged)
 
+    def sums(self) -> SumTable:
+        """Return the sums of all labels: sizes, places and intensities.
+
+        Raises
+        ------
+        NoSumsError
+            If an earlier version staged a tile without sums.
+        """
+        staged = self.staged()
+        with damage_named(self.store.folder.parent):
+            return self._sums.table(staged)
+
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """Return the evidence (`napari_blockbuster.stage.seams.evidence_dtype`) of all pairs of staged tiles.
 
@@ -161,5 +175,6 @@ class Tiles:
     def forget(self, tiles: Iterable[int]) -> None:
         """Drop tables in memory that hold tiles which were replaced or deleted."""
         self._labels.forget(set(tiles))
+        self._sums.forget(set(tiles))
         self._regions.forget()
         self._evidence = None
