@@ -179,6 +179,8 @@ class SegmentWidget(KeyboardWidget):
     def showEvent(self, event: Any) -> None:
         """Stop everything when the viewer's window closes, also if this widget is in no dock by then."""
         super().showEvent(event)
+        # The form knows its width once it is shown.
+        self.setMinimumWidth(max(self.form.minimumWidth(), self.running.footer.minimumSizeHint().width()))
         top: QWidget = self
         while top.parentWidget() is not None:
             top = top.parentWidget()
