@@ -1,0 +1,32 @@
+"""How much of each tile a region of interest covers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import TileGrid
+
+__all__ = ["Coverage", "core_edges", "outer"]
+
+
+class Coverage(IntEnum):
+    """How much of a tile's core lies in a region of interest."""
+
+    NONE = 0
+    SOME = 1
+    ALL = 2
+
+
+def core_edges(grid: TileGrid, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the starts and the stops of the cores along an axis, in voxels."""
+    starts = np.arange(grid.grid_shape[axis], dtype=np.int64) * grid.tile_shape[axis]
+    return starts, np.minimum(starts + grid.tile_shape[axis], grid.shape[axis])
+
+
+def outer(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Combine one bool table per axis into an array that is True where all of them are."""
+    return functools.reduce(np.logical_and, np.ix_(*tables))
