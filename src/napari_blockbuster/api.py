@@ -53,6 +53,8 @@ def segment(
     progress: bool = True,
     tile_timeout: float | None = None,
     ome_zarr_version: str | None = None,
+    where: Any = None,
+    inside: str | None = None,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -103,11 +105,19 @@ def segment(
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}, optional
         Default: that of the OME-Zarr image that the labels lie in, else 0.5.
+    where : path, array, dict, str or sequence, optional
+        Region of interest. Tiles that do not meet it are skipped, and are background in the result. A mask or label image
+        of any resolution (path or array; all values but 0 are inside), GeoJSON (path or dict, in pixels of the full
+        resolution), a box (``"0:50,100:900,:"`` in voxels, ``"0um:25um,:,:"`` in world coordinates), indices of tiles, or a
+        list of these. Default: everywhere. The tiles are kept, so that a larger region can continue the job.
+    inside : {"centroid", "touching", "clip"}, optional
+        Objects that are in the result: those whose centroid lies inside, as a whole (the default); those with any voxel
+        inside, as a whole (the default for indices of tiles); or only the voxels inside.
 
     Returns
     -------
     Result
-        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``seams``, ``provenance``.
+        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``n_skipped``, ``seams``, ``provenance``.
 
     Raises
     ------
@@ -144,6 +154,8 @@ def segment(
         scene=scene,
         spacing=spacing,
         overwrite=overwrite,
+        where=where,
+        inside=inside,
     )
     asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
@@ -219,7 +231,7 @@ def segment_many(
     return BatchResult(list(batch.run(client, progress)))
 
 
-_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "where", "inside"}
 _FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 

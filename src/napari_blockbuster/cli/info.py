@@ -103,12 +103,33 @@ def _tile_rows(job: Job) -> Rows:
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
-    missing = job.n_tiles - len(staged) - len(failed)
-    rows = [("tiles", f"{job.n_tiles}: {len(staged)} staged, {len(failed)} failed, {missing} missing")]
+    missing = len(set(job.tiles.missing(staged)) - failed.keys())
+    skipped = job.tiles.n_skipped(staged)
+    states = f"{len(staged)} staged, {len(failed)} failed, {missing} missing" + (
+        f", {skipped} skipped" if skipped else ""
+    )
+    rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
+
+
+def _where_rows(job: Job, n_staged: int) -> Rows:
+    """Describe the region of interest."""
+    where = job.where
+    if not where:
+        return []
+    outside = n_staged - job.tiles.among_chosen(job.staged())
+    notes = [f"{job.n_chosen} tiles"]
+    if where.roi is not None:
+        notes = [f"inside {where.roi.bounds()}", *notes, f"objects: {where.inside}"]
+    if where.empty is not None:
+        below = "" if where.skip_below is None else f", no pixel above {where.skip_below:g}"
+        notes.append(f"{len(where.empty)} tiles proven empty{below}")
+    if outside:
+        notes.append(f"{outside} staged tiles outside")
+    return [("where", f"{where.said or 'everywhere'} ({', '.join(notes)})")]
 
 
 def _driver_rows(folder: Path) -> Rows:

@@ -31,6 +31,7 @@ from .options import (
     OutputOptions,
     Spacing,
     UsageError,
+    WhereOptions,
     WorkerOptions,
     one_or_all,
 )
@@ -59,6 +60,7 @@ app["--help"].group = app["--version"].group = "Other"
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 MODEL, IMAGE, MERGE, OUTPUT, RUN = ModelOptions(), ImageOptions(), MergeOptions(), OutputOptions(), RunOptions()
+WHERE = WhereOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -72,6 +74,7 @@ def segment(
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
+    region: WhereOptions = WHERE,
     run: RunOptions = RUN,
     name: str | None = None,
     table: Path | None = None,
@@ -104,7 +107,7 @@ def segment(
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), **region.arguments()}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
@@ -118,6 +121,7 @@ def segment(
         halo=one_or_all(halo),
         overwrite=run.output.overwrite,
         **part.arguments(),
+        **region.arguments(),
     )
     return _start(job, run)
 

@@ -26,6 +26,7 @@ __all__ = [
     "OutputOptions",
     "Spacing",
     "UsageError",
+    "WhereOptions",
     "WorkerOptions",
     "one_or_all",
 ]
@@ -117,6 +118,31 @@ class ImageOptions:
             "scene": self.scene,
             "spacing": one_or_all(self.spacing),
         }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WhereOptions:
+    """Part of the image to segment. Tiles that do not meet it are skipped.
+
+    Attributes
+    ----------
+    where
+        Mask or label image of any resolution, GeoJSON (QuPath), box Z0:Z1,Y0:Y1,X0:X1 in voxels or with units (10um:200um),
+        or tiles:0,5,8-12. Several are united. Default: everywhere.
+    inside
+        Objects at the edge: those whose centroid is inside are kept whole, or all that touch it are, or they are cut there.
+        Default: centroid; touching for tiles.
+    """
+
+    where: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    inside: Literal["centroid", "touching", "clip"] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Job.create`; none for the whole image."""
+        if self.inside is not None and not self.where:
+            raise UsageError(f"--inside {self.inside} needs --where")
+        return {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
 
 
 @Parameter(name="*")

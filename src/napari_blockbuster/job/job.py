@@ -53,6 +53,8 @@ class Job(JobState):
         spacing: float | Sequence[float | None] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
+        where: Any = None,
+        inside: str | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -71,6 +73,9 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
+        where, inside : optional
+            See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
+            outside of it, and what is outside is not in the result.
 
         Raises
         ------
@@ -82,7 +87,8 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        asked = setup.NewJob(image, model, output, tile_shape, halo, overwrite=overwrite, band_depth=band_depth, **part)
+        more: dict[str, Any] = {"band_depth": band_depth, "where": where, "inside": inside, **part}
+        asked = setup.NewJob(image, model, output, tile_shape, halo, overwrite=overwrite, **more)
         return cls(*setup.create(asked))
 
     @classmethod

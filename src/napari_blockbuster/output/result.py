@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.inside import clipped
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
@@ -51,13 +52,15 @@ class Result:
     failed_tiles : dict of int to str
         Tiles that hold background because they could not be segmented, and why.
     missing_tiles : list of int
-        Tiles that hold background because they were not staged (yet), failed ones included.
+        Tiles that hold background because they were not staged (yet), failed ones included. Skipped tiles are not among them.
     seams : numpy.ndarray
         The evidence of all pairs at the seams (`napari_blockbuster.stage.seams.evidence_dtype`).
     joined : numpy.ndarray of bool
         For each row of `seams`, whether the pair became one object.
     provenance : dict
         Versions, settings, counts and the merge rule; also in the attributes of the OME-Zarr.
+    n_skipped : int
+        Number of tiles that hold background because nobody asked for them: outside the region of interest, or proven empty.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class Result:
     seams: np.ndarray
     joined: np.ndarray
     provenance: dict[str, Any]
+    n_skipped: int = 0
 
     @property
     def labels(self) -> da.Array:
@@ -76,6 +80,7 @@ class Result:
 
     def __repr__(self) -> str:
         gaps = f", {len(self.missing_tiles)} tiles missing" if self.missing_tiles else ""
+        gaps += f", {self.n_skipped} tiles skipped" if self.n_skipped else ""
         return f"Result({str(self.path)!r}, n_objects={self.n_objects}{gaps})"
 
 
@@ -113,7 +118,7 @@ def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
     if len(table) == 1:
         return np.zeros(tile.core.shape, table.dtype)
     reading = RegionStore(store).read(tile) if merged.fills(index) else store.read_labels(tile)
-    return lookup(table, reading.result())
+    return clipped(lookup(table, reading.result()), merged.clip, tile.core)
 
 
 # -------------------------------------------------------------------------------------------------------------- places

@@ -41,8 +41,7 @@ class BoxPart:
 
     def holds(self, voxels: np.ndarray) -> np.ndarray:
         """Return whether each voxel lies in this part. `voxels` is an integer array of shape (n, axes)."""
-        inside: np.ndarray = ((voxels >= self.box.start) & (voxels < self.box.stop)).all(axis=1)
-        return inside
+        return np.asarray(((voxels >= self.box.start) & (voxels < self.box.stop)).all(axis=1))
 
     def bounds(self, shape: tuple[int, ...]) -> Box:
         """Return a box that holds every voxel of this part within an image."""

@@ -29,4 +29,6 @@ def core_edges(grid: TileGrid, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 def outer(tables: Sequence[np.ndarray]) -> np.ndarray:
     """Combine one bool table per axis into an array that is True where all of them are."""
-    return functools.reduce(np.logical_and, np.ix_(*tables))
+    # Not np.ix_, which turns tables of bool into indices.
+    along = (table.reshape([-1 if a == axis else 1 for a in range(len(tables))]) for axis, table in enumerate(tables))
+    return functools.reduce(np.logical_and, along)

@@ -139,7 +139,7 @@ class MaskPart:
         start, stop = [], []
         for axis, places in enumerate(self._places):
             others = tuple(a for a in range(len(shape)) if a != axis)
-            inside = np.flatnonzero(self._padded.any(axis=others)[places])
+            inside = np.flatnonzero(np.asarray(self._padded.any(axis=others))[places])
             start.append(int(inside[0]) if len(inside) else 0)
             stop.append(int(inside[-1]) + 1 if len(inside) else 0)
         return Box(tuple(start), tuple(stop))

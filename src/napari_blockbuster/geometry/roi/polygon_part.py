@@ -178,4 +178,5 @@ def _disjoint(runs: Runs) -> Runs:
 def _counted(lengths: np.ndarray) -> np.ndarray:
     """0, 1, ... for each length, one after the other."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) - np.repeat(before, lengths)
+    counted: np.ndarray = np.arange(int(lengths.sum())) - np.repeat(before, lengths)
+    return counted

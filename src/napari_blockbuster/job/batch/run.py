@@ -81,7 +81,7 @@ class Batch:
         if known is not None and known.is_complete():
             objects = own_record(known.folder)["merge"]["objects"]
             return ImageOutcome(
-                target.name, target.image, target.scene, target.output, "unchanged", objects, known.n_tiles
+                target.name, target.image, target.scene, target.output, "unchanged", objects, known.n_chosen
             )
         # A result of this very run with failed tiles is completed.
         job = known or Job.create(
@@ -104,7 +104,7 @@ class Batch:
             target.output,
             "failed tiles" if missing else "done",
             result.n_objects,
-            job.n_tiles,
+            job.n_chosen,
             missing,
             time.perf_counter() - began,
             result=result,
@@ -122,6 +122,9 @@ class Batch:
         sizes = {name: self.options[name] for name in ("tile_shape", "halo") if name in self.options}
         asked = NewJob(source, self.model, target.output, **sizes)
         if job.spec.differences(asked.spec(source, self.model, target.output)):
+            return None
+        region: dict[str, Any] = {name: self.options.get(name) for name in ("where", "inside")}
+        if replace(asked, **region).region(source, job.grid).digest != job.where.digest:
             return None
         return job if job.is_complete() or not job.files.has_stage() else Job.open(folder.path, model=self.model)
 

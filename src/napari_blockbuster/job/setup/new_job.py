@@ -11,15 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
+from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
+from napari_blockbuster.images.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec
+from napari_blockbuster.job.folder.where import Where, check_inside
 from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.inputs import reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
+from napari_blockbuster.job.where import default_inside, read_roi
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.machine.patience import noticed
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.models.planes import prepared_on
@@ -58,6 +62,19 @@ class NewJob:
     spacing: float | Sequence[float | None] | None = None
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
+    where: Any = None
+    inside: str | None = None
+
+    def region(self, source: ImageSource, grid: TileGrid) -> Where:
+        """Return where to segment.
+
+        Raises
+        ------
+        ValueError
+            If it is empty, or outside the image.
+        """
+        roi, said = read_roi(self.where, source, grid)
+        return Where(roi, default_inside(self.where) if self.inside is None else self.inside, said=said)
 
     def source(self, model: Model) -> ImageSource:
         """Open the image. A model that needs all of its channels gets them without being asked."""
@@ -90,6 +107,8 @@ class NewJob:
 
 def create(asked: NewJob) -> JobParts:
     """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
+    if asked.inside is not None:
+        check_inside(asked.inside)
     model = as_model(asked.model)
     with noticed("the image to be opened (its disk or server does not answer)"):
         source = asked.source(model)
@@ -98,18 +117,39 @@ def create(asked: NewJob) -> JobParts:
     folder = JobFolder.beside(target)
     preflight.check_output(target, source, asked.overwrite)
     spec = asked.spec(source, model, target)
+    grid = spec.grid.grid()
+    where = asked.region(source, grid)
     if (known := folder.known(spec, asked.overwrite)) is not None:
         reopened = with_function(known, model)
         folder = folder.of(known)
-        edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
+        _move(folder, grid, where)
+        edited_function.check(known, Tiles(folder.stage, grid, where), model)
         return JobParts(folder, known, source, reopened)
-    say_if_dear(source, spec.grid.grid())
+    say_if_dear(source, grid)
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
         prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
-    preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
-    spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite))
+    n_tiles = int(where.chosen(grid).sum()) if where else None
+    preflight.check_space(folder.path.parent, grid, source, replaced=folder.path, n_tiles=n_tiles)
+    spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite), where)
     return JobParts(folder.of(spec), spec, source, prepared)
+
+
+def _move(folder: JobFolder, grid: TileGrid, where: Where) -> None:
+    """Give a job another region of interest. Staged tiles stay, also those outside of it."""
+    before = folder.load_where()
+    if before.digest == where.digest:
+        return
+    with folder.holding("choose where to segment") as owner:
+        folder.save_where(where, owner)
+    tiles = Tiles(folder.stage, grid, where)
+    staged = tiles.staged()
+    within = tiles.among_chosen(staged)
+    said = f"{count_text(tiles.n_chosen, 'tile')} now, {count_text(int(before.chosen(grid).sum()), 'tile')} before"
+    outside = (
+        f"; {count_text(len(staged) - within, 'staged tile')} outside stay on disk" if within < len(staged) else ""
+    )
+    say(f"The region of interest of {folder.path} changed: {said}. {within:,} of them are staged already{outside}.")
 
 
 def reopen(path: Path, image: Any, model: Any) -> JobParts:

@@ -135,7 +135,8 @@ class _Publication:
         failed = {i: failure.message for i, failure in self.tiles.failed().items()}
         missing = self.tiles.missing(self.tiles.staged())
         merged = self.merged
-        return Result(self.target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance)
+        skipped = self.tiles.n_skipped(self.tiles.staged())
+        return Result(self.target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance, skipped)
 
     # --------------------------------------------------------------------------------------------------------- checks
     def _replaced(self) -> Occupant:
@@ -190,7 +191,7 @@ class _Publication:
                         progress(done, total)
 
         order = TileQueue(i for i in self.tiles.grid.order() if i in tiles)
-        advance(run(WriteTileWork(self.tiles.store, writer, self.merged), order, client))
+        advance(run(WriteTileWork(self.tiles.store, writer, self.merged, self.merged.clip), order, client))
         for blocks in passes:
             advance(run(WriteBlockWork(writer, blocks), TileQueue(range(len(blocks))), client))
 
@@ -238,8 +239,10 @@ class _Publication:
                 "staged": len(staged),
                 "failed": {str(i): f"{f.error}: {f.message}" for i, f in tiles.failed().items()},
                 "missing": tiles.missing(staged),
+                "skipped": tiles.n_skipped(staged),
                 "segmented_again": {str(i): known for i, known in again.items() if i in staged},
             },
+            **({"where": tiles.where.describe()} if tiles.where else {}),
             "merge": _merge_settings(self.merged),
             "versions": spec.versions,
         }
@@ -257,6 +260,7 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "join": merged.join,
         "filter": merged.filter.settings(),
         "removed": merged.n_removed,
+        **({"outside": merged.n_outside} if merged.n_outside else {}),
         **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
     }
 
