@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_blockbuster.api import convert, segment, segment_many
+    from napari_blockbuster.api import convert, relate, segment, segment_many
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
@@ -25,6 +25,7 @@ __all__ = [
     "TileStaged",
     "convert",
     "make_local_cluster",
+    "relate",
     "segment",
     "segment_many",
 ]
@@ -38,6 +39,7 @@ _HOME = {
     "TileStaged": "job.progress.events",
     "convert": "api",
     "make_local_cluster": "execution.cluster",
+    "relate": "api",
     "segment": "api",
     "segment_many": "api",
 }

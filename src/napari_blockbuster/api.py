@@ -1,4 +1,4 @@
-"""Segment an image, or many, in one call; convert an image first."""
+"""Segment an image, or many, in one call; convert an image first; relate two label images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_blockbuster.images import Collection, Member, find_images
+from napari_blockbuster.images import Collection, Member, find_images, open_image
 from napari_blockbuster.images.opening import open_all_channels
 from napari_blockbuster.images.places import name_of
 from napari_blockbuster.job.batch.report import BatchResult
@@ -18,16 +18,19 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.progress.bar import Progress
 from napari_blockbuster.job.setup.preflight import check_time_limit
 from napari_blockbuster.job.steps.completion import Finish, Watch, finish
+from napari_blockbuster.measure.overlaps import pair_grid
+from napari_blockbuster.measure.relation import Relation, check_pair, relate_images
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output.conversion import Conversion
+from napari_blockbuster.output.label_copy import check_target, write_label_image
 from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.result import Result, converted_output
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["convert", "segment", "segment_many"]
+__all__ = ["convert", "relate", "segment", "segment_many"]
 
 
 def segment(
@@ -224,7 +227,7 @@ def segment_many(
     found = find_images(images)
     if found is None:
         if not isinstance(images, str | Path):
-            raise TypeError(f"images is {type(images).__name__}; pass paths, and arrays one at a time to segment")
+            raise TypeError(f"images is {type(images).__name__}. Pass paths, and arrays one at a time to segment")
         found = Collection("list", str(images), (Member(name_of(str(images)), str(images)),))
     targets = targets_of(found, output, name, scene)
     batch = Batch(targets, as_model(model), asked, options, tile_timeout)
@@ -283,3 +286,75 @@ def convert(
     target = converted_output(channels[0]) if output is None else Path(output).expanduser().absolute()
     with Progress(enabled=progress) as bar:
         return Conversion(channels, names, target, ome_zarr_version).run(overwrite, bar.advance_to("convert"))
+
+
+def relate(
+    cells: Any,
+    nuclei: Any,
+    output: str | Path | None = None,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    client: Client | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    ome_zarr_version: str = "0.5",
+) -> Relation:
+    """Relate two label images of the same pixels: find the cell of each nucleus, and the nuclei of each cell.
+
+    The two images may come from anywhere. They are read tile by tile, and only the number of voxels that each pair of
+    labels shares is kept.
+
+    Parameters
+    ----------
+    cells, nuclei : path, URL, zarr.Array, dask array or numpy array
+        Labels: integers, 0 for background, of equal shape. Any two kinds of objects will do: the first are the parents, the
+        second the children.
+    output : path, optional
+        Also write the cells without their nuclei as an OME-Zarr.
+    level, axes
+        See `segment`.
+    client : distributed.Client, optional
+        Cluster that reads the tiles. None: this process.
+    overwrite : bool, default False
+        Replace an existing output.
+    progress : bool, default True
+        Show a progress bar.
+    ome_zarr_version : {"0.5", "0.4"}
+
+    Returns
+    -------
+    Relation
+        Tables ``parents`` (cells) and ``children`` (nuclei), and ``remainder``: the cells without their nuclei, lazily.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or an image holds no labels.
+    FileExistsError
+        If the output exists and `overwrite` is false.
+    """
+    check_version(ome_zarr_version)
+    parents, children = (open_image(image, level=level, axes=axes) for image in (cells, nuclei))
+    check_pair(parents, children)
+    target = None if output is None else Path(output).expanduser().absolute()
+    if target is not None:
+        for source in (parents, children):
+            replaced = check_target(target, source, overwrite)
+    with Progress(enabled=progress) as bar:
+        relation = relate_images(parents, children, client, bar.advance_to("relate"))
+        if target is not None:
+            source = relation.remainder_source
+            largest = int(relation.overlaps["parent"].max(initial=0))
+            write_label_image(
+                source,
+                target,
+                pair_grid(parents),
+                dtype=np.uint32 if largest < 2**32 else np.uint64,
+                replaced=replaced,
+                provenance={"remainder_of": [parents.name, children.name]},
+                version=ome_zarr_version,
+                client=client,
+                progress=bar.advance_to("write"),
+            )
+    return relation

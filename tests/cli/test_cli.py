@@ -361,7 +361,7 @@ def test_help_is_quick_and_loads_no_engine() -> None:
 def test_every_command_has_help() -> None:
     from napari_blockbuster.cli.main import main
 
-    for name in ("segment", "resume", "attach", "merge", "info", "models", "demo"):
+    for name in ("segment", "resume", "attach", "merge", "relate", "info", "models", "demo"):
         assert main([name, "--help"]) == 0
 
 

@@ -157,7 +157,7 @@ def test_clients_that_cannot_be_used_are_named(image: Path, tmp_path: Path) -> N
                 segment(image, components, tmp_path / "o.zarr", client=client, progress=False)
 
     asyncio.run(asynchronous())
-    with pytest.raises(TypeError, match=r"client is a str; pass a distributed\.Client"):
+    with pytest.raises(TypeError, match=r"client is a str\. Pass a distributed\.Client"):
         segment(image, components, tmp_path / "p.zarr", client="tcp://127.0.0.1:8786", progress=False)
 
 

@@ -90,7 +90,7 @@ def test_numbering_is_sequential_and_follows_first_members(seed: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "magic"}, "unknown merge rule 'magic'; the rules are overlap, face, touch, none"),
+        ({"rule": "magic"}, "unknown merge rule 'magic'. The rules are overlap, face, touch, none"),
         ({"min_iou": 1.5}, "min_iou is 1.5"),
         ({"connectivity": 0}, "connectivity is 0"),
         ({"cut": [((0, 1), (1, 9))]}, "Label 9 of tile 1 does not exist"),

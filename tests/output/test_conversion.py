@@ -11,10 +11,11 @@ import tifffile
 from command_line import mistake, numbers, run
 
 from napari_blockbuster import Job, convert, segment
+from napari_blockbuster.geometry.chunks import finest_block
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource, ImageWarning, open_image
 from napari_blockbuster.output import conversion
-from napari_blockbuster.output.conversion import finest_block, mean_of_blocks
+from napari_blockbuster.output.conversion import mean_of_blocks
 from napari_blockbuster.output.label_image import open_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 60000, (2, 3, 6, 70, 300), np.uint16)
@@ -46,7 +47,7 @@ def test_nothing_is_lost(film: Path, version: str) -> None:
     mean = PIXELS[:, 0].reshape(2, 6, 35, 2, 150, 2).mean((3, 5))
     assert np.abs(read(coarse) - mean).max() <= 0.5
     assert [p.name for p in film.parent.iterdir() if p.name.startswith(".")] == []
-    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
         convert(film, progress=False)
 
 
@@ -158,4 +159,4 @@ def test_command_line(film: Path) -> None:
     done = run("convert", film, "--spacing", 3, 0.5, 0.5, "--quiet")
     assert numbers(done.stdout)["output"] == str(film.with_name("film.ome.zarr"))
     assert open_image(film.with_name("film.ome.zarr"), channel=0).scale[1] == 3
-    assert "exists; pass overwrite=True (--overwrite)" in mistake("convert", film, "--quiet")
+    assert "exists. Pass overwrite=True (--overwrite)" in mistake("convert", film, "--quiet")

@@ -255,7 +255,7 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "o.zarr").mkdir()
     with pytest.raises(FileExistsError, match=r"o\.zarr exists"):
         make_writer(tmp_path / "o.zarr", grid)
-    with pytest.raises(ValueError, match=r"OME-Zarr version '0\.3' cannot be written; choose '0\.5' or '0\.4'"):
+    with pytest.raises(ValueError, match=r"OME-Zarr version '0\.3' cannot be written. Choose '0\.5' or '0\.4'"):
         make_writer(tmp_path / "p.zarr", grid, version="0.3")
     assert not (tmp_path / "p.zarr").exists()
 
@@ -274,7 +274,7 @@ def test_labels_that_cannot_be_written_say_so(tmp_path: Path) -> None:
 
 def test_labels_that_are_not_there(tmp_path: Path) -> None:
     make_writer(tmp_path / "o.zarr", TileGrid((10, 10), 10))
-    with pytest.raises(ValueError, match=r"there is no level 3 in the labels .*o\.zarr; its levels are 0 to 0"):
+    with pytest.raises(ValueError, match=r"there is no level 3 in the labels .*o\.zarr\. Its levels are 0 to 0"):
         open_labels(tmp_path / "o.zarr", 3)
     zarr.create_group(str(tmp_path / "g.zarr"))
     (tmp_path / "empty").mkdir()

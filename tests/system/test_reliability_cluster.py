@@ -245,7 +245,7 @@ def test_workers_of_another_version_are_refused(client: Any, image: Path, tmp_pa
     job = Job.create(image, model, tmp_path / "o.ome.zarr", **OPTIONS)
     client.run(pretend, "1.0.1")
     try:
-        message = r"worker .* has numpy 1\.0\.1, this process has .*; install numpy .* on the workers"
+        message = r"worker .* has numpy 1\.0\.1, this process has .*\. Install numpy .* on the workers"
         with pytest.raises(JobError, match=message):
             next(job.stage(client))
     finally:
@@ -286,7 +286,7 @@ def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, t
 
     job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
     there = dataclasses.replace(look_around(str(tmp_path / "nowhere")), place=("node17", 1))
-    message = r"does not see the job folder .*; put the output on a disk that all machines share"
+    message = r"does not see the job folder .*\. Put the output on a disk that all machines share"
     assert re.match(message, Requirements.of(job.folder).problem(there))
 
 

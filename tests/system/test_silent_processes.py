@@ -86,10 +86,30 @@ def test_cancel_ends_a_run_whose_scheduler_does_not_answer(image: Path, tmp_path
         assert said == "an answer of the scheduler"
 
 
+COMPLAIN = """
+import logging, psutil, threading, time
+
+def complain():
+    # As a worker of dask does whose scheduler does not answer.
+    if "complain" not in {thread.name for thread in threading.enumerate()}:
+        threading.Thread(target=wait, name="complain", daemon=True).start()
+
+def wait():
+    cluster = psutil.Process().parent()
+    while cluster.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.05)
+    try:
+        raise OSError("no answer")
+    except OSError:
+        logging.getLogger("distributed.worker").exception("Failed to communicate with scheduler during heartbeat.")
+"""
+
+
 def test_ctrl_c_ends_a_command_whose_scheduler_does_not_answer(tmp_path: Path) -> None:
     bench = Bench.make(tmp_path / "b")
     text = (bench.folder / "model.py").read_text()
-    (bench.folder / "model.py").write_text(text.replace("    open(", "    import time; time.sleep(0.5)\n    open("))
+    text = text.replace("    open(", "    complain(); time.sleep(0.5)\n    open(")
+    (bench.folder / "model.py").write_text(text + COMPLAIN)
     process = start(fork_server(), bench, bench.words(2))
     deadline = time.monotonic() + 90
     while bench.markers < 2:
@@ -107,8 +127,8 @@ def test_ctrl_c_ends_a_command_whose_scheduler_does_not_answer(tmp_path: Path) -
     assert time.monotonic() - began < 20
     said = (bench.folder / "errors").read_text()
     assert "To resume: napari-blockbuster resume" in said
-    # dask's workers may log how they lost their scheduler.
-    assert "Traceback" not in said.split(" - distributed.worker - ")[0]
+    assert "Traceback" not in said
+    assert "distributed" not in said
     assert not psutil.wait_procs(family, 20)[1]
 
 

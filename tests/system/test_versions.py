@@ -152,7 +152,7 @@ def test_workers_must_have_the_version_of_the_job(site: Path, image: Path, tmp_p
         assert segment(image, "net-of-a-test", output, **TILES, client=client, progress=False).n_objects == 1
         client.run(prefer, str(newer))
         wanted = (
-            r"worker .* has netlib-of-a-test 2\.0, this process has 1\.0; install netlib-of-a-test 1\.0 on the workers"
+            r"worker .* has netlib-of-a-test 2\.0, this process has 1\.0\. Install netlib-of-a-test 1\.0 on the workers"
         )
         with pytest.raises(JobError, match=wanted):
             segment(image, "net-of-a-test", tmp_path / "p.ome.zarr", **TILES, client=client, progress=False)

@@ -83,7 +83,7 @@ def score(truth: np.ndarray, labels: np.ndarray, min_iou: float = 0.5) -> tuple[
     From 0.5 on, each object has at most one partner, so no assignment is needed. A smaller `min_iou` is refused.
     """
     if min_iou < 0.5:
-        raise ValueError(f"min_iou is {min_iou}; below 0.5 an object may have two partners")
+        raise ValueError(f"min_iou is {min_iou}. Below 0.5 an object may have two partners")
     both = (truth > 0) & (labels > 0)
     pairs, shared = np.unique(np.stack([truth[both], labels[both]]).astype(np.int64), axis=1, return_counts=True)
     sizes = [dict(zip(*np.unique(image, return_counts=True), strict=True)) for image in (truth, labels)]

@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | convert | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | relate | convert | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -29,7 +29,7 @@ from .options import (
     MergeOptions,
     ModelOptions,
     OutputOptions,
-    Spacing,
+    SceneOptions,
     UsageError,
     WhereOptions,
     WorkerOptions,
@@ -59,8 +59,8 @@ app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-MODEL, IMAGE, MERGE, OUTPUT, RUN = ModelOptions(), ImageOptions(), MergeOptions(), OutputOptions(), RunOptions()
-WHERE = WhereOptions()
+MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
+WHERE, RUN, WORKERS = WhereOptions(), RunOptions(), WorkerOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -268,10 +268,7 @@ def convert(
     /,
     *,
     output: Output = None,
-    level: int = 0,
-    axes: str | None = None,
-    scene: int | str | None = None,
-    spacing: Spacing = None,
+    part: SceneOptions = SCENE,
     writing: OutputOptions = OUTPUT,
 ) -> int:
     """Convert an image into an OME-Zarr with small chunks and a pyramid. If interrupted, run the same command again.
@@ -282,22 +279,53 @@ def convert(
         A path or URL in any format that can be read. All of its channels are converted.
     output
         Default: IMAGE.ome.zarr next to the image.
-    level
-        Resolution level of a pyramid; 0 is the finest.
-    axes
-        Names of the axes if the image does not name them, such as tczyx.
-    scene
-        Number or name of an image in a file that holds several; `info` lists them.
-    spacing
-        Size of a voxel in micrometers, one number or one per spatial axis (Z Y X). Default: as the image says.
     """
     from napari_blockbuster.api import convert as convert_image
 
-    part = {"level": level, "axes": axes, "scene": scene, "spacing": one_or_all(spacing)}
     version, shown = writing.ome_zarr or "0.5", not writing.quiet
-    made = convert_image(image, output, **part, overwrite=writing.overwrite, ome_zarr_version=version, progress=shown)
+    made = convert_image(
+        image, output, **part.arguments(), overwrite=writing.overwrite, ome_zarr_version=version, progress=shown
+    )
     print_rows([("output", str(made))])
     return DONE
+
+
+@app.command
+def relate(
+    cells: str,
+    nuclei: str,
+    /,
+    *,
+    output: Output = None,
+    cells_table: Path | None = None,
+    nuclei_table: Path | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    workers: WorkerOptions = WORKERS,
+    writing: OutputOptions = OUTPUT,
+) -> int:
+    """Relate two label images of the same pixels: the cell of each nucleus, and the nuclei of each cell.
+
+    Parameters
+    ----------
+    cells
+        Label image of the parents: a path or URL in any format that can be read.
+    nuclei
+        Label image of the children, of equal shape. A nucleus belongs to the cell that covers most of it.
+    output
+        Write the cells without their nuclei as this OME-Zarr.
+    cells_table
+        Write a row for each cell: CSV, or Parquet if the name ends in .parquet.
+    nuclei_table
+        Write a row for each nucleus.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes if the images do not name them, such as tczyx.
+    """
+    from .relation import relate_files
+
+    return relate_files((cells, nuclei), output, (cells_table, nuclei_table), (level, axes), workers, writing)
 
 
 @app.command

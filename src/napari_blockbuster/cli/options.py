@@ -24,7 +24,7 @@ __all__ = [
     "MergeOptions",
     "ModelOptions",
     "OutputOptions",
-    "Spacing",
+    "SceneOptions",
     "UsageError",
     "WhereOptions",
     "WorkerOptions",
@@ -76,7 +76,7 @@ class ModelOptions:
 def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes name=value, such as diameter=18; got {text!r}")
+        raise UsageError(f"--set is {text!r}. Give name=value, such as diameter=18")
     key = key.replace("-", "_")
     with contextlib.suppress(ValueError):
         return key, json.loads(value)
@@ -85,13 +85,11 @@ def _setting(text: str) -> tuple[str, Any]:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class ImageOptions:
-    """Part of an image to segment.
+class SceneOptions:
+    """An image in its file.
 
     Attributes
     ----------
-    channel
-        Channel by number or name, required if the image has several. Several channels for a model that takes several.
     level
         Resolution level of a pyramid; 0 is the finest.
     axes
@@ -103,7 +101,6 @@ class ImageOptions:
         image says.
     """
 
-    channel: Channels = None
     level: int = 0
     axes: str | None = None
     scene: int | str | None = None
@@ -111,13 +108,25 @@ class ImageOptions:
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `open_image`."""
-        return {
-            "channel": one_or_all(self.channel),
-            "level": self.level,
-            "axes": self.axes,
-            "scene": self.scene,
-            "spacing": one_or_all(self.spacing),
-        }
+        return {"level": self.level, "axes": self.axes, "scene": self.scene, "spacing": one_or_all(self.spacing)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImageOptions(SceneOptions):
+    """Part of an image to segment.
+
+    Attributes
+    ----------
+    channel
+        Channel by number or name, required if the image has several. Several channels for a model that takes several.
+    """
+
+    channel: Channels = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `open_image`."""
+        return super().arguments() | {"channel": one_or_all(self.channel)}
 
 
 @Parameter(name="*")

@@ -134,7 +134,7 @@ class Requirements:
             return problem
         if there.settings != self.here.settings:
             return (
-                f"does not see the job folder {self.folder}; put the output on a disk that all machines share "
+                f"does not see the job folder {self.folder}. Put the output on a disk that all machines share "
                 "under the same path"
             )
         # Only now: a worker knows the packages of the model from the settings in the job folder.
@@ -142,8 +142,8 @@ class Requirements:
             return problem
         if there.trouble:
             return (
-                f"cannot write to {self.folder} ({there.trouble}); "
-                "make it writable for the user that the worker runs as"
+                f"cannot write to {self.folder} ({there.trouble}). "
+                "Make it writable for the user that the worker runs as"
             )
         return ""
 
@@ -152,8 +152,8 @@ class Requirements:
             mine, its = self.here.versions.get(package), there.versions.get(package)
             if mine != its:
                 return (
-                    f"has {package} {its}, this process has {mine}; "
-                    f"install {package} {mine} on the workers, or the workers' version here"
+                    f"has {package} {its}, this process has {mine}. "
+                    f"Install {package} {mine} on the workers, or the workers' version here"
                 )
         return ""
 
@@ -220,7 +220,7 @@ def no_answer(worker: str) -> str:
 def unanswered(worker: str, error: BaseException) -> str:
     """Return the message for a worker that cannot run the checks."""
     return (
-        f"worker {worker} cannot run the checks ({type(error).__name__}: {error}); install napari-blockbuster "
+        f"worker {worker} cannot run the checks ({type(error).__name__}: {error}). Install napari-blockbuster "
         f"{describe_versions().get('napari-blockbuster')} there, in the environment that the worker runs in"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -36,6 +37,8 @@ MOST_PER_GPU = 4
 """Workers that keep a GPU busy."""
 START = 300.0
 """Seconds for the local cluster to start (imports from a network disk may be slow)."""
+SUSPECT = 60.0
+"""Seconds for a worker with the process id of this process to say on which host it is."""
 IN_PROCESS = (
     "Active Dask client uses an in-process worker (processes=False). This breaks the label merge when fn holds the GIL. "
     "Use a process-based cluster instead: "
@@ -136,7 +139,7 @@ def make_local_cluster(
     gpus, share = _gpus_for(n_workers, workers_per_gpu) if use_gpu else ([], Share(1, False))
     workers = len(gpus) if use_gpu else (cpu_count() if n_workers is None else n_workers)
     if workers < 1:
-        raise ValueError(f"n_workers is {workers}; a cluster needs at least 1 worker")
+        raise ValueError(f"n_workers is {workers}. A cluster needs at least 1 worker")
     plan = {
         "n_workers": workers,
         "memory_limit": _memory_of_each(memory_limit, workers),
@@ -173,20 +176,20 @@ def connect(address: str, *, n_workers: int = 0, timeout: float = 60.0, security
     RuntimeError
         If a worker runs in this process, or too few workers start.
     """
-    from distributed import Client
+    from .client import Client as CleanClient
 
     address = scheduler_address(address)
     try:
-        client = Client(address, set_as_default=False, timeout=timeout, security=security)
+        client: Client = CleanClient(address, set_as_default=False, timeout=timeout, security=security)
     except TypeError as error:
         # dask raises this for a tls:// address if its configuration has no certificates.
         raise ConnectionError(
-            f"the dask scheduler at {address!r} requires TLS certificates, and dask's configuration here has none; "
-            "set distributed.comm.tls.ca-file and distributed.comm.tls.client.cert and key, or pass client= (in Python)"
+            f"the dask scheduler at {address!r} requires TLS certificates, and dask's configuration here has none. "
+            "Set distributed.comm.tls.ca-file and distributed.comm.tls.client.cert and key, or pass client= (in Python)"
         ) from error
     except (OSError, ValueError) as error:
         raise ConnectionError(
-            f"no dask scheduler answers at {address!r} ({error}); start one with `dask scheduler`, or leave the address out"
+            f"no dask scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or leave the address out"
         ) from error
     try:
         if n_workers:
@@ -212,7 +215,7 @@ def check_is_usable(client: Any) -> None:
 
     if not isinstance(client, Client):
         raise TypeError(
-            f"client is a {type(client).__name__}; pass a distributed.Client, as the one that "
+            f"client is a {type(client).__name__}. Pass a distributed.Client, as the one that "
             "make_local_cluster() returns, or Client('tcp://host:8786')"
         )
     if client.asynchronous:
@@ -238,7 +241,7 @@ def scheduler_address(given: str) -> str:
         return str(json.loads(path.read_bytes())["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectionError(
-            f"{path} is not a dask scheduler file ({type(error).__name__}: {error}); write one with: "
+            f"{path} is not a dask scheduler file ({type(error).__name__}: {error}). Write one with: "
             "dask scheduler --scheduler-file FILE"
         ) from error
 
@@ -248,8 +251,8 @@ def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
         client.wait_for_workers(n_workers, timeout=timeout)
     except TimeoutError:
         raise RuntimeError(
-            f"{len(client.nthreads())} of {n_workers} workers came up within {timeout:.0f} s; "
-            "start more workers, or ask for fewer"
+            f"{len(client.nthreads())} of {n_workers} workers came up within {timeout:.0f} s. "
+            "Start more workers, or ask for fewer"
         ) from None
 
 
@@ -262,8 +265,9 @@ def _security(certificate: str, key: str) -> Security:
 def check_client(client: Client) -> None:
     """Refuse a client with a worker that runs in this process.
 
-    Compares the host and process id of each worker with those of this process: for a client made from an address, neither the
-    protocol nor ``client.cluster`` shows where its workers run.
+    Compares the process id and the host of each worker with those of this process: for a client made from an address, neither
+    the protocol nor ``client.cluster`` shows where its workers run. The scheduler knows the process ids, so that only workers
+    with the id of this process are asked for their host.
 
     Raises
     ------
@@ -277,14 +281,26 @@ def check_client(client: Client) -> None:
     check_is_usable(client)
     here = place_of_this_process()
     try:
-        if not ask(client.nthreads):
+        pids = ask(lambda: _worker_pids(client))
+        suspects = [worker for worker, pid in pids.items() if pid == here[1]]
+        if not suspects:
             return
         # A worker that cannot answer is not in this process. It is checked before it gets a tile.
-        places = ask(lambda: client.run(place_of_this_process, on_error="return"), "the workers")
+        call = functools.partial(client.run, place_of_this_process, workers=suspects, on_error="return")
+        places = ask(call, f"worker {suspects[0]}", SUSPECT)
     except (OSError, TimeoutError) as error:
         raise lost(str(error)) from error
     if any(isinstance(place, list | tuple) and tuple(place) == here for place in places.values()):
         raise RuntimeError(IN_PROCESS)
+
+
+def _worker_pids(client: Client) -> dict[str, int]:
+    """Return the process id of each worker, as the scheduler knows it."""
+    # A lambda travels by value: a scheduler needs no napari-blockbuster of its own.
+    known: dict[str, int] = client.run_on_scheduler(
+        lambda dask_scheduler: {worker.address: worker.pid for worker in dask_scheduler.workers.values()}
+    )
+    return known
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
@@ -293,11 +309,11 @@ def _gpus_for(n_workers: int | None, per_gpu: int | Literal["auto"]) -> tuple[li
     gpus = visible_gpus()
     if not gpus:
         raise RuntimeError(
-            "use_gpu=True, but no CUDA GPU is visible (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES hides them); "
-            "install the NVIDIA driver or call make_local_cluster() without use_gpu"
+            "use_gpu=True, but no CUDA GPU is visible (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES hides them). "
+            "Install the NVIDIA driver or call make_local_cluster() without use_gpu"
         )
     if per_gpu != "auto" and (not isinstance(per_gpu, int) or per_gpu < 1):
-        raise ValueError(f'workers_per_gpu is {per_gpu!r}; it must be 1 or more, or "auto"')
+        raise ValueError(f'workers_per_gpu is {per_gpu!r}. It must be 1 or more, or "auto"')
     share = Share(_most_per_gpu(len(gpus)) if per_gpu == "auto" else per_gpu, per_gpu == "auto")
     most = len(gpus) * share.workers
     if n_workers is not None and n_workers > most:
@@ -346,7 +362,13 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
         **new_session(),
     )
     assert process.stdout is not None
-    too_late = threading.Timer(START, process.kill)
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        process.kill()
+
+    too_late = threading.Timer(START, give_up)
     too_late.start()
     try:
         for line in process.stdout:
@@ -355,8 +377,14 @@ def _start(plan: dict[str, Any]) -> LocalProcessCluster:
                 return LocalProcessCluster(process, json.loads(line))
     finally:
         too_late.cancel()
+    code = process.wait()
+    if late.is_set():
+        raise RuntimeError(
+            f"The local cluster did not start within {START:.0f} s. The machine or its disk is very busy, or security software "
+            "holds the connections of the workers. Start fewer workers, or try again later."
+        )
     raise RuntimeError(
-        f"the local cluster did not start (exit code {process.wait()}); the lines above this error, on stderr, say why"
+        f"The local cluster did not start (exit code {code}). The lines above this error, on stderr, say why."
     )
 
 

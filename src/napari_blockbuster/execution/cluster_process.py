@@ -35,6 +35,7 @@ async def _serve(plan: dict[str, Any]) -> None:
                 "nthreads": 1,
                 "memory_limit": plan["memory_limit"],
                 "env": _environment(plan, i),
+                "preload": ["napari_blockbuster.execution.worker_log"],
             },
         }
         for i in range(plan["n_workers"])

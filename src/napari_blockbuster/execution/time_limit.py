@@ -77,6 +77,6 @@ def raise_if_it_hung(seconds: float, note: Path) -> None:
 def timeout_error(seconds: float) -> TileTimeoutError:
     """Return the error for a tile that exceeded its time limit."""
     return TileTimeoutError(
-        f"no result within the time limit of {seconds:g} s; the worker was ended. "
+        f"no result within the time limit of {seconds:g} s. The worker was ended. "
         "If the tile is merely slow, give it more time (tile_timeout=, --tile-timeout)"
     )

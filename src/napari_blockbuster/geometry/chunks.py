@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-__all__ = ["browse_chunk"]
+__all__ = ["browse_chunk", "finest_block", "rounded_up"]
+
+USUAL, MOST = 2**25, 2**28
+"""Voxels of a block that is read and held at a time: usual, and to hold a large chunk."""
 
 
 def browse_chunk(tile_shape: Sequence[int]) -> tuple[int, ...]:
@@ -19,3 +23,35 @@ def browse_chunk(tile_shape: Sequence[int]) -> tuple[int, ...]:
         best = max(d for d in range(1, min(n, target) + 1) if n % d == 0)
         chunk.append(best if best >= min(n, target // 4) else n)
     return tuple(chunk)
+
+
+def finest_block(
+    shape: Sequence[int], chunks: Sequence[int], quantum: int, usual: int = USUAL, most: int = MOST
+) -> list[int]:
+    """Extent of a block: whole chunks of the image, so that each is decoded once, and about `usual` voxels.
+
+    Parameters
+    ----------
+    shape, chunks : sequence of int
+        Along the spatial axes.
+    quantum : int
+        Longer extents are multiples of it, as blocks are cut into small chunks.
+    usual, most : int
+        Voxels of a block: as many as this where chunks are small, and at most this where they are large.
+    """
+    block = [rounded_up(min(c, n), quantum) for c, n in zip(chunks, shape, strict=True)]
+    while math.prod(block) > most:
+        longest = max(range(len(block)), key=lambda k: block[k])
+        block[longest] = rounded_up(block[longest] // 2, quantum)
+    while math.prod(block) * 2 <= usual:
+        short = [k for k, n in enumerate(shape) if block[k] < n]
+        if not short:
+            break
+        axis = min(short, key=lambda k: block[k])
+        block[axis] = rounded_up(min(block[axis] * 2, shape[axis]), quantum)
+    return block
+
+
+def rounded_up(n: int, quantum: int) -> int:
+    """Return an extent as a multiple of `quantum`; shorter extents stay as they are."""
+    return n if n <= quantum else -(-n // quantum) * quantum

@@ -114,7 +114,7 @@ class TileGrid:
         for axis in range(ndim):
             check_axis(axis, shape[axis], tile[axis], reach[axis])
         if band_depth < 0:
-            raise ValueError(f"band_depth is {band_depth}; it must be 0 or more")
+            raise ValueError(f"band_depth is {band_depth}. It must be 0 or more")
         axes = [AxisTiling.fitted(*extents, band_depth) for extents in zip(shape, tile, reach, strict=True)]
         for name, value in (
             ("shape", shape),

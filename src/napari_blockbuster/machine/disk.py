@@ -123,7 +123,7 @@ def damage_named(folder: Path) -> Iterator[None]:
 
 def _damaged(folder: Path, what: str) -> JobError:
     return JobError(
-        f"a staged tile of {folder} is damaged ({what}); find and un-stage such tiles with "
+        f"a staged tile of {folder} is damaged ({what}). Find and un-stage such tiles with "
         f"`napari-blockbuster info --check --repair {folder}`, then resume"
     )
 

@@ -158,8 +158,8 @@ def check_rule(rule: str, min_iou: float | None, connectivity: int) -> None:
         If a value is not allowed. The message names the allowed values.
     """
     if rule not in RULES:
-        raise ValueError(f"unknown merge rule {rule!r}; the rules are {', '.join(RULES)}")
+        raise ValueError(f"unknown merge rule {rule!r}. The rules are {', '.join(RULES)}")
     if min_iou is not None and not 0 <= min_iou <= 1:
-        raise ValueError(f"min_iou is {min_iou}; it must be from 0 to 1")
+        raise ValueError(f"min_iou is {min_iou}. It must be from 0 to 1")
     if connectivity not in (1, 2, 3):
-        raise ValueError(f"connectivity is {connectivity}; it must be 1 (faces), 2 (edges) or 3 (corners)")
+        raise ValueError(f"connectivity is {connectivity}. It must be 1 (faces), 2 (edges) or 3 (corners)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.geometry.chunks import finest_block, rounded_up
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
@@ -30,8 +30,6 @@ __all__ = ["Conversion"]
 
 SIDES = {1: 2**22, 2: 2048, 3: 128}
 """Side of a block of a coarse level, by the number of spatial axes."""
-USUAL, MOST = 2**25, 2**28
-"""Voxels of a block of the finest level, which is read, written and held at a time: usual, and to hold a large chunk."""
 DONE = "done-blocks.txt"
 
 
@@ -73,11 +71,11 @@ class Conversion:
         first = self.channels[0]
         if first.aliases(self.target):
             raise ValueError(
-                f"the output {self.target} is the image itself, or holds it; choose another one, output= (-o)"
+                f"the output {self.target} is the image itself, or holds it. Choose another one, output= (-o)"
             )
         there = Occupant.of(self.target)
         if not there.is_nothing and not overwrite:
-            raise FileExistsError(f"{self.target} exists; pass overwrite=True (--overwrite) to replace it")
+            raise FileExistsError(f"{self.target} exists. Pass overwrite=True (--overwrite) to replace it")
         part = self._part()
         with writing_to(self.target.parent):
             if not (part / DONE).exists():
@@ -123,7 +121,7 @@ class Conversion:
         thick = max(1, sum(n > 1 for n in space))
         quantum = 256 if thick < 3 else 64
         finest = finest_block(space, self.channels[0].read_chunks[self._time :], quantum)
-        coarse = [[_rounded(min(n, SIDES[thick]), quantum) for n in level.shape[self._leading :]] for level in levels]
+        coarse = [[rounded_up(min(n, SIDES[thick]), quantum) for n in level.shape[self._leading :]] for level in levels]
         return [(1,) * self._leading + tuple(block) for block in (finest, *coarse[1:])]
 
     def _part(self) -> Path:
@@ -215,33 +213,6 @@ class Conversion:
             slice(a * s, min(b * s, n)) for a, b, s, n in zip(box.start, box.stop, steps, below.shape, strict=True)
         )
         return mean_of_blocks(arrays[number - 1][region].read().result(), steps)
-
-
-def finest_block(shape: Sequence[int], chunks: Sequence[int], quantum: int) -> list[int]:
-    """Extent of a block: whole chunks of the image, so that each is decoded once, and about `USUAL` voxels.
-
-    Parameters
-    ----------
-    shape, chunks : sequence of int
-        Along the spatial axes.
-    quantum : int
-        Longer extents are multiples of it, as blocks are cut into small chunks.
-    """
-    block = [_rounded(min(c, n), quantum) for c, n in zip(chunks, shape, strict=True)]
-    while math.prod(block) > MOST:
-        longest = max(range(len(block)), key=lambda k: block[k])
-        block[longest] = _rounded(block[longest] // 2, quantum)
-    while math.prod(block) * 2 <= USUAL:
-        short = [k for k, n in enumerate(shape) if block[k] < n]
-        if not short:
-            break
-        axis = min(short, key=lambda k: block[k])
-        block[axis] = _rounded(min(block[axis] * 2, shape[axis]), quantum)
-    return block
-
-
-def _rounded(n: int, quantum: int) -> int:
-    return n if n <= quantum else -(-n // quantum) * quantum
 
 
 def mean_of_blocks(pixels: np.ndarray, steps: Sequence[int]) -> np.ndarray:

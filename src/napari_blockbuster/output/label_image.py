@@ -27,7 +27,7 @@ def open_labels(path: str | Path, level: int = 0) -> da.Array:
 
     if not (Path(path) / str(level)).exists():
         n = len(labels_info(path)["shapes"])
-        raise ValueError(f"there is no level {level} in the labels {path}; its levels are 0 to {n - 1}")
+        raise ValueError(f"there is no level {level} in the labels {path}. Its levels are 0 to {n - 1}")
     array = zarr.open_array(str(Path(path) / str(level)), mode="r")
     # from_zarr names an array after its path, so dask would mix an array with an older one at the same path.
     name = f"labels-{os.urandom(8).hex()}"

@@ -41,7 +41,7 @@ def check_version(version: str) -> None:
     """
     if version not in VERSIONS:
         known = " or ".join(map(repr, VERSIONS))
-        raise ValueError(f"OME-Zarr version {version!r} cannot be written; choose {known}")
+        raise ValueError(f"OME-Zarr version {version!r} cannot be written. Choose {known}")
 
 
 def plan_levels(

@@ -166,7 +166,7 @@ def _stem(image: str) -> str:
 def job_folder(output: Path) -> Path:
     """Return the job folder of an output: ``<output>.job``, or next to the image for labels inside an OME-Zarr image."""
     if not output.name:
-        raise ValueError(f"the output is {output}, which is no name of a file; choose a path such as labels.ome.zarr")
+        raise ValueError(f"the output is {output}, which is no name of a file. Choose a path such as labels.ome.zarr")
     if output.parent.name == "labels" and _is_zarr_group(output.parent.parent):
         image = output.parent.parent
         return image.with_name(f"{image.name}.{output.name}{JOB_SUFFIX}")

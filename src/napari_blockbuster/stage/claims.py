@@ -78,8 +78,8 @@ class Claim:
                 holder = _holder(file)
                 file.close()
                 raise ClaimedError(
-                    f"{holder} has been working on this tile for more than {patience:g} s, for a driver that is gone; "
-                    "end that process, and resume"
+                    f"{holder} has been working on this tile for more than {patience:g} s, for a driver that is gone. "
+                    "End that process, and resume"
                 )
             if not locked and not told and time.monotonic() - began > SAID:
                 told = True

@@ -183,8 +183,8 @@ def _as_integers(array: np.ndarray, shape: tuple[int, ...], tile: Tile, name: st
     where = f"{tile}: {name} returned"
     if array.shape != shape:
         raise LabelsError(
-            f"{where} an array of shape {array.shape} for pixels of shape {shape} (halo included); "
-            "it must return one label for each pixel"
+            f"{where} an array of shape {array.shape} for pixels of shape {shape} (halo included). "
+            "It must return one label for each pixel"
         )
     if array.dtype == bool:
         from scipy import ndimage
@@ -194,20 +194,20 @@ def _as_integers(array: np.ndarray, shape: tuple[int, ...], tile: Tile, name: st
         return array
     if array.dtype.kind == "f":
         return _whole_numbers(array, where)
-    raise LabelsError(f"{where} values of type {array.dtype}; labels must be integers, 0 for background")
+    raise LabelsError(f"{where} values of type {array.dtype}. Labels must be integers, 0 for background")
 
 
 def _whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
     if not np.isfinite(array).all():
         bad = array[~np.isfinite(array)].ravel()[0]
-        raise LabelsError(f"{where} {bad} among its labels; labels must be finite integers, 0 for background")
+        raise LabelsError(f"{where} {bad} among its labels. Labels must be finite integers, 0 for background")
     with np.errstate(invalid="ignore"):
         # Beyond int64 the cast gives nonsense, which the comparison below finds.
         whole = array.astype(np.int64)
     if (whole != array).any():
         bad = array[whole != array].ravel()[0]
         raise LabelsError(
-            f"{where} the value {bad} among its labels; labels must be whole numbers. "
+            f"{where} the value {bad} among its labels. Labels must be whole numbers. "
             "If this is a probability map, threshold it and label its components first"
         )
     return whole
@@ -218,5 +218,5 @@ def _check_range(array: np.ndarray, tile: Tile, name: str) -> int:
     unsigned = array.view(array.dtype.str.replace("i", "u")) if array.dtype.kind == "i" else array
     highest = int(unsigned.max())
     if array.dtype.kind == "i" and highest > np.iinfo(array.dtype).max:
-        raise LabelsError(f"{tile}: {name} returned the negative label {array.min()}; labels must be 0 or more")
+        raise LabelsError(f"{tile}: {name} returned the negative label {array.min()}. Labels must be 0 or more")
     return highest

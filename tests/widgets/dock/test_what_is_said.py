@@ -11,7 +11,7 @@ from front_door import type_number
 from napari.layers import Image
 
 from napari_blockbuster import Job
-from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.of_image import layer_images
 
 
 def on_screen(*widgets: Any) -> bool:

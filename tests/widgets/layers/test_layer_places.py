@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt
 from napari_blockbuster import Job
 from napari_blockbuster.images import open_image
 from napari_blockbuster.output.label_image import labels_info
-from napari_blockbuster.widgets.layers.layer_images import image_of
+from napari_blockbuster.widgets.layers.of_image.layer_images import image_of
 from napari_blockbuster.widgets.layers.placement import place_of_image, place_of_layer, voxel_at, world_at
 from napari_blockbuster.widgets.menu.reader import job_reader
 

@@ -13,9 +13,9 @@ from scipy import ndimage
 from napari_blockbuster import Job
 from napari_blockbuster.job.job import TileStaged
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.widgets.layers import live as live_module
-from napari_blockbuster.widgets.layers.lazy import LazyView, views_of
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_image.lazy import LazyView, views_of
+from napari_blockbuster.widgets.layers.of_job import live as live_module
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
 
 def components(tile: np.ndarray) -> np.ndarray:

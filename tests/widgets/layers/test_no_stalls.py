@@ -14,7 +14,7 @@ import tifffile
 from napari_blockbuster import Job, TileGrid
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
 MANY = TileGrid((512 * 64, 512 * 64), 64)
 """262,144 tiles."""
@@ -72,9 +72,9 @@ def test_the_map_of_many_tiles_follows_a_run_in_time(
 ) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_blockbuster.widgets.layers.job_view import JobView
+    from napari_blockbuster.widgets.layers.of_job.job_view import JobView
+    from napari_blockbuster.widgets.layers.of_job.tile_map import STATE_NUMBER
     from napari_blockbuster.widgets.layers.placement import unknown_place
-    from napari_blockbuster.widgets.layers.tile_map import STATE_NUMBER
 
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2048, 2048), np.uint8), tile=(64, 64))
     job = Job.create(tmp_path / "large.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(4, 4), halo=(0, 0))
@@ -135,7 +135,7 @@ def test_a_job_shows_its_map_before_its_tiles_are_read(
 def test_pairs_are_written_in_a_thread(
     open_dock: Any, until: Any, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_blockbuster.widgets.inspector import pair_saving as inspectors
+    from napari_blockbuster.widgets.inspector.lists import pair_saving as inspectors
 
     tifffile.imwrite(tmp_path / "blobs.tif", pixels, tile=(64, 64))
     job = Job.create(tmp_path / "blobs.tif", "threshold", tmp_path / "o.ome.zarr", tile_shape=(50, 50), halo=(8, 8))

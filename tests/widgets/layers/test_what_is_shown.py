@@ -16,9 +16,9 @@ from qtpy.QtCore import Qt
 from napari_blockbuster import Job
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.widgets.layers.layer_images import image_of
-from napari_blockbuster.widgets.layers.lazy import views_of
-from napari_blockbuster.widgets.layers.origins import as_shown, confirmed, zarr_location
+from napari_blockbuster.widgets.layers.of_image.layer_images import image_of
+from napari_blockbuster.widgets.layers.of_image.lazy import views_of
+from napari_blockbuster.widgets.layers.of_image.origins import as_shown, confirmed, zarr_location
 
 
 def whole(source: ImageSource) -> np.ndarray:

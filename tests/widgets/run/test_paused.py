@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from napari_blockbuster import Job
 from napari_blockbuster.images.synthetic import nuclei_levels
 from napari_blockbuster.job.steps.second_try import tiles_again
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
 SLOW = "time.sleep(0.3)\nreturn ndimage.label(tile > 800)[0]"
 QUICK = "return ndimage.label(tile > 800)[0]"

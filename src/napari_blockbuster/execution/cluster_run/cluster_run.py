@@ -197,8 +197,8 @@ class ClusterRun(Generic[R]):
                 f"stopped; a time limit for tiles tells), or {cause}"
             )
         return WorkerDiedError(
-            f"its worker process died each time it was tried, at last with nothing else running: {cause}; "
-            "the worker's log says which"
+            f"its worker process died each time it was tried, at last with nothing else running: {cause}. "
+            "The worker's log says which"
         )
 
     def _dropped_by_cluster(self, item: int) -> R | None:

@@ -59,7 +59,7 @@ def targets_of(
         If labels of two images would have one path, or an image on the web has no folder.
     """
     if Path(name).name != name or name in ("", ".", ".."):
-        raise ValueError(f"the name of the labels is {name!r}; give a plain name without slashes, such as cells")
+        raise ValueError(f"the name of the labels is {name!r}. Give a plain name without slashes, such as cells")
     folder = None if output is None else Path(output).expanduser().absolute()
     if folder is not None and any((folder / marker).exists() for marker in ("zarr.json", ".zgroup", ".zarray")):
         raise ValueError(f"the output {folder} is an OME-Zarr. For many images, give a folder for their labels")

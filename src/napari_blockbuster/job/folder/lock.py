@@ -176,7 +176,7 @@ def _refuse_if_alive(path: Path) -> None:
         raise JobLockedError(
             f"{path.parent} is in use by process {holder.get('pid')} on {holder.get('host')} since {when} "
             f"({holder.get('doing')}). Wait for it to finish or stop it. If its machine crashed, the lock expires "
-            f"{SILENCE / 60:.0f} minutes after its last sign of life; to take it at once, delete {path}"
+            f"{SILENCE / 60:.0f} minutes after its last sign of life. To take it at once, delete {path}"
         )
     _remove_stale(path, holder)
 

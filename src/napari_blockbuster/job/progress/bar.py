@@ -136,7 +136,7 @@ class Progress:
 
     def _list_failure(self, event: TileFailed, number: int) -> None:
         if self._enabled and number == LISTED_FAILURES + 1:
-            self._console.print("further failures are only counted; the job folder keeps them all", style="red")
+            self._console.print("further failures are only counted. The job folder keeps them all", style="red")
         elif self._enabled and number <= LISTED_FAILURES:
             # The message may contain brackets (shapes, slices): it is text, not markup.
             first = event.failure.message.strip().partition("\n")[0]

@@ -25,7 +25,7 @@ def check_channels(source: ImageSource, model: Model) -> None:
     number = count_text(most if n > most else least, "channel").replace("1 channel", "one channel")
     takes = f"takes exactly {number}" if least == most > 1 else f"takes {number} at {'most' if n > most else 'least'}"
     remedy = "fewer" if n > most else "more"
-    raise ValueError(f"{chosen} chosen, but the model {model.family!r} {takes}; choose {remedy}, channel= (--channel)")
+    raise ValueError(f"{chosen} chosen, but the model {model.family!r} {takes}. Choose {remedy}, channel= (--channel)")
 
 
 def fitting_channels(n_channels: int, model: Model) -> list[int] | None:

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
-from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
 from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name

@@ -15,7 +15,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.suggestion import make_grid
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.layers.origins import confirmed
+from napari_blockbuster.widgets.layers.of_image.origins import confirmed
 from napari_blockbuster.widgets.session import ClusterChoice
 from napari_blockbuster.widgets.texts import times
 

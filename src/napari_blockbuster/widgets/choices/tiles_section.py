@@ -16,7 +16,7 @@ from napari_blockbuster.job.setup.suggestion import make_grid, suggest_tiles
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note, Section, row_of, times
-from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.tile_drawing import TileDrawing
 from napari_blockbuster.widgets.texts import voxels_name
 

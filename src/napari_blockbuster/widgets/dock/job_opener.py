@@ -15,8 +15,8 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.widgets.choices.consent import consent
-from napari_blockbuster.widgets.layers import layer_images
-from napari_blockbuster.widgets.layers.lazy import views_of
+from napari_blockbuster.widgets.layers.of_image import layer_images
+from napari_blockbuster.widgets.layers.of_image.lazy import views_of
 from napari_blockbuster.widgets.layers.placement import place_of_image, place_of_layer, unknown_place
 from napari_blockbuster.widgets.run.control import RunControl
 

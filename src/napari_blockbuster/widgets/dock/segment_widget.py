@@ -16,7 +16,7 @@ from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.controls import button
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
-from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions

@@ -21,17 +21,17 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.controls import Note
 from napari_blockbuster.widgets.run.control import RunControl
 
-from .alarm_search import AlarmSearch
-from .alarms_tab import AlarmsTab
 from .buttons import SidePanel
-from .descriptions import describe_pair, planes_text, replaced_text
-from .histogram import Histogram
 from .keys import InspectorKeys, key_calls
-from .label_picker import LabelPicker
-from .navigator import PairNavigator
-from .pair_saving import save_pairs
-from .pairs_tab import PairsTab
+from .lists.alarm_search import AlarmSearch
+from .lists.alarms_tab import AlarmsTab
+from .lists.histogram import Histogram
+from .lists.pair_saving import save_pairs
+from .lists.pairs_tab import PairsTab
 from .segment_again import SegmentAgain
+from .selected.descriptions import describe_pair, planes_text, replaced_text
+from .selected.label_picker import LabelPicker
+from .selected.navigator import PairNavigator
 
 __all__ = ["SeamInspector"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from napari.layers import Shapes, Vectors
+from napari.layers import Vectors
 from qtpy.QtCore import QObject, QTimer
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
@@ -18,10 +20,11 @@ __all__ = ["TileDrawing"]
 MOST_LINES = 2000
 OUTLINE, LINES = "tile outline", "tile grid"
 """Kinds of the layers."""
+CORE_COLOR, HALO_COLOR = "#f0e442", "#56b4e9"
 
 
 class TileDrawing(QObject):
-    """Draws tiles. The outline follows the camera.
+    """Draws tiles: as rectangles on a plane, as boxes in the 3D view. The outline follows the camera.
 
     Attributes
     ----------
@@ -35,16 +38,18 @@ class TileDrawing(QObject):
         self._viewer = viewer
         self.grid: TileGrid | None = None
         self.place: dict[str, Any] = {}
-        self._outline: Shapes | None = None
-        self._outline_place: dict[str, Any] = {}
+        self._outline: Vectors | None = None
+        self._outlined: tuple[Any, ...] = ()
+        """Place and number of axes of the outline that is drawn."""
         self._lines: Vectors | None = None
-        self._follows = False
+        self._follows = self._shows_lines = False
         self._moved = QTimer(self)
         self._moved.setSingleShot(True)
         self._moved.setInterval(100)
         self._moved.timeout.connect(lambda: self.draw_outline(self._follows))
         viewer.scene.camera.events.center.connect(self._on_moved)
         viewer.dims.events.current_step.connect(self._on_moved)
+        viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
     def target(self) -> int | None:
         """Return the tile in the center of the view."""
@@ -69,76 +74,108 @@ class TileDrawing(QObject):
             put_away(self._viewer, self._outline, OUTLINE)
             self._outline = None
             return
-        tile = self.grid[target]
-        before = _before_plane(tile.core, self.place)
-        boxes = [_rectangle(box, before) for box in (tile.core, tile.read)]
-        if self._outline in self._viewer.layers and self._outline_place is self.place:
-            self._outline.data = boxes
+        tile, axes = self.grid[target], self._axes()
+        before = _before(tile.core, self.place, axes)
+        core, read = (_edges(box, before, axes) for box in (tile.core, tile.read))
+        outlined = (self.place["scale"].tobytes(), self.place["translate"].tobytes(), axes, len(before))
+        if self._outline in self._viewer.layers and self._outlined == outlined:
+            self._outline.data = np.concatenate([core, read])
             return
         put_away(self._viewer, self._outline, OUTLINE)
-        self._outline = show_layer(self._viewer, OUTLINE, _outline(boxes, self.grid, self.place))
-        self._outline_place = self.place
+        self._outline = show_layer(
+            self._viewer,
+            OUTLINE,
+            Vectors(
+                np.concatenate([core, read]),
+                name="Tile and halo",
+                vector_style="line",
+                edge_color=[CORE_COLOR] * len(core) + [HALO_COLOR] * len(read),
+                edge_width=_line_width(self.grid),
+                **_place(self.place, len(before) + axes),
+            ),
+        )
+        self._outlined = outlined
 
     def draw_lines(self, on: bool) -> str:
         """Draw the borders of all tiles, or remove them; returns the problem if they cannot be drawn."""
+        self._shows_lines = on
         put_away(self._viewer, self._lines, LINES)
         self._lines = None
         if not on or self.grid is None or self.grid.ndim < 2:
             return ""
-        n_lines = sum(self.grid.grid_shape[-2:]) + 2
+        axes = self._axes()
+        marks = [
+            [*range(0, n, tile), n]
+            for n, tile in zip(self.grid.shape[-axes:], self.grid.tile_shape[-axes:], strict=True)
+        ]
+        n_lines = sum(len(_product(marks, but=axis)) for axis in range(axes))
         if n_lines > MOST_LINES:
             return f"The grid has {n_lines:,} lines, too many to draw. Choose larger tiles to see it."
-        before = _before_plane(self.grid[self.target() or 0].core, self.place)
-        self._lines = show_layer(self._viewer, LINES, _grid_lines(self.grid, self.place, before))
+        before = _before(self.grid[self.target() or 0].core, self.place, axes)
+        self._lines = show_layer(
+            self._viewer,
+            LINES,
+            Vectors(
+                _straight(marks, before),
+                name="Tile grid",
+                vector_style="line",
+                edge_color=CORE_COLOR,
+                edge_width=_line_width(self.grid),
+                opacity=0.6,
+                **_place(self.place, len(before) + axes),
+            ),
+        )
         return ""
+
+    def _axes(self) -> int:
+        """Return how many of the last axes the drawing has: 3 for a volume in the 3D view, otherwise 2."""
+        assert self.grid is not None
+        return 3 if self._viewer.dims.ndisplay == 3 and self.grid.ndim > 2 else 2
 
     def _on_moved(self, event: Any = None) -> None:
         if self._follows:
             self._moved.start()
 
-
-def _before_plane(box: Box, place: dict[str, Any]) -> np.ndarray:
-    """Return the coordinates before the last two: none, unless the image is tilted, because then each plane lies elsewhere."""
-    return np.floor(center_of(box))[:-2] if is_tilted(place) else np.zeros(0)
-
-
-def _outline(boxes: list[np.ndarray], grid: TileGrid, place: dict[str, Any]) -> Shapes:
-    return Shapes(
-        boxes,
-        shape_type="rectangle",
-        name="Tile and halo",
-        edge_color=["#f0e442", "#56b4e9"],
-        face_color="transparent",
-        edge_width=_line_width(grid),
-        **(place if is_tilted(place) else in_plane(place)),
-    )
+    def _on_ndisplay(self, event: Any = None) -> None:
+        self.draw_outline(self._follows)
+        self.draw_lines(self._shows_lines)
 
 
-def _grid_lines(grid: TileGrid, place: dict[str, Any], before: np.ndarray) -> Vectors:
-    rows, columns = grid.shape[-2:]
-    lines = []
-    for axis, (size, step) in enumerate(zip(grid.shape[-2:], grid.tile_shape[-2:], strict=True)):
-        for at in [*range(0, size, step), size]:
-            start, along = [-0.5, -0.5], [0.0, 0.0]
-            start[axis], along[1 - axis] = at - 0.5, (columns, rows)[axis]
-            lines.append([[*before, *start], [*np.zeros(len(before)), *along]])
-    return Vectors(
-        np.array(lines, float),
-        name="Tile grid",
-        vector_style="line",
-        edge_color="#f0e442",
-        edge_width=_line_width(grid),
-        opacity=0.6,
-        **(place if is_tilted(place) else in_plane(place)),
-    )
+def _before(box: Box, place: dict[str, Any], axes: int) -> np.ndarray:
+    """Return the coordinates before the last `axes`: none on planes, so that napari shows the drawing on each of them.
+
+    Planes of a tilted image lie each elsewhere, and boxes have a time point.
+    """
+    return np.floor(center_of(box))[:-axes] if axes > 2 or is_tilted(place) else np.zeros(0)
+
+
+def _place(place: dict[str, Any], ndim: int) -> dict[str, Any]:
+    return place if ndim == len(place["scale"]) else in_plane(place)
+
+
+def _edges(box: Box, before: np.ndarray, axes: int) -> np.ndarray:
+    """Return the edges of a box along its last axes, as napari's vectors."""
+    return _straight(list(zip(box.start[-axes:], box.stop[-axes:], strict=True)), before)
+
+
+def _straight(marks: Sequence[Sequence[int]], before: np.ndarray) -> np.ndarray:
+    """Return lines through all marks, each parallel to an axis and from its first mark to its last.
+
+    Lines run between voxels, half a voxel before the center of the first one.
+    """
+    found = []
+    for axis, along in enumerate(marks):
+        length = np.zeros(len(before) + len(marks))
+        length[len(before) + axis] = along[-1] - along[0]
+        for place in _product(marks, but=axis):
+            start = np.insert(np.asarray(place, float), axis, along[0]) - 0.5
+            found.append([np.concatenate([before, start]), length])
+    return np.array(found)
+
+
+def _product(marks: Sequence[Sequence[int]], but: int) -> list[tuple[int, ...]]:
+    return list(itertools.product(*(each for axis, each in enumerate(marks) if axis != but)))
 
 
 def _line_width(grid: TileGrid) -> float:
     return max(1.0, min(grid.tile_shape[-2:]) / 100)
-
-
-def _rectangle(box: Box, before: np.ndarray) -> np.ndarray:
-    (top, left), (bottom, right) = box.start[-2:], box.stop[-2:]
-    # Outlines run between voxels, half a voxel before the center of the first one.
-    corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]], float) - 0.5
-    return np.hstack([np.tile(before, (4, 1)), corners])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.images.synthetic import nuclei_levels
-from napari_blockbuster.widgets.layers.wishes import TILE
+from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 
 __all__ = ["nuclei", "slide", "volume"]
 

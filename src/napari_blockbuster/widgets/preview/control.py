@@ -21,7 +21,7 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.widgets.choices.plan import Plan, changed_settings
-from napari_blockbuster.widgets.layers.origins import as_shown, is_held
+from napari_blockbuster.widgets.layers.of_image.origins import as_shown, is_held
 from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 from napari_blockbuster.widgets.runner import stream

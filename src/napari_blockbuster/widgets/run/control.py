@@ -14,7 +14,7 @@ from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.choices.plan import MergeChoice, Plan
-from napari_blockbuster.widgets.layers.job_view import JobView
+from napari_blockbuster.widgets.layers.of_job.job_view import JobView
 from napari_blockbuster.widgets.session import ClusterChoice, Session, SessionCluster
 
 from .events import RunLifetime, StagingOutcome, Status, StepProgress

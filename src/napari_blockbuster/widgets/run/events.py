@@ -11,7 +11,7 @@ from napari_blockbuster.job.progress.bar import Pace
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
 __all__ = [
     "UPDATE_INTERVAL",

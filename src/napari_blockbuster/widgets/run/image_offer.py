@@ -13,7 +13,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.choices.image_section import AXES, ImageSection
 from napari_blockbuster.widgets.controls import times
-from napari_blockbuster.widgets.layers import layer_images
+from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.runner import in_thread
 
 from .control import RunControl

@@ -11,7 +11,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.layers.job_view import JobView
+from napari_blockbuster.widgets.layers.of_job.job_view import JobView
 from napari_blockbuster.widgets.runner import stream
 from napari_blockbuster.widgets.session import SessionCluster
 

@@ -9,8 +9,8 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
-from napari_blockbuster.widgets.layers.job_view import JobView
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_job.job_view import JobView
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
 from . import steps
 from .events import Meter, Opened, StagingOutcome, Status, StepProgress, TilesRead

@@ -14,7 +14,7 @@ from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.region_search import RegionSearchCanceled
 from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.choices.plan import MergeChoice
-from napari_blockbuster.widgets.layers.live import LiveLabels
+from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 from napari_blockbuster.widgets.session import Session
 
 from .events import UPDATE_INTERVAL, Merged, Opened, StagingOutcome, Status, TilesRead

@@ -9,8 +9,7 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_blockbuster.geometry.tiles import Box, TileGrid
-
-from .placement import center_of, world_at
+from napari_blockbuster.widgets.layers.placement import center_of, world_at
 
 __all__ = ["Viewport"]
 

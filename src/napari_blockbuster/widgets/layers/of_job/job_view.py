@@ -14,11 +14,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_blockbuster.job.job import Job, TileFailed, TileStaged
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import TileFailure
+from napari_blockbuster.widgets.layers.placement import voxel_at
 
 from .failed_tiles import FailedTileCrosses
 from .live import LiveLabels
 from .live_layer import LiveLayer
-from .placement import voxel_at
 from .seam_rings import SeamRings
 from .tile_map import TileMap
 from .viewport import Viewport

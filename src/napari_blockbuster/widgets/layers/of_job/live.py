@@ -16,8 +16,7 @@ from napari_blockbuster.geometry.tiles import Box, Tile
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.labels import lookup
-
-from .lazy import LazyView
+from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 
 __all__ = ["LiveLabels"]
 

@@ -10,9 +10,8 @@ from napari.layers import Points
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.stage.store import TileFailure
-
-from .placement import center_of
-from .viewer_layers import put_away, show_layer
+from napari_blockbuster.widgets.layers.placement import center_of
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_layer
 
 __all__ = ["FailedTileCrosses"]
 

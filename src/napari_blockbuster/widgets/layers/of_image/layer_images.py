@@ -15,10 +15,10 @@ from napari.layers import Image, Layer
 from napari_blockbuster.images import ChannelsSource, ImageSource, list_scenes, open_image
 from napari_blockbuster.images.sizes import Sizes, conversion, level_factor, voxel_sizes
 from napari_blockbuster.images.zarr.source import StoredSource
+from napari_blockbuster.widgets.layers.placement import is_turned, mixes_axes, place_of_layer
 
 from . import origins
 from .lazy import LazyView
-from .placement import is_turned, mixes_axes, place_of_layer
 
 __all__ = [
     "ORIGIN",
@@ -64,7 +64,8 @@ def image_of(
 ) -> ImageSource:
     """Return the image that a layer shows. Call it in a thread, because pixels in memory are compared with their file.
 
-    The image is a file, which workers can read, if the file has the same pixels (`napari_blockbuster.widgets.layers.origins`).
+    The image is a file, which workers can read, if the file has the same pixels: see
+    `napari_blockbuster.widgets.layers.of_image.origins`.
 
     Parameters
     ----------

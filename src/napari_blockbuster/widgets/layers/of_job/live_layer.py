@@ -8,9 +8,9 @@ from typing import Any
 from napari.layers import Labels
 
 from napari_blockbuster.output.label_image import labels_info, open_labels
+from napari_blockbuster.widgets.layers.viewer_layers import fill, put_away, show_labels
 
 from .live import LiveLabels
-from .viewer_layers import fill, put_away, show_labels
 
 __all__ = ["LiveLayer"]
 

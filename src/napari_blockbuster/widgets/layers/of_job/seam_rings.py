@@ -12,9 +12,8 @@ from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.links import one_object
 from napari_blockbuster.merge.rules import band_iou, face_iou
+from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_layer
 from napari_blockbuster.widgets.texts import voxels_name
-
-from .viewer_layers import put_away, show_layer
 
 __all__ = ["SeamRings"]
 

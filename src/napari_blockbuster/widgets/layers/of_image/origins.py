@@ -70,7 +70,7 @@ def confirmed(source: ImageSource) -> ImageSource:
     Parameters
     ----------
     source : ImageSource
-        Result of `napari_blockbuster.widgets.layers.layer_images.image_of`.
+        Result of `napari_blockbuster.widgets.layers.of_image.layer_images.image_of`.
     """
     memory = _memory.get(source)
     if memory is None:

@@ -1,0 +1,45 @@
+"""Log of the workers of a local cluster. Loaded by dask when a worker starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from napari_blockbuster.machine.processes import is_stopped
+
+__all__ = ["dask_setup"]
+
+DYING = 0.05
+"""Seconds that a killed process takes to be gone once its connections are closed."""
+
+
+class _WhileClusterRuns(logging.Filter):
+    """Drops records once the process of the cluster is gone or stopped.
+
+    The driver has ended it, or reports that it lost it. How each worker lost its connections would only stand between the
+    lines of the driver.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cluster = os.getppid()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._is_lost():
+            return False
+        time.sleep(DYING)
+        return not self._is_lost()
+
+    def _is_lost(self) -> bool:
+        return os.getppid() != self._cluster or is_stopped(self._cluster)
+
+
+def dask_setup(worker: Any) -> None:
+    """Filter what dask logs in this worker. Called by dask."""
+    only = _WhileClusterRuns()
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.split(".")[0] == "distributed" and isinstance(logger, logging.Logger):
+            for handler in logger.handlers:
+                handler.addFilter(only)
