@@ -58,6 +58,8 @@ def segment(
     ome_zarr_version: str | None = None,
     where: Any = None,
     inside: str | None = None,
+    skip_empty: bool = False,
+    skip_below: float | None = None,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -116,6 +118,11 @@ def segment(
     inside : {"centroid", "touching", "clip"}, optional
         Objects that are in the result: those whose centroid lies inside, as a whole (the default); those with any voxel
         inside, as a whole (the default for indices of tiles); or only the voxels inside.
+    skip_empty : bool, default False
+        Skip tiles whose pixels, halo included, all have one value. Chunks that an OME-Zarr does not store are not read for this.
+        Other images are read once before the run.
+    skip_below : float, optional
+        Skip tiles without a pixel above this value, halo included. The image is read once before the run.
 
     Returns
     -------
@@ -159,6 +166,8 @@ def segment(
         overwrite=overwrite,
         where=where,
         inside=inside,
+        skip_empty=skip_empty,
+        skip_below=skip_below,
     )
     asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
@@ -235,6 +244,7 @@ def segment_many(
 
 
 _CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "where", "inside"}
+_CREATE |= {"skip_empty", "skip_below"}
 _FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 

@@ -17,7 +17,9 @@ from jobs import HALO, N_TILES, SHAPE, TILE, Counting, components, write_image
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.geometry.roi import Roi
-from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.geometry.tiles import Box, TileGrid
+from napari_blockbuster.images import StoredSource, open_image
+from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 
 WHOLE = Box((0, 0, 0), SHAPE)
@@ -299,3 +301,74 @@ def test_a_region_that_changed_since_the_job_was_opened_is_refused(image: Path, 
     path.write_bytes(path.read_bytes().replace(b"centroid", b"clip").replace(b"touching", b"clip"))
     with pytest.raises(JobError, match="cannot be read as a region of interest"):
         Job.open(job.folder)
+
+
+# ------------------------------------------------------------------------------------------------------------ empty tiles
+class ReadBoxes(list):
+    """The boxes that were read of any image."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = StoredSource._read
+
+        def read(source: StoredSource, box: Box) -> np.ndarray:
+            self.append(box)
+            return original(source, box)
+
+        monkeypatch.setattr(StoredSource, "_read", read)
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """An image of which two blocks are stored, one of them with the value of the others, and one is constant."""
+    array = zarr.create_array(
+        str(tmp_path / "sparse.zarr"),
+        shape=(80, 80),
+        chunks=(10, 10),
+        dtype=np.uint16,
+        fill_value=7,
+        config={"write_empty_chunks": True},
+    )
+    array[20:40, 20:40] = np.random.default_rng(0).integers(0, 900, (20, 20))
+    array[60:80, 0:20] = 7
+    array[60:80, 60:80] = 5
+    return tmp_path / "sparse.zarr"
+
+
+def test_chunks_that_are_not_stored_are_skipped_without_reading_a_pixel(
+    sparse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, grid = open_image(sparse), TileGrid((80, 80), 20, 4)
+    read = ReadBoxes(monkeypatch)
+    empty = empty_tiles(source, grid, range(16))
+    # Tiles beside the noise read a part of it in their halo. The block of fives is constant only without its halo.
+    assert empty == [3, 7, 12, 13]
+    assert {grid.tile_at((70, 10)).read, grid.tile_at((70, 70)).read} <= set(read)
+    assert not {grid[i].read for i in (3, 7)} & set(read)
+    assert empty_tiles(source, TileGrid((80, 80), 20, 0), range(16)) == [i for i in range(16) if i != 5]
+
+
+def test_tiles_below_a_threshold_are_skipped_and_counted(sparse: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(zarr.open_array(str(sparse))[:])
+    model = Counting(tmp_path / "calls")
+    options: dict = {"tile_shape": 20, "halo": 4, **QUIET}
+    wanted = [t.index for t in TileGrid((80, 80), 20, 4) if pixels[t.read.slices].max() > 300]
+    for image, name in ((sparse, "stored"), (pixels, "array")):
+        result = segment(image, model, tmp_path / f"{name}.zarr", skip_below=300, keep_stage=True, **options)
+        job = Job.open(result.path)
+        assert sorted(job.staged()) == wanted
+        assert result.n_skipped == 16 - len(wanted)
+        assert result.provenance["where"]["skip_below"] == 300
+        assert result.provenance["where"]["empty_tiles"] == 16 - len(wanted)
+    assert model.calls == 2 * len(wanted)
+    # Within a region, the two come together; asked again, nothing is read twice.
+    within = segment(sparse, model, tmp_path / "both.zarr", where="0:40,:", skip_below=300, **options)
+    assert within.n_skipped == 16 - len([i for i in wanted if i < 8])
+
+
+def test_an_image_that_holds_nothing_is_a_sentence(tmp_path: Path) -> None:
+    blank = np.full((40, 40), 3, np.uint8)
+    for skip in ({"skip_empty": True}, {"skip_below": 3}):
+        with pytest.raises(ValueError, match="All 4 tiles to segment hold nothing"):
+            segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **skip, **QUIET)
+    assert not list(tmp_path.iterdir())
+    assert segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **QUIET).n_objects == 0

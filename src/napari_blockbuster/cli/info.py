@@ -27,6 +27,7 @@ __all__ = [
     "describe_job",
     "describe_model",
     "describe_models",
+    "described_where",
     "find_job",
 ]
 
@@ -117,19 +118,22 @@ def _tile_rows(job: Job) -> Rows:
 
 def _where_rows(job: Job, n_staged: int) -> Rows:
     """Describe the region of interest."""
-    where = job.where
-    if not where:
+    if not job.where:
         return []
     outside = n_staged - job.tiles.among_chosen(job.staged())
-    notes = [f"{job.n_chosen} tiles"]
+    return [("where", described_where(job) + (f", {outside} staged tiles outside" if outside else ""))]
+
+
+def described_where(job: Job) -> str:
+    """Return the region of interest of a job, and the tiles that are proven empty, in a few words."""
+    where = job.where
+    parts = ["everywhere"]
     if where.roi is not None:
-        notes = [f"inside {where.roi.bounds()}", *notes, f"objects: {where.inside}"]
+        parts = [f"{where.said} (inside {where.roi.bounds()}, objects: {where.inside})"]
     if where.empty is not None:
-        below = "" if where.skip_below is None else f", no pixel above {where.skip_below:g}"
-        notes.append(f"{len(where.empty)} tiles proven empty{below}")
-    if outside:
-        notes.append(f"{outside} staged tiles outside")
-    return [("where", f"{where.said or 'everywhere'} ({', '.join(notes)})")]
+        why = "all pixels have one value" if where.skip_below is None else f"no pixel above {where.skip_below:g}"
+        parts.append(f"{count_text(len(where.empty), 'tile')} empty ({why})")
+    return ", ".join(parts)
 
 
 def _driver_rows(folder: Path) -> Rows:

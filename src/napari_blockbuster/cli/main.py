@@ -104,6 +104,7 @@ def segment(
     """
     run.check()
     from .batch import BatchOptions, collection_of, run_batch
+    from .info import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:
@@ -123,6 +124,8 @@ def segment(
         **part.arguments(),
         **region.arguments(),
     )
+    if job.where and not run.output.quiet:
+        print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
     return _start(job, run)
 
 

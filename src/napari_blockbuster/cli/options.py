@@ -142,16 +142,25 @@ class WhereOptions:
     inside
         Objects at the edge: those whose centroid is inside are kept whole, or all that touch it are, or they are cut there.
         Default: centroid; touching for tiles.
+    skip_empty
+        Skip tiles whose pixels all have one value, such as chunks that an OME-Zarr does not store.
+    skip_below
+        Skip tiles without a pixel above this value. The image is read once before the run.
     """
 
     where: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     inside: Literal["centroid", "touching", "clip"] | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `Job.create`; none for the whole image."""
         if self.inside is not None and not self.where:
             raise UsageError(f"--inside {self.inside} needs --where")
-        return {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
+        region = {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
+        if self.skip_empty or self.skip_below is not None:
+            region |= {"skip_empty": self.skip_empty, "skip_below": self.skip_below}
+        return region
 
 
 @Parameter(name="*")

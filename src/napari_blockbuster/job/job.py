@@ -55,6 +55,8 @@ class Job(JobState):
         band_depth: int = DEFAULT_BAND_DEPTH,
         where: Any = None,
         inside: str | None = None,
+        skip_empty: bool = False,
+        skip_below: float | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -73,7 +75,7 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
-        where, inside : optional
+        where, inside, skip_empty, skip_below : optional
             See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
             outside of it, and what is outside is not in the result.
 
@@ -88,6 +90,7 @@ class Job(JobState):
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
         more: dict[str, Any] = {"band_depth": band_depth, "where": where, "inside": inside, **part}
+        more |= {"skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, overwrite=overwrite, **more)
         return cls(*setup.create(asked))
 

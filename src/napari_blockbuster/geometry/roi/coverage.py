@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
 
-__all__ = ["Coverage", "core_edges", "outer"]
+__all__ = ["Coverage", "core_edges", "outer", "over_ranges"]
 
 
 class Coverage(IntEnum):
@@ -32,3 +32,27 @@ def outer(tables: Sequence[np.ndarray]) -> np.ndarray:
     # Not np.ix_, which turns tables of bool into indices.
     along = (table.reshape([-1 if a == axis else 1 for a in range(len(tables))]) for axis, table in enumerate(tables))
     return functools.reduce(np.logical_and, along)
+
+
+def over_ranges(reduce: np.ufunc, values: np.ndarray, ranges: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Combine an array over blocks.
+
+    Parameters
+    ----------
+    reduce : numpy.ufunc
+        Such as `numpy.logical_or`.
+    values : numpy.ndarray
+    ranges : sequence of (numpy.ndarray, numpy.ndarray)
+        For each axis, the first index and the last index of each block. Blocks may overlap, and both must ascend.
+
+    Returns
+    -------
+    numpy.ndarray
+        One value per block, with as many along each axis as there are ranges.
+    """
+    for axis, (first, last) in enumerate(ranges):
+        # An index behind the end must exist: the stretch from a block to the next one is computed too, and dropped.
+        padded = np.concatenate([values, values.take([-1], axis)], axis)
+        edges = np.stack([first, last + 1], axis=1).ravel()
+        values = reduce.reduceat(padded, edges, axis)[(slice(None),) * axis + (slice(None, None, 2),)]
+    return values

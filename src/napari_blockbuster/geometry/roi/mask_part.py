@@ -14,7 +14,7 @@ import numpy as np
 from napari_blockbuster.geometry.boxes import Box
 from napari_blockbuster.geometry.tiles import TileGrid
 
-from .coverage import Coverage, core_edges
+from .coverage import Coverage, core_edges, over_ranges
 
 __all__ = ["MaskPart"]
 
@@ -101,8 +101,8 @@ class MaskPart:
 
     @cached_property
     def _padded(self) -> np.ndarray:
-        """The mask with a voxel of False before, and two after it along each axis, for what lies beside it."""
-        return np.pad(self.voxels, [(1, 2)] * self.voxels.ndim)
+        """The mask with a voxel of False on each side, for what lies beside it."""
+        return np.pad(self.voxels, 1)
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, ...]:
@@ -115,14 +115,12 @@ class MaskPart:
 
     def coverage(self, grid: TileGrid) -> np.ndarray:
         """Return the `Coverage` of each tile: int8, shape of the grid."""
-        some = every = self._padded
+        ranges = []
         for axis, places in enumerate(self._places):
             starts, stops = core_edges(grid, axis)
-            # From the first voxel of a tile to the last one, and from there to the next tile: the latter is dropped.
-            ranges = np.stack([places[starts], places[stops - 1] + 1], axis=1).ravel()
-            own = (slice(None),) * axis + (slice(None, None, 2),)
-            some = np.logical_or.reduceat(some, ranges, axis)[own]
-            every = np.logical_and.reduceat(every, ranges, axis)[own]
+            ranges.append((places[starts], places[stops - 1]))
+        some = over_ranges(np.logical_or, self._padded, ranges)
+        every = over_ranges(np.logical_and, self._padded, ranges)
         return np.where(every, Coverage.ALL, np.where(some, Coverage.SOME, Coverage.NONE)).astype(np.int8)
 
     def paint(self, box: Box, out: np.ndarray) -> None:

@@ -123,8 +123,10 @@ class Batch:
         asked = NewJob(source, self.model, target.output, **sizes)
         if job.spec.differences(asked.spec(source, self.model, target.output)):
             return None
-        region: dict[str, Any] = {name: self.options.get(name) for name in ("where", "inside")}
-        if replace(asked, **region).region(source, job.grid).digest != job.where.digest:
+        region = {name: self.options[name] for name in REGION if name in self.options}
+        asked = replace(asked, **region)
+        where = asked.without_empty(asked.region(source, job.grid), job.where, source, job.grid)
+        if where.digest != job.where.digest:
             return None
         return job if job.is_complete() or not job.files.has_stage() else Job.open(folder.path, model=self.model)
 
@@ -139,6 +141,9 @@ class Batch:
         threshold = DEFAULT_MIN_IOU.get(asked.merge, 0.0) if asked.min_iou is None else float(asked.min_iou)
         wanted = (asked.merge, threshold, asked.connectivity)
         return before == wanted and kept == (asked.filter or ObjectFilter())
+
+
+REGION = ("where", "inside", "skip_empty", "skip_below")
 
 
 def _part(options: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Where:
     said: str = ""
 
     def __bool__(self) -> bool:
-        return self.roi is not None or self.empty is not None
+        return self.roi is not None or self.empty is not None or self.skip_below is not None
 
     def coverage(self, grid: TileGrid) -> np.ndarray:
         """Return the `Coverage` of each tile by the region, whether the tile is empty or not."""

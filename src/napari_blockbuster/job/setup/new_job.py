@@ -6,17 +6,20 @@ Every check that can fail before the first tile runs here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
+from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.images.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec
-from napari_blockbuster.job.folder.where import Where, check_inside
+from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside
 from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.inputs import reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
@@ -64,17 +67,48 @@ class NewJob:
     band_depth: int = DEFAULT_BAND_DEPTH
     where: Any = None
     inside: str | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
 
     def region(self, source: ImageSource, grid: TileGrid) -> Where:
-        """Return where to segment.
+        """Return where to segment, without the tiles that hold nothing.
 
         Raises
         ------
         ValueError
-            If it is empty, or outside the image.
+            If the region is empty, or outside the image.
         """
         roi, said = read_roi(self.where, source, grid)
-        return Where(roi, default_inside(self.where) if self.inside is None else self.inside, said=said)
+        inside = default_inside(self.where) if self.inside is None else self.inside
+        return Where(roi, inside, self.skip_below, said=said)
+
+    def without_empty(self, where: Where, before: Where, source: ImageSource, grid: TileGrid) -> Where:
+        """Return a region without the tiles that hold nothing, if that was asked.
+
+        Parameters
+        ----------
+        where, before : Where
+            The region from `region`, and that of the job so far: what is known of it is not searched again.
+
+        Raises
+        ------
+        ValueError
+            If no tile is left.
+        """
+        if not (self.skip_empty or self.skip_below is not None):
+            return where
+        if before.empty is not None and replace(before, empty=None).digest == where.digest:
+            return replace(where, empty=before.empty)
+        tiles = np.flatnonzero(where.chosen(grid))
+        with noticed("pixels in search of empty tiles (a slow disk)", 30.0):
+            empty = empty_tiles(source, grid, tiles, self.skip_below)
+        if len(empty) == len(tiles):
+            what = "all of one value" if self.skip_below is None else f"not above {self.skip_below:g}"
+            raise ValueError(
+                f"All {count_text(len(tiles), 'tile')} to segment hold nothing: their pixels are {what}. "
+                "Leave out skip_empty= (--skip-empty) or choose a smaller skip_below= (--skip-below)."
+            )
+        return replace(where, empty=tuple(empty))
 
     def source(self, model: Model) -> ImageSource:
         """Open the image. A model that needs all of its channels gets them without being asked."""
@@ -122,10 +156,12 @@ def create(asked: NewJob) -> JobParts:
     if (known := folder.known(spec, asked.overwrite)) is not None:
         reopened = with_function(known, model)
         folder = folder.of(known)
+        where = asked.without_empty(where, folder.load_where(), source, grid)
         _move(folder, grid, where)
         edited_function.check(known, Tiles(folder.stage, grid, where), model)
         return JobParts(folder, known, source, reopened)
     say_if_dear(source, grid)
+    where = asked.without_empty(where, EVERYWHERE, source, grid)
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
         prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
