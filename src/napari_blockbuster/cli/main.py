@@ -37,6 +37,7 @@ from .options import (
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
+from .tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
@@ -364,6 +365,9 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
     from .demo import run_demo
 
     return run_demo(output.absolute(), workers)
+
+
+app.command(tissue)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

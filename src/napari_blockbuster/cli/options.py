@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.models import Model
 
 __all__ = [
+    "Channels",
     "ImageOptions",
     "MergeOptions",
     "ModelOptions",

@@ -30,6 +30,7 @@ __all__ = [
     "labels_name",
     "lazy_labels",
     "output_of",
+    "tissue_output",
 ]
 
 JOB_SUFFIX = ".job"
@@ -151,6 +152,20 @@ def converted_output(source: ImageSource) -> Path:
     if target == path:
         raise ValueError(f"{path} has the name of the result itself: say where the result goes, output= (-o)")
     return target
+
+
+def tissue_output(source: ImageSource) -> Path:
+    """Return ``<image>.tissue.ome.zarr`` next to the image.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a file or folder of this machine.
+    """
+    path = source.local_path
+    if path is None:
+        raise ValueError("this image has no folder of its own: say where the mask goes, output= (-o)")
+    return path.with_name(f"{_stem(path.name)}.tissue.ome.zarr")
 
 
 def labels_name(image: str, extra: str = "") -> str:
