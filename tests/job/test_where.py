@@ -21,6 +21,7 @@ from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import StoredSource, open_image
 from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
+from napari_blockbuster.stage.sum_table import NoSumsError
 
 WHOLE = Box((0, 0, 0), SHAPE)
 TILINGS = {TILE: HALO, (22, 10, 7): 2, (11, 30, 5): 0}
@@ -372,3 +373,17 @@ def test_an_image_that_holds_nothing_is_a_sentence(tmp_path: Path) -> None:
             segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **skip, **QUIET)
     assert not list(tmp_path.iterdir())
     assert segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **QUIET).n_objects == 0
+
+
+def test_tiles_without_sums_are_read_and_judged_alike(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job.create(image, components, tmp_path / "labels.zarr", where="0:12,5:20,0:17", **OPTIONS)
+    list(job.stage())
+    wanted = job.merge("touch")
+
+    def no_sums(tiles: object) -> None:
+        raise NoSumsError("an earlier version")
+
+    monkeypatch.setattr("napari_blockbuster.job.state.tiles.Tiles.sums", no_sums)
+    found = Job.open(job.folder).merge("touch")
+    assert 0 < found.n_objects == wanted.n_objects < found.n_objects + found.n_outside
+    np.testing.assert_array_equal(found.new_ids, wanted.new_ids)

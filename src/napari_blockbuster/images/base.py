@@ -189,6 +189,11 @@ class ImageSource(ABC):
         return 1
 
     @property
+    def channels(self) -> list[int | None]:
+        """Indices along the channel axis of the channels that are read; None for an image of its own."""
+        return [self.layout.channel]
+
+    @property
     def shown(self) -> ImageSource:
         """The one channel of it that people look at."""
         return self

@@ -54,6 +54,10 @@ class ChannelsSource(ImageSource):
         return len(self.parts)
 
     @property
+    def channels(self) -> list[int | None]:
+        return list(self._channels)
+
+    @property
     def shown(self) -> ImageSource:
         return self.parts[0]
 

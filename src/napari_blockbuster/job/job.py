@@ -24,8 +24,10 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
+from .steps.object_table import table_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from distributed import Client
 
 __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
@@ -51,6 +53,7 @@ class Job(JobState):
         axes: str | None = None,
         scene: int | str | None = None,
         spacing: float | Sequence[float | None] | None = None,
+        measure: int | str | Sequence[int | str] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
         where: Any = None,
@@ -71,6 +74,8 @@ class Job(JobState):
             In voxels along the spatial axes. Default: chosen from chunks, memory and model.
         channel, level, axes, scene, spacing
             See `napari_blockbuster.images.open_image`.
+        measure : int, str or sequence of these, optional
+            Channels whose intensities are summed for each object, in addition to those that the model sees.
         overwrite : bool, default False
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
@@ -89,9 +94,9 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        more: dict[str, Any] = {"band_depth": band_depth, "where": where, "inside": inside, **part}
-        more |= {"skip_empty": skip_empty, "skip_below": skip_below}
-        asked = setup.NewJob(image, model, output, tile_shape, halo, overwrite=overwrite, **more)
+        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth}
+        part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
+        asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
 
     @classmethod
@@ -119,7 +124,8 @@ class Job(JobState):
         target = Path(output).absolute()
         if self.source is not None:
             preflight.check_output(target, self.source, overwrite)
-        return Job(self.files, self.spec.model_copy(update={"output": str(target)}), self.source, self.model)
+        spec = self.spec.model_copy(update={"output": str(target)})
+        return Job(self.files, spec, self.source, self.model, self.inputs.others)
 
     def check(self, *, repair: bool = False) -> CheckReport:
         """Check that every staged tile has all its files; see `napari_blockbuster.job.check.check_job`."""
@@ -253,6 +259,32 @@ class Job(JobState):
         self._control.canceled.clear()
         with naming_deletion(self.files):
             return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+
+    def table(self, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
+        """Return one row for each object of a merge: size, place, shape, intensities and seams. No voxel is read.
+
+        The sums of the labels are read from the tiles the first time, and kept in memory. Another merge only adds them up anew.
+
+        Parameters
+        ----------
+        merged : Merge
+            From `merge` or `filtered`.
+        alarms : bool, default False
+            Add a column with the number of alarms of each object; see `napari_blockbuster.inspect.alarms.find_alarms`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `napari_blockbuster.measure.table.object_table`.
+
+        Raises
+        ------
+        JobError
+            If the tiles were deleted, or an earlier version staged them without sums.
+        ValueError
+            If tiles were staged since the merge, or if it has filled holes.
+        """
+        return table_of(self.files, self.tiles, self.spec, merged, alarms=alarms)
 
     # ----------------------------------------------------------------------------------------------------------- write
     def write(

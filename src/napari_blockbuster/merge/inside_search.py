@@ -19,6 +19,8 @@ from napari_blockbuster.execution.work import Work
 from napari_blockbuster.geometry.roi import Coverage, Roi
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.sum_table import SumTable
+from napari_blockbuster.stage.sums import place_rows
 
 from .assignment import Merge
 from .inside import keep_objects, object_centroids, tiles_to_read
@@ -111,14 +113,30 @@ class InsideSearch:
         for index in tiles:
             self._known.pop(index, None)
 
-    def applied(self, merged: Merge, client: Client | None = None) -> Merge:
-        """Return the merge with only the objects that lie in the region."""
+    def applied(self, merged: Merge, table: SumTable | None = None, client: Client | None = None) -> Merge:
+        """Return the merge with only the objects that lie in the region.
+
+        Parameters
+        ----------
+        merged : Merge
+        table : SumTable, optional
+            The sums of the same labels, from which centroids follow without reading a voxel.
+        client : distributed.Client, optional
+        """
+        if (
+            self._inside == "centroid"
+            and table is not None
+            and np.array_equal(table.counts, merged.labels_table.counts)
+        ):
+            return keep_objects(merged, self._central(merged, _sums_of(table)))
         wanted = [i for i in tiles_to_read(merged, self._coverage, self._inside).tolist() if i not in self._known]
         with contextlib.closing(run(PlacesWork(self._store, self._roi), TileQueue(wanted), client)) as results:
             for places in results:
                 if places is not None:
                     self._known[places.tile] = places
-        kept = self._central(merged) if self._inside == "centroid" else self._touching(merged)
+        if self._inside == "centroid":
+            return keep_objects(merged, self._central(merged, self._measured(merged)))
+        kept = self._touching(merged)
         return keep_objects(merged, kept, self._roi if self._inside == "clip" else None)
 
     def _touching(self, merged: Merge) -> np.ndarray:
@@ -132,17 +150,29 @@ class InsideSearch:
         kept[merged.new_ids[1:][touches]] = True
         return kept
 
-    def _central(self, merged: Merge) -> np.ndarray:
-        """Whether the centroid of each object is inside."""
-        table, grid = merged.labels_table, self._store.grid
-        sums = np.full((merged.n_labels, grid.ndim), np.nan)
+    def _measured(self, merged: Merge) -> np.ndarray:
+        """For each label, the sum of the places of its voxels; NaN for those that are not needed."""
+        table = merged.labels_table
+        sums = np.full((merged.n_labels, self._store.grid.ndim), np.nan)
         for index in tiles_to_read(merged, self._coverage, self._inside).tolist():
             sums[table.offsets[index] : table.offsets[index + 1]] = self._known[index].sums
+        return sums
+
+    def _central(self, merged: Merge, sums: np.ndarray) -> np.ndarray:
+        """Whether the centroid of each object is inside."""
         centroids = object_centroids(merged, sums)
         kept = np.zeros(len(centroids), bool)
         kept[merged.new_ids[1:]] = True
         # Objects without a measured centroid have a single label, in a tile that lies inside.
         known = np.flatnonzero(~np.isnan(centroids).any(axis=1))
         voxels = np.floor(centroids[known] + 0.5).astype(np.int64)
-        kept[known] = self._roi.holds(np.clip(voxels, 0, np.array(grid.shape) - 1))
+        kept[known] = self._roi.holds(np.clip(voxels, 0, np.array(self._store.grid.shape) - 1))
         return kept
+
+
+def _sums_of(table: SumTable) -> np.ndarray:
+    """For each label, the sum of the places of its voxels, in voxels of the image."""
+    place = table.sums.place
+    sums = table.origins.astype(np.float64) * place[0]
+    sums[table.grid.separate_axes :] += place[place_rows(table.ndim).first]
+    return np.asarray(sums.T)

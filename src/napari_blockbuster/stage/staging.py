@@ -16,6 +16,7 @@ from napari_blockbuster.machine.disk import writing_to
 from .labels import Compacted, compact
 from .records import TileRecord
 from .store import Bands, StageStore
+from .sums import TileSums, tile_sums
 from .tile_file import packed
 
 __all__ = ["StagingTile", "check_folder", "stage_labels"]
@@ -24,8 +25,10 @@ __all__ = ["StagingTile", "check_folder", "stage_labels"]
 class StagingTile:
     """A tile whose model has run and whose writes are pending. `finish` makes it staged."""
 
-    def __init__(self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord) -> None:
-        self.store, self.tile, self.bands, self.record = store, tile, bands, record
+    def __init__(
+        self, store: StageStore, tile: Tile, found: Compacted, bands: Bands, record: TileRecord, sums: TileSums
+    ) -> None:
+        self.store, self.tile, self.bands, self.record, self.sums = store, tile, bands, record, sums
         self._objects = found.objects
         with writing_to(store.folder):
             # Folders that are missing are created: a stage whose job was replaced meanwhile must not begin again.
@@ -58,7 +61,9 @@ class StagingTile:
 
     def _parts(self) -> dict[str, np.ndarray]:
         parts = {"objects": self._objects} if len(self._objects) else {}
-        return parts | {f"{axis}/{side}": band for (axis, side), band in self.bands.items() if band.any()}
+        bands = {f"{axis}/{side}": band for (axis, side), band in self.bands.items() if band.any()}
+        # Bands are read by every neighbor, sums only for a table.
+        return parts | bands | self.sums.parts()
 
 
 def check_folder(store: StageStore) -> None:
@@ -79,6 +84,7 @@ def stage_labels(
     labels: np.ndarray,
     name: str = "the model",
     *,
+    pixels: np.ndarray | None = None,
     model_seconds: float = 0.0,
     seconds: float = 0.0,
 ) -> StagingTile:
@@ -92,6 +98,8 @@ def stage_labels(
         Labels of the tile's read box over the spatial axes.
     name : str
         Name of the model in error messages.
+    pixels : numpy.ndarray, optional
+        Pixels of the tile's core over the spatial axes, to sum for each label. Several channels are the last axis.
     model_seconds, seconds : float
         Wall time inside the model, and of reading and the model.
 
@@ -108,6 +116,8 @@ def stage_labels(
     began = time.perf_counter()
     found = compact(labels, tile, store.grid, name)
     bands = _cut_bands(store, tile, found)
+    core = found.labels.reshape(found.labels.shape[store.grid.separate_axes :])
+    sums = tile_sums(core, len(found.objects), pixels)
     record = TileRecord(
         index=tile.index,
         n_objects=len(found.objects),
@@ -120,7 +130,7 @@ def stage_labels(
         staged_at=time.time(),
         bands=[f"{axis}/{side}" for axis, side in bands],
     )
-    return StagingTile(store, tile, found, bands, record)
+    return StagingTile(store, tile, found, bands, record, sums)
 
 
 def _cut_bands(store: StageStore, tile: Tile, found: Compacted) -> Bands:

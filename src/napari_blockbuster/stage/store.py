@@ -30,6 +30,7 @@ from .arrays import ChunkBeingEncoded, create_array, encode_chunk, open_array
 from .first_layout import FirstLayout, first_marker
 from .labels import OBJECT
 from .records import TileFailure, TileRecord, in_shards, marker_name, read_failure, read_record, record_in
+from .sums import CONTACT, INTENSITY, PLACE, TileSums
 from .tile_file import TileFile
 
 if TYPE_CHECKING:
@@ -301,6 +302,21 @@ class StagedTile:
             return self._first.objects(self.index)
         found = self._file.part("objects", OBJECT)
         return np.zeros(0, OBJECT) if found is None else found
+
+    def sums(self) -> TileSums | None:
+        """Return the sums of the tile's labels; None if an earlier version staged the tile without them."""
+        ndim = self._grid.ndim - self._grid.separate_axes
+        if not self.record.n_objects:
+            return TileSums.empty(ndim)
+        place = None if self._file is None else self._file.part("sums", PLACE)
+        if self._file is None or place is None:
+            return None
+        intensity, contacts = self._file.part("intensity", INTENSITY), self._file.part("contacts", CONTACT)
+        return TileSums(
+            place,
+            np.zeros((0, 5 + ndim, place.shape[1]), INTENSITY) if intensity is None else intensity,
+            np.zeros(0, CONTACT) if contacts is None else contacts,
+        )
 
     def band(self, axis: int, side: str) -> np.ndarray:
         """Return the labels of the tile beside a face: uint32, shape of ``grid.band(tile, axis, side)``."""

@@ -102,11 +102,34 @@ class _Clock:
 
 
 class _Ready(NamedTuple):
-    """A tile that this process has claimed, with its pixels; None if the tile is staged already."""
+    """A tile that this process has claimed, with its pixels; None if the tile is staged already.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray or None
+        What the model gets: the read box, over the spatial axes.
+    core : numpy.ndarray or None
+        What is summed for each label: the core, and all measured channels. A copy, which no model can change.
+    """
 
     claim: Claim
     clock: _Clock
     pixels: np.ndarray | None = None
+    core: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Reads the pixels of a tile: the read box for the model, and other channels of the core, to measure them."""
+
+    seen: Callable[[], np.ndarray]
+    others: Callable[[], np.ndarray] | None = None
+
+    def __call__(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.seen(), None if self.others is None else self.others()
+
+
+Reading = Callable[[], tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass
@@ -118,6 +141,9 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     """Seconds for one tile; in worker processes only."""
     owner: Owner | None = None
     """The run that sends the tiles. None: nobody else can want them (a test)."""
+    others: ImageSource | None = None
+    """Channels that are measured and that the model does not see. None if there are none, or their pixels are sent."""
+    _local_others: ImageSource | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -127,8 +153,23 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         source: ImageSource,
         time_limit: float | None = None,
         owner: Owner | None = None,
+        others: ImageSource | None = None,
     ) -> StageWork:
-        return cls(store.grid, model, source if source.shippable else None, source, store, time_limit, owner)
+        sent = source.shippable and (others is None or others.shippable)
+        return cls(
+            store.grid,
+            model,
+            source if sent else None,
+            source,
+            store,
+            time_limit,
+            owner,
+            others if sent else None,
+            others,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_local_others": None}
 
     @property
     def folder(self) -> Path:
@@ -138,10 +179,26 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     def required_model(self) -> Model:
         return self.model
 
-    def ahead(self, item: int) -> Callable[[], np.ndarray]:
-        return _never_read if self.store.is_staged(item) else super().ahead(item)
+    def ahead(self, item: int) -> Reading:  # type: ignore[override]
+        if self.store.is_staged(item):
+            return _never_read
+        others = self._local_others
+        return _Reading(super().ahead(item), None if others is None else others.prefetch(self.grid[item].core).result)
 
-    def prepare(self, item: int, payload: Callable[[], np.ndarray] | None) -> _Ready:
+    def ship(self, item: int) -> Reading | None:  # type: ignore[override]
+        seen, others = super().ship(item), self._local_others
+        if seen is None:
+            return None
+        return _Reading(seen, None if others is None else others.part(self.grid[item].core).read)
+
+    def reader(self, item: int, payload: Reading | None) -> Reading:  # type: ignore[override]
+        if payload is not None:
+            return payload
+        others = self.others
+        read = None if others is None else functools.partial(others.read, self.grid[item].core)
+        return _Reading(super().reader(item, None), read)
+
+    def prepare(self, item: int, payload: Reading | None) -> _Ready:
         """Claim a tile and read its pixels."""
         claim = self._claim(item)
         try:
@@ -150,18 +207,27 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             check_folder(self.store)
             clock = self._clock(item)
             with clock.running():
-                pixels = self.reader(item, payload)()
+                pixels, others = self.reader(item, payload)()
             # The model gets the spatial axes only.
-            return _Ready(claim, clock, pixels.reshape(pixels.shape[self.grid.separate_axes :]))
+            pixels = pixels.reshape(pixels.shape[self.grid.separate_axes :])
+            return _Ready(claim, clock, pixels, self._core(item, pixels, others))
         except BaseException:
             claim.release()
             raise
+
+    def _core(self, item: int, pixels: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+        tile, separate_axes = self.grid[item], self.grid.separate_axes
+        shape = tile.core.shape[separate_axes:]
+        core = pixels[tile.trim[separate_axes:]]
+        if others is None:
+            return core.copy()
+        return np.concatenate([core.reshape(*shape, -1), others.reshape(*shape, -1)], axis=-1)
 
     def drop(self, prepared: _Ready) -> None:
         prepared.claim.release()
 
     def __call__(self, item: int, prepared: _Ready) -> Callable[[], TileRecord | TileFailure]:
-        claim, clock, pixels = prepared
+        claim, clock, pixels, core = prepared
         if pixels is None:
             return functools.partial(self._known, item, claim)
         try:
@@ -170,7 +236,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             began = time.perf_counter()
             with clock.running():
                 rest = self._freeing(functools.partial(begun, segmenter, pixels, self.plane))
-            return functools.partial(self._finish, item, claim, clock, rest, time.perf_counter() - began)
+            return functools.partial(self._finish, item, claim, clock, rest, core, time.perf_counter() - began)
         except BaseException:
             claim.release()
             raise
@@ -203,7 +269,13 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
             claim.release()
 
     def _finish(
-        self, item: int, claim: Claim, clock: _Clock, rest: Callable[[], np.ndarray], seconds: float
+        self,
+        item: int,
+        claim: Claim,
+        clock: _Clock,
+        rest: Callable[[], np.ndarray],
+        core: np.ndarray | None,
+        seconds: float,
     ) -> TileRecord:
         """Complete the labels without the device, and stage them."""
         try:
@@ -219,8 +291,9 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
                     labels = rest()
             seconds += time.perf_counter() - began
             times = {"model_seconds": seconds, "seconds": clock.seconds}
-            staging = stage_labels(self.store, self.grid[item], labels, self.model.display_name, **times)
-            del labels, rest
+            name = self.model.display_name
+            staging = stage_labels(self.store, self.grid[item], labels, name, pixels=core, **times)
+            del labels, rest, core
             record = staging.finish()
             # Evidence of a run that was taken over may name tiles that were replaced since: it is computed again.
             close_seams(self.store, record.index, staging.bands, self.owner)
@@ -250,7 +323,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         return isinstance(result, TileFailure) and attempts < allowed_attempts(result.error)
 
 
-def _never_read() -> np.ndarray:
+def _never_read() -> tuple[np.ndarray, np.ndarray | None]:
     raise AssertionError("a staged tile needs no pixels")
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_blockbuster.images import open_image
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.results import own_record
 from napari_blockbuster.job.job import Job
@@ -118,13 +117,10 @@ class Batch:
         job = Job.open(folder.path)
         if not job.wrote_output() or not self._merged_as_asked(folder.path):
             return None
-        source = open_image(target.image, scene=target.scene, **_part(self.options))
-        sizes = {name: self.options[name] for name in ("tile_shape", "halo") if name in self.options}
-        asked = NewJob(source, self.model, target.output, **sizes)
-        if job.spec.differences(asked.spec(source, self.model, target.output)):
+        asked = NewJob(target.image, self.model, target.output, scene=target.scene, **self.options)
+        source = asked.source(self.model)
+        if job.spec.differences(asked.spec(source, self.model, target.output, asked.measured(source)[0])):
             return None
-        region = {name: self.options[name] for name in REGION if name in self.options}
-        asked = replace(asked, **region)
         where = asked.without_empty(asked.region(source, job.grid), job.where, source, job.grid)
         if where.digest != job.where.digest:
             return None
@@ -141,10 +137,3 @@ class Batch:
         threshold = DEFAULT_MIN_IOU.get(asked.merge, 0.0) if asked.min_iou is None else float(asked.min_iou)
         wanted = (asked.merge, threshold, asked.connectivity)
         return before == wanted and kept == (asked.filter or ObjectFilter())
-
-
-REGION = ("where", "inside", "skip_empty", "skip_below")
-
-
-def _part(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("channel", "level", "axes", "spacing") if name in options}

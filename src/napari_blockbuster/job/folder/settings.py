@@ -18,7 +18,7 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.models.registry import settings_of_labels, upgraded_settings
 
-__all__ = ["JobSpec"]
+__all__ = ["JobSpec", "Measured"]
 
 FORMAT = 1
 MOST_TILES = 10**8
@@ -76,6 +76,29 @@ class GridSpec(BaseModel):
         )
 
 
+class Measured(BaseModel):
+    """The measured channels of a job.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of all measured channels, in the order of the sums; "" for an image without channels. Empty in jobs of earlier
+        versions.
+    others : dict or None
+        How to open those that the model does not see (see `napari_blockbuster.images`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = ()
+    others: dict[str, Any] | None = None
+
+    def settings(self) -> list[Any]:
+        """Return the indices of the channels in `others`: tiles with other channels must not be mixed."""
+        channels = None if self.others is None else self.others.get("channel")
+        return [] if channels is None else list(channels) if isinstance(channels, list | tuple) else [channels]
+
+
 class JobSpec(BaseModel):
     """The content of ``job.json``.
 
@@ -88,6 +111,8 @@ class JobSpec(BaseModel):
         How to open the image again, and how to recognize it (see `napari_blockbuster.images`).
     model, prepared : dict
         Settings of the model as requested, and with values measured on the whole image.
+    measured : Measured
+        The channels whose intensities are summed for each label.
     depends_on : tuple of str
         Distributions that the model's labels depend on, in addition to numpy (`Model.depends_on`).
     versions : dict
@@ -102,6 +127,7 @@ class JobSpec(BaseModel):
     output: OutputPath
     image: dict[str, Any]
     identity: dict[str, Any]
+    measured: Measured = Measured()
     grid: GridSpec
     model: dict[str, Any]
     prepared: dict[str, Any]
@@ -178,6 +204,7 @@ class JobSpec(BaseModel):
         return {
             "image": self.identity,
             "grid": self.grid.model_dump(mode="json"),
+            "measure": self.measured.settings(),
             "model": settings_of_labels(self.model),
             "versions": {name: self.versions.get(name) for name in packages},
         }

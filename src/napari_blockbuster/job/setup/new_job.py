@@ -18,10 +18,10 @@ from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_i
 from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.images.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
-from napari_blockbuster.job.folder.settings import GridSpec, JobSpec
+from napari_blockbuster.job.folder.settings import GridSpec, JobSpec, Measured
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside
 from napari_blockbuster.job.state import edited_function
-from napari_blockbuster.job.state.inputs import reopen_source, with_function
+from napari_blockbuster.job.state.inputs import reopen_others, reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.where import default_inside, read_roi
 from napari_blockbuster.machine.errors import JobMismatchError
@@ -33,7 +33,7 @@ from napari_blockbuster.models.planes import prepared_on
 from napari_blockbuster.output.result import default_output
 
 from . import preflight
-from .channels import check_channels, fitting_channels
+from .channels import check_channels, fitting_channels, measured_channels
 from .read_cost import say_if_dear
 from .suggestion import make_grid, suggest_tiles
 
@@ -47,6 +47,7 @@ class JobParts(NamedTuple):
     spec: JobSpec
     source: ImageSource | None
     model: Model | None
+    others: ImageSource | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class NewJob:
     axes: str | None = None
     scene: int | str | None = None
     spacing: float | Sequence[float | None] | None = None
+    measure: int | str | Sequence[int | str] | None = None
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
     where: Any = None
@@ -114,7 +116,7 @@ class NewJob:
         """Open the image. A model that needs all of its channels gets them without being asked."""
         if isinstance(self.image, ImageSource):
             return self.image
-        part: dict[str, Any] = {"level": self.level, "axes": self.axes, "scene": self.scene, "spacing": self.spacing}
+        part = self._part()
         try:
             return open_image(self.image, channel=self.channel, **part)
         except ChannelNotChosenError as error:
@@ -123,7 +125,14 @@ class NewJob:
                 raise
             return open_image(self.image, channel=channels, **part)
 
-    def spec(self, source: ImageSource, model: Model, target: Path) -> JobSpec:
+    def _part(self) -> dict[str, Any]:
+        return {"level": self.level, "axes": self.axes, "scene": self.scene, "spacing": self.spacing}
+
+    def measured(self, source: ImageSource) -> tuple[Measured, ImageSource | None]:
+        """Return the channels to measure, and those of them that the model does not see."""
+        return measured_channels(self.image, source, self.measure, self._part())
+
+    def spec(self, source: ImageSource, model: Model, target: Path, measured: Measured) -> JobSpec:
         """Return the settings of the job, without those that the model measures on the image."""
         tile_shape, halo = suggest_tiles(source, model, self.tile_shape, self.halo)
         return JobSpec(
@@ -131,6 +140,7 @@ class NewJob:
             output=str(target),
             image=source.describe(),
             identity=source.identity(),
+            measured=measured,
             grid=GridSpec.of(make_grid(source, tile_shape, halo, self.band_depth)),
             model=model.settings(),
             prepared={},
@@ -146,11 +156,12 @@ def create(asked: NewJob) -> JobParts:
     model = as_model(asked.model)
     with noticed("the image to be opened (its disk or server does not answer)"):
         source = asked.source(model)
+        measured, others = asked.measured(source)
     check_channels(source, model)
     target = default_output(source) if asked.output is None else Path(asked.output).absolute()
     folder = JobFolder.beside(target)
     preflight.check_output(target, source, asked.overwrite)
-    spec = asked.spec(source, model, target)
+    spec = asked.spec(source, model, target, measured)
     grid = spec.grid.grid()
     where = asked.region(source, grid)
     if (known := folder.known(spec, asked.overwrite)) is not None:
@@ -159,7 +170,7 @@ def create(asked: NewJob) -> JobParts:
         where = asked.without_empty(where, folder.load_where(), source, grid)
         _move(folder, grid, where)
         edited_function.check(known, Tiles(folder.stage, grid, where), model)
-        return JobParts(folder, known, source, reopened)
+        return JobParts(folder, known, source, reopened, others)
     say_if_dear(source, grid)
     where = asked.without_empty(where, EVERYWHERE, source, grid)
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
@@ -168,7 +179,7 @@ def create(asked: NewJob) -> JobParts:
     n_tiles = int(where.chosen(grid).sum()) if where else None
     preflight.check_space(folder.path.parent, grid, source, replaced=folder.path, n_tiles=n_tiles)
     spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite), where)
-    return JobParts(folder.of(spec), spec, source, prepared)
+    return JobParts(folder.of(spec), spec, source, prepared, others)
 
 
 def _move(folder: JobFolder, grid: TileGrid, where: Where) -> None:
@@ -198,4 +209,4 @@ def reopen(path: Path, image: Any, model: Any) -> JobParts:
         there = spec.model_copy(update={"model": asked.settings()})
         if changed := edited_function.with_code_of(spec, asked).differences(there):
             raise JobMismatchError(f"this is not the model of {folder.path}: " + "; ".join(changed))
-    return JobParts(folder.of(spec), spec, source, with_function(spec, asked))
+    return JobParts(folder.of(spec), spec, source, with_function(spec, asked), reopen_others(spec, image))

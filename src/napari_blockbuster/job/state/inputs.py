@@ -14,7 +14,7 @@ from napari_blockbuster.models import Model, model_from_settings
 
 from . import edited_function
 
-__all__ = ["Inputs", "reopen_source", "with_function"]
+__all__ = ["Inputs", "reopen_others", "reopen_source", "with_function"]
 
 
 class Inputs:
@@ -28,10 +28,14 @@ class Inputs:
         None for an image in memory that was not passed again.
     model : Model or None
         The prepared model; None for a function that was not passed again.
+    others : ImageSource or None
+        Channels that are measured and that the model does not see; None if there are none, or they cannot be opened.
     """
 
-    def __init__(self, spec: JobSpec, source: ImageSource | None, model: Model | None) -> None:
-        self.spec, self.source, self.model = spec, source, model
+    def __init__(
+        self, spec: JobSpec, source: ImageSource | None, model: Model | None, others: ImageSource | None = None
+    ) -> None:
+        self.spec, self.source, self.model, self.others = spec, source, model, others
 
     def ready(self) -> tuple[ImageSource, Model]:
         """Return the image and the model, ready to segment tiles. A function in a file is read again.
@@ -44,6 +48,11 @@ class Inputs:
             If the image or a version is not the one of the tiles staged so far.
         """
         source = self.image()
+        if self.others is None and self.spec.measured.others is not None:
+            raise JobError(
+                f"The measured channels {', '.join(self.spec.measured.names)} cannot be opened. Pass the image again: "
+                "Job.open(folder, image=...)."
+            )
         if self.model is None:
             self.model = with_function(self.spec, None)
         if self.model is None:
@@ -99,6 +108,21 @@ def reopen_source(spec: JobSpec, image: Any) -> ImageSource | None:
         return None
     except (KeyError, TypeError, AttributeError):
         raise JobError("the job's image entry cannot be read: job.json was edited or damaged") from None
+
+
+def reopen_others(spec: JobSpec, image: Any) -> ImageSource | None:
+    """Open the measured channels of a job that its model does not see; None without any, or if they cannot be opened."""
+    described = spec.measured.others
+    if described is None:
+        return None
+    try:
+        if image is None or isinstance(image, ImageSource):
+            return source_from_description(described)
+        options = {key: described.get(key) for key in ("channel", "level", "scene", "spacing")}
+        return open_image(image, **{key: value for key, value in options.items() if value is not None})
+    except (OSError, ValueError):
+        # The tiles can still be merged and written.
+        return None
 
 
 def _with_sizes(source: ImageSource, spec: JobSpec) -> ImageSource:

@@ -42,9 +42,16 @@ class JobState:
         The staged tiles and their tables.
     """
 
-    def __init__(self, folder: JobFolder, spec: JobSpec, source: ImageSource | None, model: Model | None) -> None:
+    def __init__(
+        self,
+        folder: JobFolder,
+        spec: JobSpec,
+        source: ImageSource | None,
+        model: Model | None,
+        others: ImageSource | None = None,
+    ) -> None:
         self.files = folder
-        self.inputs = Inputs(spec, source, model)
+        self.inputs = Inputs(spec, source, model, others)
         self.tiles = Tiles(folder.stage, spec.grid.grid(), folder.load_where())
         self._control = Control()
 

@@ -22,6 +22,7 @@ from napari_blockbuster.stage.records import TileFailure, TileRecord
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.sum_table import NoSumsError, SumTable, SumTableCache
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -55,6 +56,7 @@ class Tiles:
         self.grid, self.where = grid, where
         self.store = StageStore(stage, grid)
         self._labels = LabelTableCache(self.store)
+        self._sums = SumTableCache(self.store)
         self._regions = RegionCache(self.store)
         self._inside: InsideSearch | None = None
         self._evidence: tuple[frozenset[int], Evidence] | None = None
@@ -158,6 +160,18 @@ class Tiles:
         with damage_named(self.store.folder.parent):
             return self._labels.table(staged)
 
+    def sums(self) -> SumTable:
+        """Return the sums of all labels: sizes, places and intensities.
+
+        Raises
+        ------
+        NoSumsError
+            If an earlier version staged a tile without sums.
+        """
+        staged = self.staged()
+        with damage_named(self.store.folder.parent):
+            return self._sums.table(staged)
+
     def evidence(self, client: Client | None = None) -> np.ndarray:
         """Return the evidence (`napari_blockbuster.stage.seams.evidence_dtype`) of all pairs of staged tiles.
 
@@ -188,7 +202,12 @@ class Tiles:
             return merged
         if self._inside is None:
             self._inside = InsideSearch(self.store, roi, self.where.inside, self.where.coverage(self.grid))
-        return self._inside.applied(merged, client)
+        try:
+            sums = self.sums() if self.where.inside == "centroid" else None
+        except NoSumsError:
+            # Tiles of an earlier version are read instead.
+            sums = None
+        return self._inside.applied(merged, sums, client)
 
     def regions(
         self,
@@ -203,6 +222,7 @@ class Tiles:
         """Drop tables in memory that hold tiles which were replaced or deleted."""
         tiles = set(tiles)
         self._labels.forget(tiles)
+        self._sums.forget(tiles)
         if self._inside is not None:
             self._inside.forget(tiles)
         self._regions.forget()

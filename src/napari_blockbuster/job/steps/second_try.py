@@ -87,7 +87,7 @@ class SecondTry:
                 tried = self._tried() | dict.fromkeys(wanted, model.settings())
                 data = {"tiles": {str(index): settings for index, settings in sorted(tried.items())}}
                 owner.write(self._folder.again_tried, json.dumps(data).encode())
-            work = StageWork.of(self.store, prepared, source, owner=owner)
+            work = StageWork.of(self.store, prepared, source, owner=owner, others=self._inputs.others)
             with contextlib.closing(run(work, TileQueue(wanted), client, heartbeat)) as results:
                 for result in results:
                     yield result

@@ -72,7 +72,7 @@ def stage(
                     return
                 preflight.check_memory(memory, tiles.grid, source)
                 tiles.store.forget_hangs()
-            work = StageWork.of(tiles.store, model, source, options.tile_timeout, owner)
+            work = StageWork.of(tiles.store, model, source, options.tile_timeout, owner, inputs.others)
             with contextlib.closing(run(work, waiting, options.client, beats.look)) as results:
                 for result in results:
                     if result is not None or beats.due():

@@ -25,6 +25,7 @@ from napari_blockbuster.widgets.run.fields import output_for
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
 from napari_blockbuster.widgets.session import Session
+from napari_blockbuster.widgets.table.opening import show_table
 
 from .job_opener import JobOpener
 from .merge_actions import MergeActions
@@ -98,6 +99,7 @@ class SegmentWidget(QWidget):
         merging.seams_wanted.connect(self.seams.show)
         merging.step_wanted.connect(self.seams.step)
         merging.inspect_wanted.connect(self.inspect)
+        merging.table_wanted.connect(lambda: show_table(self.viewer))
         self.control.changed.connect(self._control_changed)
         for found in (self.previews.tile_found, self.previews.seam_found):
             found.connect(lambda *_: self._show_labels(False))
@@ -228,7 +230,7 @@ class SegmentWidget(QWidget):
     def copy_script(self, kind: str) -> str:
         """Copy a script (``"python"``) or a command (``"command"``) that repeats this run."""
         try:
-            plan = self.plan()
+            plan = self.plan().corrected(self.control.job, self.control.decisions, self.control.again)
         except ValueError as error:
             show_warning(f"Nothing to copy yet. {error}")
             return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import napari
 
-__all__ = ["ask_job", "open_job", "show_segment_widget"]
+__all__ = ["ask_job", "open_job", "show_object_table", "show_segment_widget"]
 
 
 def show_segment_widget(napari_viewer: napari.Viewer) -> Any:
@@ -37,3 +37,10 @@ def open_job(napari_viewer: napari.Viewer, folder: str | Path) -> Any:
     widget = show_segment_widget(napari_viewer)
     widget.open_job(folder)
     return widget
+
+
+def show_object_table(napari_viewer: napari.Viewer) -> Any:
+    """Show the table of objects below the viewer, and return it."""
+    from napari_blockbuster.widgets.table.opening import show_table
+
+    return show_table(napari_viewer)

@@ -32,6 +32,7 @@ class MergeSection(Section):
     step_wanted = Signal(int)
     """Next (1) or previous (-1) doubtful pair."""
     inspect_wanted = Signal()
+    table_wanted = Signal()
     delete_wanted = Signal()
 
     def __init__(self) -> None:
@@ -77,7 +78,12 @@ class MergeSection(Section):
             "List all pairs at the seams. Join, cut and undo. See alarms and the seam report.",
             self.inspect_wanted.emit,
         )
-        self.form.addRow(self.inspect)
+        self.table = button(
+            "Object table…",
+            "List every object with its size, place and shape. Sort, filter and plot them, and color them by a column.",
+            self.table_wanted.emit,
+        )
+        self.form.addRow(row_of(self.inspect, self.table, equal=True))
 
     def choice(self) -> MergeChoice:
         """Return the chosen rule and object filter."""
@@ -90,6 +96,7 @@ class MergeSection(Section):
         self.delete.setVisible(state == "written")
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
+        self.table.setEnabled(merged is not None)
         if merged is not None:
             if merged.store is not None:
                 grid = merged.store.grid

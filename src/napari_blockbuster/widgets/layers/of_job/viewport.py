@@ -11,7 +11,7 @@ from napari.layers import Layer
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.widgets.layers.placement import center_of, world_at
 
-__all__ = ["Viewport"]
+__all__ = ["Viewport", "center_view"]
 
 MOST_PREFERRED = 4096
 """Tiles in view that are reported at most. No more are staged before the camera moves again."""
@@ -62,15 +62,20 @@ class Viewport:
 
     def center_on(self, voxel: Any) -> None:
         """Center the view on a voxel of the image."""
-        place = world_at(self._place, voxel)
-        dims, camera = self._viewer.dims, self._viewer.scene.camera
-        first = dims.ndim - len(place)
-        for axis, value in enumerate(place):
-            dims.set_point(axis + first, value)
-        center = list(camera.center)
-        shown = [place[axis - first] for axis in dims.displayed]
-        center[-len(shown) :] = shown
-        camera.center = tuple(center)
+        center_view(self._viewer, self._place, voxel)
+
+
+def center_view(viewer: Any, place: dict[str, Any], voxel: Any) -> None:
+    """Center a viewer on a voxel of an image at a place."""
+    world = world_at(place, voxel)
+    dims, camera = viewer.dims, viewer.scene.camera
+    first = dims.ndim - len(world)
+    for axis, value in enumerate(world):
+        dims.set_point(axis + first, value)
+    center = list(camera.center)
+    shown = [world[axis - first] for axis in dims.displayed]
+    center[-len(shown) :] = shown
+    camera.center = tuple(center)
 
 
 def _visible_box(layer: Layer, grid: TileGrid, step: Sequence[float], displayed: Sequence[int]) -> Box:

@@ -1,0 +1,286 @@
+"""Table of merged objects, from the sums of their labels: no voxel is read.
+
+Names are those of `skimage.measure.regionprops_table` where it has them, and the values are equal. Columns in world units end
+with the unit (``_um``, ``_um2``, ``_um3``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.rules import band_iou, face_iou
+from napari_blockbuster.stage.sum_table import SumTable
+from napari_blockbuster.stage.sums import COUNT, HIGHEST, LOWEST, SQUARES, SUM, WEIGHTED, place_rows
+
+from .groups import Groups
+from .shapes import axis_lengths, ball_diameter, principal_variances
+from .space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["object_table"]
+
+Columns = dict[str, np.ndarray]
+
+
+def object_table(
+    merged: Merge,
+    sums: SumTable,
+    space: Space | None = None,
+    *,
+    channels: Sequence[str] = (),
+    alarms: Mapping[int, int] | None = None,
+) -> pd.DataFrame:
+    """Return one row for each object, in the order of their ids.
+
+    Parameters
+    ----------
+    merged : Merge
+        Without filled holes.
+    sums : SumTable
+        The sums of the same tiles.
+    space : Space, optional
+        Adds columns in world units.
+    channels : sequence of str, optional
+        Names of the measured channels. Default: their numbers.
+    alarms : mapping of int to int, optional
+        Number of alarms of an object, by its id. Adds the column ``alarms``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `docs/table.md` for each column. Integers are exact.
+
+    Raises
+    ------
+    ValueError
+        If `sums` holds other tiles than `merged`, or if holes are filled or objects are cut at the edge of a region: the sums
+        know nothing of that.
+    """
+    import pandas as pd
+
+    if not np.array_equal(sums.counts, merged.labels_table.counts):
+        raise ValueError("Tiles were staged after this merge. Call merge() again.")
+    if merged.filled is not None:
+        raise ValueError(
+            "This merge has filled holes, and staged sums do not include them. "
+            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+        )
+    if merged.clip is not None:
+        raise ValueError(
+            "This merge cuts objects at the edge of a region of interest, and staged sums are of whole objects. "
+            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+        )
+    groups = Groups.of(merged.new_ids[1:])
+    columns = _places(groups, merged, sums, space)
+    columns |= _seams(groups, merged, sums.tiles)
+    if alarms is not None:
+        columns["alarms"] = np.array([alarms.get(label, 0) for label in groups.ids.tolist()], np.int64)
+    names = list(channels) if len(channels) == sums.n_channels else [str(k) for k in range(sums.n_channels)]
+    for channel, name in enumerate(names):
+        columns |= _intensities(groups, sums, channel, f"-{name}" if name else "", space)
+    return pd.DataFrame(columns, copy=False)
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+def _places(groups: Groups, merged: Merge, sums: SumTable, space: Space | None) -> Columns:
+    ndim, rows, place = sums.ndim, place_rows(sums.ndim), sums.sums.place
+    origins = sums.origins[sums.grid.separate_axes :]
+    area = groups.total(place[0])
+    columns: Columns = {"label": groups.ids}
+    if sums.grid.separate_axes:
+        columns["t"] = groups.lowest(sums.origins[0])
+    columns["area"] = area
+    if space is not None and space.unit:
+        columns[space.named("volume" if ndim == 3 else "area", ndim)] = area * math.prod(space.spacing)
+    first = [groups.total(place[rows.first][k] + place[0] * origins[k]) for k in range(ndim)]
+    base = [total // area for total in first]
+    rest = [(total - area * b) / area for total, b in zip(first, base, strict=True)]
+    for k in range(ndim):
+        columns[f"centroid-{k}"] = base[k] + rest[k]
+    if space is not None and space.unit:
+        for k in range(ndim):
+            place_in_world = columns[f"centroid-{k}"] * space.spacing[k] + space.origin[k]
+            columns[f"centroid_{space.unit}-{k}"] = place_in_world
+    lowest = [groups.lowest(place[rows.low][k] + origins[k]) for k in range(ndim)]
+    highest = [groups.highest(place[rows.high][k] + origins[k]) + 1 for k in range(ndim)]
+    columns |= {f"bbox-{k}": each for k, each in enumerate([*lowest, *highest])}
+    extents = [b - a for a, b in zip(lowest, highest, strict=True)]
+    columns["area_bbox"] = np.prod(extents, axis=0)
+    columns["extent"] = area / columns["area_bbox"]
+    columns["equivalent_diameter_area"] = ball_diameter(area, ndim)
+    covariance = _covariance(groups, sums, area, base, rest, extents)
+    columns |= _axes(covariance, space)
+    columns |= _surface(groups, merged, sums, area, space)
+    edge = merged.labels_table.objects["edge"]
+    columns["on_edge"] = groups.highest(edge)
+    return columns
+
+
+def _covariance(
+    groups: Groups,
+    sums: SumTable,
+    area: np.ndarray,
+    base: list[np.ndarray],
+    rest: list[np.ndarray],
+    extents: list[np.ndarray],
+) -> np.ndarray:
+    """Return the covariance of the places of each object's voxels, in the order of ``numpy.triu_indices``.
+
+    Moments are counted from a whole voxel next to the centroid, so that nothing is lost far from the origin of the image.
+    """
+    ndim, rows, place = sums.ndim, place_rows(sums.ndim), sums.sums.place
+    largest = max((float(e.max(initial=1)) for e in extents), default=1.0)
+    exact = float(area.max(initial=0)) * largest**2 < 2**61
+    number: type[np.generic] = np.int64 if exact else np.float64
+    kept = groups.row >= 0
+    row = np.where(kept, groups.row, 0)
+    voxels = place[0].astype(number, copy=False)
+    first = [place[rows.first][k].astype(number, copy=False) for k in range(ndim)]
+    origins = sums.origins[sums.grid.separate_axes :]
+    away = [
+        np.where(kept, origins[k] - base[k][row], 0).astype(number) if len(base[k]) else origins[k].astype(number)
+        for k in range(ndim)
+    ]
+    found = []
+    for at, (i, j) in enumerate(zip(*np.triu_indices(ndim), strict=True)):
+        moment = place[rows.second][at] + away[i] * first[j] + away[j] * (first[i] + voxels * away[i])
+        found.append(groups.total(moment) / area - rest[i] * rest[j])
+    return np.stack(found)
+
+
+def _axes(covariance: np.ndarray, space: Space | None) -> Columns:
+    """Principal axes in voxels, and in world units with the ratios of their lengths."""
+    ndim = {1: 1, 3: 2, 6: 3}[len(covariance)]
+    if ndim == 1:
+        return {}
+    lengths = in_world = axis_lengths(principal_variances(covariance))
+    columns = _named_axes(lengths, "")
+    if space is not None and space.unit:
+        if space.is_isotropic:
+            in_world = lengths * space.spacing[0]
+        else:
+            spacing = np.array(space.spacing)
+            low, high = np.triu_indices(ndim)
+            in_world = axis_lengths(principal_variances(covariance * (spacing[low] * spacing[high])[:, None]))
+        columns |= _named_axes(in_world, f"_{space.unit}")
+    columns["elongation"] = _ratio(in_world[0], in_world[1])
+    if ndim == 3:
+        columns["flatness"] = _ratio(in_world[1], in_world[2])
+    return columns
+
+
+def _named_axes(lengths: np.ndarray, ending: str) -> Columns:
+    names = ("major", "minor") if len(lengths) == 2 else ("major", "intermediate", "minor")
+    return {f"axis_{name}_length{ending}": each for name, each in zip(names, lengths, strict=True)}
+
+
+def _ratio(longer: np.ndarray, shorter: np.ndarray) -> np.ndarray:
+    """Ratio of two lengths; NaN if the shorter one is 0."""
+    ratio: np.ndarray = np.divide(longer, shorter, out=np.full_like(longer, np.nan), where=shorter > 0)
+    return ratio
+
+
+def _surface(groups: Groups, merged: Merge, sums: SumTable, area: np.ndarray, space: Space | None) -> Columns:
+    """Surface, or length of the outline, from the exposed faces of voxels.
+
+    The faces along an axis are what the surface looks like from that axis, twice. Cauchy's formula relates the mean over all
+    directions to the surface; the mean over the axes of the image stands for it: 2/3 of the faces in 3D, pi/4 in 2D. It is
+    right on average for objects that point anywhere, and too small for boxes along the axes.
+    """
+    ndim = sums.ndim
+    if ndim == 1:
+        return {}
+    faces = _exposed_faces(groups, merged, sums)
+    spacing = space.spacing if space is not None and space.unit else (1.0,) * ndim
+    share = {2: math.pi / 4, 3: 2 / 3}[ndim]
+    name = "surface_area" if ndim == 3 else "boundary_length"
+    columns: Columns = {name: share * np.sum(faces, axis=0)}
+    in_world = columns[name]
+    if space is not None and space.unit:
+        areas = [math.prod(spacing) / s for s in spacing]
+        in_world = np.asarray(share * np.sum([f * a for f, a in zip(faces, areas, strict=True)], axis=0))
+        columns[space.named(name, ndim - 1)] = in_world
+    size = area * math.prod(spacing)
+    if ndim == 3:
+        columns["sphericity"] = math.pi ** (1 / 3) * (6 * size) ** (2 / 3) / in_world
+    else:
+        columns["circularity"] = 4 * math.pi * size / in_world**2
+    return columns
+
+
+def _exposed_faces(groups: Groups, merged: Merge, sums: SumTable) -> list[np.ndarray]:
+    """Return the faces along each axis that are not between two voxels of the same object."""
+    ndim, separate_axes, n = sums.ndim, sums.grid.separate_axes, len(groups)
+    place = sums.sums.place[place_rows(ndim).faces]
+    low, high = (groups.row[each] for each in sums.contacts)
+    inside = np.flatnonzero((low == high) & (low >= 0))
+    of_pairs, touching = low[inside], sums.sums.contacts["faces"][inside, 3 - ndim :]
+    seams = merged.seams
+    seam_low, seam_high = (groups.row[merged.labels_table.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high"))
+    across = np.flatnonzero((seam_low == seam_high) & (seam_low >= 0) & (seams["contact"][:, 0] > 0))
+    found = []
+    for k in range(ndim):
+        faces = groups.total(place[k])
+        at = across[seams["axis"][across] == k + separate_axes]
+        hidden = np.bincount(of_pairs, touching[:, k], n) + np.bincount(seam_low[at], seams["contact"][at, 0], n)
+        found.append(faces - 2 * hidden.astype(np.int64))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- seams
+def _seams(groups: Groups, merged: Merge, tiles: np.ndarray) -> Columns:
+    """Number of tiles of each object, its weakest joined seam, and a person's decisions on it."""
+    n, seams, labels = len(groups), merged.seams, merged.labels_table
+    rows = np.flatnonzero(merged.joined)
+    owner = groups.row[labels.numbers(seams["low"][rows], seams["low_id"][rows])]
+    rows, owner = rows[owner >= 0], owner[owner >= 0]
+    joined = seams[rows]
+    has_band = (joined["low_band"] > 0) | (joined["high_band"] > 0)
+    strength = np.where(has_band, band_iou(joined), face_iou(joined))
+    weakest = np.full(n, np.nan)
+    # The order is descending, so the weakest remains.
+    order = np.argsort(-strength, kind="stable")
+    weakest[owner[order]] = strength[order]
+    columns = {"n_tiles": groups.n_distinct(tiles), "n_labels": groups.n_labels(), "seam_iou": weakest}
+    for name, pairs in (("joined_by_hand", merged.join), ("cut_by_hand", merged.cut)):
+        count = np.zeros(n, np.int64)
+        for (low, low_id), (high, high_id) in pairs:
+            ends = {int(groups.row[labels.offsets[t] + k - 1]) for t, k in ((low, low_id), (high, high_id))}
+            for row in ends - {-1}:
+                count[row] += 1
+        columns[name] = count
+    return columns
+
+
+# --------------------------------------------------------------------------------------------------------- intensities
+def _intensities(groups: Groups, sums: SumTable, channel: int, ending: str, space: Space | None) -> Columns:
+    values = sums.sums.intensity[channel]
+    count, total = groups.total(values[COUNT]), groups.total(values[SUM])
+    some = count > 0
+    mean = np.divide(total, count, out=np.full(len(groups), np.nan), where=some)
+    kept = groups.row >= 0
+    of_object = mean[np.where(kept, groups.row, 0)] if len(mean) else np.zeros(len(kept))
+    of_label = np.divide(values[SUM], values[COUNT], out=np.zeros(len(kept)), where=values[COUNT] > 0)
+    away = np.where(kept & (values[COUNT] > 0), of_label - of_object, 0)
+    squares = groups.total(values[SQUARES] + values[COUNT] * away**2)
+    columns = {
+        f"intensity_mean{ending}": mean,
+        f"intensity_std{ending}": np.sqrt(np.divide(squares, count, out=np.full_like(mean, np.nan), where=some)),
+        f"intensity_min{ending}": np.where(some, groups.lowest(values[LOWEST]), np.nan),
+        f"intensity_max{ending}": np.where(some, groups.highest(values[HIGHEST]), np.nan),
+        f"intensity_sum{ending}": total,
+        f"intensity_voxels{ending}": count.astype(np.int64),
+    }
+    origins = sums.origins[sums.grid.separate_axes :]
+    for k in range(sums.ndim):
+        weighted = groups.total(values[WEIGHTED + k] + values[SUM] * origins[k])
+        place = np.divide(weighted, total, out=np.full_like(mean, np.nan), where=total != 0)
+        columns[f"centroid_weighted-{k}{ending}"] = place
+    return columns
