@@ -33,11 +33,13 @@ from .options import (
     OutputOptions,
     SceneOptions,
     UsageError,
+    WhereOptions,
     WorkerOptions,
     one_or_all,
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
+from .tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ app["--help"].group = app["--version"].group = "Other"
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
-RUN, WORKERS = RunOptions(), WorkerOptions()
+WHERE, RUN, WORKERS = WhereOptions(), RunOptions(), WorkerOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -75,6 +77,7 @@ def segment(
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
+    region: WhereOptions = WHERE,
     run: RunOptions = RUN,
     measure: Channels = None,
     name: str | None = None,
@@ -107,10 +110,11 @@ def segment(
     """
     run.check()
     from .batch import BatchOptions, collection_of, run_batch
+    from .info import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure, **region.arguments()}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
@@ -126,8 +130,11 @@ def segment(
             measure=measure,
             overwrite=run.output.overwrite,
             **part.arguments(),
+            **region.arguments(),
             planned=early.begin,
         )
+        if job.where and not run.output.quiet:
+            print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
         return _start(job, run, early=early)
 
 
@@ -366,6 +373,9 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
     from .demo import run_demo
 
     return run_demo(output.absolute(), workers)
+
+
+app.command(tissue)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.models import Model
 
 __all__ = [
+    "Channels",
     "EarlyCluster",
     "ImageOptions",
     "MergeOptions",
@@ -29,6 +30,7 @@ __all__ = [
     "OutputOptions",
     "SceneOptions",
     "UsageError",
+    "WhereOptions",
     "WorkerOptions",
     "one_or_all",
 ]
@@ -129,6 +131,40 @@ class ImageOptions(SceneOptions):
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `open_image`."""
         return super().arguments() | {"channel": one_or_all(self.channel)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WhereOptions:
+    """Part of the image to segment. Tiles that do not meet it are skipped.
+
+    Attributes
+    ----------
+    where
+        Mask or label image of any resolution, GeoJSON (QuPath), box Z0:Z1,Y0:Y1,X0:X1 in voxels or with units (10um:200um),
+        or tiles:0,5,8-12. Several are united. Default: everywhere.
+    inside
+        Objects at the edge: those whose centroid is inside are kept whole, or all that touch it are, or they are cut there.
+        Default: centroid; touching for tiles.
+    skip_empty
+        Skip tiles whose pixels all have one value, such as chunks that an OME-Zarr does not store.
+    skip_below
+        Skip tiles without a pixel above this value. The image is read once before the run.
+    """
+
+    where: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    inside: Literal["centroid", "touching", "clip"] | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Job.create`; none for the whole image."""
+        if self.inside is not None and not self.where:
+            raise UsageError(f"--inside {self.inside} needs --where")
+        region = {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
+        if self.skip_empty or self.skip_below is not None:
+            region |= {"skip_empty": self.skip_empty, "skip_below": self.skip_below}
+        return region
 
 
 @Parameter(name="*")
