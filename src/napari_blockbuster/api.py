@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from napari_blockbuster.job.steps.completion import Finish, Watch, finish
 from napari_blockbuster.measure.overlaps import pair_grid
 from napari_blockbuster.measure.relation import Relation, check_pair, relate_images
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.merge.pairs import PairOfLabels, pairs_of
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output.conversion import Conversion
 from napari_blockbuster.output.label_copy import check_target, write_label_image
@@ -51,6 +52,8 @@ def segment(
     connectivity: int = 1,
     sequential_labels: bool = True,
     filter: ObjectFilter | None = None,
+    cut: Iterable[PairOfLabels] = (),
+    join: Iterable[PairOfLabels] = (),
     keep_stage: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -96,6 +99,9 @@ def segment(
         Number the objects 1..n.
     filter : ObjectFilter, optional
         Which merged objects are kept, by size or place, and whether their holes are filled. Default: all, as they are.
+    cut, join : iterable of ((tile, id), (tile, id)), optional
+        Corrections by hand: pairs of labels of the tiles that are kept apart or joined whatever the rule says. They become
+        decisions of the job. They name labels that this model finds in these tiles.
     keep_stage : bool, default False
         Keep the staged tiles after a complete run, to merge again with `Job.open`.
     overwrite : bool, default False
@@ -129,7 +135,18 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
-    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, keep_stage, overwrite, ome_zarr_version)
+    asked = Finish(
+        merge,
+        min_iou,
+        connectivity,
+        sequential_labels,
+        filter,
+        keep_stage,
+        overwrite,
+        ome_zarr_version,
+        pairs_of(cut, "cut"),
+        pairs_of(join, "join"),
+    )
     check_time_limit(tile_timeout, client)
     if client is not None:
         from napari_blockbuster.execution.cluster import check_client

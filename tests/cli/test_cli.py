@@ -21,6 +21,7 @@ from scipy import ndimage
 from napari_blockbuster import Job
 from napari_blockbuster.cli.options import MergeOptions, UsageError, WorkerOptions
 from napari_blockbuster.job.progress.bar import Pace, duration
+from napari_blockbuster.merge.decisions import Decisions
 
 TILES = ["--tile", "16", "32", "32", "--halo", "6"]
 N_TILES = 8
@@ -287,6 +288,10 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
     assert cut["merges"].startswith("0 ")
     assert cut["output"] == str(tmp_path / "cut.ome.zarr")
     strict = numbers(run("merge", out, "--min-iou", 0.9, "--overwrite").stdout)
+    corrected = run("merge", out, "--join", "0:1,7:1", "--join", "0:1,6:1", "--cut", "0:2,1:1", "--overwrite")
+    assert "1 pair cut and 2 joined by hand" in corrected.stdout
+    Decisions.load(f"{out}.job").clear()
+    assert "TILE:LABEL,TILE:LABEL" in mistake("merge", out, "--join", "0-1", "--overwrite")
     assert int(whole["objects"]) <= int(strict["objects"]) <= int(cut["objects"])
     run("merge", out, "--overwrite", "--discard-stage")
     assert len(list(calls.iterdir())) == N_TILES

@@ -96,6 +96,11 @@ def test_a_chain_of_ten_cells_that_every_tile_fused(tmp_path: Path) -> None:
     assert "14.4 times as large as the objects around it" in alarm.reason
     assert len(alarm.tiles) == 8
     assert 48 <= alarm.place[0] <= 72
+    # Nobody complains of what a person joined, whichever link the person named.
+    rows = merged.seams[merged.joined]
+    links = [((int(r["low"]), int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in rows]
+    link = next(p for p in links if p != alarm.pair and merged.object_of(*p[0]) == alarm.objects[0])
+    assert alarms_of(job, job.merge(join=[link])) == []
 
 
 def test_touch_on_abutting_cells_is_one_alarm_per_fused_object(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_blockbuster import Job
+from napari_blockbuster import Job, segment
 from napari_blockbuster.merge.decisions import Decisions, DecisionsError
 from napari_blockbuster.merge.pair_export import export_csv
 from napari_blockbuster.output.label_image import open_labels
@@ -49,6 +49,27 @@ def restage(job: Job, tile: int) -> None:
     job.store.unstage([tile])
     job.tiles.forget({tile})
     list(job.stage())
+
+
+def test_corrections_of_a_script_are_decisions_of_its_job(tmp_path: Path, job: Job) -> None:
+    """A script repeats a run with its corrections, on another machine, and may run twice."""
+    one, other = pairs_of(job)[:2]
+    far = (0, 1), (3, 1)
+    expected = job.merge(cut=[one, other], join=[far])
+    image = tissue.voronoi_tissue(SHAPE, 20, seed=3).astype(np.uint16)
+    options = {"tile_shape": TILE, "halo": HALO, "cut": [one, other[::-1]], "join": [far], "progress": False}
+    folder = tmp_path / "elsewhere"
+    for _ in range(2):
+        result = segment(image, identity, folder / "l.ome.zarr", keep_stage=True, overwrite=True, **options)
+        np.testing.assert_array_equal(result.labels.compute(), expected.labels.compute())
+        np.testing.assert_array_equal(result.provenance["merge"]["join"], [far])
+    again = Job.open(folder / "l.ome.zarr")
+    steps = json.loads((again.folder / "decisions.json").read_text())["steps"]
+    assert len(steps) == 1
+    with pytest.raises(DecisionsError, match="Label 999 of tile 0 does not exist"):
+        segment(image, identity, tmp_path / "x" / "l.ome.zarr", **options | {"join": [((0, 999), (1, 1))]})
+    with pytest.raises(ValueError, match=r"cut has \(0, 1\)"):
+        segment(image, identity, tmp_path / "y" / "l.ome.zarr", **options | {"cut": [(0, 1)]})
 
 
 def test_decisions_are_applied_and_survive_a_restart(job: Job) -> None:

@@ -13,6 +13,7 @@ import tissue
 from helpers import assemble, assert_same_objects, merge_store, stage_tiles
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.inspect.doubt import doubt_of, margin_text
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.seams import evidence_dtype
@@ -109,6 +110,22 @@ def pair(
 def test_size_tells_a_split_object_from_a_fused_pair(numbers: tuple, joined: bool) -> None:
     table, labels = pair(*numbers)
     assert merge_labels(table, labels).joined.tolist() == [joined]
+
+
+def test_a_margin_says_how_it_comes_about() -> None:
+    merged = merge_labels(*pair(100, 100, 100, 100, 100, 100))
+    assert margin_text(merged, 0) == "Agreement 1.00, threshold 0.25: margin 0.75."
+    merged = merge_labels(*pair(50, 50, 100, 50, 200, 100))
+    text = margin_text(merged, 0)
+    assert text.startswith("Agreement 0.00, threshold 0.25: margin 0.25. The agreement is lower than the IoU (0.50), ")
+    assert "larger than a typical object" in text
+    assert "less than half of the smaller label" in margin_text(merge_labels(*pair(20, 50, 100, 50, 100, 100)), 0)
+    # Two labels that neither touch nor overlap are no matter of doubt.
+    apart, labels = pair(0, 100, 100, 100, 100, 100)
+    assert doubt_of(merge_labels(apart, labels)).tolist() == [np.inf]
+    apart["contact"] = 1
+    assert doubt_of(merge_labels(apart, labels)).tolist() == [0.25]
+    assert margin_text(merge_labels(apart, labels, rule="touch"), 0) == ""
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_tile_that_a_lost_worker_holds_for_too_long_fails_naming_it(client: An
     list(job.stage(client, tiles=[2, 3, 4], tile_timeout=3))
     claim.release()
     message = (
-        rf"process {os.getpid()} on .* has been working on this tile for more than 3 s.*end that process, and resume"
+        rf"process {os.getpid()} on .* has been working on this tile for more than 3 s.*End that process, and resume"
     )
     assert re.match(message, job.failed()[3].message)
     assert job.staged() == {2, 4}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_blockbuster.job.steps.completion import Finish
     from napari_blockbuster.merge.filters import ObjectFilter
+    from napari_blockbuster.merge.pairs import PairOfLabels
     from napari_blockbuster.models import Model
 
 __all__ = [
@@ -265,6 +266,11 @@ class MergeOptions:
         Fill the holes of each object: background that only this object encloses. Sizes include filled holes.
     max_hole_size
         With --fill-holes: keep holes with more voxels.
+    cut
+        Keep two labels of the tiles apart, whatever the rule says: 0:9,1:11 for label 9 of tile 0 and label 11 of tile 1.
+        May be given several times.
+    join
+        Make two labels of the tiles one object, whatever the rule says. May be given several times.
     """
 
     rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
@@ -275,6 +281,8 @@ class MergeOptions:
     drop_border: bool = False
     fill_holes: bool = False
     max_hole_size: int | None = None
+    cut: tuple[str, ...] = ()
+    join: tuple[str, ...] = ()
 
     def filter(self) -> ObjectFilter:
         """Return the filter of merged objects."""
@@ -290,11 +298,28 @@ class MergeOptions:
             self.filter()
         except ValueError as error:
             raise UsageError(str(error)) from None
+        self.pairs("cut")
+        self.pairs("join")
+
+    def pairs(self, name: str) -> tuple[PairOfLabels, ...]:
+        """Return the pairs of labels of the option `cut` or `join`."""
+        from napari_blockbuster.merge.pairs import pair_of_text
+
+        found = []
+        for text in getattr(self, name):
+            try:
+                found.append(pair_of_text(text))
+            except ValueError:
+                raise UsageError(
+                    f"--{name} is {text!r}. Give two labels as TILE:LABEL,TILE:LABEL, for example 0:9,1:11"
+                ) from None
+        return tuple(found)
 
     def finish(self, **more: Any) -> Finish:
         """Return the settings for merge and write. `more`: other fields of `Finish`."""
         from napari_blockbuster.job.steps.completion import Finish
 
+        more |= {"cut": self.pairs("cut"), "join": self.pairs("join")}
         return Finish(self.rule, self.min_iou, self.connectivity, filter=self.filter(), **more)
 
     def options(self) -> list[str]:

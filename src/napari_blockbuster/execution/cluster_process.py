@@ -10,14 +10,28 @@ import asyncio
 import contextlib
 import json
 import logging
+import multiprocessing
+import os
 import sys
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from typing import Any
 
 from napari_blockbuster.machine.gpus import GPU_SHARE
 
+from .worker_log import CLUSTER
+
 LOOK = 1.0
 """Seconds between two checks of the workers."""
+FORKS = sys.platform == "linux"
+"""Whether workers are forked from a process that has imported what they need. Not safe on macOS, not possible on Windows."""
+PRELOADED = (
+    "distributed.worker",
+    "distributed.nanny",
+    "napari_blockbuster.execution.worker_log",
+    "napari_blockbuster.stage.work",
+)
+"""Modules that start no thread when they are imported."""
 
 
 async def _serve(plan: dict[str, Any]) -> None:
@@ -77,31 +91,56 @@ async def _revive(nannies: Mapping[Any, Any]) -> None:
 
 
 def _environment(plan: dict[str, Any], worker: int) -> dict[str, str]:
-    """Return the GPU of a worker, and how many others it shares it with."""
+    """Return the process of the cluster, for `worker_log`, the GPU of a worker, and how many others it shares it with."""
     if not plan["gpus"]:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": plan["gpus"][worker], GPU_SHARE: plan["gpu_share"]}
+        return {CLUSTER: str(os.getpid())}
+    return {CLUSTER: str(os.getpid()), "CUDA_VISIBLE_DEVICES": plan["gpus"][worker], GPU_SHARE: plan["gpu_share"]}
+
+
+def _threads(plan: dict[str, Any]) -> dict[str, str]:
+    """Return the variables that give all workers together as many threads as there are CPUs.
+
+    Otherwise their linear algebra competes. The libraries read these variables when they are loaded, so they are set before a
+    worker starts.
+    """
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return dict.fromkeys(variables, str(plan["threads"]))
 
 
 def _configuration(plan: dict[str, Any]) -> dict[str, Any]:
-    # As many threads in total as CPUs, so that the linear algebra of the workers does not compete. The libraries read these
-    # variables when they are loaded, so they are set before a worker is spawned.
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(plan["threads"])),
+        "distributed.nanny.pre-spawn-environ": _threads(plan),
         # The number of tiles in flight bounds the memory; spilling a tile to disk would only hide a leak.
         "distributed.worker.memory.spill": False,
         # The driver tries a tile that killed two workers once more, alone. More deaths would give no more information.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.memory.target": False,
+        "distributed.worker.multiprocessing-method": "forkserver" if FORKS else "spawn",
         # By default a worker that takes longer than 15 s to restart (on a busy machine) is removed.
         "distributed.deploy.lost-worker-timeout": "1 day",
     }
 
 
-if __name__ == "__main__":
-    import dask
+def _start_fork_server(plan: dict[str, Any]) -> None:
+    """Start the process that workers are forked from. It imports dask and the engine while this process does the same.
 
+    A new interpreter for each worker would import them once more.
+    """
+    if not FORKS:
+        return
+    os.environ.update(_threads(plan))
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
+    forkserver.ensure_running()
+
+
+if __name__ == "__main__":
     plan = json.loads(sys.argv[1])
+    _start_fork_server(plan)
+
+    import dask
+    import distributed.utils
+
+    # dask would import each of its optional packages here, to preload it.
+    distributed.utils._forkserver_preload_set = True
     dask.config.set(_configuration(plan))
     asyncio.run(_serve(plan))

@@ -7,9 +7,12 @@ import os
 import time
 from typing import Any
 
-from napari_blockbuster.machine.processes import is_stopped
+from napari_blockbuster.machine.processes import is_running, is_stopped
 
-__all__ = ["dask_setup"]
+__all__ = ["CLUSTER", "dask_setup"]
+
+CLUSTER = "BLOCKBUSTER_CLUSTER"
+"""Environment variable with the process id of the cluster."""
 
 DYING = 0.05
 """Seconds that a killed process takes to be gone once its connections are closed."""
@@ -24,7 +27,7 @@ class _WhileClusterRuns(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cluster = os.getppid()
+        self._cluster = int(os.environ[CLUSTER])
 
     def filter(self, record: logging.LogRecord) -> bool:
         if self._is_lost():
@@ -33,7 +36,7 @@ class _WhileClusterRuns(logging.Filter):
         return not self._is_lost()
 
     def _is_lost(self) -> bool:
-        return os.getppid() != self._cluster or is_stopped(self._cluster)
+        return is_stopped(self._cluster) or not is_running(self._cluster)
 
 
 def dask_setup(worker: Any) -> None:

@@ -63,11 +63,19 @@ def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
             share = link.side / table.typical[owner]
             words = f"two parts, the smaller {_times(share)} a typical object, are connected by one doubtful pair"
             signs[owner].append(_Sign("weak link", share, words))
+    _forget_confirmed(table, signs)
     worst = sorted(signs, key=lambda owner: -max(s.weight for s in signs[owner]))[:limit]
     found = (_alarm(table, owner, signs[owner], links.get(owner)) for owner in worst)
-    # If the weakest link was joined by hand, a person has seen the object.
     confirmed = set(table.merged.join)
     return [alarm for alarm in found if alarm.pair not in confirmed]
+
+
+def _forget_confirmed(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
+    """Forget signs of objects that a person joined: of these objects only another doubtful link is worth a question."""
+    for owner in {table.merged.object_of(*end) for pair in table.merged.join for end in pair}:
+        left = [sign for sign in signs.pop(owner, []) if sign.kind == "weak link"]
+        if left:
+            signs[owner] = left
 
 
 # -------------------------------------------------------------------------------------------------------------- signs

@@ -14,11 +14,13 @@ def command(words: list[str]) -> str:
 
 
 def options(**values: Any) -> list[str]:
-    """Options as typed on the command line; those that are None or False are left out."""
+    """Options as typed on the command line; those that are None or False are left out, and lists are repeated."""
     words: list[str] = []
     for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
-        if value is True:
+        if isinstance(value, list | tuple):
+            words += [word for each in value for word in (option, str(each))]
+        elif value is True:
             words.append(option)
         elif value is not None and value is not False:
             words += [option, str(value)]

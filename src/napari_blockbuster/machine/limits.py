@@ -1,24 +1,44 @@
-"""Processors and memory that this process may use."""
+"""Processors and memory that this process may use.
+
+dask reads the same values, but importing it costs half a second, which a run without a cluster does not need.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 __all__ = ["cpu_count", "memory_limit_bytes", "worker_limit_bytes"]
 
+GROUPS = Path("/sys/fs/cgroup")
+"""Control groups of Linux, with which batch systems and containers limit a process."""
+MEMORY_FILES = ("memory.max", "memory.high", "memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes")
+CPU_FILES = ("cpu.max", "cpu,cpuacct/cpu.cfs_quota_us", "cpuacct,cpu/cpu.cfs_quota_us")
 
+
+@functools.cache
 def cpu_count() -> int:
     """Return how many CPUs this process may use, within its affinity and cgroup quota."""
-    from dask.system import CPU_COUNT
+    import psutil
 
-    return max(1, int(CPU_COUNT))
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)
+    count = len(affinity()) if affinity is not None else (os.cpu_count() or 1)
+    return max(1, min([count, *(math.ceil(quota) for quota in _cpu_quotas())]))
 
 
+@functools.cache
 def memory_limit_bytes() -> int:
     """Return the bytes of memory that this process may use, from the cgroup, the rlimit or the host."""
-    from distributed.system import MEMORY_LIMIT
+    import psutil
 
-    return int(MEMORY_LIMIT)
+    limits = [int(psutil.virtual_memory().total), *_rlimit()]
+    for file in _group_files(MEMORY_FILES):
+        limits += [int(word) for word in _words(file)[:1] if word.isdigit() and int(word) > 0]
+    return min(limits)
 
 
 def worker_limit_bytes() -> int | None:
@@ -32,3 +52,39 @@ def worker_limit_bytes() -> int | None:
     except (ValueError, AttributeError):  # Not a worker, or a worker without a memory manager.
         return None
     return None if limit is None else int(limit)
+
+
+def _rlimit() -> list[int]:
+    try:
+        import resource
+    except ImportError:
+        return []
+    hard = resource.getrlimit(resource.RLIMIT_RSS)[1]
+    return [hard] if hard > 0 else []
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Yield the CPUs that each control group of this process allows."""
+    for file in _group_files(CPU_FILES):
+        # Version 2 has quota and period in one file.
+        period = _words(file.with_name("cpu.cfs_period_us")) if file.name != "cpu.max" else []
+        words = [*_words(file), *period]
+        if len(words) == 2 and all(word.isdigit() and int(word) > 0 for word in words):
+            yield int(words[0]) / int(words[1])
+
+
+def _group_files(names: tuple[str, ...]) -> Iterator[Path]:
+    """Yield files of the control group of this process and of all that it is in."""
+    own = next((word.rpartition(":")[2] for word in _words(Path("/proc/self/cgroup")) if word.startswith("0::")), "/")
+    inner = GROUPS / own.strip("/")
+    for folder in (inner, *inner.parents):
+        if folder == GROUPS or GROUPS in folder.parents:
+            for name in names:
+                yield folder / name
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8", "replace").split()
+    except OSError:
+        return []

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from .system import machine_id, process_fields
 
-__all__ = ["ProcessIdentity", "is_stopped", "place_of_this_process"]
+__all__ = ["ProcessIdentity", "is_running", "is_stopped", "place_of_this_process"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class ProcessIdentity:
 def place_of_this_process() -> tuple[str, int]:
     """Return the machine (or container) and the process id, which together identify a process that runs now."""
     return f"{socket.gethostname()} {machine_id()}", os.getpid()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process with this number on this machine, which has not ended."""
+    return _created(pid) is not None
 
 
 def is_stopped(pid: int) -> bool:

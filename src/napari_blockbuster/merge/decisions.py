@@ -178,6 +178,20 @@ class Decisions:
         self._forget_stamps(pairs)
         self._step([self._entry(p, decision) for p in pairs])
 
+    def add(self, cut: Sequence[PairOfLabels], join: Sequence[PairOfLabels]) -> None:
+        """Decide on pairs as one step. Without a change, for example when a script runs again, nothing is saved.
+
+        Raises
+        ------
+        DecisionsError
+            See `set`.
+        """
+        wanted: dict[PairOfLabels, Decision] = dict.fromkeys(cut, "cut")
+        wanted.update(dict.fromkeys(join, "join"))
+        new = {pair: decision for pair, decision in wanted.items() if self.applied.get(pair) != decision}
+        self._forget_stamps(new)
+        self._step([self._entry(pair, decision) for pair, decision in new.items()])
+
     def clear(self) -> None:
         """Withdraw all decisions, including those set aside, as one step that can be undone."""
         self._step([e.model_copy(update={"decision": None}) for e in self._entries.values()])

@@ -24,7 +24,16 @@ import numpy as np
 
 from napari_blockbuster.stage.label_table import LabelTable
 
-__all__ = ["DEFAULT_MIN_IOU", "RULES", "agreement", "band_iou", "check_rule", "face_iou", "joined_by_rule"]
+__all__ = [
+    "DEFAULT_MIN_IOU",
+    "RULES",
+    "agreement",
+    "band_iou",
+    "check_rule",
+    "face_iou",
+    "joined_by_rule",
+    "why_lower",
+]
 
 RULES = ("overlap", "face", "touch", "none")
 DEFAULT_MIN_IOU = {"overlap": 0.25, "face": 0.3}
@@ -85,6 +94,28 @@ def joined_by_rule(
         return np.asarray(seams["contact"][:, :connectivity].any(axis=1))
     assert score is not None
     return np.asarray((score > 0) & (score >= min_iou))
+
+
+def why_lower(rule: str, seams: np.ndarray, labels: LabelTable, row: int) -> str:
+    """Return why the agreement of a pair is lower than its IoU, as the end of a sentence; "" if it is not.
+
+    Parameters
+    ----------
+    rule, seams, labels
+        As for `agreement`.
+    row : int
+        Of `seams`.
+    """
+    one = seams[row : row + 1]
+    has_band = rule == "overlap" and bool(one["low_band"][0] or one["high_band"][0])
+    if not has_band:
+        best = _mutual_best(seams, face_iou(seams))[row]
+        return "" if best or not face_iou(one)[0] else "one of the labels agrees better with another label"
+    if one["shared"][0] < MOSTLY * min(one["low_band"][0], one["high_band"][0]):
+        return "less than half of the smaller label lies inside the larger one"
+    if _overlap_agreement(one, labels)[0] < band_iou(one)[0]:
+        return "the larger label is larger than a typical object, so it may be two objects"
+    return ""
 
 
 def _overlap_agreement(seams: np.ndarray, labels: LabelTable) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import zarr
 
 from napari_blockbuster import Job
 from napari_blockbuster.images import open_image
+from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.models import as_model, get_model
 from napari_blockbuster.output.label_image import open_labels
@@ -41,11 +43,20 @@ def plan_for(image: Path, output: Path, model: object) -> Plan:
     )
 
 
-def run_in_viewer_way(plan: Plan) -> np.ndarray:
+def run_in_viewer_way(plan: Plan) -> tuple[np.ndarray, Decisions]:
+    """Run a plan, cut a pair and join another one; returns the labels and these decisions."""
     job = plan.create_job()
     for _ in job.stage():
         pass
-    return np.asarray(job.merge(**plan.merge.options()).labels)
+    seams = job.merge(**plan.merge.options())
+    joined = seams.seams[seams.joined & (seams.seams["low"] == 0)][0]
+    decisions = Decisions.load(job.folder)
+    decisions.set(((0, int(joined["low_id"])), (int(joined["high"]), int(joined["high_id"]))), "cut")
+    decisions.set(((0, 1), (3, 1)), "join")
+    merged = job.merge(**plan.merge.options(), cut=decisions.cut, join=decisions.join)
+    labels = np.asarray(merged.labels)
+    assert not np.array_equal(labels, seams.labels.compute())
+    return labels, decisions
 
 
 @pytest.mark.parametrize("kind", ["script", "command"])
@@ -58,8 +69,15 @@ def test_what_is_copied_runs_and_agrees(image: Path, tmp_path: Path, kind: str, 
         chosen: object = f"{tmp_path / 'own.py'}:f"
     else:
         chosen = get_model("voronoi-otsu", diameter=12.5, outline=0.5)
-    expected = run_in_viewer_way(plan_for(image, tmp_path / "viewer.ome.zarr", chosen))
-    plan = plan_for(image, tmp_path / "copied.ome.zarr", chosen)
+    seen = plan_for(image, tmp_path / "viewer.ome.zarr", chosen)
+    expected, decisions = run_in_viewer_way(seen)
+    corrected = seen.corrected(Job.open(seen.output), decisions, again=())
+    assert corrected.corrections["cut"] == decisions.cut
+    assert corrected.corrections["join"] == decisions.join
+    # Labels of other tiles, and of tiles that were segmented again, are others.
+    assert replace(seen, halo=(0, 8, 8)).corrected(Job.open(seen.output), decisions, again=()).corrections == {}
+    assert seen.corrected(Job.open(seen.output), decisions, again=[0]).corrections == {}
+    plan = replace(corrected, output=str(tmp_path / "copied.ome.zarr"))
     if kind == "script":
         script = tmp_path / "copied.py"
         script.write_text(plan.script())

@@ -108,7 +108,7 @@ def test_keys_step_and_decide(inspected: Any, until: Any, qtbot: Any) -> None:
     assert inspector.tabs.pairs.table.currentIndex().row() == 1
     pair = inspector.tabs.pair()
     keys = {str(key): call for key, call in viewer.keymap.items()}
-    settle(until, widget, lambda: keys["C"](viewer))
+    settle(until, widget, lambda: keys["K"](viewer))
     assert widget.control.decisions.decision_on(pair) == "cut"
     # The same pair is still chosen, so that one can go on from it.
     assert inspector.tabs.pair() == pair
@@ -261,7 +261,7 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     assert not {"Seams", "Pair", "Seam"} & {layer.name for layer in viewer.layers}
     assert not inspector.panel.picking.join.isChecked()
     # No key decides on a pair that nobody sees.
-    assert not {"J", "C", "U", "Shift+U"} & {str(key) for key in viewer.keymap}
+    assert not {"J", "K", "U", "Shift+U"} & {str(key) for key in viewer.keymap}
     settle(until, widget, lambda: widget.merging.rule.slider.setValue(35))
     assert "Seams" not in viewer.layers
 
@@ -269,7 +269,7 @@ def test_a_closed_inspector_leaves_nothing_and_comes_back(
     assert inspector.navigator.merged is widget.control.unfiltered
     assert len(viewer.layers["Seams"].data) == inspector.tabs.pairs.model.rowCount()
     until(lambda: "Pair" in viewer.layers)
-    assert {"J", "C", "U", "Shift+U"} <= {str(key) for key in viewer.keymap}
+    assert {"J", "K", "U", "Shift+U"} <= {str(key) for key in viewer.keymap}
 
     # The cross of the dock deletes the dock; the inspector is kept, and put into another.
     widget.merging.seams.setChecked(True)

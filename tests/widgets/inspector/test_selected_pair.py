@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from dock_actions import click, set_up
 from inspector_actions import choose, settle
+from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_blockbuster.widgets.inspector.keys import KEYS
 
 
 def test_keys_work_wherever_the_focus_is_in_the_inspector(inspected: Any, until: Any) -> None:
@@ -20,7 +24,7 @@ def test_keys_work_wherever_the_focus_is_in_the_inspector(inspected: Any, until:
     # A list would look for a line that begins with J, a number field would take the letter, a button would ignore it.
     for place, key, decision in (
         (pairs.table, Qt.Key_J, "join"),
-        (pairs.filter, Qt.Key_C, "cut"),
+        (pairs.filter, Qt.Key_K, "cut"),
         (pairs.band, Qt.Key_U, "join"),
         (decisions.undo, Qt.Key_U, None),
     ):
@@ -36,6 +40,89 @@ def test_keys_work_wherever_the_focus_is_in_the_inspector(inspected: Any, until:
     assert pairs.table.currentIndex().row() == line + 1
 
 
+def test_keys_after_a_real_click_on_a_row_and_over_the_canvas(
+    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    viewer, widget = open_dock(pixels, show=True, name="blobs")
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    set_up(widget, tmp_path / "gui.ome.zarr", (64, 64), (24, 24), diameter=14)
+    click(qtbot, widget.running.main)
+    until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
+    inspector = widget.inspect()
+    qtbot.wait(50)
+    assert window.height() <= 768, "the inspector does not grow the window"
+    window.activateWindow()
+    pairs = inspector.tabs.pairs
+    pairs.filter.setCurrentText("all")
+    table = pairs.table
+    row = table.visualRect(pairs.model.index(0, 2)).center()
+    qtbot.mouseClick(table.viewport(), Qt.LeftButton, pos=row)
+    until(lambda: "Pair" in viewer.layers)
+    pair = inspector.tabs.pair()
+    assert pair == pairs.model.pair_at(0)
+    assert window.isAncestorOf(QApplication.focusWidget())
+    settle(until, widget, lambda: QTest.keyClick(QApplication.focusWidget(), Qt.Key_J))
+    assert widget.control.decisions.decision_on(pair) == "join"
+    # Over the canvas, whichever layer is selected: napari takes keys of the layer first.
+    canvas = viewer.window._qt_viewer.canvas.native
+    for layer in ("blobs", "blobs labels", "Pair", "Seams"):
+        viewer.layers.selection.active = viewer.layers[layer]
+        canvas.setFocus()
+        settle(until, widget, lambda: QTest.keyClick(canvas, Qt.Key_K))
+        assert widget.control.decisions.decision_on(pair) == "cut"
+        settle(until, widget, lambda: QTest.keyClick(canvas, Qt.Key_U))
+        assert widget.control.decisions.decision_on(pair) == "join"
+
+
+def test_no_key_is_one_of_napari() -> None:
+    taken = {str(key).lower() for keys in default_shortcuts.values() for key in keys}
+    assert "c" in taken
+    assert not taken & {key.replace("-", "+").lower() for key in KEYS}
+
+
+def test_an_empty_list_says_why_and_a_far_join_is_listed(inspected: Any, until: Any, qtbot: Any) -> None:
+    viewer, widget, inspector = inspected
+    pairs, model = inspector.tabs.pairs, inspector.tabs.pairs.model
+    assert pairs.note.text() == ""
+    pairs.filter.setCurrentText("my decisions")
+    assert model.rowCount() == 0
+    assert "not decided on a pair yet" in pairs.note.text()
+    pairs.band.setValue(0.01)
+    pairs.filter.setCurrentText("doubtful")
+    assert (pairs.note.text() == "") == (model.rowCount() > 0)
+    # Both clicks are acknowledged, the first one also on the image.
+    job = widget.control.job
+    labels = job.store.labels[job.grid[0].core.slices].read().result()
+    places = [np.argwhere(labels == number)[0] for number in (1, 2)]
+    note = inspector.panel.picking.note
+    click(qtbot, inspector.panel.picking.join)
+    assert note.text() == "Click the first object."
+    inspector.picker.pick_at(places[0])
+    until(lambda: "Click the second object" in note.text())
+    until(lambda: "Pair" in viewer.layers)
+    shown = np.asarray(viewer.layers["Pair"].data)
+    assert (shown == 1).sum() == (labels == 1).sum()
+    settle(until, widget, lambda: inspector.picker.pick_at(places[1]))
+    assert note.text() == "Joined label 1 of tile 0 and label 2 of tile 0."
+    pairs.filter.setCurrentText("my decisions")
+    assert [model.pair_at(k) for k in range(model.rowCount())] == [((0, 1), (0, 2))]
+    assert [model.data(model.index(0, k)) for k in (0, 1, 2, 3, 5, 6)] == ["joined", "join", "–", "–", "0 | 0", "1 | 2"]
+    # A click on its line flies to it, and draws both labels.
+    inspector.tabs.choose(None)
+    inspector.navigator.forget_pair()
+    viewer.scene.camera.center = (150, 150)
+    pairs.table.selectRow(0)
+    until(lambda: "Pair" in viewer.layers and viewer.scene.camera.center[1] < 64)
+    assert set(np.unique(viewer.layers["Pair"].data)) == {0, 1, 2}
+    assert "are <b>one object</b>. Your decision: join." in inspector.panel.said.text()
+    # A pair at a seam says how its margin comes about.
+    pairs.filter.setCurrentText("separate")
+    pairs.table.selectRow(0)
+    assert "Agreement" in inspector.panel.said.text()
+    assert "margin" in inspector.panel.said.text()
+
+
 def test_a_pair_stays_selected_when_the_list_no_longer_shows_it(inspected: Any, until: Any) -> None:
     _, widget, inspector = inspected
     pairs = inspector.tabs.pairs
@@ -47,7 +134,7 @@ def test_a_pair_stays_selected_when_the_list_no_longer_shows_it(inspected: Any, 
     line = pairs.table.currentIndex().row()
     assert pairs.model.pair_at(line) == pair
     following = pairs.model.pair_at(line + 1)
-    settle(until, widget, lambda: QTest.keyClick(pairs.table, Qt.Key_C))
+    settle(until, widget, lambda: QTest.keyClick(pairs.table, Qt.Key_K))
     if not pairs.table.currentIndex().isValid():
         # It left the list of joined pairs. Nothing else is selected in its place.
         assert inspector.tabs.pair() == pair
@@ -79,7 +166,7 @@ def test_replaced_tiles_leave_no_pair_selected_and_say_what_changed(inspected: A
     assert inspector.tabs.pair() is None
     assert "Pair" not in viewer.layers
     assert not inspector.panel.decisions.cut.isEnabled()
-    QTest.keyClick(inspector.tabs.pairs.table, Qt.Key_C)
+    QTest.keyClick(inspector.tabs.pairs.table, Qt.Key_K)
     assert widget.control.decisions.cut == ()
     settle(until, widget, lambda: click(qtbot, again.restore))
     assert "1 decision applied again" in note.text()

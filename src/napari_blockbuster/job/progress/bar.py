@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -87,14 +88,24 @@ class Progress:
     """
 
     def __init__(self, enabled: bool = True, console: Console | None = None) -> None:
+        self._enabled = enabled
+        self._live = False
+        self._bar: Any = contextlib.nullcontext()
+        if enabled:
+            self._make_bar(console)
+        self._tasks: dict[str, Any] = {}
+        self._paces: dict[str, Pace] = {}
+        self._said: dict[str, float] = {}
+        self._waits_for, self._wait_due = "", math.inf
+
+    def _make_bar(self, console: Console | None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        self._enabled = enabled
         self._console = console or Console(stderr=True)
         # A log file gets plain lines: a live bar would be one endless line there.
-        self._live = enabled and self._console.is_terminal
+        self._live = self._console.is_terminal
         self._bar = Bar(
             TextColumn("{task.description:<8}"),
             BarColumn(),
@@ -104,19 +115,15 @@ class Progress:
             console=self._console,
             disable=not self._live,
         )
-        self._tasks: dict[str, Any] = {}
-        self._paces: dict[str, Pace] = {}
-        self._said: dict[str, float] = {}
-        self._waits_for, self._wait_due = "", math.inf
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def follow(self, events: Iterable[StageEvent], step: str = "staging") -> list[TileFailed]:
         """Consume the events of a staging run and show them; return the failures."""

@@ -15,6 +15,7 @@ from napari_blockbuster.job.progress.summary import Summary
 from napari_blockbuster.job.shell import options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.merge.pairs import PairOfLabels, pair_text, pairs_of
 from napari_blockbuster.merge.rules import check_rule
 from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
@@ -51,6 +52,8 @@ class Finish:
     keep_stage: bool = False
     overwrite: bool = False
     ome_zarr_version: str | None = None
+    cut: tuple[PairOfLabels, ...] = ()
+    join: tuple[PairOfLabels, ...] = ()
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
@@ -58,21 +61,27 @@ class Finish:
         check_rule(self.merge, self.min_iou, self.connectivity)
         if self.ome_zarr_version is not None:
             check_version(self.ome_zarr_version)
+        # Frozen: any iterables of pairs become tuples.
+        for name in ("cut", "join"):
+            object.__setattr__(self, name, pairs_of(getattr(self, name), name))
 
     def begun(self, job: Job) -> Finish:
         """Return the options for a run that begins now: only the output that exists now may be replaced."""
         return replace(self, replaces=Occupant.of(Path(job.spec.output))) if self.overwrite else self
 
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
-        """Merge the staged tiles. Decisions that a person made on this job are applied.
+        """Merge the staged tiles. Decisions that a person made on this job are applied, and those of the options are added.
 
         Raises
         ------
         NothingStagedError
             If no tile could be segmented.
+        DecisionsError
+            If a decision names a label that does not exist.
         """
         check_any_staged(job.files, job.tiles)
         decisions = Decisions.load(job.folder)
+        decisions.add(self.cut, self.join)
         merged = job.merge(
             self.merge,
             self.min_iou,
@@ -102,6 +111,8 @@ class Finish:
             min_iou=self.min_iou,
             connectivity=None if self.connectivity == 1 else self.connectivity,
             **({} if self.filter is None else self.filter.settings()),
+            cut=[pair_text(pair) for pair in self.cut],
+            join=[pair_text(pair) for pair in self.join],
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.channels import PARTS
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.suggestion import make_grid
+from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.merge.pairs import PairOfLabels, pair_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.layers.of_image.origins import confirmed
 from napari_blockbuster.widgets.session import ClusterChoice
@@ -68,6 +71,8 @@ class Plan:
     output: str
     cluster: ClusterChoice = ClusterChoice()
     merge: MergeChoice = MergeChoice()
+    corrections: dict[str, tuple[PairOfLabels, ...]] = field(default_factory=dict)
+    """The arguments `cut` and `join` of `segment`, for a script."""
 
     def grid(self) -> TileGrid:
         """Return the tiles.
@@ -150,11 +155,34 @@ class Plan:
             f"        halo={self.halo},",
             *(f"        {name}={value!r}," for name, value in _where(described).items()),
             *(f"        {_argument(name)}={_expression(value)}," for name, value in self.merge.options().items()),
+            *self._correction_lines(),
             "        client=client,",
             "    )",
             "    print(result)",
         ]
         return "\n".join(lines) + "\n"
+
+    def corrected(self, job: Job | None, decisions: Decisions | None, again: Collection[int]) -> Plan:
+        """Return the plan with the decisions of a job, if it is the job of this plan.
+
+        Decisions name labels that the model finds in the tiles. Tiles that were segmented again with other settings have other
+        labels, so that decisions on them are left out: `again` are their numbers.
+        """
+        if job is None or decisions is None or self.changes(job):
+            return self
+        pairs = {"cut": decisions.cut, "join": decisions.join}
+        kept = {
+            name: tuple(p for p in given if not any(tile in again for tile, _ in p)) for name, given in pairs.items()
+        }
+        return replace(self, corrections={name: given for name, given in kept.items() if given})
+
+    def _correction_lines(self) -> list[str]:
+        if not self.corrections:
+            return []
+        lines = [
+            "        # Corrections by hand. They name labels of tiles: model, tiles and halo must stay as they are."
+        ]
+        return lines + [f"        {name}={list(pairs)!r}," for name, pairs in self.corrections.items()]
 
     def command(self) -> str:
         """Return a command line that repeats this run without a viewer."""
@@ -175,6 +203,8 @@ class Plan:
         keep = rule.pop("filter", ObjectFilter()).settings()
         for name, value in {**rule, **keep}.items():
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        for name, pairs in self.corrections.items():
+            words += [word for pair in pairs for word in (f"--{name}", pair_text(pair))]
         if self.cluster.address:
             words += ["--scheduler", self.cluster.address]
         else:

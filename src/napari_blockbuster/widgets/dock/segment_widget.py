@@ -230,7 +230,7 @@ class SegmentWidget(QWidget):
     def copy_script(self, kind: str) -> str:
         """Copy a script (``"python"``) or a command (``"command"``) that repeats this run."""
         try:
-            plan = self.plan()
+            plan = self.plan().corrected(self.control.job, self.control.decisions, self.control.again)
         except ValueError as error:
             show_warning(f"Nothing to copy yet. {error}")
             return ""

@@ -41,7 +41,7 @@ class DecisionButtons(QWidget):
             "Join (J)", "Make the two labels one object, whatever the rule says.", lambda: self.decided.emit("join")
         )
         self.cut = button(
-            "Cut (C)", "Keep the two labels separate, whatever the rule says.", lambda: self.decided.emit("cut")
+            "Cut (K)", "Keep the two labels separate, whatever the rule says.", lambda: self.decided.emit("cut")
         )
         self.clear = button(
             "Clear my decision", "Leave this pair to the merge rule again.", lambda: self.decided.emit(None)
@@ -87,7 +87,8 @@ class PickButtons(QWidget):
         )
         for each in (self.join, self.cut):
             each.setCheckable(True)
-        self.setLayout(_column_of(row_of(self.join, self.cut)))
+        self.note = Note()
+        self.setLayout(_column_of(row_of(self.join, self.cut), self.note))
         self.join.toggled.connect(lambda on: self._toggled(on, "join", self.cut))
         self.cut.toggled.connect(lambda on: self._toggled(on, "cut", self.join))
 

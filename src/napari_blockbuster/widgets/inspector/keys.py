@@ -12,8 +12,9 @@ from napari_blockbuster.widgets.run.control import RunControl
 
 __all__ = ["InspectorKeys", "key_calls", "release_keys"]
 
-KEYS = ("j", "c", "u", "Shift-u", "n", "Shift-n")
-"""Join, cut, undo, redo, next, previous. The inspector takes these keys of the viewer while it is open."""
+KEYS = ("j", "k", "u", "Shift-u", "n", "Shift-n")
+"""Join, cut, undo, redo, next, previous. The inspector takes these keys of the viewer while it is open. No layer of napari
+uses one of them: C, for example, is auto-contrast."""
 
 
 class InspectorKeys(QObject):

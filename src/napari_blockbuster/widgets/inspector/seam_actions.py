@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtCore import Qt
+
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.merge_section import MergeSection
@@ -13,6 +15,8 @@ from .inspector import SeamInspector
 from .keys import release_keys
 
 __all__ = ["SeamActions"]
+
+WISHED_HEIGHT = 240
 
 
 class SeamActions:
@@ -69,6 +73,8 @@ class SeamActions:
             self._dock = self._viewer.window.add_dock_widget(
                 inspector, name="Merge inspector", area="bottom", tabify=False
             )
+            # Where the window has room: docks never grow the window.
+            self._viewer.window._qt_window.resizeDocks([self._dock], [WISHED_HEIGHT], Qt.Vertical)
         self._dock.show()
         return inspector
 

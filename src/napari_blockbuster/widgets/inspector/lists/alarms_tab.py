@@ -25,7 +25,7 @@ class AlarmsTab(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.setEditTriggers(QAbstractItemView.NoEditTriggers)
         self.setWordWrap(True)
-        self.setMinimumHeight(64)
+        self.setMinimumHeight(40)
         self.currentCellChanged.connect(lambda *_: self.chosen.emit())
 
     def show_alarms(self, alarms: list[Alarm]) -> None:

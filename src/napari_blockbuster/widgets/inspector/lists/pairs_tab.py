@@ -21,6 +21,7 @@ from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
+from napari_blockbuster.widgets.controls import Note
 
 from .pairs_model import FILTERS, PairsModel
 
@@ -58,14 +59,17 @@ class PairsTab(QWidget):
         )
         self.band.setAccessibleName("Largest margin of doubtful pairs")
         self.count = QLabel()
-        row = QHBoxLayout()
+        self.note = Note()
+        self.note.linkActivated.connect(lambda *_: self.filter.setCurrentText("all"))
+        self.bar = QWidget()
+        row = QHBoxLayout(self.bar)
+        row.setContentsMargins(0, 0, 0, 2)
         for widget in (QLabel("Show"), self.filter, QLabel("Margin up to"), self.band, self.count):
             row.addWidget(widget)
-        row.addStretch()
         self.table = self._table()
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 4, 0, 0)
-        column.addLayout(row)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.note)
         column.addWidget(self.table)
         self.table.selectionModel().currentRowChanged.connect(self._chosen_in_table)
         self.model.modelReset.connect(self._relist)
@@ -81,7 +85,7 @@ class PairsTab(QWidget):
         table.setSelectionBehavior(QAbstractItemView.SelectRows)
         table.setSelectionMode(QAbstractItemView.SingleSelection)
         table.verticalHeader().setDefaultSectionSize(22)
-        table.setMinimumHeight(64)
+        table.setMinimumHeight(40)
         # Measuring 100,000 rows would take seconds.
         table.horizontalHeader().setSectionResizeMode(QHeaderView.Interactive)
         table.horizontalHeader().setStretchLastSection(True)
@@ -126,8 +130,7 @@ class PairsTab(QWidget):
 
     def _select(self) -> None:
         """Select the line of the selected pair, if the list has it."""
-        row = self.current_row()
-        line = None if row is None else self.model.line_of(row)
+        line = None if self._pair is None else self.model.find(self._pair)
         selection = self.table.selectionModel()
         selection.blockSignals(True)
         if line is None:
@@ -147,10 +150,18 @@ class PairsTab(QWidget):
         self.model.filter(self.filter.currentText(), self.band.value())
 
     def _count(self) -> None:
-        total = 0 if self._merged is None else len(self._merged.seams)
-        shown = self.model.rowCount()
-        text = f"{shown:,} of {count_text(total, 'pair')}"
-        if total and not shown:
-            text += '. Choose "all" to list every pair.' if self.filter.currentText() != "all" else ""
-        self.count.setText(text)
+        self.count.setText(f"{self.model.rowCount():,} of {count_text(self.model.n_pairs, 'pair')}")
+        self.note.say("" if self.model.rowCount() else self._why_empty())
         self.listed.emit()
+
+    def _why_empty(self) -> str:
+        """Return why no pair is listed, and what to do."""
+        if self._merged is None:
+            return "There is no merge yet. Pairs are listed once tiles are merged."
+        if not self.model.n_pairs:
+            return "No two labels meet at a seam. There is nothing to decide."
+        reason = {
+            "doubtful": f"No pair is within {self.band.value():.2f} of the threshold, so none is doubtful.",
+            "my decisions": "You have not decided on a pair yet. Select one and press J or K, or join two clicked objects.",
+        }.get(self.filter.currentText(), f"No pair is {self.filter.currentText()}.")
+        return f'{reason} <a href="all">Show all pairs</a>'

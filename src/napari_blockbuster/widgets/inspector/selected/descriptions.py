@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.inspect.doubt import margin_text
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.merge.pairs import PairOfLabels
+from napari_blockbuster.widgets.run.control import RunControl
 
-__all__ = ["describe_pair", "listed", "planes_text", "replaced_text", "tiles_text"]
+__all__ = ["describe_pair", "listed", "pair_text", "planes_text", "replaced_text", "tiles_text"]
+
+
+def pair_text(pair: PairOfLabels, merged: Merge, control: RunControl) -> tuple[str, list[PairOfLabels]]:
+    """Describe a pair of the job of a `RunControl`; also returns what else connects its labels (`other_links`)."""
+    row, job, decisions = merged.row_of(pair), control.job, control.decisions
+    decision = None if decisions is None else decisions.decision_on(pair)
+    # Labels that do not meet at a seam are joined only by hand, or through others.
+    joined_here = decision == "join" if row is None else bool(merged.joined[row])
+    links = other_links(merged, pair) if merged.is_one_object(pair) and not joined_here else None
+    text = describe_pair(pair, merged, control.merged or merged, decision, links)
+    if row is not None and job is not None:
+        axes = tuple(job.source.axes if job.source is not None else job.spec.image["axes"])
+        text += planes_text(row, merged, job.grid, axes)
+        text += f" {margin_text(merged, row)}".rstrip()
+    return text, links or []
 
 
 def describe_pair(
@@ -26,9 +44,8 @@ def describe_pair(
     links : sequence of pairs or None
         What else connects the two labels, if they are one object without being joined here; see `other_links`.
     """
-    row = merged.row_of(pair)
     low, high = (f"label {label:,} of tile {tile:,}" for tile, label in pair)
-    colors = (" (blue)", " (yellow)") if row is not None else ("", "")
+    colors = (" (blue)", " (yellow)")
     state = "one object" if merged.is_one_object(pair) else "two objects"
     text = f"{low.capitalize()}{colors[0]} and {high}{colors[1]} are <b>{state}</b>."
     if decision:

@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.merge.links import other_links
+from napari_blockbuster.merge.pairs import described
 from napari_blockbuster.widgets.clicks import ClickPicker
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
@@ -25,8 +26,10 @@ class LabelPicker(QObject):
 
     refused = Signal(str)
     """A click or a decision is not possible, and why."""
-    first_picked = Signal(int, int)
-    """Tile and number of the first label."""
+    said = Signal(str)
+    """What to click next, or what was decided."""
+    first_picked = Signal(int, int, object)
+    """Tile and number of the first label, and the voxel that was clicked."""
     finished = Signal(object)
     """Both labels were clicked. The pair is decided on, lower tile first."""
 
@@ -41,11 +44,13 @@ class LabelPicker(QObject):
         """Wait for two clicks, then decide "join" or "cut"."""
         self._decision, self._labels = decision, []
         self._clicks.turn(True)
+        self.said.emit("Click the first object.")
 
     def stop(self) -> None:
         """Ignore further clicks."""
         self._decision, self._labels = None, []
         self._clicks.turn(False)
+        self.said.emit("")
 
     def pick_at(self, world: Any) -> None:
         """Pick the label at a place in world coordinates. The second label completes the decision."""
@@ -61,9 +66,9 @@ class LabelPicker(QObject):
         def read() -> Label:
             return tile.index, job.tiles.label_at(voxel)
 
-        in_thread(read, self._take, lambda error: self.refused.emit(str(error)), owner=self)
+        in_thread(read, lambda label: self._take(label, voxel), lambda error: self.refused.emit(str(error)), owner=self)
 
-    def _take(self, label: Label) -> None:
+    def _take(self, label: Label, voxel: np.ndarray) -> None:
         decision = self._decision
         if decision is None:
             return
@@ -72,18 +77,24 @@ class LabelPicker(QObject):
             return
         self._labels.append(label)
         if len(self._labels) < 2:
-            self.first_picked.emit(*label)
+            self.first_picked.emit(*label, voxel)
+            self.said.emit(f"Label {label[1]:,} of tile {label[0]:,} is picked. Click the second object.")
             return
         (first, second), self._labels = sorted(self._labels), []
         problem = self._problem(decision, first, second)
         if problem:
             self.refused.emit(problem)
+            self.said.emit("Click the first object.")
             return
         pair = first, second
         decisions = self._control.decisions
         self.finished.emit(pair)
+        done = "Joined" if decision == "join" else "Cut"
         if decisions is not None and decisions.decision_on(pair) != decision:
             self._control.decide([pair], decision)
+        else:
+            done = f"{done} already:"
+        self.said.emit(f"{done} {described(pair)}.")
 
     def _problem(self, decision: str, first: Label, second: Label) -> str:
         """Return why a decision on two labels is not possible, or ""."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels, show_layer
 
-__all__ = ["PairPixels", "PairView", "read_pair"]
+__all__ = ["PairPixels", "PairView", "read_far_pair", "read_label", "read_pair"]
 
 PAIR, SEAM = "pair", "seam of a pair"
 """Kinds of the layers."""
@@ -35,32 +37,68 @@ class PairPixels:
     labels : numpy.ndarray
         uint8: 1 for the label of the lower tile, 2 for that of the higher one.
     seam : numpy.ndarray
-        Lines of the seam plane, as napari's vectors: (n, 2, axes).
+        Lines of the seam plane, as napari's vectors: (n, 2, axes). None for labels that do not meet at a seam.
+    middle : numpy.ndarray
+        Voxel of the image to look at.
     """
 
     box: Box
     labels: np.ndarray
     seam: np.ndarray
+    middle: np.ndarray
 
 
 def read_pair(job: Job, merged: Merge, row: int) -> PairPixels:
-    """Read the two labels of a pair from the staged tiles. For a thread."""
+    """Read the two labels of a pair around their seam, from the staged tiles. For a thread."""
     seam, grid = merged.seams[row], job.grid
-    low, high = grid[int(seam["low"])], grid[int(seam["high"])]
-    middle = np.round(seam["position"]).astype(int)
-    around = Box(
-        tuple(int(max(m - REACH, 0)) for m in middle),
-        tuple(int(min(m + REACH + 1, n)) for m, n in zip(middle, grid.shape, strict=True)),
+    labels = (int(seam["low"]), int(seam["low_id"])), (int(seam["high"]), int(seam["high_id"]))
+    box = _around(grid, np.asarray(seam["position"]), labels[0][0])
+    return PairPixels(
+        box, _read(job, labels, box), _plane(grid, grid[labels[0][0]].core, box, int(seam["axis"])), seam["position"]
     )
+
+
+def read_far_pair(job: Job, pair: PairOfLabels) -> PairPixels:
+    """Read two labels that do not meet at a seam: both, if they are near each other. For a thread."""
+    centers = [_voxel_of(job, *label) for label in pair]
+    near = np.abs(centers[0] - centers[1]).max() <= REACH
+    middle = np.mean(centers, axis=0) if near else centers[0]
+    box = _around(job.grid, middle, pair[0][0])
+    return PairPixels(box, _read(job, pair, box), np.zeros((0, 2, job.grid.ndim)), middle)
+
+
+def read_label(job: Job, tile: int, label: int, voxel: np.ndarray) -> PairPixels:
+    """Read one label around a voxel. For a thread."""
+    box = _around(job.grid, voxel, tile)
+    return PairPixels(box, _read(job, [(tile, label)], box), np.zeros((0, 2, job.grid.ndim)), voxel)
+
+
+def _around(grid: TileGrid, place: np.ndarray, tile: int) -> Box:
+    middle, frames, core = np.round(place).astype(int), grid.separate_axes, grid[tile].core
+    start = tuple(int(max(m - REACH, 0)) for m in middle)
+    stop = tuple(int(min(m + REACH + 1, n)) for m, n in zip(middle, grid.shape, strict=True))
     # Time points are merged separately.
-    frames = grid.separate_axes
-    box = Box(low.core.start[:frames] + around.start[frames:], low.core.stop[:frames] + around.stop[frames:])
-    labels = np.zeros(box.shape, np.uint8)
-    for number, (tile, local) in enumerate(((low, seam["low_id"]), (high, seam["high_id"])), 1):
-        part = tile.core.intersection(box)
+    return Box(core.start[:frames] + start[frames:], core.stop[:frames] + stop[frames:])
+
+
+def _read(job: Job, labels: Sequence[tuple[int, int]], box: Box) -> np.ndarray:
+    """Return which voxels of a box have which label: 1 for the first, 2 for the second."""
+    found = np.zeros(box.shape, np.uint8)
+    for number, (tile, label) in enumerate(labels, 1):
+        part = job.grid[tile].core.intersection(box)
         if part.size:
-            labels[part.within(box)][job.tiles.array()[part.slices].read().result() == local] = number
-    return PairPixels(box, labels, _plane(grid, low.core, box, int(seam["axis"])))
+            found[part.within(box)][job.tiles.array()[part.slices].read().result() == label] = number
+    return found
+
+
+def _voxel_of(job: Job, tile: int, label: int) -> np.ndarray:
+    """Return the voxel of a label that is nearest to its center."""
+    core = job.grid[tile].core
+    found = np.argwhere(job.tiles.array()[core.slices].read().result() == label)
+    if not len(found):
+        raise ValueError(f"Tile {tile} has no voxel of label {label}.")
+    nearest = found[np.argmin(((found - found.mean(axis=0)) ** 2).sum(axis=1))]
+    return np.asarray(nearest + core.start)
 
 
 def _plane(grid: TileGrid, core: Box, box: Box, axis: int) -> np.ndarray:
