@@ -12,17 +12,24 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
 from napari.layers._multiscale_data import MultiScaleData
+from napari.utils.notifications import show_info
 
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.units import bytes_text
 
-__all__ = ["PAINTED", "SPARE", "fill", "is_image", "make_savable", "put_away", "show_labels", "show_layer"]
+__all__ = ["PAINTED", "SPARE", "fill", "is_image", "make_savable", "protect", "put_away", "show_labels", "show_layer"]
 
 SPARE = "blockbuster spare"
 """Key in the metadata of an unused layer for its kind."""
 PAINTED = "blockbuster painted"
 """Key in the metadata of an image layer that shows measurements and is no image to segment."""
 PLACE = ("scale", "translate", "affine", "units")
+PAINTING = ("paint", "erase", "fill", "polygon")
+"""Modes of a labels layer that change its voxels."""
+NOT_PAINTED = (
+    "The labels of a run are not painted: the next merge would replace them, and they would not reach the disk. "
+    "To join or separate objects, open Inspect merges. To paint, duplicate the layer, and paint on the copy."
+)
 CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Points: ("features", "symbol", "size", "border_color", "face_color"),
     Vectors: ("edge_width", "edge_color"),
@@ -105,6 +112,7 @@ def show_labels(
     if layer is None:
         layer = Labels(data, name=name, multiscale=multiscale, **options)
         make_savable(layer)
+        protect(layer)
         viewer.add_layer(layer)
     else:
         fill(layer, data)
@@ -157,6 +165,20 @@ class SavableLevels(MultiScaleData):
                 "Save them as .ome.tif with the writer of Blockbuster, which works tile by tile."
             )
         return np.asarray(self[0], dtype=dtype)
+
+
+def protect(layer: Labels) -> None:
+    """Keep a user from painting on labels that the plugin replaces or that are not the file, and say why.
+
+    napari itself does not paint on multiscale labels.
+    """
+
+    def refuse(event: Any) -> None:
+        if str(layer.mode) in PAINTING and SPARE not in layer.metadata:
+            layer.mode = "pan_zoom"
+            show_info(NOT_PAINTED)
+
+    layer.events.mode.connect(refuse)
 
 
 def make_savable(layer: Labels) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.widgets.layers.of_job.live_layer import RESULT
-from napari_blockbuster.widgets.layers.viewer_layers import make_savable
+from napari_blockbuster.widgets.layers.viewer_layers import make_savable, protect
 
 __all__ = ["job_reader"]
 
@@ -79,7 +79,7 @@ def _open_labels(path: Any) -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def _make_savable(path: str) -> None:
-    """Let napari save the layer of these labels, once it is in the viewer."""
+    """Let napari save the layer of these labels, once it is in the viewer, and not paint on it: the file would not change."""
     import napari
 
     viewer = napari.current_viewer()
@@ -90,5 +90,6 @@ def _make_savable(path: str) -> None:
         if event.value.metadata.get(RESULT) == path:
             viewer.layers.events.inserted.disconnect(inserted)
             make_savable(event.value)
+            protect(event.value)
 
     viewer.layers.events.inserted.connect(inserted)
