@@ -14,6 +14,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, times
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
+from napari_blockbuster.widgets.layers.viewer_layers import is_image
 from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name
 
@@ -110,7 +111,7 @@ class ImageSection(Section):
 
     # ----------------------------------------------------------------------------------------------- choices of layers
     def _images(self, *_: Any) -> list[Image]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [layer for layer in self._viewer.layers if is_image(layer)]
 
     def _update(self, event: Any = None) -> None:
         before = self.layer

@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Layer, Points, Shapes, Vectors
+from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
 
-__all__ = ["fill", "put_away", "show_labels", "show_layer"]
+__all__ = ["PAINTED", "SPARE", "fill", "is_image", "put_away", "show_labels", "show_layer"]
 
 SPARE = "blockbuster spare"
 """Key in the metadata of an unused layer for its kind."""
+PAINTED = "blockbuster painted"
+"""Key in the metadata of an image layer that shows measurements and is no image to segment."""
 PLACE = ("scale", "translate", "affine", "units")
 CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Points: ("features", "symbol", "size", "border_color", "face_color"),
@@ -23,6 +25,11 @@ CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Shapes: ("edge_width", "edge_color", "face_color"),
 }
 """Attributes that go with the data of a layer."""
+
+
+def is_image(layer: Layer) -> bool:
+    """Return whether a layer shows an image that can be segmented."""
+    return isinstance(layer, Image) and not layer.metadata.keys() & {PAINTED, SPARE}
 
 
 def show_layer(viewer: Any, kind: str, layer: Layer, *, helper: bool = True) -> Layer:

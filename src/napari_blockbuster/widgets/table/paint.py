@@ -16,7 +16,7 @@ from napari.utils.colormaps import Colormap
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.placement import place_of_layer
-from napari_blockbuster.widgets.layers.viewer_layers import SPARE
+from napari_blockbuster.widgets.layers.viewer_layers import PAINTED, SPARE
 
 from .content import LabelValues
 
@@ -91,7 +91,7 @@ class PaintedLayer:
             self._fill(data)
             for key, value in place.items():
                 setattr(self.layer, key, value)
-            self.layer.metadata = {}
+            self.layer.metadata = {PAINTED: self._kind}
         else:
             self.hide()
             self.layer = Image(
@@ -103,10 +103,13 @@ class PaintedLayer:
                 blending="translucent_no_depth",
                 interpolation2d="nearest",
                 interpolation3d="nearest",
+                metadata={PAINTED: self._kind},
                 **place,
             )
             viewer.add_layer(self.layer)
-        below = [viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers]
+        below = [
+            viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers
+        ]
         viewer.layers.move(viewer.layers.index(self.layer), max(below) + 1)
         viewer.layers.selection = selected
 
