@@ -203,4 +203,5 @@ class RunForm(QScrollArea):
         except ValueError as error:
             self.is_ready, self.problem = False, str(error)
         self.preview.set_ready(self.is_ready)
+        self.model.preview.setEnabled(self.is_ready)
         self.changed.emit()

@@ -198,7 +198,7 @@ class SegmentWidget(KeyboardWidget):
 
     def _report_closed(self) -> None:
         if self.parent() is None and self.control.is_busy:
-            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
+            show_info("The run continues. To show it again: Plugins → Blockbuster → Segment large image.")
 
     # ------------------------------------------------------------------------------------------------------ actions
     def plan(self, anew: bool = True) -> Plan:
