@@ -22,12 +22,14 @@ from typing import Any
 os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
 
 import napari
+import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_blockbuster.widgets.menu.commands import show_segment_widget
+from napari_blockbuster.widgets.table.opening import find_table
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -139,6 +141,7 @@ def tutorial(session: Session) -> None:
 
     inspector.parent().hide()
     viewer.reset_view()
+    table_tour(session)
     session.write()
     viewer.layers["nuclei labels"].contour = 0
     session.take("napari-written")
@@ -174,6 +177,43 @@ def every_step(session: Session) -> None:
     widget.tour.next()
     session.take("tour-2")
     widget.tour.end()
+
+
+def table_tour(session: Session) -> None:
+    """Take the screenshots of the tutorial about the table."""
+    widget, viewer = session.widget, session.viewer
+    widget.merging.table.click()
+    table = find_table(viewer)
+    session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
+    session.show(widget.merging)
+    table.plot.x.setCurrentText("area")
+    table.plot.y.setCurrentText("sphericity")
+    table.bar.color.setCurrentText("area")
+    session.until(lambda: table.painter.colors.is_shown)
+    session.rest()
+    area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
+    low, high = np.median(area), area.max() * 1.03
+    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
+    angles = np.linspace(0, 2 * np.pi, 40)
+    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
+    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
+    session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
+    session.take("napari-table")
+
+    table.select_rows(np.zeros(len(area), bool))
+    table.bar.color.setCurrentText("—")
+    column = table.content.names.index("sphericity")
+    table.objects.table.sortByColumn(column, Qt.AscendingOrder)
+    session.rest()
+    table.objects.table.selectRow(0)
+    session.until(lambda: table.painter.selection.is_shown)
+    viewer.scene.camera.zoom *= 1.6
+    table.objects.table.scrollTo(table.objects.model.index(0, column))
+    session.take("napari-table-odd")
+    table.painter.clear()
+    table.parent().hide()
+    viewer.reset_view()
+    viewer.dims.set_point(0, 30 * 0.29)
 
 
 def main() -> None:
