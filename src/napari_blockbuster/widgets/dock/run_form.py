@@ -15,6 +15,7 @@ from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
+from napari_blockbuster.widgets.choices.where_section import WhereSection
 from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
@@ -29,20 +30,21 @@ class RunForm(QScrollArea):
 
     Attributes
     ----------
-    image, model, tiles, preview, running, merging : QWidget
+    image, model, tiles, where, preview, running, merging : QWidget
         The sections.
     is_ready : bool
         Whether image, model and tiles are valid.
     """
 
     changed = Signal()
-    """Image, model or tiles changed."""
+    """Image, model, tiles or region changed."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.image = ImageSection(viewer)
         self.model = ModelSection()
         self.tiles = TilesSection(viewer)
+        self.where = WhereSection(viewer, self.tiles, self.place)
         self.preview = PreviewSection()
         self.running = RunSection(preferred_cluster())
         self.merging = MergeSection()
@@ -51,6 +53,7 @@ class RunForm(QScrollArea):
         self.image.changed.connect(self._image_changed)
         self.model.changed.connect(self._model_changed)
         self.tiles.changed.connect(self._check)
+        self.where.changed.connect(self._check)
         self._model_changed()
         self._image_changed()
 
@@ -58,7 +61,7 @@ class RunForm(QScrollArea):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
-        for section in (self.image, self.model, self.tiles, self.preview, self.running, self.merging):
+        for section in (self.image, self.model, self.tiles, self.where, self.preview, self.running, self.merging):
             column.addWidget(section)
         column.addStretch()
         self.setWidgetResizable(True)
@@ -105,6 +108,7 @@ class RunForm(QScrollArea):
             output=self.running.output.text().strip(),
             cluster=self.running.cluster(),
             merge=self.merging.choice(),
+            where=self.where.values(),
         )
 
     def show_job(self, job: Job) -> None:
@@ -131,7 +135,7 @@ class RunForm(QScrollArea):
 
     def set_busy(self, busy: bool) -> None:
         """Disable the sections that must not change while a step runs."""
-        for section in (self.image, self.model, self.tiles):
+        for section in (self.image, self.model, self.tiles, self.where):
             section.setEnabled(not busy)
 
     def _image_changed(self) -> None:
