@@ -106,7 +106,9 @@ class PaintedLayer:
                 **place,
             )
             viewer.add_layer(self.layer)
-        below = [viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers]
+        below = [
+            viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers
+        ]
         viewer.layers.move(viewer.layers.index(self.layer), max(below) + 1)
         viewer.layers.selection = selected
 
