@@ -79,7 +79,7 @@ class ModelUse:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free_since: float | None = None
-        self._writing = 0
+        self._turns = self._writing = 0
         self._written_at = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,7 +91,9 @@ class ModelUse:
         """Measure a use of the model on an item that was read from `read_began` to `read_ended` (``time.perf_counter``)."""
         began = time.perf_counter()
         turn = Turn()
-        if (free := self._free_since) is not None:
+        self._turns += 1
+        # Not before the second item: what is imported to write the first one would count as a wait for writing.
+        if (free := self._free_since) is not None and self._turns > 2:
             turn.read_wait = max(0.0, read_ended - max(free, read_began))
             with self._lock:
                 written_at = began if self._writing else self._written_at
