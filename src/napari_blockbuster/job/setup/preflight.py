@@ -162,7 +162,9 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     """Refuse tiles that cannot fit into a process with any model.
 
     A tile needs its pixels and two copies of its labels. While the model computes, the pixels of the next tile and the labels
-    of the last one are in memory as well. The first tile (`napari_blockbuster.stage.trial`) or a preview shows how much more a model takes.
+    of the last one are in memory as well.
+
+    The first tile (`napari_blockbuster.stage.trial`) or a preview shows how much more a model takes.
 
     Parameters
     ----------
@@ -186,7 +188,8 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
         f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
-        f"{bytes_text(voxels * alone)}, {bytes_text(voxels * per_voxel)} with those that are read and written meanwhile, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
+        f"{bytes_text(voxels * alone)}, {bytes_text(voxels * per_voxel)} with those that are read and written "
+        f"meanwhile, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
     )
 
