@@ -100,7 +100,13 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     return [*rows, ("result", f"repaired: {count_text(len(report.damaged), 'tile')} unstaged{again}")], True
 
 
+SAMPLE = 2000
+"""Tiles whose times are read."""
+
+
 def _tile_rows(job: Job) -> Rows:
+    from napari_blockbuster.job.progress.performance import Performance
+
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
@@ -111,6 +117,8 @@ def _tile_rows(job: Job) -> Rows:
     )
     rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
+    some = sorted(staged)[:: 1 + len(staged) // SAMPLE]
+    rows += Performance.of(job.tiles.record(index) for index in some).rows()
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
