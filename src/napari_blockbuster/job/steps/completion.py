@@ -20,6 +20,7 @@ from napari_blockbuster.merge.rules import check_rule
 from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
 
+from .object_table import check_ranges
 from .publication import check_any_staged
 
 if TYPE_CHECKING:
@@ -67,7 +68,14 @@ class Finish:
             object.__setattr__(self, name, pairs_of(getattr(self, name), name))
 
     def begun(self, job: Job) -> Finish:
-        """Return the options for a run that begins now: only the output that exists now may be replaced."""
+        """Return the options for a run that begins now: only the output that exists now may be replaced.
+
+        Raises
+        ------
+        ValueError
+            If the filter has a range of a column that the table will not have.
+        """
+        check_ranges(job.spec, self.filter)
         return replace(self, replaces=Occupant.of(Path(job.spec.output))) if self.overwrite else self
 
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
@@ -112,7 +120,7 @@ class Finish:
             merge=None if self.merge == "overlap" else self.merge,
             min_iou=self.min_iou,
             connectivity=None if self.connectivity == 1 else self.connectivity,
-            **({} if self.filter is None else self.filter.settings()),
+            **({} if self.filter is None else self.filter.options()),
             cut=[pair_text(pair) for pair in self.cut],
             join=[pair_text(pair) for pair in self.join],
             overwrite=self.overwrite,
@@ -156,7 +164,7 @@ class Outcome:
         rows = [("tiles", f"{done} of {total}"), ("objects", f"{result.n_objects}")]
         rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
         if self.n_removed:
-            rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
+            rows.append(("left out", f"{self.n_removed} objects, by the filter"))
         if self.n_holes is not None:
             rows.append(("holes", f"{self.n_holes} filled"))
         rows += [("by hand", line) for line in self.by_hand]

@@ -14,6 +14,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.channels import PARTS
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.suggestion import make_grid
+from napari_blockbuster.job.shell import options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pairs import PairOfLabels, pair_text
@@ -200,9 +201,8 @@ class Plan:
         for name, value in _where(described).items():
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         rule = self.merge.options()
-        keep = rule.pop("filter", ObjectFilter()).settings()
-        for name, value in {**rule, **keep}.items():
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        keep = rule.pop("filter", ObjectFilter()).options()
+        words += options(**rule, **keep)
         for name, pairs in self.corrections.items():
             words += [word for pair in pairs for word in (f"--{name}", pair_text(pair))]
         if self.cluster.address:
