@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
+    from napari_blockbuster.job.measurement import measure_objects
     from napari_blockbuster.output.result import Result
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "TileStaged",
     "convert",
     "make_local_cluster",
+    "measure_objects",
     "relate",
     "segment",
     "segment_many",
@@ -38,6 +40,7 @@ _HOME = {
     "TileGrid": "geometry.tiles",
     "TileStaged": "job.progress.events",
     "convert": "api",
+    "measure_objects": "job.measurement",
     "make_local_cluster": "execution.cluster",
     "relate": "api",
     "segment": "api",
