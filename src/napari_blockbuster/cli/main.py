@@ -27,17 +27,20 @@ from .measurement import measure
 from .notices import plain_warnings
 from .options import (
     Channels,
+    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
     OutputOptions,
     SceneOptions,
     UsageError,
+    WhereOptions,
     WorkerOptions,
     one_or_all,
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
+from .tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ app["--help"].group = app["--version"].group = "Other"
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
-RUN, WORKERS = RunOptions(), WorkerOptions()
+WHERE, RUN, WORKERS = WhereOptions(), RunOptions(), WorkerOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -75,6 +78,7 @@ def segment(
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
+    region: WhereOptions = WHERE,
     run: RunOptions = RUN,
     measure: Channels = None,
     name: str | None = None,
@@ -107,26 +111,32 @@ def segment(
     """
     run.check()
     from .batch import BatchOptions, collection_of, run_batch
+    from .info import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure, **region.arguments()}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
-    from napari_blockbuster.job.job import Job
+    with EarlyCluster(run.workers) as early:
+        from napari_blockbuster.job.job import Job
 
-    job = Job.create(
-        image,
-        model.make(),
-        output,
-        tile_shape=one_or_all(tile),
-        halo=one_or_all(halo),
-        measure=measure,
-        overwrite=run.output.overwrite,
-        **part.arguments(),
-    )
-    return _start(job, run)
+        job = Job.create(
+            image,
+            model.make(),
+            output,
+            tile_shape=one_or_all(tile),
+            halo=one_or_all(halo),
+            measure=measure,
+            overwrite=run.output.overwrite,
+            **part.arguments(),
+            **region.arguments(),
+            planned=early.begin,
+        )
+        if job.where and not run.output.quiet:
+            print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
+        return _start(job, run, early=early)
 
 
 @app.command
@@ -297,6 +307,43 @@ app.command(measure)
 
 
 @app.command
+def export(
+    labels: Path,
+    /,
+    *,
+    output: Output = None,
+    overwrite: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> int:
+    """Save merged labels as OME-TIFF or plain TIFF, with the size of a voxel.
+
+    Parameters
+    ----------
+    labels
+        Merged labels (OME-Zarr), or the job folder next to them.
+    output
+        A name that ends with .ome.tif (OME-TIFF, with its coarser levels) or .tif. Default: LABELS.ome.tif next
+        to the labels.
+    overwrite
+        Replace an existing file.
+    quiet
+        Show no progress.
+    """
+    from napari_blockbuster.job.folder.job_folder import JobFolder
+    from napari_blockbuster.job.progress.bar import Progress
+    from napari_blockbuster.output.result import output_of
+    from napari_blockbuster.output.tiff_export import export_tiff, tiff_beside
+
+    place = output_of(labels) if JobFolder(labels).is_job() else labels
+    with Progress(enabled=not quiet) as bar:
+        made = export_tiff(
+            place, output or tiff_beside(place.absolute()), overwrite=overwrite, progress=bar.advance_to("export")
+        )
+    print_rows([("output", str(made))])
+    return DONE
+
+
+@app.command
 def relate(
     cells: str,
     nuclei: str,
@@ -369,12 +416,15 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
     return run_demo(output.absolute(), workers)
 
 
+app.command(tissue)
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
-def _start(job: Job, run: RunOptions, *, replace_own: bool = False) -> int:
+def _start(job: Job, run: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> int:
     """Run a job here or leave it to a driver. Return the exit code."""
     if run.detach:
         return start_driver(job, run, replace_own=replace_own)
-    return report(job, run_job(job, run, replace_own=replace_own).summary(), run.output.quiet)
+    return report(job, run_job(job, run, replace_own=replace_own, early=early).summary(), run.output.quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -56,6 +56,11 @@ class Job(JobState):
         measure: int | str | Sequence[int | str] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
+        planned: Callable[[int], None] | None = None,
+        where: Any = None,
+        inside: str | None = None,
+        skip_empty: bool = False,
+        skip_below: float | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -76,6 +81,11 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
+        planned : callable, optional
+            Called with the number of tiles of a new job, before the model measures the image: to start a cluster meanwhile.
+        where, inside, skip_empty, skip_below : optional
+            See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
+            outside of it, and what is outside is not in the result.
 
         Raises
         ------
@@ -87,7 +97,8 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth}
+        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth, "planned": planned}
+        part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
 

@@ -64,7 +64,8 @@ def object_table(
     Raises
     ------
     ValueError
-        If `sums` holds other tiles than `merged`, or if holes are filled: the sums know nothing of them.
+        If `sums` holds other tiles than `merged`, or if holes are filled or objects are cut at the edge of a region: the sums
+        know nothing of that.
     """
     import pandas as pd
 
@@ -73,6 +74,11 @@ def object_table(
     if merged.filled is not None:
         raise HolesFilledError(
             "This merge has filled holes, and staged sums do not include them. "
+            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+        )
+    if merged.clip is not None:
+        raise ValueError(
+            "This merge cuts objects at the edge of a region of interest, and staged sums are of whole objects. "
             "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
         )
     groups = Groups.of(merged.new_ids[1:])

@@ -151,7 +151,9 @@ class _Publication:
         missing = self.tiles.missing(self.tiles.staged())
         merged = self.merged
         table = None if no_table else table_file(self.target)
-        return Result(self.target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance, table)
+        skipped = self.tiles.n_skipped(self.tiles.staged())
+        counts = merged.n_objects, failed, missing
+        return Result(self.target, *counts, merged.seams, merged.joined, provenance, table, skipped)
 
     # --------------------------------------------------------------------------------------------------------- checks
     def _replaced(self) -> Occupant:
@@ -222,7 +224,7 @@ class _Publication:
                         progress(done, total)
 
         order = TileQueue(i for i in self.tiles.grid.order() if i in tiles)
-        advance(run(WriteTileWork(self.tiles.store, writer, self.merged), order, client))
+        advance(run(WriteTileWork(self.tiles.store, writer, self.merged, self.merged.clip), order, client))
         for blocks in passes:
             advance(run(WriteBlockWork(writer, blocks), TileQueue(range(len(blocks))), client))
 
@@ -273,8 +275,10 @@ class _Publication:
                 "staged": len(staged),
                 "failed": {str(i): f"{f.error}: {f.message}" for i, f in tiles.failed().items()},
                 "missing": tiles.missing(staged),
+                "skipped": tiles.n_skipped(staged),
                 "segmented_again": {str(i): known for i, known in again.items() if i in staged},
             },
+            **({"where": tiles.where.describe()} if tiles.where else {}),
             "merge": _merge_settings(self.merged),
             "versions": spec.versions,
         }
@@ -292,6 +296,7 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "join": merged.join,
         "filter": merged.filter.settings(),
         "removed": merged.n_removed,
+        **({"outside": merged.n_outside} if merged.n_outside else {}),
         **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
     }
 
