@@ -331,5 +331,6 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv)
+        sources = self.inputs.source, self.inputs.others
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv, sources)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_label_image"]
 
-OF_MERGES = ("n_labels", "seam_iou", "joined_by_hand", "cut_by_hand")
+OF_MERGES = ("n_tiles", "n_labels", "seam_iou", "joined_by_hand", "cut_by_hand")
 """Columns that only the labels of a job have."""
 
 
