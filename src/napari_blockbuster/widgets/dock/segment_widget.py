@@ -101,6 +101,7 @@ class SegmentWidget(KeyboardWidget):
         for found in (self.previews.tile_found, self.previews.seam_found):
             found.connect(lambda *_: self._show_labels(False))
         merging.changed.connect(lambda: self._show_labels(True))
+        self.previews.tile_found.connect(self.form.where.show_tile)
         self.form.changed.connect(self._form_changed)
         self._form_changed()
 
