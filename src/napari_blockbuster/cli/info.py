@@ -27,6 +27,7 @@ __all__ = [
     "describe_job",
     "describe_model",
     "describe_models",
+    "described_where",
     "find_job",
 ]
 
@@ -103,12 +104,36 @@ def _tile_rows(job: Job) -> Rows:
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
-    missing = job.n_tiles - len(staged) - len(failed)
-    rows = [("tiles", f"{job.n_tiles}: {len(staged)} staged, {len(failed)} failed, {missing} missing")]
+    missing = len(set(job.tiles.missing(staged)) - failed.keys())
+    skipped = job.tiles.n_skipped(staged)
+    states = f"{len(staged)} staged, {len(failed)} failed, {missing} missing" + (
+        f", {skipped} skipped" if skipped else ""
+    )
+    rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
+
+
+def _where_rows(job: Job, n_staged: int) -> Rows:
+    """Describe the region of interest."""
+    if not job.where:
+        return []
+    outside = n_staged - job.tiles.among_chosen(job.staged())
+    return [("where", described_where(job) + (f", {outside} staged tiles outside" if outside else ""))]
+
+
+def described_where(job: Job) -> str:
+    """Return the region of interest of a job, and the tiles that are proven empty, in a few words."""
+    where = job.where
+    parts = ["everywhere"]
+    if where.roi is not None:
+        parts = [f"{where.said} (inside {where.roi.bounds()}, objects: {where.inside})"]
+    if where.empty is not None:
+        why = "all pixels have one value" if where.skip_below is None else f"no pixel above {where.skip_below:g}"
+        parts.append(f"{count_text(len(where.empty), 'tile')} empty ({why})")
+    return ", ".join(parts)
 
 
 def _driver_rows(folder: Path) -> Rows:

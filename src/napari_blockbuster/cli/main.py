@@ -25,17 +25,21 @@ from .attach import detach as start_driver
 from .attach import follow
 from .notices import plain_warnings
 from .options import (
+    Channels,
+    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
     OutputOptions,
     SceneOptions,
     UsageError,
+    WhereOptions,
     WorkerOptions,
     one_or_all,
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
+from .tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
 
 if TYPE_CHECKING:
@@ -59,7 +63,7 @@ app["--help"].group = app["--version"].group = "Other"
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
-RUN, WORKERS = RunOptions(), WorkerOptions()
+WHERE, RUN, WORKERS = WhereOptions(), RunOptions(), WorkerOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -73,7 +77,9 @@ def segment(
     tile: Voxels = None,
     halo: Voxels = None,
     part: ImageOptions = IMAGE,
+    region: WhereOptions = WHERE,
     run: RunOptions = RUN,
+    measure: Channels = None,
     name: str | None = None,
     table: Path | None = None,
 ) -> int:
@@ -95,6 +101,8 @@ def segment(
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
         Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
+    measure
+        Channels whose intensities the table of objects has, in addition to those that the model sees.
     name
         For many images: name of the labels in the fields of a plate. Default: segmentation.
     table
@@ -102,25 +110,32 @@ def segment(
     """
     run.check()
     from .batch import BatchOptions, collection_of, run_batch
+    from .info import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo)}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure, **region.arguments()}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
-    from napari_blockbuster.job.job import Job
+    with EarlyCluster(run.workers) as early:
+        from napari_blockbuster.job.job import Job
 
-    job = Job.create(
-        image,
-        model.make(),
-        output,
-        tile_shape=one_or_all(tile),
-        halo=one_or_all(halo),
-        overwrite=run.output.overwrite,
-        **part.arguments(),
-    )
-    return _start(job, run)
+        job = Job.create(
+            image,
+            model.make(),
+            output,
+            tile_shape=one_or_all(tile),
+            halo=one_or_all(halo),
+            measure=measure,
+            overwrite=run.output.overwrite,
+            **part.arguments(),
+            **region.arguments(),
+            planned=early.begin,
+        )
+        if job.where and not run.output.quiet:
+            print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
+        return _start(job, run, early=early)
 
 
 @app.command
@@ -360,12 +375,15 @@ def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("dem
     return run_demo(output.absolute(), workers)
 
 
+app.command(tissue)
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
-def _start(job: Job, run: RunOptions, *, replace_own: bool = False) -> int:
+def _start(job: Job, run: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> int:
     """Run a job here or leave it to a driver. Return the exit code."""
     if run.detach:
         return start_driver(job, run, replace_own=replace_own)
-    return report(job, run_job(job, run, replace_own=replace_own).summary(), run.output.quiet)
+    return report(job, run_job(job, run, replace_own=replace_own, early=early).summary(), run.output.quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,18 +15,22 @@ from napari_blockbuster.job.shell import options
 if TYPE_CHECKING:
     from distributed import Client
 
+    from napari_blockbuster.execution.local_cluster import StartingCluster
     from napari_blockbuster.job.steps.completion import Finish
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.pairs import PairOfLabels
     from napari_blockbuster.models import Model
 
 __all__ = [
+    "Channels",
+    "EarlyCluster",
     "ImageOptions",
     "MergeOptions",
     "ModelOptions",
     "OutputOptions",
     "SceneOptions",
     "UsageError",
+    "WhereOptions",
     "WorkerOptions",
     "one_or_all",
 ]
@@ -131,6 +135,40 @@ class ImageOptions(SceneOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class WhereOptions:
+    """Part of the image to segment. Tiles that do not meet it are skipped.
+
+    Attributes
+    ----------
+    where
+        Mask or label image of any resolution, GeoJSON (QuPath), box Z0:Z1,Y0:Y1,X0:X1 in voxels or with units (10um:200um),
+        or tiles:0,5,8-12. Several are united. Default: everywhere.
+    inside
+        Objects at the edge: those whose centroid is inside are kept whole, or all that touch it are, or they are cut there.
+        Default: centroid; touching for tiles.
+    skip_empty
+        Skip tiles whose pixels all have one value, such as chunks that an OME-Zarr does not store.
+    skip_below
+        Skip tiles without a pixel above this value. The image is read once before the run.
+    """
+
+    where: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    inside: Literal["centroid", "touching", "clip"] | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Job.create`; none for the whole image."""
+        if self.inside is not None and not self.where:
+            raise UsageError(f"--inside {self.inside} needs --where")
+        region = {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
+        if self.skip_empty or self.skip_below is not None:
+            region |= {"skip_empty": self.skip_empty, "skip_below": self.skip_below}
+        return region
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class WorkerOptions:
     """Processes that segment the tiles.
 
@@ -174,29 +212,27 @@ class WorkerOptions:
             raise UsageError("--tile-timeout needs worker processes. Give --workers 1 or more")
 
     @contextlib.contextmanager
-    def connect(self, n_tiles: int) -> Iterator[Client | None]:
-        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error."""
+    def connect(self, n_tiles: int, early: EarlyCluster | None = None) -> Iterator[Client | None]:
+        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error.
+
+        Parameters
+        ----------
+        n_tiles : int
+        early : EarlyCluster, optional
+            A cluster that may be starting already.
+        """
         self.check()
         if self.scheduler is not None:
-            from napari_blockbuster.execution.cluster import connect, scheduler_address
-
-            address = scheduler_address(self.scheduler)
-            _check_connection(address)
-            client = connect(address, timeout=30)
-            try:
-                yield client
-            finally:
-                # A scheduler that does not answer must not keep this process.
-                with contextlib.suppress(Exception):
-                    client.close(timeout=5)
+            with _connected(self.scheduler) as remote:
+                yield remote
             return
         n_workers = self._processes(n_tiles)
         if n_workers == 0:
             yield None
             return
-        from napari_blockbuster.execution.cluster import make_local_cluster
+        from napari_blockbuster.execution.cluster import connect_to
 
-        client, cluster = make_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
+        client, cluster = connect_to((early and early.take()) or self._begin(n_workers))
         try:
             yield client
         finally:
@@ -204,6 +240,11 @@ class WorkerOptions:
             with contextlib.suppress(Exception):
                 client.close(timeout=2)
             cluster.close()
+
+    def _begin(self, n_workers: int | None) -> StartingCluster:
+        from napari_blockbuster.execution.cluster import begin_local_cluster
+
+        return begin_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
 
     def _processes(self, n_tiles: int) -> int | None:
         if self.workers is not None or self.gpu:
@@ -222,6 +263,54 @@ class WorkerOptions:
             scheduler=self.scheduler,
             tile_timeout=self.tile_timeout,
         )
+
+
+class EarlyCluster:
+    """A local cluster that starts while the image is opened and the model prepared.
+
+    Ended when the context is left, if no run took it.
+    """
+
+    def __init__(self, workers: WorkerOptions) -> None:
+        self._workers = workers
+        self._starting: StartingCluster | None = None
+
+    def begin(self, n_tiles: int) -> None:
+        """Start the cluster for a run of this many tiles, if it needs one."""
+        if self._starting is None and self._workers.scheduler is None:
+            n_workers = self._workers._processes(n_tiles)
+            if n_workers != 0:
+                self._starting = self._workers._begin(n_workers)
+
+    def take(self) -> StartingCluster | None:
+        """Return the cluster if it is starting. From now on it belongs to the caller."""
+        starting, self._starting = self._starting, None
+        return starting
+
+    def __enter__(self) -> EarlyCluster:
+        if self._workers.workers or self._workers.gpu:
+            self.begin(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (unused := self.take()) is not None:
+            unused.discard()
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str) -> Iterator[Client]:
+    """Yield a client of a running scheduler."""
+    from napari_blockbuster.execution.cluster import connect, scheduler_address
+
+    address = scheduler_address(scheduler)
+    _check_connection(address)
+    client = connect(address, timeout=30)
+    try:
+        yield client
+    finally:
+        # A scheduler that does not answer must not keep this process.
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
 
 
 def _check_connection(address: str) -> None:
@@ -338,10 +427,13 @@ class OutputOptions:
         Replace an existing output.
     ome_zarr
         Version of the output: 0.5 (zarr v3, sharded) or 0.4 (zarr v2). Default: that of the image around it, otherwise 0.5.
+    csv
+        Also write the table of objects as CSV.
     quiet
         Show no progress.
     """
 
     overwrite: bool = False
     ome_zarr: Literal["0.5", "0.4"] | None = None
+    csv: bool = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False

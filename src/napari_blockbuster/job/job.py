@@ -56,6 +56,11 @@ class Job(JobState):
         measure: int | str | Sequence[int | str] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
+        planned: Callable[[int], None] | None = None,
+        where: Any = None,
+        inside: str | None = None,
+        skip_empty: bool = False,
+        skip_below: float | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -76,6 +81,11 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
+        planned : callable, optional
+            Called with the number of tiles of a new job, before the model measures the image: to start a cluster meanwhile.
+        where, inside, skip_empty, skip_below : optional
+            See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
+            outside of it, and what is outside is not in the result.
 
         Raises
         ------
@@ -87,7 +97,8 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth}
+        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth, "planned": planned}
+        part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
 
@@ -287,9 +298,12 @@ class Job(JobState):
         overwrite: bool | Occupant = False,
         keep_stage: bool = False,
         ome_zarr_version: str | None = None,
+        csv: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
-        """Write the merged labels as OME-Zarr and put them in place.
+        """Write the merged labels as OME-Zarr, and their table, and put them in place.
+
+        The table goes to ``<output>.table.parquet`` and, as AnnData, to ``tables/`` of the OME-Zarr.
 
         Parameters
         ----------
@@ -302,6 +316,8 @@ class Job(JobState):
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
         ome_zarr_version : {"0.5", "0.4"}, optional
             Default: that of the OME-Zarr image that the labels lie in, else 0.5 (zarr v3 with shards; 0.4 is zarr v2).
+        csv : bool, default False
+            Also write the table to ``<output>.table.csv``.
         progress : callable, optional
             ``progress(done, total)`` in tiles and blocks.
 
@@ -314,5 +330,5 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress)
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

@@ -57,7 +57,8 @@ def apply_filter(merged: M, keep: ObjectFilter, regions: RegionGraph | None = No
         kept = _kept(merged, keep, labels, merged.labels_table.objects["core"], highest)
         return _renumbered(merged, keep, kept, labels)
     regions = _fitting(regions, len(labels))
-    owner, hole = fill(regions, regions.owners(labels), keep.max_hole_size)
+    # Objects outside the region of interest are background already.
+    owner, hole = fill(regions, regions.owners(labels), keep.max_hole_size, all_pairs=merged.n_outside > 0)
     kept = _kept(merged, keep, owner, regions.sizes, highest)
     if not kept[owner[owner > 0]].all():
         hole[~kept[owner]] = 0

@@ -97,7 +97,9 @@ def _documents(folder: Path, group: Path, name: str) -> list[Path]:
     """Return the metadata files of one name in a label image, in its levels, and in the groups up to `group`."""
     above = [p for p in folder.parents if p.is_relative_to(group) and p != group]
     candidates = [p / name for p in (folder, *above)]
-    return [p for p in candidates if p.exists()] + sorted(folder.glob(f"*/{name}"))
+    # The levels of labels hold no groups, but many chunks. The groups of a table are nested.
+    inside = folder.rglob(name) if folder.parent.name == "tables" else folder.glob(f"*/{name}")
+    return list(dict.fromkeys([*(p for p in candidates if p.exists()), *sorted(inside)]))
 
 
 def _without(entries: dict[str, Any], key: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.job.progress.summary import Summary
 from napari_blockbuster.job.shell import options
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pairs import PairOfLabels, pair_text, pairs_of
@@ -54,6 +55,7 @@ class Finish:
     ome_zarr_version: str | None = None
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
+    csv: bool = False
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
@@ -101,6 +103,7 @@ class Finish:
             overwrite=self.replaces if self.overwrite and self.replaces is not None else self.overwrite,
             keep_stage=self.keep_stage,
             ome_zarr_version=self.ome_zarr_version,
+            csv=self.csv,
             progress=advance_to("writing"),
         )
 
@@ -116,6 +119,7 @@ class Finish:
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,
+            csv=self.csv,
         )
 
 
@@ -137,21 +141,25 @@ class Outcome:
     n_removed: int = 0
     n_holes: int | None = None
     by_hand: tuple[str, ...] = ()
+    n_outside: int = 0
 
     def summary(self) -> Summary:
         """Return the summary for a terminal."""
-        return Summary(self.rows(), self.job.n_tiles, len(self.result.missing_tiles), written=True)
+        return Summary(self.rows(), self.job.n_chosen, len(self.result.missing_tiles), written=True)
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the numbers as (name, text)."""
         from napari_blockbuster.job.progress.bar import duration
 
-        total, result = self.job.n_tiles, self.result
+        total, result = self.job.n_chosen, self.result
         done = total - len(result.missing_tiles)
+        skipped = f", {count_text(result.n_skipped, 'tile')} skipped" if result.n_skipped else ""
         steps = ", ".join(f"{step} {duration(s)}" for step, s in self.seconds.items() if step != "total")
-        merges = self.n_labels - result.n_objects - self.n_removed
-        rows = [("tiles", f"{done} of {total}"), ("objects", f"{result.n_objects}")]
+        merges = self.n_labels - result.n_objects - self.n_removed - self.n_outside
+        rows = [("tiles", f"{done} of {total}{skipped}"), ("objects", f"{result.n_objects}")]
         rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
+        if self.n_outside:
+            rows.append(("outside", f"{count_text(self.n_outside, 'object')} outside the region of interest, left out"))
         if self.n_removed:
             rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
         if self.n_holes is not None:
@@ -159,6 +167,8 @@ class Outcome:
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
         rows.append(("output", str(result.path)))
+        if result.table_path is not None:
+            rows.append(("table", str(result.table_path)))
         return rows
 
 
@@ -177,7 +187,7 @@ def finish(job: Job, asked: Finish, client: Client | None, advance_to: AdvanceTo
     watch.lap("writing")
     watch.stop()
     n_holes = None if merged.filled is None else merged.filled.n_holes
-    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, by_hand)
+    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, by_hand, merged.n_outside)
 
 
 class Watch:

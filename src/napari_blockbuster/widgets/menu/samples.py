@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.images.synthetic import nuclei_levels
-from napari_blockbuster.widgets.layers.of_image.wishes import TILE
+from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 
 __all__ = ["nuclei", "slide", "volume"]
 
@@ -25,7 +25,7 @@ def nuclei() -> list[LayerData]:
         ) from None
     units = ("micrometer",) * 3
     # One tile would be best for so small an image, but would show neither seams nor progress.
-    wish = {TILE: (60, 128, 128)}
+    wish = {TILE: (60, 128, 128), DIAMETER: 40.0}
     return [
         (pixels, {"name": "nuclei", "scale": SPACING, "units": units, "colormap": "gray", "metadata": wish}, "image")
     ]

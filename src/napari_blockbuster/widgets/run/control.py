@@ -196,6 +196,10 @@ class RunControl(QObject):
         """Run the next steps on another cluster. The current step stays where it is."""
         self._thread.cluster.choice = choice
 
+    def warm_up(self, choice: ClusterChoice) -> None:
+        """Start a cluster of this machine before it is needed."""
+        self._thread.cluster.session.warm_up(choice)
+
     def client(self) -> Any:
         """Return a client of the cluster, after starting it if needed. For a thread."""
         return self._thread.cluster.client()

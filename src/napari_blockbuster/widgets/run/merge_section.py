@@ -1,4 +1,4 @@
-"""Merge section of the dock: rule, object filter, seams, and writing."""
+"""Result step of the dock: rule, object filter, seams, and writing."""
 
 from __future__ import annotations
 
@@ -36,18 +36,23 @@ class MergeSection(Section):
     delete_wanted = Signal()
 
     def __init__(self) -> None:
-        super().__init__("6  Merge")
+        super().__init__("Result")
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(15)
         self._rest.timeout.connect(self.changed.emit)
+        self.counts = Note()
+        self.form.addRow(self.counts)
+        self._add_write()
         self.rule = RuleFields(self)
         self.rule.changed.connect(self._rest.start)
         self.filter = FilterFields(self)
         self.filter.changed.connect(self._rest.start)
-        self.counts = Note()
-        self.form.addRow(self.counts)
         self._add_seams()
+        self.form.addRow(self.delete)
+        self.show_state("idle", None)
+
+    def _add_write(self) -> None:
         self.write = button(
             "Write merged labels",
             "Write an OME-Zarr in the background, and show it in place of the live labels.",
@@ -59,8 +64,6 @@ class MergeSection(Section):
             "The tiles are needed only to merge again. A dialog asks first.",
             self.delete_wanted.emit,
         )
-        self.form.addRow(self.delete)
-        self.show_state("idle", None)
 
     def _add_seams(self) -> None:
         self.seams = QCheckBox("Show seams")
@@ -102,6 +105,7 @@ class MergeSection(Section):
                 grid = merged.store.grid
                 self.filter.show_axes(grid.ndim - grid.separate_axes)
             self.counts.say(f"{_counts_text(merged)} <b>{saved}</b>")
+            self.say_brief(" ".join([f"{count_text(merged.n_objects, 'object')}.", saved]).strip())
         elif state == "staging":
             self.counts.say("Labels are merged when all tiles are segmented.")
         elif state == "paused":
@@ -109,7 +113,9 @@ class MergeSection(Section):
                 "Labels are merged when all tiles are segmented. Change the rule or the threshold to merge now."
             )
         else:
-            self.counts.say("")
+            self.counts.say("Labels appear here once tiles are segmented.")
+        if merged is None:
+            self.say_brief("")
 
 
 class RuleFields(QObject):
