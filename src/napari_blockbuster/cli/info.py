@@ -218,6 +218,7 @@ def _seam_rows(job: Job) -> Rows:
 def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     """Apply the object filter of the last result, without computing or writing regions; and a note if that is not exact."""
     from napari_blockbuster.job.folder.results import own_record
+    from napari_blockbuster.job.steps.object_table import chosen_by
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
@@ -227,13 +228,15 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     except (KeyError, TypeError, ValueError):
         # No result yet, or one of an early version.
         return merged, ""
+    chosen = chosen_by(job.files, job.tiles, job.spec, merged, keep)
     if not keep.fill_holes:
-        return apply_filter(merged, keep), ""
+        return apply_filter(merged, keep, chosen=chosen), ""
     regions = RegionCache(job.store).stored(frozenset(job.staged()))
     if regions is not None:
-        return apply_filter(merged, keep, regions), ""
+        return apply_filter(merged, keep, regions, chosen), ""
     without_holes = replace(keep, fill_holes=False, max_hole_size=None)
-    return apply_filter(merged, without_holes), " (sizes without filled holes: not all tiles were searched for holes)"
+    found = apply_filter(merged, without_holes, chosen=chosen)
+    return found, " (sizes without filled holes: not all tiles were searched for holes)"
 
 
 def _bytes_in(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | relate | convert | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | measure | relate | convert | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -23,6 +23,7 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 
 from .attach import detach as start_driver
 from .attach import follow
+from .measurement import measure
 from .notices import plain_warnings
 from .options import (
     Channels,
@@ -298,6 +299,46 @@ def convert(
     made = convert_image(
         image, output, **part.arguments(), overwrite=writing.overwrite, ome_zarr_version=version, progress=shown
     )
+    print_rows([("output", str(made))])
+    return DONE
+
+
+app.command(measure)
+
+
+@app.command
+def export(
+    labels: Path,
+    /,
+    *,
+    output: Output = None,
+    overwrite: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> int:
+    """Save merged labels as OME-TIFF or plain TIFF, with the size of a voxel.
+
+    Parameters
+    ----------
+    labels
+        Merged labels (OME-Zarr), or the job folder next to them.
+    output
+        A name that ends with .ome.tif (OME-TIFF, with its coarser levels) or .tif. Default: LABELS.ome.tif next
+        to the labels.
+    overwrite
+        Replace an existing file.
+    quiet
+        Show no progress.
+    """
+    from napari_blockbuster.job.folder.job_folder import JobFolder
+    from napari_blockbuster.job.progress.bar import Progress
+    from napari_blockbuster.output.result import output_of
+    from napari_blockbuster.output.tiff_export import export_tiff, tiff_beside
+
+    place = output_of(labels) if JobFolder(labels).is_job() else labels
+    with Progress(enabled=not quiet) as bar:
+        made = export_tiff(
+            place, output or tiff_beside(place.absolute()), overwrite=overwrite, progress=bar.advance_to("export")
+        )
     print_rows([("output", str(made))])
     return DONE
 

@@ -24,7 +24,7 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
-from .steps.object_table import table_of
+from .steps.object_table import chosen_by, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,15 +253,16 @@ class Job(JobState):
         Raises
         ------
         ValueError
-            If `merged` has holes filled already, or tiles were staged since it was made.
+            If `merged` has holes filled already, tiles were staged since it was made, or the table has no column of a range.
         JobError
             If a tile is damaged, or the search was canceled (`RegionSearchCanceled`).
         """
+        chosen = chosen_by(self.files, self.tiles, self.spec, merged, filter)
         if not filter.fill_holes:
-            return apply_filter(merged, filter)
+            return apply_filter(merged, filter, chosen=chosen)
         self._control.canceled.clear()
         with naming_deletion(self.files):
-            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress), chosen)
 
     def table(self, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
         """Return one row for each object of a merge: size, place, shape, intensities and seams. No voxel is read.

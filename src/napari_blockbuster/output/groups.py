@@ -88,7 +88,11 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
     entries = _without(document["metadata"], _key(group, folder))
     for name in (".zgroup", ".zarray", ".zattrs"):
         for path in _documents(folder, group, name):
-            entries[f"{_key(group, path.parent)}/{name}"] = json.loads(path.read_bytes())
+            entry = json.loads(path.read_bytes())
+            if name == ".zgroup":
+                # As zarr-python writes it: groups in groups are not found without.
+                entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
+            entries[f"{_key(group, path.parent)}/{name}"] = entry
     document["metadata"] = entries
     return True
 

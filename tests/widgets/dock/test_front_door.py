@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("first", ["Plugins", "Layers > Segment"])
 def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> None:
-    entries = [f"{menu} > Segment large image (Blockbuster)" for menu in ("Plugins", "Layers > Segment")]
+    entries = [PLUGIN, "Layers > Segment > Segment large image (Blockbuster)"]
     entries.sort(key=lambda entry: not entry.startswith(first))
     choose(viewer, entries[0])
     dock = see_dock(viewer)
@@ -41,7 +41,7 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
     choose(viewer, "Layers > Segment > Segment large image (Blockbuster)")
     assert see_dock(viewer) is dock
     # As for all plugins, the menu hides an open widget and shows it again.
-    choose(viewer, "Plugins > Segment large image (Blockbuster)")
+    choose(viewer, PLUGIN)
     assert not dock.isVisible()
     choose(viewer, entries[1])
     assert dock.isVisible()

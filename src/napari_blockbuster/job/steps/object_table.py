@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.state.tiles import Tiles
+from napari_blockbuster.measure.selection import check_columns, ids_in_ranges, known_columns
 from napari_blockbuster.measure.space import Space
 from napari_blockbuster.measure.table import object_table
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from napari_blockbuster.merge.assignment import Merge
+    from napari_blockbuster.merge.filters import ObjectFilter
 
-__all__ = ["table_of"]
+__all__ = ["check_ranges", "chosen_by", "table_of"]
 
 
 def table_of(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
@@ -29,3 +32,25 @@ def table_of(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, *, a
             found = Counter(label for alarm in tiles.alarms(merged) for label in set(alarm.objects))
         space = Space.of_image(spec.image, tiles.grid.separate_axes)
         return object_table(merged, sums, space, channels=spec.measured.names, alarms=found)
+
+
+def chosen_by(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, keep: ObjectFilter) -> np.ndarray | None:
+    """Return the ids of the objects in the ranges of a filter; None if it has no ranges."""
+    if not keep.ranges:
+        return None
+    table = table_of(folder, tiles, spec, merged, alarms="alarms" in keep.ranges)
+    return ids_in_ranges(table, dict(keep.ranges))
+
+
+def check_ranges(spec: JobSpec, keep: ObjectFilter | None) -> None:
+    """Refuse ranges of columns that the table of a job will not have, before the first tile.
+
+    Raises
+    ------
+    ValueError
+    """
+    if keep is None or not keep.ranges:
+        return
+    grid = spec.grid.grid()
+    space = Space.of_image(spec.image, grid.separate_axes)
+    check_columns(keep.ranges, [*known_columns(grid, space, spec.measured.names), "alarms"])

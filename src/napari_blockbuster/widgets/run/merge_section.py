@@ -35,6 +35,7 @@ class MergeSection(Section):
     """Next (1) or previous (-1) doubtful pair."""
     inspect_wanted = Signal()
     table_wanted = Signal()
+    export_wanted = Signal()
     delete_wanted = Signal()
 
     def __init__(self) -> None:
@@ -61,6 +62,12 @@ class MergeSection(Section):
             self.write_wanted.emit,
         )
         self.form.addRow(self.write)
+        self.export = button(
+            "Save as TIFF…",
+            "Save the written labels as OME-TIFF with the size of a voxel, or as plain TIFF.",
+            self.export_wanted.emit,
+        )
+        self.form.addRow(self.export)
         self.delete = button(
             "Delete intermediate tiles…",
             "The tiles are needed only to merge again. A dialog asks first.",
@@ -99,6 +106,7 @@ class MergeSection(Section):
         """Enable the buttons, and show the counts of a merge and whether it is written."""
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
+        self.export.setVisible(state == "written")
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
         self.table.setEnabled(merged is not None)
