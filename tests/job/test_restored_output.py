@@ -28,7 +28,8 @@ def test_an_output_is_restored_only_when_nobody_works_on_it(tmp_path: Path) -> N
             Job.create(image, "threshold", output, tile_shape=16, halo=0)
         assert aside.exists()
         assert not output.exists()
-    Job.create(image, "threshold", output, tile_shape=16, halo=0)
+    with pytest.raises(FileExistsError):
+        Job.create(image, "threshold", output, tile_shape=16, halo=0)
     assert output.exists()
     assert not aside.exists()
 
