@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from napari_blockbuster.api import convert, relate, segment, segment_many
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
+    from napari_blockbuster.images.tissue import tissue_mask
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
+    from napari_blockbuster.job.measurement import measure_objects
     from napari_blockbuster.output.result import Result
 
 __version__ = "0.1.0"
@@ -25,9 +27,11 @@ __all__ = [
     "TileStaged",
     "convert",
     "make_local_cluster",
+    "measure_objects",
     "relate",
     "segment",
     "segment_many",
+    "tissue_mask",
 ]
 
 _HOME = {
@@ -38,9 +42,11 @@ _HOME = {
     "TileGrid": "geometry.tiles",
     "TileStaged": "job.progress.events",
     "convert": "api",
+    "measure_objects": "job.measurement",
     "make_local_cluster": "execution.cluster",
     "relate": "api",
     "segment": "api",
+    "tissue_mask": "images.tissue",
     "segment_many": "api",
 }
 

@@ -59,6 +59,12 @@ def segment(
     progress: bool = True,
     tile_timeout: float | None = None,
     ome_zarr_version: str | None = None,
+    measure: int | str | Sequence[int | str] | None = None,
+    csv: bool = False,
+    where: Any = None,
+    inside: str | None = None,
+    skip_empty: bool = False,
+    skip_below: float | None = None,
 ) -> Result:
     """Segment an image of any size into one consistent set of labels.
 
@@ -112,11 +118,29 @@ def segment(
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}, optional
         Default: that of the OME-Zarr image that the labels lie in, else 0.5.
+    measure : int, str or sequence of these, optional
+        Channels whose intensities the table has, in addition to those that the model sees.
+    csv : bool, default False
+        Also write the table as CSV.
+    where : path, array, dict, str or sequence, optional
+        Region of interest. Tiles that do not meet it are skipped, and are background in the result. A mask or label image
+        of any resolution (path or array; all values but 0 are inside), GeoJSON (path or dict, in pixels of the full
+        resolution), a box (``"0:50,100:900,:"`` in voxels, ``"0um:25um,:,:"`` in world coordinates), indices of tiles, or a
+        list of these. Default: everywhere. The tiles are kept, so that a larger region can continue the job.
+    inside : {"centroid", "touching", "clip"}, optional
+        Objects that are in the result: those whose centroid lies inside, as a whole (the default); those with any voxel
+        inside, as a whole (the default for indices of tiles); or only the voxels inside.
+    skip_empty : bool, default False
+        Skip tiles whose pixels, halo included, all have one value. Chunks that an OME-Zarr does not store are not read for this.
+        Other images are read once before the run.
+    skip_below : float, optional
+        Skip tiles without a pixel above this value, halo included. The image is read once before the run.
 
     Returns
     -------
     Result
-        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``seams``, ``provenance``.
+        ``labels`` (lazy), ``table`` (a row for each object), ``path``, ``n_objects``, ``failed_tiles``, ``n_skipped``,
+        ``seams``, ``provenance``.
 
     Raises
     ------
@@ -146,6 +170,7 @@ def segment(
         ome_zarr_version,
         pairs_of(cut, "cut"),
         pairs_of(join, "join"),
+        csv,
     )
     check_time_limit(tile_timeout, client)
     if client is not None:
@@ -163,7 +188,12 @@ def segment(
         axes=axes,
         scene=scene,
         spacing=spacing,
+        measure=measure,
         overwrite=overwrite,
+        where=where,
+        inside=inside,
+        skip_empty=skip_empty,
+        skip_below=skip_below,
     )
     asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
@@ -239,8 +269,9 @@ def segment_many(
     return BatchResult(list(batch.run(client, progress)))
 
 
-_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing"}
-_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "measure", "where", "inside"}
+_CREATE |= {"skip_empty", "skip_below"}
+_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version", "csv"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 
 

@@ -34,7 +34,7 @@ def detach(job: Job, asked: RunOptions, *, replace_own: bool = False) -> int:
 
     ending = asked.finish(job if replace_own else None)
     try:
-        with asked.workers.connect(job.n_tiles) as client:
+        with asked.workers.connect(job.n_chosen) as client:
             assert client is not None
             driver = detach(job, client, tile_timeout=asked.workers.tile_timeout, **vars(ending))
     except KeyboardInterrupt:

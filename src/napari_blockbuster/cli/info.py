@@ -27,6 +27,7 @@ __all__ = [
     "describe_job",
     "describe_model",
     "describe_models",
+    "described_where",
     "find_job",
 ]
 
@@ -109,14 +110,38 @@ def _tile_rows(job: Job) -> Rows:
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
-    missing = job.n_tiles - len(staged) - len(failed)
-    rows = [("tiles", f"{job.n_tiles}: {len(staged)} staged, {len(failed)} failed, {missing} missing")]
+    missing = len(set(job.tiles.missing(staged)) - failed.keys())
+    skipped = job.tiles.n_skipped(staged)
+    states = f"{len(staged)} staged, {len(failed)} failed, {missing} missing" + (
+        f", {skipped} skipped" if skipped else ""
+    )
+    rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
     some = sorted(staged)[:: 1 + len(staged) // SAMPLE]
     rows += Performance.of(job.tiles.record(index) for index in some).rows()
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
+
+
+def _where_rows(job: Job, n_staged: int) -> Rows:
+    """Describe the region of interest."""
+    if not job.where:
+        return []
+    outside = n_staged - job.tiles.among_chosen(job.staged())
+    return [("where", described_where(job) + (f", {outside} staged tiles outside" if outside else ""))]
+
+
+def described_where(job: Job) -> str:
+    """Return the region of interest of a job, and the tiles that are proven empty, in a few words."""
+    where = job.where
+    parts = ["everywhere"]
+    if where.roi is not None:
+        parts = [f"{where.said} (inside {where.roi.bounds()}, objects: {where.inside})"]
+    if where.empty is not None:
+        why = "all pixels have one value" if where.skip_below is None else f"no pixel above {where.skip_below:g}"
+        parts.append(f"{count_text(len(where.empty), 'tile')} empty ({why})")
+    return ", ".join(parts)
 
 
 def _driver_rows(folder: Path) -> Rows:
@@ -201,6 +226,7 @@ def _seam_rows(job: Job) -> Rows:
 def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     """Apply the object filter of the last result, without computing or writing regions; and a note if that is not exact."""
     from napari_blockbuster.job.folder.results import own_record
+    from napari_blockbuster.job.steps.object_table import chosen_by
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
@@ -210,13 +236,15 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     except (KeyError, TypeError, ValueError):
         # No result yet, or one of an early version.
         return merged, ""
+    chosen = chosen_by(job.files, job.tiles, job.spec, merged, keep)
     if not keep.fill_holes:
-        return apply_filter(merged, keep), ""
+        return apply_filter(merged, keep, chosen=chosen), ""
     regions = RegionCache(job.store).stored(frozenset(job.staged()))
     if regions is not None:
-        return apply_filter(merged, keep, regions), ""
+        return apply_filter(merged, keep, regions, chosen), ""
     without_holes = replace(keep, fill_holes=False, max_hole_size=None)
-    return apply_filter(merged, without_holes), " (sizes without filled holes: not all tiles were searched for holes)"
+    found = apply_filter(merged, without_holes, chosen=chosen)
+    return found, " (sizes without filled holes: not all tiles were searched for holes)"
 
 
 def _bytes_in(folder: Path) -> int:

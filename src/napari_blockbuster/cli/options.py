@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.models import Model
 
 __all__ = [
+    "Channels",
     "EarlyCluster",
     "ImageOptions",
     "MergeOptions",
@@ -29,6 +30,7 @@ __all__ = [
     "OutputOptions",
     "SceneOptions",
     "UsageError",
+    "WhereOptions",
     "WorkerOptions",
     "one_or_all",
 ]
@@ -129,6 +131,40 @@ class ImageOptions(SceneOptions):
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `open_image`."""
         return super().arguments() | {"channel": one_or_all(self.channel)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WhereOptions:
+    """Part of the image to segment. Tiles that do not meet it are skipped.
+
+    Attributes
+    ----------
+    where
+        Mask or label image of any resolution, GeoJSON (QuPath), box Z0:Z1,Y0:Y1,X0:X1 in voxels or with units (10um:200um),
+        or tiles:0,5,8-12. Several are united. Default: everywhere.
+    inside
+        Objects at the edge: those whose centroid is inside are kept whole, or all that touch it are, or they are cut there.
+        Default: centroid; touching for tiles.
+    skip_empty
+        Skip tiles whose pixels all have one value, such as chunks that an OME-Zarr does not store.
+    skip_below
+        Skip tiles without a pixel above this value. The image is read once before the run.
+    """
+
+    where: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    inside: Literal["centroid", "touching", "clip"] | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Job.create`; none for the whole image."""
+        if self.inside is not None and not self.where:
+            raise UsageError(f"--inside {self.inside} needs --where")
+        region = {"where": one_or_all(self.where), "inside": self.inside} if self.where else {}
+        if self.skip_empty or self.skip_below is not None:
+            region |= {"skip_empty": self.skip_empty, "skip_below": self.skip_below}
+        return region
 
 
 @Parameter(name="*")
@@ -319,6 +355,9 @@ class MergeOptions:
         Fill the holes of each object: background that only this object encloses. Sizes include filled holes.
     max_hole_size
         With --fill-holes: keep holes with more voxels.
+    keep
+        Leave out objects whose value in a column of the table is outside a range: 'area>=50', '0.6<=sphericity<=1' or
+        'intensity_mean-DAPI>=120'. May be given several times; all must hold.
     cut
         Keep two labels of the tiles apart, whatever the rule says: 0:9,1:11 for label 9 of tile 0 and label 11 of tile 1.
         May be given several times.
@@ -334,14 +373,18 @@ class MergeOptions:
     drop_border: bool = False
     fill_holes: bool = False
     max_hole_size: int | None = None
+    keep: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
 
     def filter(self) -> ObjectFilter:
         """Return the filter of merged objects."""
+        from napari_blockbuster.merge.column_ranges import ranges_of_texts
         from napari_blockbuster.merge.filters import ObjectFilter
 
-        return ObjectFilter(self.min_size, self.max_size, self.drop_border, self.fill_holes, self.max_hole_size)
+        sizes = self.min_size, self.max_size
+        ranges = ranges_of_texts(self.keep)
+        return ObjectFilter(*sizes, self.drop_border, self.fill_holes, self.max_hole_size, ranges)
 
     def check(self) -> None:
         """Raise an error for values that the merge would refuse after the last tile."""
@@ -391,10 +434,13 @@ class OutputOptions:
         Replace an existing output.
     ome_zarr
         Version of the output: 0.5 (zarr v3, sharded) or 0.4 (zarr v2). Default: that of the image around it, otherwise 0.5.
+    csv
+        Also write the table of objects as CSV.
     quiet
         Show no progress.
     """
 
     overwrite: bool = False
     ome_zarr: Literal["0.5", "0.4"] | None = None
+    csv: bool = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False

@@ -75,7 +75,8 @@ class RunOptions:
         """
         overwrite = self.output.overwrite or (replaces is not None and replaces.wrote_output())
         version = self.output.ome_zarr
-        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, keep_stage=self.keep_stage)
+        more = {"keep_stage": self.keep_stage, "csv": self.output.csv}
+        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, **more)
 
     def advice(self, job: Job) -> str:
         """Return what is done after an interruption, and the command that resumes."""
@@ -85,7 +86,7 @@ class RunOptions:
             again = command(["merge", str(job.folder), *asked.options(), *quiet])
             return f"No output was replaced. To try again: {again}"
         again = command(["resume", str(job.folder), *self.finish().options(), *quiet, *self.workers.options()])
-        return f"{len(job.staged())} of {job.n_tiles} tiles are done. To resume: {again}"
+        return f"{job.tiles.among_chosen(job.staged())} of {job.n_chosen} tiles are done. To resume: {again}"
 
 
 def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> Outcome:
@@ -113,7 +114,7 @@ def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False, early: Ea
     watch = Watch()
     ending = asked.finish(job if replace_own else None).begun(job)
     try:
-        n_tiles = job.n_tiles - len(job.staged()) if asked.stage else job.n_tiles
+        n_tiles = len(job.tiles.missing(job.staged())) if asked.stage else job.n_chosen
         if asked.stage and n_tiles:
             job.check_ready()
         with Progress(enabled=not asked.output.quiet) as bar, asked.workers.connect(n_tiles, early) as client:

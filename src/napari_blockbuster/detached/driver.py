@@ -204,8 +204,8 @@ def _first_state(job: Job, request: Request, scheduler: str) -> DriverState:
         since=time.time(),
         scheduler=scheduler,
         again=tuple(request.asked.options() + _time_limit(request)),
-        staged=len(job.staged()),
-        n_tiles=job.n_tiles,
+        staged=job.tiles.among_chosen(job.staged()),
+        n_tiles=job.n_chosen,
     )
 
 
@@ -236,7 +236,7 @@ def _run(job: Job, request: Request, client: Client, state_file: StateFile, answ
 
 def _staged(job: Job) -> int:
     try:
-        return len(job.tiles.staged())
+        return job.tiles.among_chosen(job.tiles.staged())
     except OSError:
         return 0
 

@@ -136,7 +136,7 @@ class _Follower:
         raise JobError(f"No detached driver has run on {self._job.folder}. To start one: {start}")
 
     def _news(self, state: DriverState) -> Generator[StageEvent | StepProgress, None, None]:
-        landed, total = self._landed(), self._job.n_tiles
+        landed, total = self._landed(), self._job.n_chosen
         seen = len(self._seen or ())
         for number, index in enumerate(landed, seen - len(landed) + 1):
             yield self._staged(index, number)
@@ -159,7 +159,8 @@ class _Follower:
         """Return the tiles that were staged since the last look; none at the first look."""
         before = self._seen
         try:
-            self._seen = self._job.tiles.staged()
+            # Tiles that a larger region left behind are not counted by the driver either.
+            self._seen = {index for index in self._job.tiles.staged() if self._job.tiles.chosen[index]}
         except FileNotFoundError:
             # The result is complete and the tiles were deleted.
             self._seen = before or set()
@@ -167,10 +168,10 @@ class _Follower:
 
     def _staged(self, index: int, done: int) -> StageEvent:
         try:
-            return TileStaged(self._job.grid[index], self._job.tiles.record(index), done, self._job.n_tiles)
+            return TileStaged(self._job.grid[index], self._job.tiles.record(index), done, self._job.n_chosen)
         except (OSError, ValueError):
             # Deleted with all tiles of a complete result, or damaged, which `info --check` reports.
-            return Heartbeat(done, self._job.n_tiles)
+            return Heartbeat(done, self._job.n_chosen)
 
     def _is_alive(self) -> bool:
         """Whether the driver makes progress or holds its lock. The lock is checked only after a while without progress."""

@@ -15,7 +15,16 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 
-__all__ = ["ChannelNotChosenError", "ImageReadError", "ImageSource", "Layout", "PixelPart", "Pixels", "spread_blocks"]
+__all__ = [
+    "ChannelNotChosenError",
+    "ImageReadError",
+    "ImageSource",
+    "Layout",
+    "PixelPart",
+    "Pixels",
+    "StoredChunks",
+    "spread_blocks",
+]
 
 
 DIGEST_VOXELS = 2**22
@@ -83,6 +92,22 @@ class Layout:
         channel, sample = divmod(self.channel or 0, self.samples)
         places = {"c": channel, "s": sample}
         return tuple(places[a] if a in places else next(parts) for a in self.stored_axes)
+
+
+@dataclass(frozen=True)
+class StoredChunks:
+    """Which chunks of an image are stored.
+
+    Attributes
+    ----------
+    sizes : numpy.ndarray
+        int64, one entry per chunk: its bytes, 0 if it is not stored, -1 if it is stored with an unknown size.
+    fill_value : float
+        Value of the pixels of chunks that are not stored.
+    """
+
+    sizes: np.ndarray
+    fill_value: float
 
 
 class ImageSource(ABC):
@@ -240,6 +265,10 @@ class ImageSource(ABC):
             for n, c in zip(self.spatial_shape, self.read_chunks[self.separate_axes :], strict=True)
         ]
         return (1,) * self.separate_axes + tuple(spatial)
+
+    def stored_chunks(self) -> StoredChunks | None:
+        """Return which chunks are stored, and how large they are; None if the store does not say."""
+        return None
 
     # ---------------------------------------------------------- identity
     @abstractmethod

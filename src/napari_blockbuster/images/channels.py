@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 
-from .base import ImageSource, PixelPart
+from .base import ImageSource, PixelPart, StoredChunks
 
 __all__ = ["PARTS", "ChannelsSource"]
 
@@ -66,6 +66,14 @@ class ChannelsSource(ImageSource):
 
     def prefetch(self, box: Box) -> _Stacked:
         return _Stacked([part.prefetch(box) for part in self.parts])
+
+    def stored_chunks(self) -> StoredChunks | None:
+        found = [part.stored_chunks() for part in self.parts]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found) or len({(each.fill_value, each.sizes.shape) for each in known}) > 1:
+            return None
+        sizes = np.stack([each.sizes for each in known])
+        return StoredChunks(np.where((sizes < 0).any(axis=0), -1, sizes.sum(axis=0)), known[0].fill_value)
 
     def part(self, box: Box) -> PixelPart:
         return _Parts(tuple(part.part(box) for part in self.parts))

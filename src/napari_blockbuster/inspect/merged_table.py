@@ -12,7 +12,7 @@ from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.rules import band_iou, face_iou
 
-__all__ = ["MergedTable"]
+__all__ = ["MergedTable", "near_missing"]
 
 
 @dataclass(frozen=True)
@@ -155,3 +155,12 @@ class MergedTable:
         """Center of a tile's core."""
         core = self.grid[tile].core
         return tuple((a + b - 1) / 2 for a, b in zip(core.start, core.stop, strict=True))
+
+
+def near_missing(grid: TileGrid, is_staged: np.ndarray) -> np.ndarray:
+    """Return whether each tile touches a tile that is not staged: skipped, failed, or not segmented yet."""
+    from scipy import ndimage
+
+    spatial = [1 if axis < grid.separate_axes else 3 for axis in range(grid.ndim)]
+    near = ndimage.maximum_filter((~is_staged).reshape(grid.grid_shape), size=spatial)
+    return np.asarray(near).reshape(-1)

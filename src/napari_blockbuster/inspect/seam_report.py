@@ -16,7 +16,7 @@ import numpy as np
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import StageStore
 
-from .merged_table import MergedTable
+from .merged_table import MergedTable, near_missing
 from .seam_planes import AxisPlanes, PlaneSampler
 
 __all__ = ["AxisReport", "SeamReport", "seam_report"]
@@ -229,7 +229,7 @@ def seam_report(
     with_seams = [a for a in range(grid.separate_axes, grid.ndim) if grid.grid_shape[a] > 1]
     axes = tuple(_axis_report(table, axis, names[axis], sampler.sample(axis)) for axis in with_seams)
     changed, expected, pairs = _per_tile(table, axes)
-    at_seams, beyond = _beyond_halo(table)
+    at_seams, beyond = _beyond_halo(table, staged)
     return SeamReport(axes, changed, expected, pairs, at_seams, beyond)
 
 
@@ -282,14 +282,21 @@ def _per_tile(table: MergedTable, axes: Sequence[AxisReport]) -> tuple[np.ndarra
     return changed, expected, summed(contact > 0).astype(np.int64)
 
 
-def _beyond_halo(table: MergedTable) -> tuple[int, int]:
-    """Objects that extend beyond a core, and how many of them extend beyond the read box of their tile."""
+def _beyond_halo(table: MergedTable, staged: np.ndarray) -> tuple[int, int]:
+    """Objects that extend beyond a core, and how many of them extend beyond the read box of their tile.
+
+    What lies behind a face of a tile that is not staged is unknown: that face is no seam. There, a label counts only if it
+    meets one of another tile.
+    """
     objects = table.merged.labels_table.objects
+    counts = ~near_missing(table.grid, staged)[table.tiles]
+    for end in table.ends:
+        counts[end] = True
     at_seam = np.zeros(table.n_rows, bool)
-    at_seam[table.ids[(objects["read"] > objects["core"]) | objects["cut"]]] = True
+    at_seam[table.ids[((objects["read"] > objects["core"]) | objects["cut"]) & counts]] = True
     at_seam |= table.members > 1
     beyond = np.zeros(table.n_rows, bool)
-    beyond[table.ids[objects["cut"]]] = True
+    beyond[table.ids[objects["cut"] & counts]] = True
     # Row 0 stands for background and for labels that the filter removed.
     return int(at_seam[1:].sum()), int(beyond[1:].sum())
 

@@ -12,7 +12,7 @@ from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.stage.store import StageStore
 
 from .alarm import Alarm
-from .merged_table import MergedTable
+from .merged_table import MergedTable, near_missing
 
 __all__ = ["under_alarms"]
 
@@ -86,7 +86,7 @@ def _lost_parts(
     owners = np.flatnonzero(enough)
     owners = owners[np.argsort(-missing[owners] / table.typical[owners], kind="stable")]
     partner = _best_free_row(table, rows, owners)
-    missing_nearby = _near_missing(table, is_staged)
+    missing_nearby = near_missing(table.grid, is_staged)
     found: list[Alarm] = []
     named = set(table.merged.cut)
     bands = _Bands(store, is_staged) if store is not None else None
@@ -98,28 +98,19 @@ def _lost_parts(
         pair = table.pair(lost.row) if lost.row >= 0 else None
         if pair in named:
             continue
-        near_missing = bool(missing_nearby[table.tiles[label]])
+        is_near_missing = bool(missing_nearby[table.tiles[label]])
         # Evidence has a place too, but does not show whether the object continues elsewhere.
-        if bands is not None and k < MOST_READ and (pair is None or near_missing):
-            located = _locate(table, lost, bands)
+        if bands is not None and k < MOST_READ and (pair is None or is_near_missing):
+            located = _locate(table, lost, bands, is_near_missing)
         else:
             located = pair is not None and table.merged.seams["shared"][lost.row] > CLEARLY * lost.voxels
-        if near_missing and not located:
-            # It probably continues in a tile that is not segmented yet.
+        if is_near_missing and not located:
+            # It probably continues in a tile that is skipped, or not segmented yet.
             continue
         if pair is not None:
             named.add(pair)
         found.append(_lost_alarm(table, lost, pair, float(seen[owner])))
     return found
-
-
-def _near_missing(table: MergedTable, is_staged: np.ndarray) -> np.ndarray:
-    """Whether each tile touches a tile that is not staged."""
-    from scipy import ndimage
-
-    spatial = [1 if axis < table.grid.separate_axes else 3 for axis in range(table.grid.ndim)]
-    near = ndimage.maximum_filter((~is_staged).reshape(table.grid.grid_shape), size=spatial)
-    return np.asarray(near).reshape(-1)
 
 
 def _best_free_row(table: MergedTable, rows: np.ndarray, owners: np.ndarray) -> dict[int, int]:
@@ -138,11 +129,17 @@ def _best_free_row(table: MergedTable, rows: np.ndarray, owners: np.ndarray) -> 
     return {owner: row for owner, (_, row) in found.items()}
 
 
-def _locate(table: MergedTable, lost: _Lost, bands: _Bands) -> bool:
-    """Find the face across which most of the object continues. Return False without a face or a staged tile behind it."""
+def _locate(table: MergedTable, lost: _Lost, bands: _Bands, near_missing: bool) -> bool:
+    """Find the face across which most of the object continues. Return False without a face or a staged tile behind it.
+
+    Near a tile that is not staged, a tile that has a part of the object has lost nothing of it: the rest is probably there.
+    """
     tile, label = table.label(lost.label)
+    found_in = set(table.tiles[table.pieces_of(lost.owner)].tolist()) if near_missing else set()
     best = 0
     for neighbour, axis, side, band in bands.of(tile):
+        if neighbour in found_in:
+            continue
         depth = table.grid.depth(axis)
         own = max(depth, 1)
         beyond = band.take(range(own, band.shape[axis]) if side == "low" else range(depth), axis)

@@ -25,7 +25,7 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
-from .steps.object_table import table_of
+from .steps.object_table import chosen_by, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,10 @@ class Job(JobState):
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
         planned: Callable[[int], None] | None = None,
+        where: Any = None,
+        inside: str | None = None,
+        skip_empty: bool = False,
+        skip_below: float | None = None,
     ) -> Job:
         """Set up a run, or resume the one in the job folder if it is the same. All checks run here, before the first tile.
 
@@ -80,6 +84,9 @@ class Job(JobState):
             See `TileGrid`.
         planned : callable, optional
             Called with the number of tiles of a new job, before the model measures the image: to start a cluster meanwhile.
+        where, inside, skip_empty, skip_below : optional
+            See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
+            outside of it, and what is outside is not in the result.
 
         Raises
         ------
@@ -92,6 +99,7 @@ class Job(JobState):
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
         part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth, "planned": planned}
+        part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
 
@@ -251,15 +259,16 @@ class Job(JobState):
         Raises
         ------
         ValueError
-            If `merged` has holes filled already, or tiles were staged since it was made.
+            If `merged` has holes filled already, tiles were staged since it was made, or the table has no column of a range.
         JobError
             If a tile is damaged, or the search was canceled (`RegionSearchCanceled`).
         """
+        chosen = chosen_by(self.files, self.tiles, self.spec, merged, filter)
         if not filter.fill_holes:
-            return apply_filter(merged, filter)
+            return apply_filter(merged, filter, chosen=chosen)
         self._control.canceled.clear()
         with naming_deletion(self.files):
-            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress), chosen)
 
     def table(self, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
         """Return one row for each object of a merge: size, place, shape, intensities and seams. No voxel is read.
@@ -296,9 +305,12 @@ class Job(JobState):
         overwrite: bool | Occupant = False,
         keep_stage: bool = False,
         ome_zarr_version: str | None = None,
+        csv: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
-        """Write the merged labels as OME-Zarr and put them in place.
+        """Write the merged labels as OME-Zarr, and their table, and put them in place.
+
+        The table goes to ``<output>.table.parquet`` and, as AnnData, to ``tables/`` of the OME-Zarr.
 
         Parameters
         ----------
@@ -311,6 +323,8 @@ class Job(JobState):
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
         ome_zarr_version : {"0.5", "0.4"}, optional
             Default: that of the OME-Zarr image that the labels lie in, else 0.5 (zarr v3 with shards; 0.4 is zarr v2).
+        csv : bool, default False
+            Also write the table to ``<output>.table.csv``.
         progress : callable, optional
             ``progress(done, total)`` in tiles and blocks.
 
@@ -323,5 +337,6 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress)
+        sources = self.inputs.source, self.inputs.others
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv, sources)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

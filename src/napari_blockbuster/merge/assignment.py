@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.stage.label_table import LabelTable
 
 from .filters import ObjectFilter
@@ -69,6 +70,11 @@ class Merge:
         Number of merged objects that the filter removed. `n_objects` does not count them.
     filled : Filled or None
         The holes that became part of an object, or None if holes are not filled.
+    n_outside : int
+        Number of merged objects that lie outside the region of interest. `new_ids` is 0 for them, and `n_objects` does not
+        count them.
+    clip : Roi or None
+        Region at whose edge the objects are cut when they are written; None: objects are whole.
     """
 
     settings: MergeSettings
@@ -81,6 +87,8 @@ class Merge:
     filter: ObjectFilter = ObjectFilter()
     n_removed: int = 0
     filled: Filled | None = None
+    n_outside: int = 0
+    clip: Roi | None = None
 
     @property
     def rule(self) -> str:

@@ -11,14 +11,17 @@ import numpy as np
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.inside import clipped
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
 from .label_image import open_labels
+from .parquet import read_parquet
 
 if TYPE_CHECKING:
     import dask.array as da
+    import pandas as pd
 
 __all__ = [
     "Result",
@@ -29,6 +32,7 @@ __all__ = [
     "labels_name",
     "lazy_labels",
     "output_of",
+    "tissue_output",
 ]
 
 JOB_SUFFIX = ".job"
@@ -51,13 +55,17 @@ class Result:
     failed_tiles : dict of int to str
         Tiles that hold background because they could not be segmented, and why.
     missing_tiles : list of int
-        Tiles that hold background because they were not staged (yet), failed ones included.
+        Tiles that hold background because they were not staged (yet), failed ones included. Skipped tiles are not among them.
     seams : numpy.ndarray
         The evidence of all pairs at the seams (`napari_blockbuster.stage.seams.evidence_dtype`).
     joined : numpy.ndarray of bool
         For each row of `seams`, whether the pair became one object.
     provenance : dict
         Versions, settings, counts and the merge rule; also in the attributes of the OME-Zarr.
+    table_path : Path or None
+        Parquet file of the table, next to the labels; None if the result has no table.
+    n_skipped : int
+        Number of tiles that hold background because nobody asked for them: outside the region of interest, or proven empty.
     """
 
     path: Path
@@ -67,6 +75,21 @@ class Result:
     seams: np.ndarray
     joined: np.ndarray
     provenance: dict[str, Any]
+    table_path: Path | None = None
+    n_skipped: int = 0
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each object: size, place, shape, intensities and seams. It is read from the disk.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the result has no table, or it was moved; the message says why.
+        """
+        if self.table_path is None:
+            raise FileNotFoundError(f"{self.path} has no table. {self.provenance.get('no_table', '')}")
+        return read_parquet(self.table_path, self.provenance.get("result"))
 
     @property
     def labels(self) -> da.Array:
@@ -76,6 +99,7 @@ class Result:
 
     def __repr__(self) -> str:
         gaps = f", {len(self.missing_tiles)} tiles missing" if self.missing_tiles else ""
+        gaps += f", {self.n_skipped} tiles skipped" if self.n_skipped else ""
         return f"Result({str(self.path)!r}, n_objects={self.n_objects}{gaps})"
 
 
@@ -113,7 +137,7 @@ def _read_merged(store: StageStore, index: int, merged: Merge) -> np.ndarray:
     if len(table) == 1:
         return np.zeros(tile.core.shape, table.dtype)
     reading = RegionStore(store).read(tile) if merged.fills(index) else store.read_labels(tile)
-    return lookup(table, reading.result())
+    return clipped(lookup(table, reading.result()), merged.clip, tile.core)
 
 
 # -------------------------------------------------------------------------------------------------------------- places
@@ -146,6 +170,20 @@ def converted_output(source: ImageSource) -> Path:
     if target == path:
         raise ValueError(f"{path} has the name of the result itself: say where the result goes, output= (-o)")
     return target
+
+
+def tissue_output(source: ImageSource) -> Path:
+    """Return ``<image>.tissue.ome.zarr`` next to the image.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a file or folder of this machine.
+    """
+    path = source.local_path
+    if path is None:
+        raise ValueError("this image has no folder of its own: say where the mask goes, output= (-o)")
+    return path.with_name(f"{_stem(path.name)}.tissue.ome.zarr")
 
 
 def labels_name(image: str, extra: str = "") -> str:

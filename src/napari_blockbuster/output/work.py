@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.execution.work import Work
+from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.merge.inside import clipped
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
@@ -29,6 +31,8 @@ class WriteTileWork(Work[int]):
     store: StageStore
     writer: LabelsWriter
     merged: Merge | None
+    clip: Roi | None = None
+    """Voxels outside of it become background."""
     ends_with_run = True
 
     @property
@@ -57,7 +61,7 @@ class WriteTileWork(Work[int]):
         tile = self.store.grid[item]
         with damage_named(self.store.folder.parent):
             merged = lookup(table, (reading or self._read(item, with_holes)).result())
-        pending = self.writer.write_tile(tile, merged)
+        pending = self.writer.write_tile(tile, clipped(merged, self.clip, tile.core))
         return functools.partial(_wait, pending, item)
 
     def lost(self, item: int, error: BaseException) -> int:

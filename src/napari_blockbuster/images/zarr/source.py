@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout
+from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout, StoredChunks
 from napari_blockbuster.images.chunks import CachedReader, cache_bytes
 from napari_blockbuster.images.places import is_remote, join, name_of, zip_file_of
 
+from .chunk_list import stored_chunks
 from .stores import kvstore, python_store, says_forbidden
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ class StoredSource(ImageSource):
     def prefetch(self, box: Box) -> _Reading:
         self._check(box)
         return _Reading(self, box, open_array(self.location, self.opening).read(self.layout.index(box)))
+
+    def stored_chunks(self) -> StoredChunks | None:
+        found = stored_chunks(self.location, open_array(self.location, self.opening).shape)
+        if found is None:
+            return None
+        sizes, fill_value, chunks = found
+        index = self.layout.index(Box((0,) * self.ndim, self.shape))
+        picked = tuple(i // c if isinstance(i, int) else slice(None) for i, c in zip(index, chunks, strict=True))
+        return StoredChunks(sizes[picked], fill_value)
 
     def describe(self) -> dict[str, Any]:
         return self._description("zarr", path=self.root, inner=self.inner, level=self.level)

@@ -80,7 +80,7 @@ class Batch:
         if known is not None and known.is_complete():
             objects = own_record(known.folder)["merge"]["objects"]
             return ImageOutcome(
-                target.name, target.image, target.scene, target.output, "unchanged", objects, known.n_tiles
+                target.name, target.image, target.scene, target.output, "unchanged", objects, known.n_chosen
             )
         # A result of this very run with failed tiles is completed.
         job = known or Job.create(
@@ -103,7 +103,7 @@ class Batch:
             target.output,
             "failed tiles" if missing else "done",
             result.n_objects,
-            job.n_tiles,
+            job.n_chosen,
             missing,
             time.perf_counter() - began,
             result=result,
@@ -120,6 +120,9 @@ class Batch:
         asked = NewJob(target.image, self.model, target.output, scene=target.scene, **self.options)
         source = asked.source(self.model)
         if job.spec.differences(asked.spec(source, self.model, target.output, asked.measured(source)[0])):
+            return None
+        where = asked.without_empty(asked.region(source, job.grid), job.where, source, job.grid)
+        if where.digest != job.where.digest:
             return None
         return job if job.is_complete() or not job.files.has_stage() else Job.open(folder.path, model=self.model)
 

@@ -21,6 +21,7 @@ class JobFiles:
     """The files of one job::
 
         job.json        the settings; without them the folder holds no job
+        where.json      the region of interest; none if the job segments everything
         lock.json       held while a process changes the job
         stage-<life>/   staged tiles, deleted once the result is complete
         decisions.json  what a person decided at seams
@@ -46,6 +47,10 @@ class JobFiles:
     @property
     def settings(self) -> Path:
         return self.path / SETTINGS_FILE
+
+    @property
+    def where(self) -> Path:
+        return self.path / "where.json"
 
     @property
     def lock(self) -> Path:
@@ -118,7 +123,7 @@ class JobFiles:
     @property
     def content(self) -> tuple[Path, ...]:
         """All that is deleted with a job, in this order. Tiles without settings are no job, so the settings come first."""
-        records = self.decisions, self.notes, self.result, self.results, self.placing
+        records = self.where, self.decisions, self.notes, self.result, self.results, self.placing
         return self.settings, *self.lives(), *records, self.driver_state, self.driver_stop, self.driver_log
 
     def lives(self) -> list[Path]:

@@ -26,6 +26,7 @@ from .files import JobFiles
 from .lock import JobLockedError, holding
 from .placing import take_back
 from .settings import JobSpec
+from .where import EVERYWHERE, Where
 
 __all__ = ["JobFolder", "naming_deletion"]
 
@@ -123,6 +124,24 @@ class JobFolder(JobFiles):
         with writing_to(self.path):
             owner.write(self.settings, spec.to_json())
 
+    def load_where(self) -> Where:
+        """Read where the job segments.
+
+        Raises
+        ------
+        JobError
+            See `Where.load`.
+        """
+        return Where.load(self.where)
+
+    def save_where(self, where: Where, owner: Owner) -> None:
+        """Write where the job segments, if it is not everywhere."""
+        with writing_to(self.path):
+            if where:
+                owner.write(self.where, where.to_bytes())
+            else:
+                owner.remove(self.where)
+
     def settings_text(self) -> str:
         """Return the text of the settings, to compare it with the text that another machine reads."""
         return self.settings.read_text("utf-8", "surrogateescape")
@@ -204,7 +223,9 @@ class JobFolder(JobFiles):
             return True
         return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted", PRIVATE))
 
-    def make(self, spec: JobSpec, overwrite: bool, check_output: Callable[[], None]) -> JobSpec:
+    def make(
+        self, spec: JobSpec, overwrite: bool, check_output: Callable[[], None], where: Where = EVERYWHERE
+    ) -> JobSpec:
         """Write a new job. Another job in the folder is deleted only after the new stage is complete.
 
         Every record of the other job is deleted too: decisions, results, and tiles that were segmented again.
@@ -216,6 +237,8 @@ class JobFolder(JobFiles):
         check_output : callable
             Refuses an output that must not be replaced. Called with the lock: another process may have just completed its result,
             whose record would be deleted here.
+        where : Where, optional
+            Where the job segments.
 
         Returns
         -------
@@ -242,6 +265,7 @@ class JobFolder(JobFiles):
                 with writing_to(self.path):
                     mine.lay_out(spec.grid.grid())
                     self._discard_content(owner, keep=mine.stage)
+                    self.save_where(where, owner)
                     owner.write(self.settings, spec.to_json())
             except BaseException:
                 discard(mine.stage)

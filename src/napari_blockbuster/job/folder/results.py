@@ -36,6 +36,7 @@ __all__ = [
     "restore_output",
     "result_token",
     "token_of",
+    "where_of_result",
     "wrote",
 ]
 
@@ -105,6 +106,13 @@ def missing_in_result(folder: Path, target: Path) -> list[int]:
         tiles: list[int] = (record_of(folder, target) or {})["tiles"]["missing"]
         return tiles
     return []
+
+
+def where_of_result(folder: Path, target: Path) -> str:
+    """Return the digest of the region that the labels at `target` were written for; empty for the whole image."""
+    with contextlib.suppress(KeyError, TypeError):
+        return str((record_of(folder, target) or {})["where"]["digest"])
+    return ""
 
 
 def token_of(target: Path) -> str:

@@ -91,10 +91,17 @@ class Beats:
 
 
 class Tally:
-    """Count the tiles of a run as they land."""
+    """Count the tiles of a run as they land.
 
-    def __init__(self, grid: TileGrid, done: int) -> None:
-        self._grid, self._done, self._total = grid, done, len(grid)
+    Parameters
+    ----------
+    grid : TileGrid
+    done, total : int
+        Tiles that are staged already, and tiles of a complete run.
+    """
+
+    def __init__(self, grid: TileGrid, done: int, total: int) -> None:
+        self._grid, self._done, self._total = grid, done, total
 
     def event(self, result: TileRecord | TileFailure | None, waits_for: str = "") -> StageEvent:
         """Return the event for a result of a run."""

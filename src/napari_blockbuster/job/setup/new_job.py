@@ -6,20 +6,27 @@ Every check that can fail before the first tile runs here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
+from napari_blockbuster.images.emptiness import empty_tiles
+from napari_blockbuster.images.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec, Measured
+from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside
 from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.inputs import reopen_others, reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
+from napari_blockbuster.job.where import default_inside, read_roi
 from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.machine.patience import noticed
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.models.planes import prepared_on
@@ -61,6 +68,50 @@ class NewJob:
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
     planned: Callable[[int], None] | None = None
+    where: Any = None
+    inside: str | None = None
+    skip_empty: bool = False
+    skip_below: float | None = None
+
+    def region(self, source: ImageSource, grid: TileGrid) -> Where:
+        """Return where to segment, without the tiles that hold nothing.
+
+        Raises
+        ------
+        ValueError
+            If the region is empty, or outside the image.
+        """
+        roi, said = read_roi(self.where, source, grid)
+        inside = default_inside(self.where) if self.inside is None else self.inside
+        return Where(roi, inside, self.skip_below, said=said)
+
+    def without_empty(self, where: Where, before: Where, source: ImageSource, grid: TileGrid) -> Where:
+        """Return a region without the tiles that hold nothing, if that was asked.
+
+        Parameters
+        ----------
+        where, before : Where
+            The region from `region`, and that of the job so far: what is known of it is not searched again.
+
+        Raises
+        ------
+        ValueError
+            If no tile is left.
+        """
+        if not (self.skip_empty or self.skip_below is not None):
+            return where
+        if before.empty is not None and replace(before, empty=None).digest == where.digest:
+            return replace(where, empty=before.empty)
+        tiles = np.flatnonzero(where.chosen(grid))
+        with noticed("pixels in search of empty tiles (a slow disk)", 30.0):
+            empty = empty_tiles(source, grid, tiles, self.skip_below)
+        if len(empty) == len(tiles):
+            what = "all of one value" if self.skip_below is None else f"not above {self.skip_below:g}"
+            raise ValueError(
+                f"All {count_text(len(tiles), 'tile')} to segment hold nothing: their pixels are {what}. "
+                "Leave out skip_empty= (--skip-empty) or choose a smaller skip_below= (--skip-below)."
+            )
+        return replace(where, empty=tuple(empty))
 
     def source(self, model: Model) -> ImageSource:
         """Open the image. A model that needs all of its channels gets them without being asked."""
@@ -101,6 +152,8 @@ class NewJob:
 
 def create(asked: NewJob) -> JobParts:
     """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
+    if asked.inside is not None:
+        check_inside(asked.inside)
     model = as_model(asked.model)
     with noticed("the image to be opened (its disk or server does not answer)"):
         source = asked.source(model)
@@ -110,20 +163,43 @@ def create(asked: NewJob) -> JobParts:
     folder = JobFolder.beside(target)
     preflight.check_output(target, source, asked.overwrite)
     spec = asked.spec(source, model, target, measured)
+    grid = spec.grid.grid()
+    where = asked.region(source, grid)
     if (known := folder.known(spec, asked.overwrite)) is not None:
         reopened = with_function(known, model)
         folder = folder.of(known)
-        edited_function.check(known, Tiles(folder.stage, known.grid.grid()), model)
+        where = asked.without_empty(where, folder.load_where(), source, grid)
+        _move(folder, grid, where)
+        edited_function.check(known, Tiles(folder.stage, grid, where), model)
         return JobParts(folder, known, source, reopened, others)
+    say_if_dear(source, grid)
+    where = asked.without_empty(where, EVERYWHERE, source, grid)
     if asked.planned is not None:
-        asked.planned(len(spec.grid.grid()))
-    say_if_dear(source, spec.grid.grid())
+        asked.planned(int(where.chosen(grid).sum()) if where else len(grid))
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
         prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
-    preflight.check_space(folder.path.parent, spec.grid.grid(), source, replaced=folder.path)
-    spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite))
+    n_tiles = int(where.chosen(grid).sum()) if where else None
+    preflight.check_space(folder.path.parent, grid, source, replaced=folder.path, n_tiles=n_tiles)
+    spec = folder.make(spec, asked.overwrite, lambda: preflight.check_output(target, source, asked.overwrite), where)
     return JobParts(folder.of(spec), spec, source, prepared, others)
+
+
+def _move(folder: JobFolder, grid: TileGrid, where: Where) -> None:
+    """Give a job another region of interest. Staged tiles stay, also those outside of it."""
+    before = folder.load_where()
+    if before.digest == where.digest:
+        return
+    with folder.holding("choose where to segment") as owner:
+        folder.save_where(where, owner)
+    tiles = Tiles(folder.stage, grid, where)
+    staged = tiles.staged()
+    within = tiles.among_chosen(staged)
+    said = f"{count_text(tiles.n_chosen, 'tile')} now, {count_text(int(before.chosen(grid).sum()), 'tile')} before"
+    outside = (
+        f"; {count_text(len(staged) - within, 'staged tile')} outside stay on disk" if within < len(staged) else ""
+    )
+    say(f"The region of interest of {folder.path} changed: {said}. {within:,} of them are staged already{outside}.")
 
 
 def reopen(path: Path, image: Any, model: Any) -> JobParts:

@@ -33,7 +33,9 @@ from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
+from napari_blockbuster.output.anndata_table import check_image_table
 from napari_blockbuster.output.result import job_folder
+from napari_blockbuster.output.table_files import check_table_files
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,6 +82,8 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
         raise FileExistsError(
             f"the output {output} exists. Choose another one, or pass overwrite=True (--overwrite) to replace it"
         )
+    check_table_files(output, overwrite)
+    check_image_table(output, overwrite)
     folder = job_folder(output).parent
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
@@ -124,8 +128,19 @@ def _try_to_write(folder: Path, output: Path) -> None:
             probe.unlink()
 
 
-def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None) -> None:
+def check_space(
+    folder: Path, grid: TileGrid, source: ImageSource, replaced: Path | None = None, n_tiles: int | None = None
+) -> None:
     """Refuse to start if the result cannot fit, even after the job folder `replaced` is deleted.
+
+    Parameters
+    ----------
+    folder : Path
+    grid : TileGrid
+    source : ImageSource
+    replaced : Path, optional
+    n_tiles : int, optional
+        Number of tiles that are segmented. Default: all.
 
     Raises
     ------
@@ -140,7 +155,7 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Pat
         return
     if total == 0:
         return
-    needed = estimated_bytes(grid)
+    needed = estimated_bytes(grid, n_tiles)
     if free < needed and replaced is not None:
         free += sum(path.lstat().st_size for path in replaced.rglob("*") if path.is_file())
     if free < needed:
@@ -150,10 +165,14 @@ def check_space(folder: Path, grid: TileGrid, source: ImageSource, replaced: Pat
         )
 
 
-def estimated_bytes(grid: TileGrid) -> int:
-    """Return the disk space of stage, bands and result, at most in practice: 4 bytes per label, compressed 20 to 60 times."""
+def estimated_bytes(grid: TileGrid, n_tiles: int | None = None) -> int:
+    """Return the disk space of stage, bands and result, at most in practice: 4 bytes per label, compressed 20 to 60 times.
+
+    Tiles that are skipped take none. `n_tiles`: number of the others; None for all.
+    """
     bands = sum(2 * 2 * min(1.0, grid.depth(axis) / grid.tile_shape[axis]) for axis in range(grid.ndim))
-    return int(math.prod(grid.shape) * 4 / 20 * (2.2 + bands))
+    share = 1.0 if n_tiles is None else n_tiles / len(grid)
+    return int(math.prod(grid.shape) * share * 4 / 20 * (2.2 + bands))
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

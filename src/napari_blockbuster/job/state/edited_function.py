@@ -69,7 +69,7 @@ def check(spec: JobSpec, tiles: Tiles, model: Model, wanted: Iterable[int] | Non
     staged = tiles.staged()
     if not staged or not is_edited(spec, model):
         return
-    untried = set(tiles.grid.order() if wanted is None else wanted) - staged - tiles.failed().keys()
+    untried = set(tiles.order() if wanted is None else wanted) - staged - tiles.failed().keys()
     if untried:
         raise JobMismatchError(
             f"The function {spec.model['source']!r} was edited after {len(staged)} of {len(tiles)} tiles were "

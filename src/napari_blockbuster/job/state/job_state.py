@@ -13,6 +13,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
+from napari_blockbuster.job.folder.where import Where
 from napari_blockbuster.models import Model
 from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.records import TileFailure
@@ -51,7 +52,7 @@ class JobState:
     ) -> None:
         self.files = folder
         self.inputs = Inputs(spec, source, model, others)
-        self.tiles = Tiles(folder.stage, spec.grid.grid())
+        self.tiles = Tiles(folder.stage, spec.grid.grid(), folder.load_where())
         self._control = Control()
 
     # ----------------------------------------------------------------------------------------------------------- parts
@@ -86,9 +87,19 @@ class JobState:
         return self.tiles.store
 
     @property
+    def where(self) -> Where:
+        """Where the job segments."""
+        return self.tiles.where
+
+    @property
     def n_tiles(self) -> int:
-        """Number of tiles, staged or not."""
+        """Number of tiles of the whole image, staged or not."""
         return len(self.tiles)
+
+    @property
+    def n_chosen(self) -> int:
+        """Number of tiles that a complete run segments, staged or not. The others are skipped."""
+        return self.tiles.n_chosen
 
     # ----------------------------------------------------------------------------------------------------------- state
     def staged(self) -> set[int]:
@@ -106,8 +117,11 @@ class JobState:
         return results.is_recorded(self.folder, Path(self.spec.output))
 
     def is_complete(self) -> bool:
-        """Whether the output is a result of this job with every tile in it."""
-        return self.wrote_output() and not results.missing_in_result(self.folder, Path(self.spec.output))
+        """Whether the output is a result of this job with every tile of its region in it."""
+        target = Path(self.spec.output)
+        if not self.wrote_output() or results.missing_in_result(self.folder, target):
+            return False
+        return results.where_of_result(self.folder, target) == self.where.digest
 
     def labels_table(self) -> LabelTable:
         """Return the table of labels in the tiles staged so far: how many in each tile, and how large."""

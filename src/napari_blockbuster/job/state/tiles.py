@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
+from napari_blockbuster.job.folder.where import EVERYWHERE, Where
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.merge.inside_search import InsideSearch
 from napari_blockbuster.merge.region_graph import RegionGraph
 from napari_blockbuster.merge.region_search import RegionCache
 from napari_blockbuster.stage.label_table import LabelTable, LabelTableCache
@@ -19,7 +22,7 @@ from napari_blockbuster.stage.records import TileFailure, TileRecord
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence
 from napari_blockbuster.stage.store import StageStore
-from napari_blockbuster.stage.sum_table import SumTable, SumTableCache
+from napari_blockbuster.stage.sum_table import NoSumsError, SumTable, SumTableCache
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -40,6 +43,8 @@ class Tiles:
     stage : Path
         The stage folder.
     grid : TileGrid
+    where : Where, optional
+        Where the job segments.
 
     Attributes
     ----------
@@ -47,12 +52,13 @@ class Tiles:
         The stage on disk.
     """
 
-    def __init__(self, stage: Path, grid: TileGrid) -> None:
-        self.grid = grid
+    def __init__(self, stage: Path, grid: TileGrid, where: Where = EVERYWHERE) -> None:
+        self.grid, self.where = grid, where
         self.store = StageStore(stage, grid)
         self._labels = LabelTableCache(self.store)
         self._sums = SumTableCache(self.store)
         self._regions = RegionCache(self.store)
+        self._inside: InsideSearch | None = None
         self._evidence: tuple[frozenset[int], Evidence] | None = None
 
     def __len__(self) -> int:
@@ -72,13 +78,36 @@ class Tiles:
         return sorted(self.store.indices("failed"))
 
     def failed(self) -> dict[int, TileFailure]:
-        """Return the tiles without labels, and the reason for each."""
-        staged = self.staged()
-        return {i: self.failure(i) for i in sorted(self.store.indices("failed") - staged)}
+        """Return the tiles to segment that have no labels, and the reason for each."""
+        left = sorted(self.store.indices("failed") - self.staged())
+        return {i: self.failure(i) for i in left if not self.where or self.chosen[i]}
+
+    @cached_property
+    def chosen(self) -> np.ndarray:
+        """Whether each tile is to be segmented: bool. The others are skipped."""
+        return self.where.chosen(self.grid)
+
+    @cached_property
+    def n_chosen(self) -> int:
+        """Number of tiles to segment, staged or not."""
+        return int(self.chosen.sum()) if self.where else len(self.grid)
+
+    def order(self) -> list[int]:
+        """Return the tiles to segment in the order of `TileGrid.order`."""
+        return [index for index in self.grid.order() if self.chosen[index]] if self.where else self.grid.order()
+
+    def among_chosen(self, staged: Collection[int]) -> int:
+        """Return how many of some tiles are to be segmented."""
+        return sum(1 for index in staged if self.chosen[index]) if self.where else len(staged)
 
     def missing(self, staged: Collection[int]) -> list[int]:
-        """Return the tiles that are not among `staged`."""
-        return sorted(set(range(len(self.grid))) - set(staged))
+        """Return the tiles to segment that are not among `staged`."""
+        left = set(np.flatnonzero(self.chosen).tolist()) if self.where else set(range(len(self.grid)))
+        return sorted(left - set(staged))
+
+    def n_skipped(self, staged: Collection[int]) -> int:
+        """Return how many tiles are neither to be segmented nor among `staged`."""
+        return len(self.grid) - self.n_chosen - (len(staged) - self.among_chosen(staged))
 
     def record(self, index: int) -> TileRecord:
         """Return the record of a staged tile; see `StageStore.record`."""
@@ -163,6 +192,23 @@ class Tiles:
             counts = self.labels_table().counts
             self._evidence = staged, complete_evidence(self.store, counts, client, keep=owner)
 
+    def inside(self, merged: Merge, client: Client | None = None) -> Merge:
+        """Return a merge with only the objects that lie in the region of interest; see `merge.inside_search`.
+
+        The tiles at the edge of the region are read the first time only.
+        """
+        roi = self.where.roi
+        if roi is None:
+            return merged
+        if self._inside is None:
+            self._inside = InsideSearch(self.store, roi, self.where.inside, self.where.coverage(self.grid))
+        try:
+            sums = self.sums() if self.where.inside == "centroid" else None
+        except NoSumsError:
+            # Tiles of an earlier version are read instead.
+            sums = None
+        return self._inside.applied(merged, sums, client)
+
     def regions(
         self,
         client: Client | Callable[[], Client] | None,
@@ -174,7 +220,10 @@ class Tiles:
 
     def forget(self, tiles: Iterable[int]) -> None:
         """Drop tables in memory that hold tiles which were replaced or deleted."""
-        self._labels.forget(set(tiles))
-        self._sums.forget(set(tiles))
+        tiles = set(tiles)
+        self._labels.forget(tiles)
+        self._sums.forget(tiles)
+        if self._inside is not None:
+            self._inside.forget(tiles)
         self._regions.forget()
         self._evidence = None

@@ -21,6 +21,7 @@ from napari_blockbuster.job.state.control import Control
 from napari_blockbuster.job.state.inputs import Inputs
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError
+from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.output.result import Result, StagedMerge
@@ -59,11 +60,12 @@ def stage(
         control.canceled.clear()
         second_try.settle(folder, tiles, owner)
         staged = tiles.staged()
-        order = tiles.grid.order() if options.tiles is None else options.tiles
+        _check_where(folder, tiles)
+        order = tiles.order() if options.tiles is None else options.tiles
         wanted = [i for i in order if i not in staged]
         inputs.spec = edited_function.settle(folder, inputs.spec, tiles, model, wanted, owner)
         waiting = control.queue = TrialQueue(wanted, proven=bool(staged))
-        tally, beats = Tally(tiles.grid, len(staged)), Beats(options.heartbeat)
+        tally, beats = Tally(tiles.grid, tiles.among_chosen(staged), tiles.n_chosen), Beats(options.heartbeat)
         performance = control.performance = Performance()
         try:
             if waiting:
@@ -90,6 +92,15 @@ def stage(
             control.queue = None
 
 
+def _check_where(folder: JobFolder, tiles: Tiles) -> None:
+    """Refuse to segment tiles of a region that another process has replaced since the job was opened."""
+    if folder.load_where().digest != tiles.where.digest:
+        raise JobMismatchError(
+            f"The region of interest of {folder.path} was changed since the job was opened here. "
+            "Open the job again to segment the tiles of the new region."
+        )
+
+
 def _checked(
     checks: Generator[str, None, int | None], control: Control, tally: Tally, beats: Beats
 ) -> Generator[StageEvent, None, int | None]:
@@ -112,7 +123,8 @@ def merge(folder: JobFolder, tiles: Tiles, client: Client | None, **rule: Any) -
     folder.check_stage()
     with naming_deletion(folder):
         second_try.settle_alone(folder, tiles)
-        return StagedMerge.of(merge_labels(tiles.evidence(client), tiles.labels_table(), **rule), tiles.store)
+        merged = merge_labels(tiles.evidence(client), tiles.labels_table(), **rule)
+        return StagedMerge.of(tiles.inside(merged, client), tiles.store)
 
 
 # -------------------------------------------------------------------------------------------------------------- write
@@ -127,7 +139,9 @@ def write(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, options
         # Again: another process may have written its result before this one got the lock.
         folder.check_stage()
         second_try.settle(folder, tiles, owner)
-        keep_stage = options.keep_stage or bool(tiles.missing(tiles.staged()))
+        # Tiles are also kept while a region may grow: more of them can then be segmented by the same job.
+        grows = tiles.where.roi is not None and tiles.n_skipped(tiles.staged()) > 0
+        keep_stage = options.keep_stage or grows or bool(tiles.missing(tiles.staged()))
         if keep_stage:
             tiles.save_evidence(options.client, owner)
         result = write_output(folder, tiles, spec, merged, options, owner)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from napari.utils.notifications import show_info
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QMessageBox
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
@@ -46,10 +48,12 @@ class RunActions:
         self._dock: RunDock = dock
         self._control, self._section = dock.control, dock.running
         self.offer = ImageOffer(dock)
+        self._is_stopping = False
         section = self._section
-        section.run_wanted.connect(self.run)
-        section.new_wanted.connect(self.new_run)
-        section.discard_wanted.connect(self.discard)
+        section.footer.run_wanted.connect(self.run)
+        section.footer.new_wanted.connect(self.new_run)
+        section.footer.stop_wanted.connect(self.stop)
+        self._control.changed.connect(self._stop_paused)
         section.retry_wanted.connect(self.resume)
         section.changed.connect(self.check)
         section.cluster_changed.connect(self._use_cluster)
@@ -62,7 +66,7 @@ class RunActions:
             control.pause()
         elif control.state == "writing":
             control.stop_writing()
-        elif control.state == "paused":
+        elif control.state == "paused" and not self._moved():
             self.resume()
         else:
             self._start(beside=False)
@@ -97,6 +101,21 @@ class RunActions:
         if self._start(beside=True) and job is not None:
             show_info(f"The paused run is kept in {job.folder}. Use Open job… to resume it.")
 
+    def stop(self) -> None:
+        """Pause, then ask whether to keep the run or to delete its tiles."""
+        if self._control.state == "staging":
+            self._is_stopping = True
+            self._control.pause()
+        else:
+            self.discard()
+
+    def _stop_paused(self) -> None:
+        if self._is_stopping and not self._control.is_busy:
+            self._is_stopping = False
+            if self._control.state == "paused":
+                # Ask once the other listeners show the paused run.
+                QTimer.singleShot(0, lambda: self.discard() if isalive(self._dock) else None)
+
     def discard(self) -> None:
         """Close the open job. Ask whether to delete its tiles."""
         job = self._control.job
@@ -105,8 +124,8 @@ class RunActions:
         box = QMessageBox(self._dock)
         box.setWindowTitle("Blockbuster")
         box.setText(
-            f"Close this run? {len(job.staged()):,} of {count_text(job.n_tiles, 'tile')} "
-            f"{'is' if job.n_tiles == 1 else 'are'} segmented, in {job.folder}."
+            f"Close this run? {len(job.staged()):,} of {count_text(job.n_chosen, 'tile')} "
+            f"{'is' if job.n_chosen == 1 else 'are'} segmented, in {job.folder}."
         )
         delete = box.addButton("Delete tiles", QMessageBox.DestructiveRole)
         keep = box.addButton("Keep tiles", QMessageBox.AcceptRole)
@@ -150,6 +169,15 @@ class RunActions:
         self._dock.begin(plan)
         return True
 
+    def _moved(self) -> bool:
+        """Whether the form names another region than the open job, with the same tiles. The job takes it."""
+        job = self._control.job
+        try:
+            plan = self._dock.plan(anew=False)
+            return job is not None and job.source is not None and not plan.changes(job) and plan.moves(job)
+        except ValueError:
+            return False
+
     def _place_of_new_run(self, plan: Plan, job: Job) -> Path | None:
         """Return another output if the form names that of the open job."""
         output = Path(plan.output).absolute()
@@ -171,11 +199,13 @@ class RunActions:
             problem = output_problem(text)
             if not problem and (folder := JobFolder.beside(Path(text))).is_job():
                 note = f"{folder.path.name} holds a run. Run with the same settings to resume it."
-        section.output.note.say(problem or note, problem=bool(problem))
+        section.show_output_note(problem or note, bool(problem))
         startable = self._dock.is_ready and not problem
         is_new = control.state in ("idle", "staged", "written")
         section.main.setEnabled(startable if is_new else control.state not in ("pausing", "merging"))
         section.new.setEnabled(startable and bool(text))
+        reason = self._dock.form.problem or (f"Run: {problem}" if problem else "")
+        section.footer.reason.say(reason if is_new and not section.main.isEnabled() else "")
         section.change_note.say(self._changes())
         self.offer.check()
 
@@ -190,7 +220,8 @@ class RunActions:
         except ValueError:
             return ""
         if not changes:
-            return ""
+            name = "Run" if state == "staged" else "Resume"
+            return f"The region changed. {name} continues with it; staged tiles are kept." if self._moved() else ""
         place = self._place_of_new_run(plan, job) or Path(plan.output)
         text = f"Changed since this run began: {', '.join(changes)}."
         if state == "staged":

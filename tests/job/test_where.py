@@ -1,0 +1,391 @@
+"""A region of interest: inside it, a run gives what a run of the whole image gives, and nothing else runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jobs import HALO, N_TILES, SHAPE, TILE, Counting, components, write_image
+
+from napari_blockbuster import Job, segment
+from napari_blockbuster.geometry.roi import Roi
+from napari_blockbuster.geometry.tiles import Box, TileGrid
+from napari_blockbuster.images import StoredSource, open_image
+from napari_blockbuster.images.emptiness import empty_tiles
+from napari_blockbuster.machine.errors import JobError, JobMismatchError
+from napari_blockbuster.stage.sum_table import NoSumsError
+
+WHOLE = Box((0, 0, 0), SHAPE)
+TILINGS = {TILE: HALO, (22, 10, 7): 2, (11, 30, 5): 0}
+OPTIONS: dict = {"tile_shape": TILE, "halo": HALO}
+QUIET: dict = {"progress": False, "merge": "touch"}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image(tmp_path_factory.mktemp("where") / "image.zarr")
+
+
+@pytest.fixture(scope="module")
+def whole(image: Path) -> functools._lru_cache_wrapper:
+    """Merged labels of the whole image, and its job, for each tiling and rule."""
+
+    @functools.cache
+    def staged(tile: tuple[int, ...]) -> Job:
+        job = Job.create(
+            image, components, image.with_name(f"whole-{tile[0]}.zarr"), tile_shape=tile, halo=TILINGS[tile]
+        )
+        list(job.stage())
+        return job
+
+    @functools.cache
+    def run(tile: tuple[int, ...], rule: str) -> np.ndarray:
+        return np.asarray(staged(tile).merge(rule).labels)
+
+    return run
+
+
+def expected(labels: np.ndarray, inside: np.ndarray, rule: str) -> np.ndarray:
+    """The objects that a rule keeps, from the labels of the whole image."""
+    from scipy import ndimage
+
+    ids = np.arange(1, labels.max() + 1)
+    if rule == "centroid":
+        centers = np.floor(np.array(ndimage.center_of_mass(labels > 0, labels, ids)) + 0.5).astype(int)
+        kept = inside[tuple(centers.T)]
+    else:
+        kept = ndimage.maximum(inside, labels, ids).astype(bool)
+    result = np.where(np.concatenate([[False], kept])[labels], labels, 0)
+    return np.where(inside, result, 0) if rule == "clip" else result
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(sorted(TILINGS)),
+    st.sampled_from(["touch", "face", "none"]),
+    st.sampled_from(["centroid", "touching", "clip"]),
+    st.tuples(*(st.integers(1, n) for n in SHAPE)),
+    st.integers(0, 99),
+    st.sampled_from([0.05, 0.2, 0.7]),
+)
+def test_inside_a_mask_objects_are_those_of_the_whole_image(
+    image: Path,
+    whole: functools._lru_cache_wrapper,
+    tmp_path_factory: pytest.TempPathFactory,
+    tile: tuple[int, ...],
+    merge: str,
+    inside: str,
+    mask_shape: tuple[int, ...],
+    seed: int,
+    share: float,
+) -> None:
+    mask_shape = (*mask_shape[:2], max(1, round(mask_shape[1] * SHAPE[2] / SHAPE[1])))
+    mask = np.random.default_rng(seed).random(mask_shape) < share
+    mask.flat[seed % mask.size] = True
+    folder = tmp_path_factory.mktemp("part")
+    model = Counting(folder / "calls")
+    job = Job.create(image, model, folder / "part.zarr", tile_shape=tile, halo=TILINGS[tile], where=mask, inside=inside)
+    events = list(job.stage())
+    assert job.where.roi is not None
+    in_region = job.where.roi.mask(WHOLE)
+    chosen = [t.index for t in job.grid if in_region[t.core.slices].any()]
+    assert sorted(event.tile.index for event in events) == sorted(job.staged()) == chosen
+    assert model.calls == len(chosen) == job.n_chosen
+    assert [event.total for event in events] == [len(chosen)] * len(chosen)
+
+    labels = np.asarray(job.merge(merge).labels)
+    full = whole(tile, merge)
+    skipped = np.ones(SHAPE, bool)
+    for index in chosen:
+        skipped[job.grid.core(index).slices] = False
+    # Of an object that reaches into a skipped tile, only a part is known.
+    complete = ~np.isin(full, np.unique(full[skipped]))
+    wanted = np.where(complete, expected(full, in_region, inside), 0)
+    assert not labels[skipped].any()
+    np.testing.assert_array_equal(labels[complete] > 0, wanted[complete] > 0)
+    pairs = np.unique(np.stack([labels[wanted > 0], wanted[wanted > 0]]), axis=1)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+    assert not (labels[~in_region].any() and inside == "clip")
+
+
+def test_the_default_rule_gives_the_same_where_tiles_hold_enough_objects(tmp_path: Path) -> None:
+    """The rule takes the typical size of a tile from the tile itself once it holds ten whole objects."""
+    from scipy import ndimage
+
+    field = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((240, 240)), 2.5)
+    pixels = ((field > 0.05) * 200).astype(np.uint8)
+    options: dict = {"tile_shape": 80, "halo": 20, "progress": False}
+    full = np.asarray(segment(pixels, components, tmp_path / "whole.zarr", **options).labels)
+    part = segment(pixels, components, tmp_path / "part.zarr", where="0:160,0:160", inside="touching", **options)
+    labels = np.asarray(part.labels)
+    complete = np.isin(full, np.unique(full[:160, :160])) & ~np.isin(full, np.unique(full[labels.shape[0] :]))
+    complete &= ~np.isin(full, np.concatenate([np.unique(full[160:]), np.unique(full[:, 160:])]))
+    assert complete.sum() > 3000
+    pairs = np.unique(np.stack([full[complete & (full > 0)], labels[complete & (full > 0)]]), axis=1)
+    assert pairs[1].all()
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+# ------------------------------------------------------------------------------------------------------- what users say
+SQUARE = [[4.2, 3.1], [20.4, 3.1], [20.4, 17.6], [4.2, 17.6], [4.2, 3.1]]
+"""x and y."""
+
+
+def square_mask() -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[:, 3:18, 4:20] = True
+    return mask
+
+
+def roi_of(image: Path, where: object, tmp_path: Path, **options: object) -> Roi:
+    job = Job.create(image, components, tmp_path / "labels.zarr", where=where, **OPTIONS, **options)
+    assert job.where.roi is not None
+    return job.where.roi
+
+
+def test_geojson_of_qupath_is_read_as_a_file_and_as_a_dict(image: Path, tmp_path: Path) -> None:
+    hole = [[8, 8], [12, 8], [12, 12], [8, 12], [8, 8]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [SQUARE, hole]}, "properties": {}}
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 1]}, "properties": {}}
+    said = {"type": "FeatureCollection", "features": [feature, point]}
+    path = tmp_path / "regions.geojson"
+    path.write_text(json.dumps(said))
+    wanted = square_mask()
+    wanted[:, 8:12, 8:12] = False
+    for where in (said, path, str(path)):
+        np.testing.assert_array_equal(roi_of(image, where, tmp_path).mask(WHOLE), wanted)
+
+
+def test_masks_of_files_and_arrays_of_any_resolution_are_read(image: Path, tmp_path: Path) -> None:
+    mask = np.zeros((11, 15, 13), np.uint16)
+    mask[2:6, 4:9, 3:7] = 7
+    wanted = np.zeros(SHAPE, bool)
+    wanted[4:12, 8:18, 6:14] = True
+    tifffile.imwrite(tmp_path / "mask.tif", mask, metadata={"axes": "ZYX"})
+    stored = zarr.create_array(str(tmp_path / "mask.zarr"), data=mask, chunks=(4, 4, 4))
+    for where in (mask, stored, tmp_path / "mask.tif", str(tmp_path / "mask.zarr")):
+        np.testing.assert_array_equal(roi_of(image, where, tmp_path).mask(WHOLE), wanted)
+    # A plane holds in all planes.
+    np.testing.assert_array_equal(roi_of(image, mask[2], tmp_path).mask(WHOLE), np.broadcast_to(wanted[4], SHAPE))
+
+
+def test_a_mask_with_sizes_and_an_offset_is_placed_by_them(tmp_path: Path) -> None:
+    from napari_blockbuster.output.ngff import attributes, plan_levels
+
+    def write(path: Path, pixels: np.ndarray, scale: float, translation: float) -> Path:
+        levels = plan_levels(pixels.shape, (scale, scale), 0, 1)
+        said = attributes(
+            levels,
+            version="0.5",
+            axes=("y", "x"),
+            scale=(scale, scale),
+            units=("micrometer", "micrometer"),
+            translation=(translation, translation),
+            name="image",
+            source_image=None,
+        )
+        said["ome"].pop("image-label", None)
+        group = zarr.create_group(str(path), zarr_format=3, attributes=said)
+        group.create_array("0", data=pixels, chunks=(16, 16), dimension_names=["y", "x"])
+        return path
+
+    image = write(tmp_path / "image.ome.zarr", np.zeros((64, 64), np.uint8), 0.5, 100.0)
+    # Voxels of 2 um whose outer edge lies 8 um into the image, which begins at 99.75 um.
+    mask = write(tmp_path / "mask.ome.zarr", np.ones((3, 4), np.uint8), 2.0, 108.75)
+    wanted = np.zeros((64, 64), bool)
+    wanted[16:28, 16:32] = True
+    job = Job.create(image, components, tmp_path / "labels.zarr", tile_shape=16, halo=2, where=mask)
+    assert job.where.roi is not None
+    np.testing.assert_array_equal(job.where.roi.mask(Box((0, 0), (64, 64))), wanted)
+    for box in ("108um:114um,108um:116um", "108000nm:114um,0.108:0.116mm"):
+        job = Job.create(image, components, tmp_path / "labels.zarr", tile_shape=16, halo=2, where=box)
+        assert job.where.roi is not None
+        np.testing.assert_array_equal(job.where.roi.mask(Box((0, 0), (64, 64))), wanted)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (np.zeros((11, 15, 13)), "is empty"),
+        ([], "is empty"),
+        ("100:200,:,:", "outside the image"),
+        ("-20:0,:,:", "outside the image"),
+        ({"type": "Polygon", "coordinates": [[[90, 90], [99, 90], [99, 99]]]}, "outside the image"),
+        ({"type": "Point", "coordinates": [3, 3]}, "no polygon"),
+        ({"type": "Polygon", "coordinates": [["a"]]}, "not GeoJSON"),
+        ("nothing.tif", "neither a file nor a box"),
+        ("0:3", "1 ranges"),
+        ("8:3,:,:", "holds no voxel along z"),
+        ("0um:3um,:,:", "how large a voxel"),
+        ("0ly:3ly,:,:", "unknown unit"),
+        ([3, N_TILES], f"names tile {N_TILES}"),
+        ("tiles:3,x", "is no tile"),
+        (np.ones((10, 9, 26)), "do not show the same field"),
+        (np.ones((2, 2, 22, 30)), "4 axes"),
+    ],
+)
+def test_a_region_that_cannot_be_used_is_refused_before_any_work(
+    image: Path, tmp_path: Path, where: object, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        segment(image, components, tmp_path / "labels.zarr", where=where, **OPTIONS, **QUIET)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="Choose one of centroid, touching, clip"):
+        segment(image, components, tmp_path / "labels.zarr", where="0:9,:,:", inside="within", **OPTIONS, **QUIET)
+
+
+# ------------------------------------------------------------------------------------------------------- growing a region
+def test_a_larger_region_continues_the_job_and_a_smaller_one_keeps_its_tiles(image: Path, tmp_path: Path) -> None:
+    output, model = tmp_path / "labels.zarr", Counting(tmp_path / "calls")
+    options: dict = {**OPTIONS, **QUIET, "overwrite": True, "inside": "touching"}
+    small = segment(image, model, output, where="tiles:0-2,9", **options)
+    assert (model.calls, small.n_skipped, small.missing_tiles) == (4, N_TILES - 4, [])
+    assert small.provenance["tiles"]["skipped"] == N_TILES - 4
+    # The files of a tile are those of staged tiles only.
+    job = Job.open(tmp_path / "labels.zarr.job")
+    assert (job.n_chosen, job.staged(), job.is_complete()) == (4, {0, 1, 2, 9}, True)
+    assert len([f for f in job.store.folder.rglob("*") if f.is_file() and f.suffix != ".json"]) <= 4 * 3
+
+    with pytest.warns(UserWarning, match="15 tiles now, 4 tiles before. 4 of them are staged already"):
+        grown = segment(image, model, output, where="tiles:0-13,20", **options)
+    assert (model.calls, grown.n_skipped) == (15, N_TILES - 15)
+
+    with pytest.warns(UserWarning, match="5 staged tiles outside stay on disk"):
+        shrunk = segment(image, model, output, where="tiles:0-9", **options)
+    assert (model.calls, shrunk.n_skipped, len(Job.open(output).staged())) == (15, N_TILES - 15, 15)
+    in_region = Job.open(output).where.roi.mask(WHOLE)
+    labels = np.asarray(shrunk.labels)
+    assert all(in_region[labels == i].any() for i in range(1, shrunk.n_objects + 1))
+
+    with pytest.warns(UserWarning, match=f"{N_TILES} tiles now, 10 tiles before"):
+        full = segment(image, model, output, **options)
+    assert (model.calls, full.n_skipped) == (N_TILES, 0)
+    assert "where" not in full.provenance
+    assert not (tmp_path / "labels.zarr.job" / "where.json").exists()
+
+
+def test_a_job_is_resumed_without_the_mask_of_the_user(image: Path, tmp_path: Path) -> None:
+    mask = np.zeros((11, 15, 13), np.uint8)
+    mask[3:5, 2:9, 1:4] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask, metadata={"axes": "ZYX"})
+    job = Job.create(image, components, tmp_path / "labels.zarr", where=tmp_path / "mask.tif", **OPTIONS)
+    for _ in zip(range(2), job.stage(), strict=False):
+        pass
+    (tmp_path / "mask.tif").unlink()
+    again = Job.open(job.folder, model=components)
+    assert again.where.digest == job.where.digest
+    assert again.where.said == str(tmp_path / "mask.tif")
+    list(again.stage())
+    assert len(again.staged()) == again.n_chosen < N_TILES
+
+
+def test_a_region_that_changed_since_the_job_was_opened_is_refused(image: Path, tmp_path: Path) -> None:
+    job = Job.create(image, components, tmp_path / "labels.zarr", where=[0], **OPTIONS)
+    with pytest.warns(UserWarning, match="2 tiles now, 1 tile before"):
+        other = Job.create(image, components, tmp_path / "labels.zarr", where=[1, 2], **OPTIONS)
+    with pytest.raises(JobMismatchError, match="was changed since the job was opened"):
+        list(job.stage())
+    list(other.stage())
+    assert other.staged() == {1, 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Job.create(image, components, tmp_path / "labels.zarr", where=[1, 2], **OPTIONS)
+    path = other.folder / "where.json"
+    path.write_bytes(path.read_bytes().replace(b"centroid", b"clip").replace(b"touching", b"clip"))
+    with pytest.raises(JobError, match="cannot be read as a region of interest"):
+        Job.open(job.folder)
+
+
+# ------------------------------------------------------------------------------------------------------------ empty tiles
+class ReadBoxes(list):
+    """The boxes that were read of any image."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = StoredSource._read
+
+        def read(source: StoredSource, box: Box) -> np.ndarray:
+            self.append(box)
+            return original(source, box)
+
+        monkeypatch.setattr(StoredSource, "_read", read)
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """An image of which two blocks are stored, one of them with the value of the others, and one is constant."""
+    array = zarr.create_array(
+        str(tmp_path / "sparse.zarr"),
+        shape=(80, 80),
+        chunks=(10, 10),
+        dtype=np.uint16,
+        fill_value=7,
+        config={"write_empty_chunks": True},
+    )
+    array[20:40, 20:40] = np.random.default_rng(0).integers(0, 900, (20, 20))
+    array[60:80, 0:20] = 7
+    array[60:80, 60:80] = 5
+    return tmp_path / "sparse.zarr"
+
+
+def test_chunks_that_are_not_stored_are_skipped_without_reading_a_pixel(
+    sparse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, grid = open_image(sparse), TileGrid((80, 80), 20, 4)
+    read = ReadBoxes(monkeypatch)
+    empty = empty_tiles(source, grid, range(16))
+    # Tiles beside the noise read a part of it in their halo. The block of fives is constant only without its halo.
+    assert empty == [3, 7, 12, 13]
+    assert {grid.tile_at((70, 10)).read, grid.tile_at((70, 70)).read} <= set(read)
+    assert not {grid[i].read for i in (3, 7)} & set(read)
+    assert empty_tiles(source, TileGrid((80, 80), 20, 0), range(16)) == [i for i in range(16) if i != 5]
+
+
+def test_tiles_below_a_threshold_are_skipped_and_counted(sparse: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(zarr.open_array(str(sparse))[:])
+    model = Counting(tmp_path / "calls")
+    options: dict = {"tile_shape": 20, "halo": 4, **QUIET}
+    wanted = [t.index for t in TileGrid((80, 80), 20, 4) if pixels[t.read.slices].max() > 300]
+    for image, name in ((sparse, "stored"), (pixels, "array")):
+        result = segment(image, model, tmp_path / f"{name}.zarr", skip_below=300, keep_stage=True, **options)
+        job = Job.open(result.path)
+        assert sorted(job.staged()) == wanted
+        assert result.n_skipped == 16 - len(wanted)
+        assert result.provenance["where"]["skip_below"] == 300
+        assert result.provenance["where"]["empty_tiles"] == 16 - len(wanted)
+    assert model.calls == 2 * len(wanted)
+    # Within a region, the two come together; asked again, nothing is read twice.
+    within = segment(sparse, model, tmp_path / "both.zarr", where="0:40,:", skip_below=300, **options)
+    assert within.n_skipped == 16 - len([i for i in wanted if i < 8])
+
+
+def test_an_image_that_holds_nothing_is_a_sentence(tmp_path: Path) -> None:
+    blank = np.full((40, 40), 3, np.uint8)
+    for skip in ({"skip_empty": True}, {"skip_below": 3}):
+        with pytest.raises(ValueError, match="All 4 tiles to segment hold nothing"):
+            segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **skip, **QUIET)
+    assert not list(tmp_path.iterdir())
+    assert segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **QUIET).n_objects == 0
+
+
+def test_tiles_without_sums_are_read_and_judged_alike(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job.create(image, components, tmp_path / "labels.zarr", where="0:12,5:20,0:17", **OPTIONS)
+    list(job.stage())
+    wanted = job.merge("touch")
+
+    def no_sums(tiles: object) -> None:
+        raise NoSumsError("an earlier version")
+
+    monkeypatch.setattr("napari_blockbuster.job.state.tiles.Tiles.sums", no_sums)
+    found = Job.open(job.folder).merge("touch")
+    assert 0 < found.n_objects == wanted.n_objects < found.n_objects + found.n_outside
+    np.testing.assert_array_equal(found.new_ids, wanted.new_ids)
