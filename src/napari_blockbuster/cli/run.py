@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from napari_blockbuster.job.shell import command, options
 
-from .options import EarlyCluster, MergeOptions, OutputOptions, WorkerOptions
+from .options import MergeOptions, OutputOptions
 from .terminal import print_rows
+from .workers import EarlyCluster, WorkerOptions
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
