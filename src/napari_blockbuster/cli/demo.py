@@ -12,9 +12,10 @@ import numpy as np
 from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
 from napari_blockbuster.job.shell import command
 
-from .options import UsageError, WorkerOptions
+from .options import UsageError
 from .run import RunOptions, report, run_job
 from .terminal import print_rows
+from .workers import WorkerOptions
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job

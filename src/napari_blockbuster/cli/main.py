@@ -27,7 +27,6 @@ from .measurement import measure
 from .notices import plain_warnings
 from .options import (
     Channels,
-    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
@@ -35,13 +34,13 @@ from .options import (
     SceneOptions,
     UsageError,
     WhereOptions,
-    WorkerOptions,
     one_or_all,
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import flush_output, leave_pipe, print_rows, take_any_text
 from .tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
+from .workers import EarlyCluster, WorkerOptions
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Channels, OutputOptions, Spacing, UsageError, WorkerOptions, one_or_all
+from .options import Channels, OutputOptions, Spacing, UsageError, one_or_all
 from .terminal import print_rows
+from .workers import WorkerOptions
 
 __all__ = ["measure"]
 

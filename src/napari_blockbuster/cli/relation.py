@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.machine.units import count_text
 
-from .options import OutputOptions, UsageError, WorkerOptions
+from .options import OutputOptions, UsageError
 from .terminal import print_rows
+from .workers import WorkerOptions
 
 if TYPE_CHECKING:
     import pandas as pd

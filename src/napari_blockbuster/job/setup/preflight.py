@@ -27,14 +27,13 @@ from napari_blockbuster.execution.admission import (
 )
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.job.folder.results import wrote
+from napari_blockbuster.job.folder.results import restore_output, wrote
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.anndata_table import check_image_table
-from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.output.table_files import check_table_files
 
@@ -78,7 +77,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
         raise ValueError(
             f"the output {output} is the image itself, or holds or lies in its pixels. Choose another output"
         )
-    restore_old(output)
+    restore_output(output)
     if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
         raise FileExistsError(
             f"the output {output} exists. Choose another one, or pass overwrite=True (--overwrite) to replace it"

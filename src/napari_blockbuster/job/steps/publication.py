@@ -120,6 +120,7 @@ class _Publication:
         return Path(self.spec.output)
 
     def run(self) -> Result:
+        self.owner.check()
         restore_old(self.target)
         replaced = self._replaced()
         check_any_staged(self.folder, self.tiles)
