@@ -43,7 +43,7 @@ __all__ = [
 
 
 SAMPLES = "File > Open Sample > Blockbuster"
-PLUGIN = "Plugins > Segment large image (Blockbuster)"
+PLUGIN = "Plugins > Blockbuster > Segment large image"
 
 
 def entries(menu: Any) -> dict[str, QAction]:

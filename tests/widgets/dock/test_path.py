@@ -28,9 +28,9 @@ def in_sight(widget: Any) -> bool:
 def test_from_a_fresh_viewer_to_written_labels(viewer: Any, until: Any) -> None:
     window = viewer.window._qt_window
     window.resize(1366, 768)
-    # Two clicks: the menu and its entry.
+    # Three clicks: the menu, its submenu and the entry.
     choose(viewer, PLUGIN)
-    clicks = 2
+    clicks = 3
     widget = see_dock(viewer).inner_widget()
     until(lambda: widget.isVisible())
     assert widget.image.note.plain == NO_IMAGE

@@ -78,9 +78,9 @@ class Tiles:
         return sorted(self.store.indices("failed"))
 
     def failed(self) -> dict[int, TileFailure]:
-        """Return the tiles without labels, and the reason for each."""
-        staged = self.staged()
-        return {i: self.failure(i) for i in sorted(self.store.indices("failed") - staged)}
+        """Return the tiles to segment that have no labels, and the reason for each."""
+        left = sorted(self.store.indices("failed") - self.staged())
+        return {i: self.failure(i) for i in left if not self.where or self.chosen[i]}
 
     @cached_property
     def chosen(self) -> np.ndarray:

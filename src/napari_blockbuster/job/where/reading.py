@@ -14,6 +14,8 @@ from napari_blockbuster.geometry.roi.box_part import BoxPart
 from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.job.folder.files import JobFiles
+from napari_blockbuster.job.folder.where import Where
 from napari_blockbuster.machine.units import count_text
 
 from .boxes import is_box, read_box
@@ -33,8 +35,8 @@ def read_roi(where: Any, source: ImageSource, grid: TileGrid) -> tuple[Roi | Non
     Parameters
     ----------
     where : object
-        A path (mask, label image, GeoJSON), an array, a dict of GeoJSON, a `Box`, text for a box or for tiles, indices of
-        tiles, a `Roi`, or a list of some of these, which are united. None: everywhere.
+        A path (mask, label image, GeoJSON, ``where.json`` of a job), an array, a dict of GeoJSON, a `Box`, text for a box or
+        for tiles, indices of tiles, a `Roi`, or a list of some of these, which are united. None: everywhere.
     source : ImageSource
         The image.
     grid : TileGrid
@@ -73,9 +75,7 @@ def default_inside(where: Any) -> str:
 
 def _read(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
     if isinstance(where, Roi):
-        if where.shape != grid.shape:
-            raise ValueError(f"The region of interest is of an image of shape {where.shape}, not {grid.shape}.")
-        return where, "region"
+        return _of_image(where, grid), "region"
     if isinstance(where, Box):
         return Roi(grid.shape, (BoxPart(_with_time(where, grid)),)), f"box {where}"
     if isinstance(where, Mapping):
@@ -89,11 +89,19 @@ def _read(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
     return _read_several(where, frame, grid)
 
 
+def _of_image(roi: Roi, grid: TileGrid) -> Roi:
+    if roi.shape != grid.shape:
+        raise ValueError(f"The region of interest is of an image of shape {roi.shape}, not {grid.shape}.")
+    return roi
+
+
 def _read_text(text: str, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
     if text.startswith(TILES):
         return _of_tiles(_indices(text), grid)
     if is_box(text) and not os.path.exists(text):
         return Roi(grid.shape, (read_box(text, frame),)), f"box {text}"
+    if Path(text).name == JobFiles(Path()).where.name and os.path.isfile(text):
+        return _of_job(Path(text), grid)
     if Path(text).suffix.lower() in GEOJSON and os.path.isfile(text):
         return Roi(grid.shape, (read_polygons(load_geojson(Path(text)), frame, text),)), text
     if "://" not in text and not os.path.exists(text):
@@ -102,6 +110,14 @@ def _read_text(text: str, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
             f"{','.join('0:100' for axis in frame.axes if axis != 't')}, or tiles such as {TILES}0,5,8-12."
         )
     return Roi(grid.shape, (read_mask(text, frame, text),)), text
+
+
+def _of_job(path: Path, grid: TileGrid) -> tuple[Roi, str]:
+    """The region in the folder of a job."""
+    roi = Where.load(path).roi
+    if roi is None:
+        raise ValueError(f"{path} holds no region of interest: the job segments everything.")
+    return _of_image(roi, grid), str(path)
 
 
 def _read_several(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:

@@ -13,7 +13,10 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.channels import PARTS
 from napari_blockbuster.job.job import Job
+from napari_blockbuster.job.setup.new_job import NewJob
 from napari_blockbuster.job.setup.suggestion import make_grid
+from napari_blockbuster.job.shell import options
+from napari_blockbuster.job.where.text import region_in_script, region_options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pairs import PairOfLabels, pair_text
@@ -73,6 +76,8 @@ class Plan:
     merge: MergeChoice = MergeChoice()
     corrections: dict[str, tuple[PairOfLabels, ...]] = field(default_factory=dict)
     """The arguments `cut` and `join` of `segment`, for a script."""
+    where: dict[str, Any] = field(default_factory=dict)
+    """The arguments of `segment` that say where: `where`, `inside`, `skip_empty`, `skip_below`."""
 
     def grid(self) -> TileGrid:
         """Return the tiles.
@@ -86,7 +91,17 @@ class Plan:
 
     def create_job(self) -> Job:
         """Create the job, or open the same one to resume it. It segments the pixels that the layer shows now."""
-        return Job.create(confirmed(self.source), self.model, self.output, tile_shape=self.tile_shape, halo=self.halo)
+        sizes: dict[str, Any] = {"tile_shape": self.tile_shape, "halo": self.halo}
+        return Job.create(confirmed(self.source), self.model, self.output, **sizes, **self.where)
+
+    def moves(self, job: Job) -> bool:
+        """Return whether this plan is for another region than that of a job, whose tiles it keeps."""
+        asked = NewJob(self.source, self.model, self.output, **self.where)
+        skips = (job.where.empty is not None, job.where.skip_below)
+        if skips != (asked.skip_empty or asked.skip_below is not None, asked.skip_below):
+            return True
+        region = asked.region(self.source, job.grid)
+        return replace(region, empty=job.where.empty).digest != job.where.digest
 
     def changes(self, job: Job, details: bool = False) -> list[str]:
         """Return the names of the choices that differ from a job's. Edits of its function are left to `Job.stage`.
@@ -155,6 +170,7 @@ class Plan:
             f"        halo={self.halo},",
             *(f"        {name}={value!r}," for name, value in _where(described).items()),
             *(f"        {_argument(name)}={_expression(value)}," for name, value in self.merge.options().items()),
+            *region_in_script(self.where, self.output),
             *self._correction_lines(),
             "        client=client,",
             "    )",
@@ -199,10 +215,10 @@ class Plan:
         words += ["--tile", *map(str, self.tile_shape), "--halo", *map(str, self.halo)]
         for name, value in _where(described).items():
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        words += region_options(self.where, self.output)
         rule = self.merge.options()
-        keep = rule.pop("filter", ObjectFilter()).settings()
-        for name, value in {**rule, **keep}.items():
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        keep = rule.pop("filter", ObjectFilter()).options()
+        words += options(**rule, **keep)
         for name, pairs in self.corrections.items():
             words += [word for pair in pairs for word in (f"--{name}", pair_text(pair))]
         if self.cluster.address:

@@ -67,6 +67,11 @@ class TilesSection(Section):
         self.outline.toggled.connect(self.drawing.draw_outline)
         self.lines.toggled.connect(lambda *_: self._draw_lines())
 
+    @property
+    def source(self) -> ImageSource | None:
+        """The image; None if there is none."""
+        return self._source
+
     def set_image(self, source: ImageSource | None, place: dict[str, Any], wish: tuple[int, ...] | None = None) -> None:
         """Set the image, its place, and the tile that its layer suggests; None if there is no image."""
         self._source, self.drawing.place = source, place

@@ -15,6 +15,7 @@ from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
+from napari_blockbuster.widgets.choices.where_section import WhereSection
 from napari_blockbuster.widgets.controls import Section, unfold
 from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection
@@ -32,7 +33,7 @@ class RunForm(QScrollArea):
 
     Attributes
     ----------
-    image, model, tiles, preview, running, merging : QWidget
+    image, model, tiles, where, preview, running, merging : QWidget
         The sections.
     path : Path
         The steps. The tiles are folded in the step of the preview.
@@ -43,13 +44,14 @@ class RunForm(QScrollArea):
     """
 
     changed = Signal()
-    """Image, model or tiles changed."""
+    """Image, model, tiles or region changed."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.image = ImageSection(viewer)
         self.model = ModelSection()
         self.tiles = TilesSection(viewer)
+        self.where = WhereSection(viewer, self.tiles, self.place)
         self.preview = PreviewSection()
         self.running = RunSection(preferred_cluster())
         self.merging = MergeSection()
@@ -60,12 +62,13 @@ class RunForm(QScrollArea):
         self.image.changed.connect(self._image_changed)
         self.model.changed.connect(self._model_changed)
         self.tiles.changed.connect(self._check)
+        self.where.changed.connect(self._check)
         self._model_changed()
         self._image_changed()
 
     def _lay_out(self) -> None:
         self.preview.add_more(self.tiles, self.tiles.fold)
-        for section in (self.image, self.model, self.preview, self.running, self.merging):
+        for section in (self.image, self.where, self.model, self.preview, self.running, self.merging):
             self.path.add(section)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
@@ -129,6 +132,7 @@ class RunForm(QScrollArea):
             output=self.running.output.text().strip(),
             cluster=self.running.cluster(),
             merge=self.merging.choice(),
+            where=self.where.values(),
         )
 
     def show_job(self, job: Job) -> None:
@@ -155,7 +159,7 @@ class RunForm(QScrollArea):
 
     def set_busy(self, busy: bool) -> None:
         """Disable the sections that must not change while a step runs."""
-        for section in (self.image, self.model, self.tiles):
+        for section in (self.image, self.model, self.tiles, self.where):
             section.setEnabled(not busy)
 
     def _image_changed(self) -> None:
@@ -203,4 +207,5 @@ class RunForm(QScrollArea):
         except ValueError as error:
             self.is_ready, self.problem = False, str(error)
         self.preview.set_ready(self.is_ready)
+        self.model.preview.setEnabled(self.is_ready)
         self.changed.emit()

@@ -101,6 +101,7 @@ class SegmentWidget(KeyboardWidget):
         for found in (self.previews.tile_found, self.previews.seam_found):
             found.connect(lambda *_: self._show_labels(False))
         merging.changed.connect(lambda: self._show_labels(True))
+        self.previews.tile_found.connect(self.form.where.show_tile)
         self.form.changed.connect(self._form_changed)
         self._form_changed()
 
@@ -198,7 +199,7 @@ class SegmentWidget(KeyboardWidget):
 
     def _report_closed(self) -> None:
         if self.parent() is None and self.control.is_busy:
-            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
+            show_info("The run continues. To show it again: Plugins → Blockbuster → Segment large image.")
 
     # ------------------------------------------------------------------------------------------------------ actions
     def plan(self, anew: bool = True) -> Plan:

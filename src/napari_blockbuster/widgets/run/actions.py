@@ -66,7 +66,7 @@ class RunActions:
             control.pause()
         elif control.state == "writing":
             control.stop_writing()
-        elif control.state == "paused":
+        elif control.state == "paused" and not self._moved():
             self.resume()
         else:
             self._start(beside=False)
@@ -124,8 +124,8 @@ class RunActions:
         box = QMessageBox(self._dock)
         box.setWindowTitle("Blockbuster")
         box.setText(
-            f"Close this run? {len(job.staged()):,} of {count_text(job.n_tiles, 'tile')} "
-            f"{'is' if job.n_tiles == 1 else 'are'} segmented, in {job.folder}."
+            f"Close this run? {len(job.staged()):,} of {count_text(job.n_chosen, 'tile')} "
+            f"{'is' if job.n_chosen == 1 else 'are'} segmented, in {job.folder}."
         )
         delete = box.addButton("Delete tiles", QMessageBox.DestructiveRole)
         keep = box.addButton("Keep tiles", QMessageBox.AcceptRole)
@@ -169,6 +169,15 @@ class RunActions:
         self._dock.begin(plan)
         return True
 
+    def _moved(self) -> bool:
+        """Whether the form names another region than the open job, with the same tiles. The job takes it."""
+        job = self._control.job
+        try:
+            plan = self._dock.plan(anew=False)
+            return job is not None and job.source is not None and not plan.changes(job) and plan.moves(job)
+        except ValueError:
+            return False
+
     def _place_of_new_run(self, plan: Plan, job: Job) -> Path | None:
         """Return another output if the form names that of the open job."""
         output = Path(plan.output).absolute()
@@ -211,7 +220,8 @@ class RunActions:
         except ValueError:
             return ""
         if not changes:
-            return ""
+            name = "Run" if state == "staged" else "Resume"
+            return f"The region changed. {name} continues with it; staged tiles are kept." if self._moved() else ""
         place = self._place_of_new_run(plan, job) or Path(plan.output)
         text = f"Changed since this run began: {', '.join(changes)}."
         if state == "staged":

@@ -76,11 +76,11 @@ class JobList(QWidget):
         control.changed.connect(self._update)
         control.progressed.connect(lambda *_: self._update())
         # The last word on a run that is deleted is its status.
-        control.status.connect(lambda *_: self._update())
+        control.status.connect(lambda *_: self._forget_deleted())
         self._show()
 
     def _update(self) -> None:
-        """Take the state of the open job, and forget runs whose folder is gone."""
+        """Take the state of the open job."""
         job = self._control.job
         for line in self._lines.values():
             line.is_open = False
@@ -93,10 +93,14 @@ class JobList(QWidget):
                 line.progress = f", {progress.done:,} of {count_text(progress.total, 'tile')}"
             if failed:
                 line.progress += f", {failed:,} failed"
-        for folder in [folder for folder, line in self._lines.items() if not line.is_open]:
+        self._show()
+
+    def _forget_deleted(self) -> None:
+        closed = [folder for folder, line in self._lines.items() if not line.is_open]
+        for folder in closed:
             if not JobFolder(folder).is_job():
                 del self._lines[folder]
-        self._show()
+        self._update()
 
     def _show(self) -> None:
         shown = [(self.list.item(i).data(Qt.UserRole), self.list.item(i).text()) for i in range(self.list.count())]

@@ -149,8 +149,8 @@ class Staging(QObject):
         view.live_removed.connect(self._live_removed)
         view.failed_clicked.connect(self.failed_clicked)
         view.start(opened.states)
-        failed = sum(state == "failed" for state in opened.states.values())
-        self._advance(len(opened.states) - failed, job.n_tiles, 0)
+        staged = sum(state != "failed" and bool(job.tiles.chosen[index]) for index, state in opened.states.items())
+        self._advance(staged, job.n_chosen, 0)
         self._meter.begin()
         thread.changed.emit()
 
@@ -168,7 +168,7 @@ class Staging(QObject):
         thread, current = self._thread, self._thread.open
         assert current.job is not None
         current.failures, current.again = outcome.failures, outcome.again
-        total = current.job.n_tiles
+        total = current.job.n_chosen
         complete = outcome.n_staged + len(outcome.failures) >= total
         thread.state_after = "staged" if complete and not current.unread else "paused"
         if current.view is not None:

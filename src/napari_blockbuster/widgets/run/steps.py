@@ -83,7 +83,9 @@ def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool])
 def staging_outcome(job: Job) -> StagingOutcome:
     """Return which tiles are staged, failed and segmented again."""
     staged = job.staged()
-    return StagingOutcome(len(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged))
+    return StagingOutcome(
+        job.tiles.among_chosen(staged), job.failed(), frozenset(tiles_again(job.folder).keys() & staged)
+    )
 
 
 def with_outcome(job: Job, steps: Iterator[Any]) -> Iterator[Any]:
@@ -114,7 +116,7 @@ def stage(
     job: Job, live: LiveLabels, tiles: list[int] | None, client: Callable[[], Client], is_pausing: Callable[[], bool]
 ) -> Iterator[Any]:
     """Stage the tiles that are not staged yet, or only `tiles`. Read each tile for the live layer when it arrives."""
-    if len(job.staged()) == job.n_tiles:
+    if not job.tiles.missing(job.staged()):
         return
     consent.check(job.model)
     # Errors that can be found without workers come before workers are started.

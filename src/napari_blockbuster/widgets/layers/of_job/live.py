@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.tiles import Box, Tile
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.merge.assignment import Merge
@@ -47,6 +48,8 @@ class LiveLabels:
         """For tiles with filled holes, which are read as regions: the label of each piece, 0 for background."""
         self._total = 0
         self._table: np.ndarray | None = None
+        self._clip: Roi | None = None
+        """Region at whose edge objects are cut; None if they are whole."""
         self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._painted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.levels: list[Any] = [self._level(factor) for factor in self._factors()]
@@ -128,8 +131,18 @@ class LiveLabels:
                 self._total = offset + self._counts[index] + len(parents)
                 self._forget(index)
             table = self._table = self._merged_table(merged) if merged is not None or self._parents else None
-        for kept, shown in self._painted.values():
+            self._clip = None if merged is None else merged.clip
+        for factor, (kept, shown) in self._painted.items():
             np.copyto(shown, kept if table is None else np.take(table, kept, mode="clip"))
+            if self._clip is not None:
+                for index in list(self._counts):
+                    tile = self.grid[index]
+                    shown[self._reduced(tile.core, factor).slices] *= self._inside(tile, factor)
+
+    def _inside(self, tile: Tile, factor: int) -> np.ndarray:
+        """Return which voxels of a tile are shown at a level, if objects are cut at the edge of a region."""
+        inside = np.ones(tile.core.shape, bool) if self._clip is None else self._clip.mask(tile.core)
+        return inside[self._kept(tile, factor)]
 
     def _number_regions(self, merged: Merge | None) -> dict[int, tuple[int, np.ndarray]]:
         """Number the regions of tiles with filled holes, above all numbers so far, and store them for painting."""
@@ -238,6 +251,8 @@ class LiveLabels:
         table = self._table
         if table is not None and values.max(initial=0) < len(table):
             values = lookup(table, values)
+            if self._clip is not None:
+                values = values * self._inside(tile, factor)[both.within(part)]
         result[both.within(box)] = values
 
 

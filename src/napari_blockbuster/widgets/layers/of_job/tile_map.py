@@ -14,7 +14,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.layers.placement import scaled_at
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 
-__all__ = ["STATES", "STATE_NUMBER", "TileMap"]
+__all__ = ["STATES", "STATE_NUMBER", "TileMap", "ends_of", "parts_of", "pixels_of", "place_of_map"]
 
 TILE_MAP = "tile map"
 """Kind of the labels layer."""
@@ -25,6 +25,7 @@ STATES = {
     "done": (0.0, 0.45, 0.70, 0.35),
     "empty": (0.60, 0.60, 0.60, 0.45),
     "failed": (0.84, 0.37, 0.0, 0.8),
+    "skipped": (0.0, 0.0, 0.0, 0.45),
 }
 STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 FEATURES = {"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)}
@@ -45,9 +46,10 @@ class TileMap:
     def __init__(self, viewer: Any, job: Job, place: dict[str, Any]) -> None:
         self._viewer, self._job = viewer, job
         self._n_sent = 0
-        self.states = np.full(job.grid.grid_shape, STATE_NUMBER["waiting"], np.uint8)
+        chosen = job.tiles.chosen.reshape(job.grid.grid_shape)
+        self.states = np.where(chosen, STATE_NUMBER["waiting"], STATE_NUMBER["skipped"]).astype(np.uint8)
         self._parts = parts_of(job.grid)
-        self._ends = _ends(job.grid, self._parts)
+        self._ends = ends_of(job.grid, self._parts)
         self.layer = _show(viewer, job.grid, place, self._parts, self._painted())
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         self._on_ndisplay()
@@ -91,12 +93,7 @@ class TileMap:
         np.copyto(self.layer.data, self._painted())
 
     def _painted(self) -> np.ndarray:
-        painted = self.states
-        for axis, (n, end) in enumerate(zip(self._parts, self._ends, strict=True)):
-            if n > 1 or end < painted.shape[axis]:
-                painted = np.repeat(painted, n, axis=axis)
-                painted = painted[(slice(None),) * axis + (slice(end),)]
-        return painted if painted is not self.states else painted.copy()
+        return pixels_of(self.states, self._parts, self._ends)
 
     def _on_ndisplay(self, event: Any = None) -> None:
         # In the 3D view, napari cannot look up features before the mouse entered the canvas: its status line breaks.
@@ -126,7 +123,7 @@ def _parts(thin: float, most: int) -> int:
     return good[0] if good else 1 + missing.index(min(missing))
 
 
-def _ends(grid: TileGrid, parts: tuple[int, ...]) -> tuple[int, ...]:
+def ends_of(grid: TileGrid, parts: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of the map: the pixels that lie inside the image."""
     return tuple(
         max(1, math.floor(n * part / tile + 1e-9))
@@ -134,19 +131,36 @@ def _ends(grid: TileGrid, parts: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
+def pixels_of(states: np.ndarray, parts: tuple[int, ...], ends: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels of a map from one state per tile. A new array."""
+    painted = states
+    for axis, (n, end) in enumerate(zip(parts, ends, strict=True)):
+        if n > 1 or end < painted.shape[axis]:
+            painted = np.repeat(painted, n, axis=axis)
+            painted = painted[(slice(None),) * axis + (slice(end),)]
+    return painted if painted is not states else painted.copy()
+
+
+def place_of_map(grid: TileGrid, place: dict[str, Any], parts: tuple[int, ...]) -> dict[str, Any]:
+    """Return scale, translation, affine and units of a map, from the place of its image."""
+    pixel = np.asarray(grid.tile_shape) / parts
+    return {
+        "scale": place["scale"] * pixel,
+        # A layer's translation is the center of its first pixel, here half a pixel of the map from the first voxel's edge.
+        "translate": scaled_at(place, (pixel - 1) / 2),
+        "affine": place["affine"],
+        "units": place["units"],
+    }
+
+
 def _show(viewer: Any, grid: TileGrid, place: dict[str, Any], parts: tuple[int, ...], painted: np.ndarray) -> Labels:
     colors = {None: (0, 0, 0, 0)} | {STATE_NUMBER[state]: color for state, color in STATES.items()}
-    pixel = np.asarray(grid.tile_shape) / parts
     return show_labels(
         viewer,
         TILE_MAP,
         painted,
         "Tiles",
         colormap=DirectLabelColormap(color_dict=colors),
-        scale=place["scale"] * pixel,
-        # A layer's translation is the center of its first pixel, here half a pixel of the map from the first voxel's edge.
-        translate=scaled_at(place, (pixel - 1) / 2),
-        affine=place["affine"],
-        units=place["units"],
+        **place_of_map(grid, place, parts),
         opacity=0.35,
     )
