@@ -185,7 +185,7 @@ def table_tour(session: Session) -> None:
     widget.merging.table.click()
     table = find_table(viewer)
     session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
-    session.show(widget.merging)
+    widget.form.path.open(widget.merging)
     table.plot.x.setCurrentText("area")
     table.plot.y.setCurrentText("sphericity")
     table.bar.color.setCurrentText("area")
