@@ -140,3 +140,15 @@ def test_other_measured_channels_are_another_job(image: Path, tmp_path: Path) ->
         Job.create(image, components, tmp_path / "o.ome.zarr", measure=1, **options)
     with pytest.raises(ValueError, match="RFP"):
         Job.create(image, components, tmp_path / "p.ome.zarr", measure="RFP", **options)
+
+
+def test_filled_holes_count(image: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    keep = ObjectFilter(fill_holes=True)
+    result = segment(image, components, tmp_path / "o.ome.zarr", measure="GFP", filter=keep, **OPTIONS)
+    assert result.provenance["merge"]["holes_filled"] > 0
+    labels = result.labels.compute()
+    assert_is_table_of(result.table, labels, pixels)
+    plain = segment(image, components, tmp_path / "plain.ome.zarr", measure="GFP", **OPTIONS).table
+    assert list(result.table.columns) == list(plain.columns)
+    pd.testing.assert_series_equal(result.table["n_tiles"], plain["n_tiles"])
+    assert result.table["area"].sum() > plain["area"].sum()

@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | relate | convert | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | measure | relate | convert | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -23,6 +23,7 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 
 from .attach import detach as start_driver
 from .attach import follow
+from .measurement import measure
 from .notices import plain_warnings
 from .options import (
     Channels,
@@ -300,6 +301,9 @@ def convert(
     )
     print_rows([("output", str(made))])
     return DONE
+
+
+app.command(measure)
 
 
 @app.command

@@ -355,6 +355,9 @@ class MergeOptions:
         Fill the holes of each object: background that only this object encloses. Sizes include filled holes.
     max_hole_size
         With --fill-holes: keep holes with more voxels.
+    keep
+        Leave out objects whose value in a column of the table is outside a range: 'area>=50', '0.6<=sphericity<=1' or
+        'intensity_mean-DAPI>=120'. May be given several times; all must hold.
     cut
         Keep two labels of the tiles apart, whatever the rule says: 0:9,1:11 for label 9 of tile 0 and label 11 of tile 1.
         May be given several times.
@@ -370,14 +373,18 @@ class MergeOptions:
     drop_border: bool = False
     fill_holes: bool = False
     max_hole_size: int | None = None
+    keep: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
 
     def filter(self) -> ObjectFilter:
         """Return the filter of merged objects."""
+        from napari_blockbuster.merge.column_ranges import ranges_of_texts
         from napari_blockbuster.merge.filters import ObjectFilter
 
-        return ObjectFilter(self.min_size, self.max_size, self.drop_border, self.fill_holes, self.max_hole_size)
+        sizes = self.min_size, self.max_size
+        ranges = ranges_of_texts(self.keep)
+        return ObjectFilter(*sizes, self.drop_border, self.fill_holes, self.max_hole_size, ranges)
 
     def check(self) -> None:
         """Raise an error for values that the merge would refuse after the last tile."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
 from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
+from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.state.job_state import JobState
 from napari_blockbuster.job.steps.publication import WriteOptions
 from napari_blockbuster.merge.assignment import Merge
@@ -24,7 +25,7 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
-from .steps.object_table import table_of
+from .steps.object_table import chosen_by, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +102,11 @@ class Job(JobState):
         part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
+
+    @property
+    def performance(self) -> Performance:
+        """How well the present or the last `stage` uses the model: ``line()``, ``advice()``, ``busy``."""
+        return self._control.performance
 
     @classmethod
     def open(cls, folder: str | Path, *, image: Any = None, model: Any = None) -> Job:
@@ -253,15 +259,16 @@ class Job(JobState):
         Raises
         ------
         ValueError
-            If `merged` has holes filled already, or tiles were staged since it was made.
+            If `merged` has holes filled already, tiles were staged since it was made, or the table has no column of a range.
         JobError
             If a tile is damaged, or the search was canceled (`RegionSearchCanceled`).
         """
+        chosen = chosen_by(self.files, self.tiles, self.spec, merged, filter)
         if not filter.fill_holes:
-            return apply_filter(merged, filter)
+            return apply_filter(merged, filter, chosen=chosen)
         self._control.canceled.clear()
         with naming_deletion(self.files):
-            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress), chosen)
 
     def table(self, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
         """Return one row for each object of a merge: size, place, shape, intensities and seams. No voxel is read.
@@ -330,5 +337,6 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv)
+        sources = self.inputs.source, self.inputs.others
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv, sources)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

@@ -24,7 +24,7 @@ from .space import Space
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HolesFilledError", "object_table"]
+__all__ = ["HolesFilledError", "object_table", "seam_table"]
 
 Columns = dict[str, np.ndarray]
 
@@ -73,8 +73,8 @@ def object_table(
         raise ValueError("Tiles were staged after this merge. Call merge() again.")
     if merged.filled is not None:
         raise HolesFilledError(
-            "This merge has filled holes, and staged sums do not include them. "
-            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+            "This merge has filled holes, and the sums of the tiles do not include them. "
+            "Write the labels: the result has a table, for which the tiles are read again."
         )
     if merged.clip is not None:
         raise ValueError(
@@ -90,6 +90,15 @@ def object_table(
     for channel, name in enumerate(names):
         columns |= _intensities(groups, sums, channel, f"-{name}" if name else "", space)
     return pd.DataFrame(columns, copy=False)
+
+
+def seam_table(merged: Merge) -> pd.DataFrame:
+    """Return the columns of the table that come from the merge and not from voxels, with the labels."""
+    import pandas as pd
+
+    groups = Groups.of(merged.new_ids[1:])
+    counts = merged.labels_table.counts
+    return pd.DataFrame({"label": groups.ids} | _seams(groups, merged, np.repeat(np.arange(len(counts)), counts)))
 
 
 # -------------------------------------------------------------------------------------------------------------- places

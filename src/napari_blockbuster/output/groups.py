@@ -80,7 +80,7 @@ def _refreshed_v3(document: dict[str, Any], group: Path, folder: Path) -> bool:
             # Nested groups are part of this list, and zarr-python expects an entry that says so.
             entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
         entries[_key(group, path.parent)] = entry
-    held["metadata"] = entries
+    held["metadata"] = _in_order(entries)
     return True
 
 
@@ -93,8 +93,13 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
                 # As zarr-python writes it: groups in groups are not found without.
                 entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
             entries[f"{_key(group, path.parent)}/{name}"] = entry
-    document["metadata"] = entries
+    document["metadata"] = _in_order(entries)
     return True
+
+
+def _in_order(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries so that those of one group follow each other. zarr-python loses the others."""
+    return dict(sorted(entries.items()))
 
 
 def _documents(folder: Path, group: Path, name: str) -> list[Path]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.zarr.folders import multiscales_at
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.acceptances import tiles_again
@@ -40,7 +41,7 @@ from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter
 from napari_blockbuster.stage.sum_table import NoSumsError
 
-from .object_table import table_of
+from .object_table import measured_result, table_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,6 +89,8 @@ class WriteOptions:
     ome_zarr_version: str | None = None
     progress: Callable[[int, int], None] | None = None
     csv: bool = False
+    sources: tuple[ImageSource | None, ImageSource | None] = None, None
+    """The image, and measured channels that the model does not see: to measure objects with filled holes."""
 
 
 def write_output(
@@ -137,6 +140,8 @@ class _Publication:
                 making = background.submit(self._write_table, temporary, writer.version, token)
                 self._write_all(writer)
                 no_table = making.result()
+            if self.merged.filled is not None:
+                no_table = self._write_table(temporary, writer.version, token, written=True)
             if no_table:
                 provenance["no_table"] = no_table
             writer.finish({KEY: provenance})
@@ -195,10 +200,18 @@ class _Publication:
             n_levels=_levels_around(self.target),
         )
 
-    def _write_table(self, temporary: Path, version: str, token: str) -> str:
-        """Write the table of the result to its part. Return why there is none, or an empty text."""
+    def _write_table(self, temporary: Path, version: str, token: str, *, written: bool = False) -> str:
+        """Write the table of the result to its part. Return why there is none, or an empty text.
+
+        Objects with filled holes are measured once their labels are `written`.
+        """
         try:
-            table = table_of(self.folder, self.tiles, self.spec, self.merged)
+            if written:
+                table = measured_result(
+                    temporary, self.tiles, self.spec, self.merged, self.options.sources, self.options.client
+                )
+            else:
+                table = table_of(self.folder, self.tiles, self.spec, self.merged)
         except (NoSumsError, HolesFilledError) as error:
             return str(error)
         with writing_to(self.target.parent):
