@@ -1,8 +1,12 @@
-"""Take the screenshots of the tutorial in a real session.
+"""Take screenshots in a real session.
 
-    xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
+    xvfb-run -a -s "-screen 0 1920x1200x24" python docs/make_screenshots.py
 
-The files are written to ``docs/images/``, in napari's dark theme. ``--theme light`` adds ``-light`` to the names.
+takes the pictures of the tutorial, in napari's dark theme, and writes them to ``docs/images/``.
+
+    … python docs/make_screenshots.py --every-step FOLDER --theme light --size 1366x768
+
+takes every step of the dock, to look at: both themes, any size, any ``QT_SCALE_FACTOR``.
 """
 
 from __future__ import annotations
@@ -18,25 +22,39 @@ from typing import Any
 os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
 
 import napari
+import numpy as np
 from napari.settings import get_settings
-from qtpy.QtWidgets import QApplication, QScrollArea
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_blockbuster.widgets.menu.commands import show_segment_widget
+from napari_blockbuster.widgets.table.opening import find_table
 
 IMAGES = Path(__file__).parent / "images"
 
 
 class Session:
-    """Viewer with the plugin, as large as the screen of a laptop."""
+    """Viewer with the plugin.
 
-    def __init__(self, theme: str, folder: Path) -> None:
+    Parameters
+    ----------
+    theme : str
+    size : tuple of int
+        Of the window, in pixels.
+    images : Path
+        Folder of the screenshots.
+    folder : Path
+        Folder of the run.
+    """
+
+    def __init__(self, theme: str, size: tuple[int, int], images: Path, folder: Path) -> None:
         get_settings().appearance.theme = theme
-        self.suffix = "" if theme == "dark" else f"-{theme}"
-        self.folder = folder
+        self.images, self.folder = images, folder
+        images.mkdir(parents=True, exist_ok=True)
         self.viewer = napari.Viewer(show=True)
-        self.viewer.window.resize(1440, 900)
-        self.viewer.open_sample("napari-blockbuster", "nuclei")
-        _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-blockbuster", "Segment large image")
-        self.until(lambda: self.widget.image.source is not None)
-        self.viewer.dims.set_point(0, 30 * 0.29)
+        self.viewer.window._qt_window.setGeometry(0, 0, *size)
+        self.widget = show_segment_widget(self.viewer)
 
     def until(self, holds: Any, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
@@ -50,69 +68,174 @@ class Session:
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() > end)
 
-    def show(self, section: Any) -> None:
-        """Scroll the dock to a section."""
-        self.widget.findChild(QScrollArea).ensureWidgetVisible(section, 0, 0)
+    def press(self, button: Any) -> None:
+        """Press a button as a mouse does."""
+        QTest.mouseClick(button, Qt.LeftButton)
+        self.rest(0.1)
+
+    def open_sample(self) -> None:
+        self.press(self.widget.image.sample)
+        self.until(lambda: self.widget.image.source is not None)
+        self.viewer.dims.set_point(0, 30 * 0.29)
+
+    def preview(self) -> None:
+        found: list[Any] = []
+        self.widget.previews.tile_found.connect(found.append)
+        self.press(self.widget.preview.tile)
+        self.until(lambda: found)
+
+    def run(self, n_tiles: int = 1) -> None:
+        """Start the run, until some tiles are done."""
+        self.widget.running.output.setText(str(self.folder / "nuclei.labels.ome.zarr"))
+        self.press(self.widget.running.main)
+        self.until(lambda: self.widget.control.progress.done >= n_tiles)
+
+    def merged(self) -> None:
+        control = self.widget.control
+        self.until(lambda: control.state == "staged" and control.merged is not None)
+
+    def write(self) -> None:
+        self.press(self.widget.merging.write)
+        self.until(lambda: self.widget.control.state == "written")
+
+    def inspect(self) -> Any:
+        """Open the inspector, and choose a pair that is joined."""
+        control = self.widget.control
+        inspector = self.widget.inspect()
+        self.until(lambda: inspector.tabs.report.text() != "")
+        pairs = inspector.tabs.pairs
+        pairs.filter.setCurrentText("all")
+        lines = range(pairs.model.rowCount())
+        joined = [k for k in lines if control.merged.joined[pairs.model.row_at(k)]]
+        pairs.table.selectRow(joined[0])
+        self.until(lambda: "Pair" in self.viewer.layers)
+        return inspector
 
     def take(self, name: str) -> None:
         self.rest()
-        self.viewer.window.screenshot(str(IMAGES / f"{name}{self.suffix}.png"), flash=False, canvas_only=False)
+        self.viewer.window._qt_window.grab().save(str(self.images / f"{name}.png"))
 
 
-def tour(session: Session) -> None:
-    """Take one screenshot for each step of the tutorial."""
+def tutorial(session: Session) -> None:
+    """Take the pictures of the tutorial."""
     widget, viewer = session.widget, session.viewer
-    widget.model.settings.set_values({"diameter": 40})
+    session.open_sample()
     widget.tiles.set_values((60, 96, 96), (20, 20, 20))
     widget.tiles.lines.setChecked(True)
     widget.tiles.outline.setChecked(True)
-    found: list[Any] = []
-    widget.previews.tile_found.connect(found.append)
-    widget.preview.tile.click()
-    session.until(lambda: found)
-    session.show(widget.preview)
+    widget.form.path.open(widget.preview)
+    session.preview()
     session.take("napari-preview")
 
-    widget.preview.advice.use.click()
+    session.press(widget.preview.advice.use)
     widget.tiles.outline.setChecked(False)
     widget.tiles.lines.setChecked(False)
-    widget.running.output.setText(str(session.folder / "nuclei.labels.ome.zarr"))
-    widget.running.main.click()
-    session.until(lambda: widget.control.progress.done >= 3)
-    session.show(widget.running.status)
+    session.run(3)
     session.rest(0.3)
     session.take("napari-running")
-    session.until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
+    session.merged()
 
-    inspector = widget.inspect()
-    session.until(lambda: inspector.tabs.report.text() != "")
-    pairs = inspector.tabs.pairs
-    pairs.filter.setCurrentText("all")
-    lines = range(pairs.model.rowCount())
-    joined = [k for k in lines if widget.control.merged.joined[pairs.model.row_at(k)]]
-    pairs.table.selectRow(joined[0])
-    session.until(lambda: "Pair" in viewer.layers)
+    inspector = session.inspect()
     viewer.scene.camera.zoom *= 2.2
-    session.show(widget.merging)
     session.take("napari-inspector")
 
     inspector.parent().hide()
     viewer.reset_view()
-    widget.merging.write.click()
-    session.until(lambda: widget.control.state == "written")
+    table_tour(session)
+    session.write()
     viewer.layers["nuclei labels"].contour = 0
-    session.show(widget.merging)
     session.take("napari-written")
 
 
+def table_tutorial(session: Session) -> None:
+    """Take the pictures of the tutorial about the table."""
+    session.open_sample()
+    session.run()
+    session.merged()
+    table_tour(session)
+
+
+def table_tour(session: Session) -> None:
+    """Take the pictures of the table of the merged objects."""
+    widget, viewer = session.widget, session.viewer
+    session.press(widget.merging.table)
+    table = find_table(viewer)
+    session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
+    table.plot.x.setCurrentText("area")
+    table.plot.y.setCurrentText("sphericity")
+    table.bar.color.setCurrentText("area")
+    session.until(lambda: table.painter.colors.is_shown)
+    session.rest()
+    area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
+    low, high = np.median(area), area.max() * 1.03
+    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
+    angles = np.linspace(0, 2 * np.pi, 40)
+    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
+    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
+    session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
+    session.take("napari-table")
+
+    table.select_rows(np.zeros(len(area), bool))
+    table.bar.color.setCurrentText("—")
+    column = table.content.names.index("sphericity")
+    table.objects.table.sortByColumn(column, Qt.AscendingOrder)
+    session.rest()
+    table.objects.table.selectRow(0)
+    session.until(lambda: table.painter.selection.is_shown)
+    viewer.scene.camera.zoom *= 1.6
+    table.objects.table.scrollTo(table.objects.model.index(0, column))
+    session.take("napari-table-odd")
+    table.painter.clear()
+    table.parent().hide()
+    viewer.reset_view()
+    viewer.dims.set_point(0, 30 * 0.29)
+
+
+def every_step(session: Session) -> None:
+    """Take a picture of every step of the dock."""
+    widget = session.widget
+    session.take("0-empty")
+    session.open_sample()
+    session.take("1-model")
+    session.press(widget.image.opener)
+    session.take("2-image")
+    session.press(widget.preview.opener)
+    session.preview()
+    session.take("3-preview")
+    session.press(widget.tiles.fold)
+    session.take("4-tiles")
+    session.press(widget.running.opener)
+    session.press(widget.running.cluster_fields.fold)
+    session.take("5-run")
+    session.run()
+    session.take("6-running")
+    session.merged()
+    session.take("7-result")
+    inspector = session.inspect()
+    session.take("8-inspector")
+    inspector.parent().hide()
+    session.write()
+    session.take("9-written")
+    widget.tour.start()
+    session.take("tour-1")
+    widget.tour.next()
+    session.take("tour-2")
+    widget.tour.end()
+
+
 def main() -> None:
-    """Take all screenshots in one theme."""
-    parser = argparse.ArgumentParser()
+    """Take screenshots in one theme and one size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
+    parser.add_argument("--size", default="1440x900")
+    parser.add_argument("--table", action="store_true", help="only those of the table of objects")
+    parser.add_argument("--every-step", type=Path, metavar="FOLDER")
+    chosen = parser.parse_args()
+    width, height = map(int, chosen.size.split("x"))
     folder = Path(tempfile.mkdtemp())
     try:
-        session = Session(parser.parse_args().theme, folder)
-        tour(session)
+        session = Session(chosen.theme, (width, height), chosen.every_step or IMAGES, folder)
+        (every_step if chosen.every_step else table_tutorial if chosen.table else tutorial)(session)
         session.viewer.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.geometry.tiles import TileGrid
     from napari_blockbuster.images.tissue import tissue_mask
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
+    from napari_blockbuster.job.measurement import measure_objects
     from napari_blockbuster.output.result import Result
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "TileStaged",
     "convert",
     "make_local_cluster",
+    "measure_objects",
     "relate",
     "segment",
     "segment_many",
@@ -40,6 +42,7 @@ _HOME = {
     "TileGrid": "geometry.tiles",
     "TileStaged": "job.progress.events",
     "convert": "api",
+    "measure_objects": "job.measurement",
     "make_local_cluster": "execution.cluster",
     "relate": "api",
     "segment": "api",

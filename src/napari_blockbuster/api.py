@@ -59,6 +59,8 @@ def segment(
     progress: bool = True,
     tile_timeout: float | None = None,
     ome_zarr_version: str | None = None,
+    measure: int | str | Sequence[int | str] | None = None,
+    csv: bool = False,
     where: Any = None,
     inside: str | None = None,
     skip_empty: bool = False,
@@ -116,6 +118,10 @@ def segment(
         Seconds after which a tile counts as hanging; needs a `client`. See `Job.stage`.
     ome_zarr_version : {"0.5", "0.4"}, optional
         Default: that of the OME-Zarr image that the labels lie in, else 0.5.
+    measure : int, str or sequence of these, optional
+        Channels whose intensities the table has, in addition to those that the model sees.
+    csv : bool, default False
+        Also write the table as CSV.
     where : path, array, dict, str or sequence, optional
         Region of interest. Tiles that do not meet it are skipped, and are background in the result. A mask or label image
         of any resolution (path or array; all values but 0 are inside), GeoJSON (path or dict, in pixels of the full
@@ -133,7 +139,8 @@ def segment(
     Returns
     -------
     Result
-        ``labels`` (lazy), ``path``, ``n_objects``, ``failed_tiles``, ``n_skipped``, ``seams``, ``provenance``.
+        ``labels`` (lazy), ``table`` (a row for each object), ``path``, ``n_objects``, ``failed_tiles``, ``n_skipped``,
+        ``seams``, ``provenance``.
 
     Raises
     ------
@@ -163,6 +170,7 @@ def segment(
         ome_zarr_version,
         pairs_of(cut, "cut"),
         pairs_of(join, "join"),
+        csv,
     )
     check_time_limit(tile_timeout, client)
     if client is not None:
@@ -180,6 +188,7 @@ def segment(
         axes=axes,
         scene=scene,
         spacing=spacing,
+        measure=measure,
         overwrite=overwrite,
         where=where,
         inside=inside,
@@ -260,9 +269,9 @@ def segment_many(
     return BatchResult(list(batch.run(client, progress)))
 
 
-_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "where", "inside"}
+_CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "measure", "where", "inside"}
 _CREATE |= {"skip_empty", "skip_below"}
-_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version"}
+_FINISH = {"merge", "min_iou", "connectivity", "sequential_labels", "filter", "keep_stage", "ome_zarr_version", "csv"}
 """Arguments of `segment` that belong to the steps before and after the tiles."""
 
 

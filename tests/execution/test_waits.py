@@ -19,7 +19,7 @@ import pytest
 from jobs import N_TILES, OPTIONS, Counting, chunks_of
 
 from napari_blockbuster import Heartbeat, Job, make_local_cluster
-from napari_blockbuster.execution import cluster as cluster_module
+from napari_blockbuster.execution import local_cluster
 from napari_blockbuster.execution.cluster import check_client, connect
 from napari_blockbuster.machine.errors import ClusterLostError, JobError
 
@@ -199,7 +199,7 @@ def test_a_connection_that_fails_leaves_no_client_to_the_garbage_collector() -> 
 
 
 def test_a_cluster_that_does_not_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "START", 0.05)
+    monkeypatch.setattr(local_cluster, "START", 0.05)
     with pytest.raises(RuntimeError, match=r"did not start within 0 s\. The machine or its disk is very busy"):
         make_local_cluster(n_workers=1)
 

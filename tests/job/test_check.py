@@ -15,6 +15,7 @@ from napari_blockbuster import Job
 from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.stage.labels import OBJECT
+from napari_blockbuster.stage.sums import CONTACT, INTENSITY, PLACE
 from napari_blockbuster.stage.tile_file import TileFile, packed
 
 TILE = 13
@@ -77,7 +78,8 @@ def place(job: Job, kind: str, tile: int) -> Path:
 def edit_tile(job: Job, tile: int, **parts: np.ndarray) -> None:
     """Replace parts of a tile's file, with checksums that fit."""
     file = TileFile(str(place(job, "marker", tile)))
-    content = {name: file.part(name, OBJECT if name == "objects" else np.dtype("<u4")) for name in file.parts} | parts
+    kinds = {"objects": OBJECT, "sums": PLACE, "intensity": INTENSITY, "contacts": CONTACT}
+    content = {name: file.part(name, kinds.get(name, np.dtype("<u4"))) for name in file.parts} | parts
     Path(file.name).write_bytes(packed(file.record, content))
 
 
@@ -153,6 +155,13 @@ def test_a_band_of_another_tile_is_found(job: Job) -> None:
 def test_objects_of_another_tile_are_found(job: Job) -> None:
     edit_tile(job, TILE, objects=job.store.staged(14).objects())
     assert "objects, the table has" in job.check().damaged[TILE]
+
+
+def test_sums_of_other_labels_are_found(job: Job) -> None:
+    sums = job.store.staged(TILE).sums().place.copy()
+    sums[1, 0] += 1
+    edit_tile(job, TILE, sums=sums)
+    assert "sums: they are not those of the labels" in job.check().damaged[TILE]
 
 
 def test_a_flipped_bit_anywhere_in_the_file_of_a_tile_is_found(job: Job) -> None:

@@ -375,7 +375,9 @@ def test_an_image_that_holds_nothing_is_a_sentence(tmp_path: Path) -> None:
     assert segment(blank, components, tmp_path / "labels.zarr", tile_shape=20, halo=2, **QUIET).n_objects == 0
 
 
-def test_tiles_without_sums_are_read_and_judged_alike(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_without_sums_are_read_and_judged_alike(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = Job.create(image, components, tmp_path / "labels.zarr", where="0:12,5:20,0:17", **OPTIONS)
     list(job.stage())
     wanted = job.merge("touch")

@@ -48,6 +48,8 @@ def test_labels_are_in_the_consolidated_metadata(zarr_format: int, tmp_path: Pat
         provenance = opened["labels/one"].attrs["napari-blockbuster"]
         stored = zarr.open_group(str(image / "labels" / "one"), use_consolidated=False).attrs["napari-blockbuster"]
         assert provenance["result"] == stored["result"]
+        assert sorted(opened["tables"].group_keys()) == ["one", "two"]
+        np.testing.assert_array_equal(opened["tables/one/obs/label"][...], [1])
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -134,6 +134,30 @@ def test_a_plate(plate: Path) -> None:
     np.testing.assert_array_equal(image.get_label("cells").get_as_numpy(), open_labels(labels).compute())
 
 
+# --------------------------------------------------------------------------------------------------------------- tables
+def test_tables(written: dict[str, Path]) -> None:
+    ngio = pytest.importorskip("ngio")
+    for path, name in ((written["labels"], "objects"), (written["image"], "cells")):
+        container = ngio.open_ome_zarr_container(str(path))
+        assert container.list_tables() == [name]
+        frame = container.get_table(name).dataframe
+        assert frame.index.tolist() == [1, 2]
+        assert frame["intensity_max-DAPI"].tolist() == [900, 900]
+    assert ngio.open_ome_zarr_container(str(written["image"])).get_table("cells").reference_label == "cells"
+
+
+def test_tables_of_spatialdata(written: dict[str, Path]) -> None:
+    spatialdata = pytest.importorskip("spatialdata")
+    for path, name, region in (
+        (written["labels"], "objects", "labels.ome.zarr"),
+        (written["image"], "cells", "cells"),
+    ):
+        table = spatialdata.read_zarr(path, selection=("tables",)).tables[name]
+        spatialdata.models.TableModel().validate(table)
+        assert spatialdata.models.get_table_keys(table) == (region, "region", "label")
+        assert table.obs["label"].tolist() == [1, 2]
+
+
 # ------------------------------------------------------------------------------------------------------------- validity
 def test_all_is_valid(written: dict[str, Path], plate: Path) -> None:
     yaozarrs = pytest.importorskip("yaozarrs")

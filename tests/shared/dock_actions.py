@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from front_door import unfold
 from qtpy.QtCore import Qt
 
 
 def click(qtbot: Any, button: Any) -> None:
     """Press a button as a mouse does."""
+    unfold(button)
     assert button.isEnabled(), f"{button.text()!r} is disabled"
     qtbot.mouseClick(button, Qt.LeftButton)
 

@@ -38,11 +38,12 @@ __all__ = [
     "see_dock",
     "texts",
     "type_number",
+    "unfold",
 ]
 
 
 SAMPLES = "File > Open Sample > Blockbuster"
-PLUGIN = "Plugins > Segment large image (Blockbuster)"
+PLUGIN = "Plugins > Blockbuster > Segment large image"
 
 
 def entries(menu: Any) -> dict[str, QAction]:
@@ -80,15 +81,32 @@ def see_dock(viewer: Any) -> Any:
     return docks[0]
 
 
+def unfold(widget: QWidget) -> None:
+    """Click the header of a folded step, and the folds in it, as a user would to see a widget."""
+    parents: list[Any] = [widget]
+    while parents[-1].parentWidget() is not None:
+        parents.append(parents[-1].parentWidget())
+    for parent in reversed(parents):
+        opener = getattr(parent, "opener", None)
+        if opener is not None and parent.isHidden():
+            QTest.mouseClick(opener, Qt.LeftButton, pos=QPoint(12, opener.height() // 2))
+            QApplication.processEvents()
+
+
 def find_button(within: QWidget, text: str) -> QAbstractButton:
-    """The button or checkbox on the screen that says `text`."""
+    """The button or checkbox that says `text`, on the screen or in a folded step, which is opened."""
     found = [b for b in within.findChildren(QAbstractButton) if b.text() == text and b.isVisible()]
+    if not found:
+        for folded in [b for b in within.findChildren(QAbstractButton) if b.text() == text and not b.isHidden()]:
+            unfold(folded)
+        found = [b for b in within.findChildren(QAbstractButton) if b.text() == text and b.isVisible()]
     assert len(found) == 1, f"{text!r}: {[b.text() for b in within.findChildren(QAbstractButton) if b.isVisible()]}"
     return found[0]
 
 
 def press(button: QAbstractButton) -> None:
     """Press a button as a mouse does."""
+    unfold(button)
     assert button.isVisible(), f"{button.text()!r} is hidden"
     assert button.isEnabled(), f"{button.text()!r} is disabled"
     # A checkbox is as wide as its row, and answers where its box and its text are.
@@ -98,6 +116,7 @@ def press(button: QAbstractButton) -> None:
 
 def type_number(spin: QSpinBox, value: int) -> None:
     """Type a number over the old one, and press Enter."""
+    unfold(spin)
     spin.setFocus()
     spin.selectAll()
     QTest.keyClicks(spin, str(value))

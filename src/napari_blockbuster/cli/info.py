@@ -100,7 +100,13 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     return [*rows, ("result", f"repaired: {count_text(len(report.damaged), 'tile')} unstaged{again}")], True
 
 
+SAMPLE = 2000
+"""Tiles whose times are read."""
+
+
 def _tile_rows(job: Job) -> Rows:
+    from napari_blockbuster.job.progress.performance import Performance
+
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
@@ -111,6 +117,8 @@ def _tile_rows(job: Job) -> Rows:
     )
     rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
+    some = sorted(staged)[:: 1 + len(staged) // SAMPLE]
+    rows += Performance.of(job.tiles.record(index) for index in some).rows()
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
@@ -218,6 +226,7 @@ def _seam_rows(job: Job) -> Rows:
 def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     """Apply the object filter of the last result, without computing or writing regions; and a note if that is not exact."""
     from napari_blockbuster.job.folder.results import own_record
+    from napari_blockbuster.job.steps.object_table import chosen_by
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
@@ -227,13 +236,15 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     except (KeyError, TypeError, ValueError):
         # No result yet, or one of an early version.
         return merged, ""
+    chosen = chosen_by(job.files, job.tiles, job.spec, merged, keep)
     if not keep.fill_holes:
-        return apply_filter(merged, keep), ""
+        return apply_filter(merged, keep, chosen=chosen), ""
     regions = RegionCache(job.store).stored(frozenset(job.staged()))
     if regions is not None:
-        return apply_filter(merged, keep, regions), ""
+        return apply_filter(merged, keep, regions, chosen), ""
     without_holes = replace(keep, fill_holes=False, max_hole_size=None)
-    return apply_filter(merged, without_holes), " (sizes without filled holes: not all tiles were searched for holes)"
+    found = apply_filter(merged, without_holes, chosen=chosen)
+    return found, " (sizes without filled holes: not all tiles were searched for holes)"
 
 
 def _bytes_in(folder: Path) -> int:

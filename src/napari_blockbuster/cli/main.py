@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | relate | convert | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | measure | relate | convert | info | models | demo``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -23,8 +23,11 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 
 from .attach import detach as start_driver
 from .attach import follow
+from .measurement import measure
 from .notices import plain_warnings
 from .options import (
+    Channels,
+    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
@@ -77,6 +80,7 @@ def segment(
     part: ImageOptions = IMAGE,
     region: WhereOptions = WHERE,
     run: RunOptions = RUN,
+    measure: Channels = None,
     name: str | None = None,
     table: Path | None = None,
 ) -> int:
@@ -98,6 +102,8 @@ def segment(
         Tile in voxels, one number or one per spatial axis (Z Y X). Default: chosen from chunks, memory and model.
     halo
         Margin around each tile in voxels, at least the size of the largest object. Default: the model's suggestion.
+    measure
+        Channels whose intensities the table of objects has, in addition to those that the model sees.
     name
         For many images: name of the labels in the fields of a plate. Default: segmentation.
     table
@@ -109,25 +115,28 @@ def segment(
 
     found = collection_of((image, *more), part)
     if found is not None:
-        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), **region.arguments()}
+        sizes = {"tile_shape": one_or_all(tile), "halo": one_or_all(halo), "measure": measure, **region.arguments()}
         return run_batch(found, model, part, run, BatchOptions(output, name or "segmentation", table), **sizes)
     if name is not None or table is not None:
         raise UsageError(f"--name and --table are for many images, and {image} is one")
-    from napari_blockbuster.job.job import Job
+    with EarlyCluster(run.workers) as early:
+        from napari_blockbuster.job.job import Job
 
-    job = Job.create(
-        image,
-        model.make(),
-        output,
-        tile_shape=one_or_all(tile),
-        halo=one_or_all(halo),
-        overwrite=run.output.overwrite,
-        **part.arguments(),
-        **region.arguments(),
-    )
-    if job.where and not run.output.quiet:
-        print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
-    return _start(job, run)
+        job = Job.create(
+            image,
+            model.make(),
+            output,
+            tile_shape=one_or_all(tile),
+            halo=one_or_all(halo),
+            measure=measure,
+            overwrite=run.output.overwrite,
+            **part.arguments(),
+            **region.arguments(),
+            planned=early.begin,
+        )
+        if job.where and not run.output.quiet:
+            print(f"{job.n_chosen:,} of {job.n_tiles:,} tiles to segment: {described_where(job)}", file=sys.stderr)
+        return _start(job, run, early=early)
 
 
 @app.command
@@ -294,6 +303,46 @@ def convert(
     return DONE
 
 
+app.command(measure)
+
+
+@app.command
+def export(
+    labels: Path,
+    /,
+    *,
+    output: Output = None,
+    overwrite: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> int:
+    """Save merged labels as OME-TIFF or plain TIFF, with the size of a voxel.
+
+    Parameters
+    ----------
+    labels
+        Merged labels (OME-Zarr), or the job folder next to them.
+    output
+        A name that ends with .ome.tif (OME-TIFF, with its coarser levels) or .tif. Default: LABELS.ome.tif next
+        to the labels.
+    overwrite
+        Replace an existing file.
+    quiet
+        Show no progress.
+    """
+    from napari_blockbuster.job.folder.job_folder import JobFolder
+    from napari_blockbuster.job.progress.bar import Progress
+    from napari_blockbuster.output.result import output_of
+    from napari_blockbuster.output.tiff_export import export_tiff, tiff_beside
+
+    place = output_of(labels) if JobFolder(labels).is_job() else labels
+    with Progress(enabled=not quiet) as bar:
+        made = export_tiff(
+            place, output or tiff_beside(place.absolute()), overwrite=overwrite, progress=bar.advance_to("export")
+        )
+    print_rows([("output", str(made))])
+    return DONE
+
+
 @app.command
 def relate(
     cells: str,
@@ -371,11 +420,11 @@ app.command(tissue)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-def _start(job: Job, run: RunOptions, *, replace_own: bool = False) -> int:
+def _start(job: Job, run: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> int:
     """Run a job here or leave it to a driver. Return the exit code."""
     if run.detach:
         return start_driver(job, run, replace_own=replace_own)
-    return report(job, run_job(job, run, replace_own=replace_own).summary(), run.output.quiet)
+    return report(job, run_job(job, run, replace_own=replace_own, early=early).summary(), run.output.quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

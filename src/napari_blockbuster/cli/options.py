@@ -15,6 +15,7 @@ from napari_blockbuster.job.shell import options
 if TYPE_CHECKING:
     from distributed import Client
 
+    from napari_blockbuster.execution.local_cluster import StartingCluster
     from napari_blockbuster.job.steps.completion import Finish
     from napari_blockbuster.merge.filters import ObjectFilter
     from napari_blockbuster.merge.pairs import PairOfLabels
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Channels",
+    "EarlyCluster",
     "ImageOptions",
     "MergeOptions",
     "ModelOptions",
@@ -210,29 +212,27 @@ class WorkerOptions:
             raise UsageError("--tile-timeout needs worker processes. Give --workers 1 or more")
 
     @contextlib.contextmanager
-    def connect(self, n_tiles: int) -> Iterator[Client | None]:
-        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error."""
+    def connect(self, n_tiles: int, early: EarlyCluster | None = None) -> Iterator[Client | None]:
+        """Yield the client of a cluster, or None for this process. The cluster is closed at the end, also after an error.
+
+        Parameters
+        ----------
+        n_tiles : int
+        early : EarlyCluster, optional
+            A cluster that may be starting already.
+        """
         self.check()
         if self.scheduler is not None:
-            from napari_blockbuster.execution.cluster import connect, scheduler_address
-
-            address = scheduler_address(self.scheduler)
-            _check_connection(address)
-            client = connect(address, timeout=30)
-            try:
-                yield client
-            finally:
-                # A scheduler that does not answer must not keep this process.
-                with contextlib.suppress(Exception):
-                    client.close(timeout=5)
+            with _connected(self.scheduler) as remote:
+                yield remote
             return
         n_workers = self._processes(n_tiles)
         if n_workers == 0:
             yield None
             return
-        from napari_blockbuster.execution.cluster import make_local_cluster
+        from napari_blockbuster.execution.cluster import connect_to
 
-        client, cluster = make_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
+        client, cluster = connect_to((early and early.take()) or self._begin(n_workers))
         try:
             yield client
         finally:
@@ -240,6 +240,11 @@ class WorkerOptions:
             with contextlib.suppress(Exception):
                 client.close(timeout=2)
             cluster.close()
+
+    def _begin(self, n_workers: int | None) -> StartingCluster:
+        from napari_blockbuster.execution.cluster import begin_local_cluster
+
+        return begin_local_cluster(self.gpu, n_workers, workers_per_gpu=self.workers_per_gpu or "auto")
 
     def _processes(self, n_tiles: int) -> int | None:
         if self.workers is not None or self.gpu:
@@ -258,6 +263,54 @@ class WorkerOptions:
             scheduler=self.scheduler,
             tile_timeout=self.tile_timeout,
         )
+
+
+class EarlyCluster:
+    """A local cluster that starts while the image is opened and the model prepared.
+
+    Ended when the context is left, if no run took it.
+    """
+
+    def __init__(self, workers: WorkerOptions) -> None:
+        self._workers = workers
+        self._starting: StartingCluster | None = None
+
+    def begin(self, n_tiles: int) -> None:
+        """Start the cluster for a run of this many tiles, if it needs one."""
+        if self._starting is None and self._workers.scheduler is None:
+            n_workers = self._workers._processes(n_tiles)
+            if n_workers != 0:
+                self._starting = self._workers._begin(n_workers)
+
+    def take(self) -> StartingCluster | None:
+        """Return the cluster if it is starting. From now on it belongs to the caller."""
+        starting, self._starting = self._starting, None
+        return starting
+
+    def __enter__(self) -> EarlyCluster:
+        if self._workers.workers or self._workers.gpu:
+            self.begin(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (unused := self.take()) is not None:
+            unused.discard()
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str) -> Iterator[Client]:
+    """Yield a client of a running scheduler."""
+    from napari_blockbuster.execution.cluster import connect, scheduler_address
+
+    address = scheduler_address(scheduler)
+    _check_connection(address)
+    client = connect(address, timeout=30)
+    try:
+        yield client
+    finally:
+        # A scheduler that does not answer must not keep this process.
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
 
 
 def _check_connection(address: str) -> None:
@@ -302,6 +355,9 @@ class MergeOptions:
         Fill the holes of each object: background that only this object encloses. Sizes include filled holes.
     max_hole_size
         With --fill-holes: keep holes with more voxels.
+    keep
+        Leave out objects whose value in a column of the table is outside a range: 'area>=50', '0.6<=sphericity<=1' or
+        'intensity_mean-DAPI>=120'. May be given several times; all must hold.
     cut
         Keep two labels of the tiles apart, whatever the rule says: 0:9,1:11 for label 9 of tile 0 and label 11 of tile 1.
         May be given several times.
@@ -317,14 +373,18 @@ class MergeOptions:
     drop_border: bool = False
     fill_holes: bool = False
     max_hole_size: int | None = None
+    keep: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
 
     def filter(self) -> ObjectFilter:
         """Return the filter of merged objects."""
+        from napari_blockbuster.merge.column_ranges import ranges_of_texts
         from napari_blockbuster.merge.filters import ObjectFilter
 
-        return ObjectFilter(self.min_size, self.max_size, self.drop_border, self.fill_holes, self.max_hole_size)
+        sizes = self.min_size, self.max_size
+        ranges = ranges_of_texts(self.keep)
+        return ObjectFilter(*sizes, self.drop_border, self.fill_holes, self.max_hole_size, ranges)
 
     def check(self) -> None:
         """Raise an error for values that the merge would refuse after the last tile."""
@@ -374,10 +434,13 @@ class OutputOptions:
         Replace an existing output.
     ome_zarr
         Version of the output: 0.5 (zarr v3, sharded) or 0.4 (zarr v2). Default: that of the image around it, otherwise 0.5.
+    csv
+        Also write the table of objects as CSV.
     quiet
         Show no progress.
     """
 
     overwrite: bool = False
     ome_zarr: Literal["0.5", "0.4"] | None = None
+    csv: bool = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False

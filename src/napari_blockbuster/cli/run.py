@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from napari_blockbuster.job.shell import command, options
 
-from .options import MergeOptions, OutputOptions, WorkerOptions
+from .options import EarlyCluster, MergeOptions, OutputOptions, WorkerOptions
 from .terminal import print_rows
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class RunOptions:
         """
         overwrite = self.output.overwrite or (replaces is not None and replaces.wrote_output())
         version = self.output.ome_zarr
-        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, keep_stage=self.keep_stage)
+        more = {"keep_stage": self.keep_stage, "csv": self.output.csv}
+        return self.merging.finish(overwrite=overwrite, ome_zarr_version=version, **more)
 
     def advice(self, job: Job) -> str:
         """Return what is done after an interruption, and the command that resumes."""
@@ -88,8 +89,17 @@ class RunOptions:
         return f"{job.tiles.among_chosen(job.staged())} of {job.n_chosen} tiles are done. To resume: {again}"
 
 
-def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False) -> Outcome:
-    """Stage the missing tiles, merge and write. `replace_own` replaces the result that this job wrote before.
+def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False, early: EarlyCluster | None = None) -> Outcome:
+    """Stage the missing tiles, merge and write.
+
+    Parameters
+    ----------
+    job : Job
+    asked : RunOptions
+    replace_own : bool, default False
+        Replace the result that this job wrote before.
+    early : EarlyCluster, optional
+        A cluster that may be starting already.
 
     Raises
     ------
@@ -107,7 +117,7 @@ def run_job(job: Job, asked: RunOptions, *, replace_own: bool = False) -> Outcom
         n_tiles = len(job.tiles.missing(job.staged())) if asked.stage else job.n_chosen
         if asked.stage and n_tiles:
             job.check_ready()
-        with Progress(enabled=not asked.output.quiet) as bar, asked.workers.connect(n_tiles) as client:
+        with Progress(enabled=not asked.output.quiet) as bar, asked.workers.connect(n_tiles, early) as client:
             watch.lap("workers" if client is not None else "")
             if asked.stage:
                 # Without a client no tile can exceed the limit: either none is left, or there is no limit.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_blockbuster.machine.gpus import Share, gpu_table, visible_gpus
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
-from napari_blockbuster.machine.processes import is_stopped, place_of_this_process
-from napari_blockbuster.machine.system import new_session
+from napari_blockbuster.machine.processes import place_of_this_process
+
+from .local_cluster import LocalProcessCluster, StartingCluster
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,8 +30,6 @@ GPU_WORKER = 6 * 2**30
 """Memory of a GPU for each worker that shares it: a large network with a batch, the masks of a tile, and CUDA itself."""
 MOST_PER_GPU = 4
 """Workers that keep a GPU busy."""
-START = 300.0
-"""Seconds for the local cluster to start (imports from a network disk may be slow)."""
 SUSPECT = 60.0
 """Seconds for a worker with the process id of this process to say on which host it is."""
 IN_PROCESS = (
@@ -44,62 +37,6 @@ IN_PROCESS = (
     "Use a process-based cluster instead: "
     "from napari_blockbuster import make_local_cluster; client, cluster = make_local_cluster()"
 )
-
-
-class LocalProcessCluster:
-    """A dask cluster on this machine, in a process of its own.
-
-    Its scheduler does not share the GIL of this process, so that a busy viewer cannot block it. Scripts need no
-    ``if __name__ == "__main__"`` guard. The cluster stops when this process ends, also if it is killed (it reads the other end
-    of a pipe).
-
-    Attributes
-    ----------
-    scheduler_address : str
-        Address for clients.
-    dashboard_link : str
-        Address of the dask dashboard, or "" where bokeh is not installed.
-    n_workers : int
-        Worker processes, one thread each.
-    security : distributed.security.Security
-        Temporary certificate and key of this cluster, without which other users of the machine cannot connect.
-        For another client: ``Client(cluster.scheduler_address, security=cluster.security)``.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], hello: dict[str, Any]) -> None:
-        self._process = process
-        self.security = _security(hello["certificate"], hello["key"])
-        self.scheduler_address: str = hello["address"]
-        self.dashboard_link: str = hello["dashboard"]
-        self.n_workers: int = hello["n_workers"]
-
-    def close(self, timeout: float = 20.0) -> None:
-        """Stop the workers and the scheduler. Has no effect if they are stopped already."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        try:
-            # A stopped process ends at nothing but a kill. Its workers notice that it is gone.
-            self._process.wait(0.1 if is_stopped(self._process.pid) else timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def pid(self) -> int:
-        """Process id of the scheduler."""
-        return self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"LocalProcessCluster({self.scheduler_address!r}, n_workers={self.n_workers})"
 
 
 def make_local_cluster(
@@ -136,6 +73,16 @@ def make_local_cluster(
     ValueError
         If `n_workers` or `workers_per_gpu` is not positive, or more workers are asked for than the GPUs serve.
     """
+    return connect_to(begin_local_cluster(use_gpu, n_workers, memory_limit, workers_per_gpu))
+
+
+def begin_local_cluster(
+    use_gpu: bool = False,
+    n_workers: int | None = None,
+    memory_limit: str | int = "auto",
+    workers_per_gpu: int | Literal["auto"] = "auto",
+) -> StartingCluster:
+    """Start a process cluster and return at once; `connect_to` waits for it. See `make_local_cluster`."""
     gpus, share = _gpus_for(n_workers, workers_per_gpu) if use_gpu else ([], Share(1, False))
     workers = len(gpus) if use_gpu else (cpu_count() if n_workers is None else n_workers)
     if workers < 1:
@@ -147,9 +94,14 @@ def make_local_cluster(
         "gpus": gpus,
         "gpu_share": str(share),
     }
-    cluster = _start(plan)
+    return StartingCluster(plan)
+
+
+def connect_to(starting: StartingCluster) -> tuple[Client, LocalProcessCluster]:
+    """Wait for a cluster that is starting, and connect to it; see `make_local_cluster`."""
+    cluster = starting.wait()
     try:
-        return connect(cluster.scheduler_address, n_workers=workers, security=cluster.security), cluster
+        return connect(cluster.scheduler_address, n_workers=cluster.n_workers, security=cluster.security), cluster
     except BaseException:
         cluster.close()
         raise
@@ -256,12 +208,6 @@ def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
         ) from None
 
 
-def _security(certificate: str, key: str) -> Security:
-    from distributed.security import Security
-
-    return Security(require_encryption=True, tls_ca_file=certificate, tls_client_cert=certificate, tls_client_key=key)
-
-
 def check_client(client: Client) -> None:
     """Refuse a client with a worker that runs in this process.
 
@@ -339,56 +285,3 @@ def _memory_of_each(memory_limit: str | int, n_workers: int) -> int:
         # A tenth remains for the scheduler, the driver and the page cache.
         return int(memory_limit_bytes() * 0.9 / n_workers)
     return int(parse_bytes(memory_limit))
-
-
-# ----------------------------------------------------------------------------------------------- the other interpreter
-def _start(plan: dict[str, Any]) -> LocalProcessCluster:
-    # Workers can import everything that this process can, including folders of scripts and editable installs.
-    environment = {
-        # Show warnings and errors only, without the error that every worker logs when a run is stopped.
-        "DASK_LOGGING": '{"distributed": "warning", "distributed.worker.state_machine": "error"}',
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "napari_blockbuster.execution.cluster_process", json.dumps(plan)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Models may print in any encoding.
-        errors="backslashreplace",
-        env=environment,
-        # On Ctrl-C the driver stops the run first, and then the cluster.
-        **new_session(),
-    )
-    assert process.stdout is not None
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        process.kill()
-
-    too_late = threading.Timer(START, give_up)
-    too_late.start()
-    try:
-        for line in process.stdout:
-            if line.startswith("{"):
-                threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
-                return LocalProcessCluster(process, json.loads(line))
-    finally:
-        too_late.cancel()
-    code = process.wait()
-    if late.is_set():
-        raise RuntimeError(
-            f"The local cluster did not start within {START:.0f} s. The machine or its disk is very busy, or security software "
-            "holds the connections of the workers. Start fewer workers, or try again later."
-        )
-    raise RuntimeError(
-        f"The local cluster did not start (exit code {code}). The lines above this error, on stderr, say why."
-    )
-
-
-def _drain(stream: Any) -> None:
-    # Pass output of models on to stderr: a full pipe would block the workers.
-    for line in stream:
-        sys.stderr.write(line)

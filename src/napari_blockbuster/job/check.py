@@ -23,6 +23,7 @@ from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
 from napari_blockbuster.stage.seams import compare, gather_evidence
 from napari_blockbuster.stage.store import StagedTile, StageStore
+from napari_blockbuster.stage.sums import tile_sums
 
 __all__ = ["CheckReport", "check_job"]
 
@@ -139,6 +140,7 @@ def _problems(store: StageStore, tile: Tile) -> Iterator[str]:
             yield f"labels: there is no file {store.labels_file(tile).name} for it"
         labels = store.read_labels(tile).result()
         yield from _labels_against(labels, objects)
+        yield from _sums_against(staged, store.grid, labels, len(objects))
         yield from _bands_against(staged, store.grid, tile, labels)
     except FileNotFoundError as error:
         yield f"{Path(str(error.filename)).parent.name}: the file is missing"
@@ -150,6 +152,16 @@ def _labels_against(labels: np.ndarray, objects: np.ndarray) -> Iterator[str]:
     sizes = np.bincount(labels.reshape(-1), minlength=len(objects) + 1)
     if len(sizes) != len(objects) + 1 or not np.array_equal(sizes[1:], objects["core"]):
         yield "labels: the voxels of its objects are not those of the table of objects"
+
+
+def _sums_against(staged: StagedTile, grid: TileGrid, labels: np.ndarray, n: int) -> Iterator[str]:
+    """Compare the sums of places and of faces with the labels. The pixels are not read again."""
+    found = staged.sums()
+    if found is None or not n:
+        return
+    expected = tile_sums(labels.reshape(labels.shape[grid.separate_axes :]), n)
+    if not (np.array_equal(found.place, expected.place) and np.array_equal(found.contacts, expected.contacts)):
+        yield "sums: they are not those of the labels"
 
 
 def _bands_against(staged: StagedTile, grid: TileGrid, tile: Tile, labels: np.ndarray) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
 from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
+from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.state.job_state import JobState
 from napari_blockbuster.job.steps.publication import WriteOptions
 from napari_blockbuster.merge.assignment import Merge
@@ -24,7 +25,7 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
-from .steps.object_table import table_of
+from .steps.object_table import chosen_by, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +57,7 @@ class Job(JobState):
         measure: int | str | Sequence[int | str] | None = None,
         overwrite: bool = False,
         band_depth: int = DEFAULT_BAND_DEPTH,
+        planned: Callable[[int], None] | None = None,
         where: Any = None,
         inside: str | None = None,
         skip_empty: bool = False,
@@ -80,6 +82,8 @@ class Job(JobState):
             Replace an existing output, and a job folder of another run, whose tiles are deleted once all checks passed.
         band_depth : int, default 16
             See `TileGrid`.
+        planned : callable, optional
+            Called with the number of tiles of a new job, before the model measures the image: to start a cluster meanwhile.
         where, inside, skip_empty, skip_below : optional
             See `napari_blockbuster.segment`. A job that is resumed takes the new region. Its staged tiles stay, also those
             outside of it, and what is outside is not in the result.
@@ -94,10 +98,15 @@ class Job(JobState):
             If the image, the model or the geometry cannot be used.
         """
         part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
-        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth}
+        part |= {"measure": measure, "overwrite": overwrite, "band_depth": band_depth, "planned": planned}
         part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
+
+    @property
+    def performance(self) -> Performance:
+        """How well the present or the last `stage` uses the model: ``line()``, ``advice()``, ``busy``."""
+        return self._control.performance
 
     @classmethod
     def open(cls, folder: str | Path, *, image: Any = None, model: Any = None) -> Job:
@@ -250,15 +259,16 @@ class Job(JobState):
         Raises
         ------
         ValueError
-            If `merged` has holes filled already, or tiles were staged since it was made.
+            If `merged` has holes filled already, tiles were staged since it was made, or the table has no column of a range.
         JobError
             If a tile is damaged, or the search was canceled (`RegionSearchCanceled`).
         """
+        chosen = chosen_by(self.files, self.tiles, self.spec, merged, filter)
         if not filter.fill_holes:
-            return apply_filter(merged, filter)
+            return apply_filter(merged, filter, chosen=chosen)
         self._control.canceled.clear()
         with naming_deletion(self.files):
-            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress))
+            return apply_filter(merged, filter, self.tiles.regions(client, self._control.canceled, progress), chosen)
 
     def table(self, merged: Merge, *, alarms: bool = False) -> pd.DataFrame:
         """Return one row for each object of a merge: size, place, shape, intensities and seams. No voxel is read.
@@ -295,9 +305,12 @@ class Job(JobState):
         overwrite: bool | Occupant = False,
         keep_stage: bool = False,
         ome_zarr_version: str | None = None,
+        csv: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
-        """Write the merged labels as OME-Zarr and put them in place.
+        """Write the merged labels as OME-Zarr, and their table, and put them in place.
+
+        The table goes to ``<output>.table.parquet`` and, as AnnData, to ``tables/`` of the OME-Zarr.
 
         Parameters
         ----------
@@ -310,6 +323,8 @@ class Job(JobState):
             Keep the staged tiles, to merge again. They stay in any case while tiles are missing.
         ome_zarr_version : {"0.5", "0.4"}, optional
             Default: that of the OME-Zarr image that the labels lie in, else 0.5 (zarr v3 with shards; 0.4 is zarr v2).
+        csv : bool, default False
+            Also write the table to ``<output>.table.csv``.
         progress : callable, optional
             ``progress(done, total)`` in tiles and blocks.
 
@@ -322,5 +337,6 @@ class Job(JobState):
         StoreError
             If the disk is full or read-only. The tiles are kept, and an earlier output is still there.
         """
-        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress)
+        sources = self.inputs.source, self.inputs.others
+        options = WriteOptions(client, overwrite, keep_stage, ome_zarr_version, progress, csv, sources)
         return steps.write(self.files, self.tiles, self.spec, merged, options)

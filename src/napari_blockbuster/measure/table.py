@@ -24,9 +24,13 @@ from .space import Space
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["object_table"]
+__all__ = ["HolesFilledError", "object_table", "seam_table"]
 
 Columns = dict[str, np.ndarray]
+
+
+class HolesFilledError(ValueError):
+    """Holes are filled in a merge: staged sums know nothing of them."""
 
 
 def object_table(
@@ -68,9 +72,9 @@ def object_table(
     if not np.array_equal(sums.counts, merged.labels_table.counts):
         raise ValueError("Tiles were staged after this merge. Call merge() again.")
     if merged.filled is not None:
-        raise ValueError(
-            "This merge has filled holes, and staged sums do not include them. "
-            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+        raise HolesFilledError(
+            "This merge has filled holes, and the sums of the tiles do not include them. "
+            "Write the labels: the result has a table, for which the tiles are read again."
         )
     if merged.clip is not None:
         raise ValueError(
@@ -86,6 +90,15 @@ def object_table(
     for channel, name in enumerate(names):
         columns |= _intensities(groups, sums, channel, f"-{name}" if name else "", space)
     return pd.DataFrame(columns, copy=False)
+
+
+def seam_table(merged: Merge) -> pd.DataFrame:
+    """Return the columns of the table that come from the merge and not from voxels, with the labels."""
+    import pandas as pd
+
+    groups = Groups.of(merged.new_ids[1:])
+    counts = merged.labels_table.counts
+    return pd.DataFrame({"label": groups.ids} | _seams(groups, merged, np.repeat(np.arange(len(counts)), counts)))
 
 
 # -------------------------------------------------------------------------------------------------------------- places

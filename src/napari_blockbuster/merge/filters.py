@@ -1,4 +1,4 @@
-"""The object filter: which merged objects to keep, by size and position, and whether to fill their holes.
+"""The object filter: which merged objects to keep, by size, position and any column of their table, and filled holes.
 
 This module holds the settings. `napari_blockbuster.merge.selection` applies them.
 """
@@ -6,9 +6,11 @@ This module holds the settings. `napari_blockbuster.merge.selection` applies the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from .column_ranges import checked_ranges, range_texts
 
 __all__ = ["ObjectFilter"]
 
@@ -35,11 +37,14 @@ class ObjectFilter:
         Fill the holes of each object.
     max_hole_size : int or None
         Largest hole that is filled, in voxels; None for no limit.
+    ranges : mapping of str to (float or None, float or None)
+        Smallest and largest value of columns of the table of objects, limits included: ``{"area": (50, None),
+        "intensity_mean-DAPI": (120, None)}``. Objects without a value are removed. Values do not count filled holes.
 
     Raises
     ------
     ValueError
-        If a size is negative, no size lies between the two limits, or holes have a limit but are not filled.
+        If a size is negative, no size lies between two limits, or holes have a limit but are not filled.
     """
 
     min_size: int | None = None
@@ -47,6 +52,7 @@ class ObjectFilter:
     drop_border: bool = False
     fill_holes: bool = False
     max_hole_size: int | None = None
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.max_hole_size is not None and not self.fill_holes:
@@ -59,6 +65,7 @@ class ObjectFilter:
                 raise ValueError(f"{name} is {value}. It must be 0 or more voxels.")
         if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
             raise ValueError(f"min_size is {self.min_size} and max_size is {self.max_size}. No object can be kept.")
+        object.__setattr__(self, "ranges", checked_ranges(self.ranges))
 
     @classmethod
     def of_volumes(
@@ -94,4 +101,11 @@ class ObjectFilter:
 
     def settings(self) -> dict[str, Any]:
         """Settings that differ from the default, ready for JSON."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        return {name: value for name, value in asdict(self).items() if value not in (None, False, {})}
+
+    def options(self) -> dict[str, Any]:
+        """Options of the command line that differ from the default, and their values."""
+        found = self.settings()
+        if ranges := found.pop("ranges", None):
+            found["keep"] = range_texts(ranges)
+        return found

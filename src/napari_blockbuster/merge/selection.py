@@ -29,7 +29,9 @@ class _Filling:
     hole: np.ndarray
 
 
-def apply_filter(merged: M, keep: ObjectFilter, regions: RegionGraph | None = None) -> M:
+def apply_filter(
+    merged: M, keep: ObjectFilter, regions: RegionGraph | None = None, chosen: np.ndarray | None = None
+) -> M:
     """Return the merge with only the objects that the filter keeps.
 
     They are numbered as `Merge.sequential` says: 1..n, or each keeps its number.
@@ -41,25 +43,34 @@ def apply_filter(merged: M, keep: ObjectFilter, regions: RegionGraph | None = No
     keep : ObjectFilter
     regions : RegionGraph, optional
         Needed to fill holes. `Job.filtered` passes them.
+    chosen : numpy.ndarray, optional
+        Ids of the objects of `merged` that lie in the ranges of the filter. `Job.filtered` passes them.
 
     Raises
     ------
     ValueError
-        If holes are to be filled and `regions` is missing or was built for other tiles, or if `merged` has holes filled.
+        If the filter has ranges and `chosen` is missing, if holes are to be filled and `regions` is missing or was built for
+        other tiles, or if `merged` has holes filled.
     """
     if not keep:
         return merged
     if merged.filled is not None:
         raise ValueError("This merge already has its holes filled. Apply the filter to the merge before that filter.")
+    if keep.ranges and chosen is None:
+        raise ValueError("To filter by columns, use Job.merge(filter=...) or Job.filtered(merged, filter).")
     labels = merged.new_ids[1:].astype(np.int64)
     highest = int(labels.max(initial=0))
+    in_ranges = None
+    if chosen is not None:
+        in_ranges = np.zeros(highest + 1, bool)
+        in_ranges[chosen] = True
     if not keep.fill_holes:
-        kept = _kept(merged, keep, labels, merged.labels_table.objects["core"], highest)
+        kept = _kept(merged, keep, labels, merged.labels_table.objects["core"], in_ranges, highest)
         return _renumbered(merged, keep, kept, labels)
     regions = _fitting(regions, len(labels))
     # Objects outside the region of interest are background already.
     owner, hole = fill(regions, regions.owners(labels), keep.max_hole_size, all_pairs=merged.n_outside > 0)
-    kept = _kept(merged, keep, owner, regions.sizes, highest)
+    kept = _kept(merged, keep, owner, regions.sizes, in_ranges, highest)
     if not kept[owner[owner > 0]].all():
         hole[~kept[owner]] = 0
         owner[~kept[owner]] = 0
@@ -78,7 +89,14 @@ def _fitting(regions: RegionGraph | None, n_labels: int) -> RegionGraph:
     return regions
 
 
-def _kept(merged: Merge, keep: ObjectFilter, owner: np.ndarray, sizes: np.ndarray, highest: int) -> np.ndarray:
+def _kept(
+    merged: Merge,
+    keep: ObjectFilter,
+    owner: np.ndarray,
+    sizes: np.ndarray,
+    in_ranges: np.ndarray | None,
+    highest: int,
+) -> np.ndarray:
     """Whether each merged id is kept; False for ids without an object."""
     voxels = np.bincount(owner, weights=sizes, minlength=highest + 1)
     kept = voxels > 0
@@ -87,6 +105,8 @@ def _kept(merged: Merge, keep: ObjectFilter, owner: np.ndarray, sizes: np.ndarra
         kept &= voxels >= keep.min_size
     if keep.max_size is not None:
         kept &= voxels <= keep.max_size
+    if in_ranges is not None:
+        kept &= in_ranges
     if keep.drop_border:
         # Filled holes do not matter here, because no hole reaches the edge.
         edge = merged.labels_table.objects["edge"]

@@ -244,7 +244,8 @@ def _sentence(cls: type[Model], error: ValidationError) -> str:
 def _message(problem: Any) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    message = str(problem["msg"]).removeprefix("Input ")
+    # The rest names how the text was parsed.
+    message = str(problem["msg"]).removeprefix("Input ").partition(", unable")[0]
     return f"it {message[0].lower()}{message[1:]}"
 
 

@@ -80,7 +80,7 @@ def _refreshed_v3(document: dict[str, Any], group: Path, folder: Path) -> bool:
             # Nested groups are part of this list, and zarr-python expects an entry that says so.
             entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
         entries[_key(group, path.parent)] = entry
-    held["metadata"] = entries
+    held["metadata"] = _in_order(entries)
     return True
 
 
@@ -88,16 +88,27 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
     entries = _without(document["metadata"], _key(group, folder))
     for name in (".zgroup", ".zarray", ".zattrs"):
         for path in _documents(folder, group, name):
-            entries[f"{_key(group, path.parent)}/{name}"] = json.loads(path.read_bytes())
-    document["metadata"] = entries
+            entry = json.loads(path.read_bytes())
+            if name == ".zgroup":
+                # As zarr-python writes it: groups in groups are not found without.
+                entry["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
+            entries[f"{_key(group, path.parent)}/{name}"] = entry
+    document["metadata"] = _in_order(entries)
     return True
+
+
+def _in_order(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries so that those of one group follow each other. zarr-python loses the others."""
+    return dict(sorted(entries.items()))
 
 
 def _documents(folder: Path, group: Path, name: str) -> list[Path]:
     """Return the metadata files of one name in a label image, in its levels, and in the groups up to `group`."""
     above = [p for p in folder.parents if p.is_relative_to(group) and p != group]
     candidates = [p / name for p in (folder, *above)]
-    return [p for p in candidates if p.exists()] + sorted(folder.glob(f"*/{name}"))
+    # The levels of labels hold no groups, but many chunks. The groups of a table are nested.
+    inside = folder.rglob(name) if folder.parent.name == "tables" else folder.glob(f"*/{name}")
+    return list(dict.fromkeys([*(p for p in candidates if p.exists()), *sorted(inside)]))
 
 
 def _without(entries: dict[str, Any], key: str) -> dict[str, Any]:

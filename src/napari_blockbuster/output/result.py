@@ -17,9 +17,11 @@ from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
 from .label_image import open_labels
+from .parquet import read_parquet
 
 if TYPE_CHECKING:
     import dask.array as da
+    import pandas as pd
 
 __all__ = [
     "Result",
@@ -60,6 +62,8 @@ class Result:
         For each row of `seams`, whether the pair became one object.
     provenance : dict
         Versions, settings, counts and the merge rule; also in the attributes of the OME-Zarr.
+    table_path : Path or None
+        Parquet file of the table, next to the labels; None if the result has no table.
     n_skipped : int
         Number of tiles that hold background because nobody asked for them: outside the region of interest, or proven empty.
     """
@@ -71,7 +75,21 @@ class Result:
     seams: np.ndarray
     joined: np.ndarray
     provenance: dict[str, Any]
+    table_path: Path | None = None
     n_skipped: int = 0
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each object: size, place, shape, intensities and seams. It is read from the disk.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the result has no table, or it was moved; the message says why.
+        """
+        if self.table_path is None:
+            raise FileNotFoundError(f"{self.path} has no table. {self.provenance.get('no_table', '')}")
+        return read_parquet(self.table_path, self.provenance.get("result"))
 
     @property
     def labels(self) -> da.Array:

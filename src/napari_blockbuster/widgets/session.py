@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ClusterChoice", "Session", "SessionCluster"]
 
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 4.0
 """Time that a scheduler has to answer, while the user waits."""
 LOOK_INTERVAL = 0.05
 """Seconds between two looks at the workers."""
@@ -62,7 +62,7 @@ class Session:
         self._choice: ClusterChoice | None = None
         self._client: Client | None = None
         self._cluster: Any = None
-        self._closed = False
+        self._closed = self._is_warm = False
 
     def client(self, choice: ClusterChoice) -> Client:
         """Return a client of the chosen cluster, after closing the cluster that was chosen before.
@@ -88,6 +88,20 @@ class Session:
                 _lower_priority(self._cluster.pid)
             self._choice = choice
             return self._client
+
+    def warm_up(self, choice: ClusterChoice) -> None:
+        """Start the chosen cluster in a thread, if it is one of this machine and none runs."""
+        if choice.address or self._is_warm:
+            return
+        self._is_warm = True
+
+        def start() -> None:
+            # The step that needs the cluster reports why it does not start.
+            with contextlib.suppress(Exception):
+                if self._client is None:
+                    self.client(choice)
+
+        threading.Thread(target=start, name="blockbuster-warm-up").start()
 
     @property
     def dashboard_link(self) -> str:

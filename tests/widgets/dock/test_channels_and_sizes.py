@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from dock_actions import click, use_function
+from front_door import unfold
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from scipy import ndimage
@@ -19,6 +20,7 @@ from napari_blockbuster.images import open_image
 
 def click_channel(field: Any, row: int, box: bool) -> None:
     """Click the checkbox of a channel, or its name."""
+    unfold(field)
     rectangle = field.visualItemRect(field.item(row))
     place = field._box_of(field.item(row)).center() if box else QPoint(rectangle.right() - 4, rectangle.center().y())
     QTest.mouseClick(field.viewport(), Qt.LeftButton, pos=place)
@@ -39,6 +41,7 @@ def test_a_color_layer_is_segmented_with_the_channels_that_are_checked(
     _, widget = open_dock(colors, show=True, rgb=True, name="section")
     field = widget.image.channel
     assert [field.item(row).text() for row in range(4)] == ["0: red", "1: green", "2: blue", "3: alpha"]
+    unfold(field)
     assert field.isVisible()
     assert field.value() == [0]
     use_function(widget, write_function("assert tile.shape[-1] == 3, tile.shape\nreturn tile[..., 1] > 60"))

@@ -235,11 +235,17 @@ def test_what_is_wrong_is_said_beside_the_field(open_dock: Any, until: Any, pixe
 def test_rows_without_content_are_hidden(open_dock: Any, until: Any, pixels: np.ndarray) -> None:
     viewer, widget = open_dock()
     image, tiles = widget.image, widget.tiles
-    fields = [image.axes, image.level, image.channel, tiles.tile, tiles.halo]
-    assert not any(field.isVisibleTo(widget) for field in fields), "there is no image yet"
+    fields = [
+        (image.axes, image),
+        (image.level, image),
+        (image.channel, image),
+        (tiles.tile, tiles),
+        (tiles.halo, tiles),
+    ]
+    assert not any(field.isVisibleTo(section) for field, section in fields), "there is no image yet"
     viewer.add_image([pixels, pixels[::2, ::2]], name="blobs", multiscale=True)
     until(lambda: image.source is not None)
-    assert [field.isVisibleTo(widget) for field in fields] == [False, True, False, True, True]
+    assert [field.isVisibleTo(section) for field, section in fields] == [False, True, False, True, True]
 
 
 def test_a_wrong_image_for_a_job_is_refused_in_the_form(

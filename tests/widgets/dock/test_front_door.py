@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("first", ["Plugins", "Layers > Segment"])
 def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> None:
-    entries = [f"{menu} > Segment large image (Blockbuster)" for menu in ("Plugins", "Layers > Segment")]
+    entries = [PLUGIN, "Layers > Segment > Segment large image (Blockbuster)"]
     entries.sort(key=lambda entry: not entry.startswith(first))
     choose(viewer, entries[0])
     dock = see_dock(viewer)
@@ -41,7 +41,7 @@ def test_both_menus_open_the_one_dock(viewer: Any, until: Any, first: str) -> No
     choose(viewer, "Layers > Segment > Segment large image (Blockbuster)")
     assert see_dock(viewer) is dock
     # As for all plugins, the menu hides an open widget and shows it again.
-    choose(viewer, "Plugins > Segment large image (Blockbuster)")
+    choose(viewer, PLUGIN)
     assert not dock.isVisible()
     choose(viewer, entries[1])
     assert dock.isVisible()
@@ -60,13 +60,13 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     manifest = PluginManager.instance().get_manifest("napari-blockbuster")
     titles = {command.id: command.title for command in manifest.contributions.commands}
     found = [f"{SAMPLES} > {sample.display_name}" for sample in manifest.contributions.sample_data]
-    found += [f"Plugins > {widget.display_name} (Blockbuster)" for widget in manifest.contributions.widgets]
+    found += [f"Plugins > Blockbuster > {widget.display_name}" for widget in manifest.contributions.widgets]
     found += [
         f"{menu.removeprefix('napari/').replace('/', ' > ').title()} > {titles[item.command]} (Blockbuster)"
         for menu, items in manifest.contributions.menus.items()
         for item in items
     ]
-    assert len(found) == 6
+    assert len(found) == 7
     for path in found:
         # napari adds the name of the plugin, so the title must not contain it.
         assert path.split(" > ")[-1].count("Blockbuster") <= 1
@@ -225,7 +225,7 @@ def test_the_notice_of_a_closed_dock_leads_back_to_the_run(
     press(see_dock(viewer).title.close_button)
     until(lambda: said)
     assert widget.control.is_busy
-    choose(viewer, " > ".join(re.search(r"Plugins → .*?\)", said[0])[0].split(" → ")))
+    choose(viewer, " > ".join(re.search(r"Plugins → [^.]*", said[0])[0].split(" → ")))
     until(widget.isVisible)
     assert see_dock(viewer).inner_widget() is widget
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)

@@ -49,10 +49,11 @@ def run_in_viewer_way(plan: Plan) -> tuple[np.ndarray, Decisions]:
     for _ in job.stage():
         pass
     seams = job.merge(**plan.merge.options())
-    joined = seams.seams[seams.joined & (seams.seams["low"] == 0)][0]
+    joined = seams.seams[seams.joined & (seams.seams["low"] == 0)]
     decisions = Decisions.load(job.folder)
-    decisions.set(((0, int(joined["low_id"])), (int(joined["high"]), int(joined["high_id"]))), "cut")
-    decisions.set(((0, 1), (3, 1)), "join")
+    decisions.set([((0, int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in joined], "cut")
+    kept = [next(i for i in range(1, 999) if seams.object_of(tile, i)) for tile in (0, 3)]
+    decisions.set(((0, kept[0]), (3, kept[1])), "join")
     merged = job.merge(**plan.merge.options(), cut=decisions.cut, join=decisions.join)
     labels = np.asarray(merged.labels)
     assert not np.array_equal(labels, seams.labels.compute())

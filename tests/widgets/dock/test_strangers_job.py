@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from forked import command_line
+from front_door import unfold
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QMessageBox
 
@@ -71,6 +72,7 @@ def stranger(request: Any, tmp_path: Path, pixels: np.ndarray, monkeypatch: pyte
 
 
 def press(qtbot: Any, button: Any) -> None:
+    unfold(button)
     assert button.isVisible() or button.isVisibleTo(button.window())
     assert button.isEnabled()
     qtbot.mouseClick(button, Qt.LeftButton)
@@ -161,7 +163,7 @@ def test_a_typed_module_is_imported_by_the_button_only_and_its_faults_are_said(
     (tmp_path / "own.py").write_text("def find(tile):\n    return tile > 1\n")
     form.fields["source"].native.setText(f"{tmp_path}/own.py:find")
     assert widget.model.model is not None
-    assert not form.code.isVisibleTo(widget)
+    assert form.code.isHidden()
 
 
 def test_the_file_of_a_module_is_found_without_importing_its_package(

@@ -53,7 +53,7 @@ def test_a_run_on_a_small_screen(open_dock: Any, until: Any, qtbot: Any, pixels:
     running.output.setText(str(tmp_path / "taken.ome.zarr"))
     assert "taken.ome.zarr exists already" in running.output.note.plain
     assert not running.main.isEnabled()
-    running.run_wanted.emit()
+    running.footer.run_wanted.emit()
     assert control.job is job
     assert control.state == "staged"
     running.output.setText(str(tmp_path / "gui.ome.zarr"))

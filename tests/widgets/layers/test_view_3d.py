@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from dock_actions import click, set_up
 from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
 from scipy import ndimage
 
 
@@ -67,6 +68,15 @@ def test_a_run_in_the_3d_view(make_napari_viewer: Any, open_dock: Any, until: An
     widget.inspector.tabs.step(1)
     until(lambda: "Pair" in viewer.layers)
     read_status(viewer)
+
+    # Nobody paints on labels that the next merge replaces.
+    viewer.dims.ndisplay = 2
+    said = []
+    notification_manager.notification_ready.connect(lambda notification: said.append(notification.message))
+    labels.mode = "paint"
+    assert labels.mode == "pan_zoom"
+    assert "duplicate the layer" in said[-1]
+    viewer.dims.ndisplay = 3
 
     # A plane shows rectangles on the plane, and the states of tiles in the status line.
     viewer.dims.ndisplay = 2

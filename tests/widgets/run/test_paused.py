@@ -70,7 +70,7 @@ def test_a_changed_form_starts_a_new_job_and_says_so(paused: Any, until: Any, qt
     _, widget = paused
     running, first = widget.running, widget.control.job
     staged = first.staged()
-    assert not running.leaving.isHidden()
+    assert not running.new.isHidden()
     assert running.change_note.plain == ""
     widget.tiles.set_values((128, 128), (16, 16))
     assert "tiles (64 × 64 → 128 × 128). New run starts a new job, gui-2.ome.zarr" in running.change_note.plain
@@ -104,7 +104,7 @@ def test_a_paused_run_is_resumed_with_its_own_settings(paused: Any, until: Any, 
     _, widget = paused
     job, bar = widget.control.job, widget.running.bar
     assert widget.running.status.plain == f"Paused at {bar.value()} of 20 tiles"
-    assert bar.format() == f"{bar.value()} of 20"
+    assert bar.format() == f"{bar.value()} of 20 tiles"
     widget.tiles.set_values((128, 128), (16, 16))
     assert "Resume continues with the settings of the run" in widget.running.change_note.plain
     click(qtbot, widget.running.main)
@@ -137,7 +137,7 @@ def test_nothing_of_a_run_is_deleted_without_asking(paused: Any, until: Any, qtb
     click(qtbot, widget.running.discard)
     until(lambda: "deleted" in widget.running.status.plain)
     assert [path.name for path in job.folder.iterdir()] == [own.name]
-    assert widget.running.leaving.isHidden()
+    assert widget.running.new.isHidden()
 
 
 @pytest.fixture

@@ -46,6 +46,18 @@ def test_rate_and_time_left_are_those_of_this_run(clock: list[float]) -> None:
     assert meter.progress.rate == pytest.approx(0.25)
 
 
+def test_tiles_that_end_at_once_after_resuming_have_no_rate(clock: list[float]) -> None:
+    meter = Meter()
+    meter.begin()
+    for done in range(40, 50):
+        clock[0] += 0.0001
+        meter.report(done, 100, 0, new=1)
+    assert meter.progress == StepProgress(49, 100)
+    clock[0] += 9
+    meter.report(58, 100, 0, new=1)
+    assert meter.progress.rate == pytest.approx(2, rel=0.01)
+
+
 def test_what_streams_in_is_told_twice_a_second_and_a_failure_at_once(clock: list[float]) -> None:
     meter = Meter()
     meter.begin()

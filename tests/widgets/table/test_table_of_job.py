@@ -88,3 +88,14 @@ def test_a_row_of_the_job_flies_to_its_object(listed: Any, until: Any) -> None:
     y, x = np.argwhere(labels_of(widget) == table.content.labels[0])[0]
     table.clicks.pick_at(widget.control.view.labels.data_to_world((y, x)))
     assert table.objects.current_row() == 0
+
+
+def test_painted_layers_are_no_images_to_segment(listed: Any, until: Any) -> None:
+    viewer, widget, table = listed
+    table.bar.color.setCurrentText("area")
+    table.objects.choose(0)
+    until(lambda: table.painter.colors.is_shown and table.painter.selection.is_shown)
+    assert [layer.name for layer in widget.image._images()] == ["blobs"]
+    assert widget.image.layer.name == "blobs"
+    layers = viewer.layers
+    assert layers.index(table.painter.selection.layer) == layers.index(table.painter.colors.layer) + 1

@@ -5,7 +5,7 @@ Every check that can fail before the first tile runs here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,7 @@ class NewJob:
     measure: int | str | Sequence[int | str] | None = None
     overwrite: bool = False
     band_depth: int = DEFAULT_BAND_DEPTH
+    planned: Callable[[int], None] | None = None
     where: Any = None
     inside: str | None = None
     skip_empty: bool = False
@@ -173,6 +174,8 @@ def create(asked: NewJob) -> JobParts:
         return JobParts(folder, known, source, reopened, others)
     say_if_dear(source, grid)
     where = asked.without_empty(where, EVERYWHERE, source, grid)
+    if asked.planned is not None:
+        asked.planned(int(where.chosen(grid).sum()) if where else len(grid))
     with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
         prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})

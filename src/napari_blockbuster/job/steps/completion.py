@@ -21,6 +21,7 @@ from napari_blockbuster.merge.rules import check_rule
 from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
 
+from .object_table import check_ranges
 from .publication import check_any_staged
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Finish:
     ome_zarr_version: str | None = None
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
+    csv: bool = False
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
 
@@ -67,7 +69,14 @@ class Finish:
             object.__setattr__(self, name, pairs_of(getattr(self, name), name))
 
     def begun(self, job: Job) -> Finish:
-        """Return the options for a run that begins now: only the output that exists now may be replaced."""
+        """Return the options for a run that begins now: only the output that exists now may be replaced.
+
+        Raises
+        ------
+        ValueError
+            If the filter has a range of a column that the table will not have.
+        """
+        check_ranges(job.spec, self.filter)
         return replace(self, replaces=Occupant.of(Path(job.spec.output))) if self.overwrite else self
 
     def merged(self, job: Job, client: Client | None, advance_to: AdvanceTo) -> StagedMerge:
@@ -102,6 +111,7 @@ class Finish:
             overwrite=self.replaces if self.overwrite and self.replaces is not None else self.overwrite,
             keep_stage=self.keep_stage,
             ome_zarr_version=self.ome_zarr_version,
+            csv=self.csv,
             progress=advance_to("writing"),
         )
 
@@ -111,12 +121,13 @@ class Finish:
             merge=None if self.merge == "overlap" else self.merge,
             min_iou=self.min_iou,
             connectivity=None if self.connectivity == 1 else self.connectivity,
-            **({} if self.filter is None else self.filter.settings()),
+            **({} if self.filter is None else self.filter.options()),
             cut=[pair_text(pair) for pair in self.cut],
             join=[pair_text(pair) for pair in self.join],
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,
+            csv=self.csv,
         )
 
 
@@ -158,12 +169,15 @@ class Outcome:
         if self.n_outside:
             rows.append(("outside", f"{count_text(self.n_outside, 'object')} outside the region of interest, left out"))
         if self.n_removed:
-            rows.append(("left out", f"{self.n_removed} objects, by size or at the image's edge"))
+            rows.append(("left out", f"{self.n_removed} objects, by the filter"))
         if self.n_holes is not None:
             rows.append(("holes", f"{self.n_holes} filled"))
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
+        rows += self.job.performance.rows()
         rows.append(("output", str(result.path)))
+        if result.table_path is not None:
+            rows.append(("table", str(result.table_path)))
         return rows
 
 

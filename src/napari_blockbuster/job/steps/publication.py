@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
+from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.zarr.folders import multiscales_at
 from napari_blockbuster.job.folder import results
 from napari_blockbuster.job.folder.acceptances import tiles_again
@@ -26,13 +28,20 @@ from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.measure.table import HolesFilledError
 from napari_blockbuster.merge.assignment import Merge
+from napari_blockbuster.output.anndata_table import check_image_table, place_image_table, write_anndata
 from napari_blockbuster.output.groups import KEY
 from napari_blockbuster.output.occupant import Occupant
+from napari_blockbuster.output.parquet import write_table
 from napari_blockbuster.output.place import clear_parts, part_of, put_in_place, restore_old, take_back_part
 from napari_blockbuster.output.result import Result
+from napari_blockbuster.output.table_files import check_table_files, has_csv, place_table, table_file
 from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter
+from napari_blockbuster.stage.sum_table import NoSumsError
+
+from .object_table import measured_result, table_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -79,6 +88,9 @@ class WriteOptions:
     keep_stage: bool = False
     ome_zarr_version: str | None = None
     progress: Callable[[int, int], None] | None = None
+    csv: bool = False
+    sources: tuple[ImageSource | None, ImageSource | None] = None, None
+    """The image, and measured channels that the model does not see: to measure objects with filled holes."""
 
 
 def write_output(
@@ -123,7 +135,15 @@ class _Publication:
             note_result(self.folder.path, token, self.target, self.owner, unrecorded)
         try:
             writer = self._writer(temporary)
-            self._write_all(writer)
+            # The table is made while tiles are written. The thread ends before anything is deleted or put in place.
+            with ThreadPoolExecutor(1) as background:
+                making = background.submit(self._write_table, temporary, writer.version, token)
+                self._write_all(writer)
+                no_table = making.result()
+            if self.merged.filled is not None:
+                no_table = self._write_table(temporary, writer.version, token, written=True)
+            if no_table:
+                provenance["no_table"] = no_table
             writer.finish({KEY: provenance})
             self._put_in_place(temporary, provenance, replaced)
         except BaseException as error:
@@ -135,8 +155,10 @@ class _Publication:
         failed = {i: failure.message for i, failure in self.tiles.failed().items()}
         missing = self.tiles.missing(self.tiles.staged())
         merged = self.merged
+        table = None if no_table else table_file(self.target)
         skipped = self.tiles.n_skipped(self.tiles.staged())
-        return Result(self.target, merged.n_objects, failed, missing, merged.seams, merged.joined, provenance, skipped)
+        counts = merged.n_objects, failed, missing
+        return Result(self.target, *counts, merged.seams, merged.joined, provenance, table, skipped)
 
     # --------------------------------------------------------------------------------------------------------- checks
     def _replaced(self) -> Occupant:
@@ -148,6 +170,8 @@ class _Publication:
             If it is not.
         """
         there, overwrite = Occupant.of(self.target), self.options.overwrite
+        check_table_files(self.target, bool(overwrite), self.options.csv)
+        check_image_table(self.target, bool(overwrite))
         if there.is_nothing or there == overwrite or overwrite is True or results.wrote(self.folder.path, self.target):
             return there
         if overwrite is False:
@@ -175,6 +199,28 @@ class _Publication:
             source_image=_source_image(self.target, image, version),
             n_levels=_levels_around(self.target),
         )
+
+    def _write_table(self, temporary: Path, version: str, token: str, *, written: bool = False) -> str:
+        """Write the table of the result to its part. Return why there is none, or an empty text.
+
+        Objects with filled holes are measured once their labels are `written`.
+        """
+        try:
+            if written:
+                table = measured_result(
+                    temporary, self.tiles, self.spec, self.merged, self.options.sources, self.options.client
+                )
+            else:
+                table = table_of(self.folder, self.tiles, self.spec, self.merged)
+        except (NoSumsError, HolesFilledError) as error:
+            return str(error)
+        with writing_to(self.target.parent):
+            write_table(table, temporary.parent, token, self.options.csv or has_csv(self.target))
+            # Labels of their own hold their table. Labels inside an image have it in the image.
+            inside = self.target.parent.name == "labels"
+            tables = (temporary.parent if inside else temporary) / "tables"
+            write_anndata(table, tables, self.target, version, token)
+        return ""
 
     def _write_all(self, writer: LabelsWriter) -> None:
         tiles, client, progress = _tiles_with_objects(self.merged), self.options.client, self.options.progress
@@ -207,6 +253,8 @@ class _Publication:
         try:
             with writing_to(self.target.parent):
                 put_in_place(temporary, self.target, replaced)
+                place_table(temporary.parent, self.target)
+                place_image_table(temporary.parent, self.target)
         except StoreError as error:
             if isinstance(error.__cause__, FileExistsError):
                 raise self._appeared() from error
@@ -234,6 +282,7 @@ class _Publication:
             "identity": spec.identity,
             "model": spec.model,
             "prepared": spec.prepared,
+            "measured": list(spec.measured.names),
             "tiles": {
                 **spec.grid.model_dump(mode="json"),
                 "count": len(tiles),

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any, Literal, get_origin
 
 from magicgui.widgets import LineEdit, Widget, create_widget
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSpinBox, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model, get_model, model_class
-from napari_blockbuster.widgets.controls import add_row, row_of
+from napari_blockbuster.widgets.controls import NARROW, Fold, add_row, row_of
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .code_button import CodeButton
@@ -32,6 +32,7 @@ class ModelForm(QWidget):
         self.name = name
         self.fields: dict[str, Widget] = {}
         self._defaults: dict[str, Any] = {}
+        self._lengths: list[Widget] = []
         plain, self._advanced = QFormLayout(), QWidget()
         folded = QFormLayout(self._advanced)
         for layout in (plain, folded):
@@ -46,7 +47,7 @@ class ModelForm(QWidget):
         box.setContentsMargins(0, 0, 0, 0)
         box.addLayout(plain)
         if folded.rowCount():
-            box.addWidget(_fold(self._advanced))
+            box.addWidget(Fold("More settings", self._advanced))
             box.addWidget(self._advanced)
         self.code = CodeButton(self)
         self.code.pressed_for.connect(self.changed)
@@ -57,12 +58,23 @@ class ModelForm(QWidget):
         field = _editor(key, info, default, unit)
         field.changed.connect(lambda *_: self.changed.emit())
         self.fields[key], self._defaults[key] = field, default
+        if unit == "px" and hasattr(field.native, "setSuffix"):
+            self._lengths.append(field)
         shown = (
             row_of(field.native, function_button(field)) if (self.name, key) == ("function", "source") else field.native
         )
         field.native.setToolTip(field.tooltip)
         add_row(layout, key.replace("_", " ").capitalize(), shown, field.tooltip)
         field.native.setAccessibleName(key.replace("_", " ").capitalize())
+
+    def default(self, key: str) -> Any:
+        """Return the default of a setting."""
+        return self._defaults[key]
+
+    def show_axes(self, n_spatial_axes: int) -> None:
+        """Name the unit of lengths: pixels in 2D, voxels in 3D."""
+        for field in self._lengths:
+            field.native.setSuffix(f" {voxels_name(n_spatial_axes)}s")
 
     def values(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""
@@ -104,6 +116,7 @@ class AxesForm(QWidget):
         self.spins: dict[str, QSpinBox] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(3)
 
     def set_axes(self, axes: Sequence[str]) -> None:
         """Make a field for each axis, if the axes changed."""
@@ -120,6 +133,8 @@ class AxesForm(QWidget):
             spin.setSingleStep(16)
             # Buttons would hide the digits in a narrow dock. Arrow keys and the wheel work.
             spin.setButtonSymbols(QSpinBox.NoButtons)
+            spin.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
+            spin.setStyleSheet(NARROW)
             spin.setPrefix(f"{axis} ")
             spin.setObjectName(f"{self._name}-{axis}")
             spin.setAccessibleName(f"{self._name} along {axis}")
@@ -143,19 +158,6 @@ class AxesForm(QWidget):
             spin.setValue(int(value))
             spin.blockSignals(False)
         self.changed.emit()
-
-
-def _fold(folded: QWidget) -> QToolButton:
-    more = QToolButton()
-    more.setText("More settings")
-    more.setCheckable(True)
-    more.setArrowType(Qt.RightArrow)
-    more.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
-    more.setAutoRaise(True)
-    more.toggled.connect(folded.setVisible)
-    more.toggled.connect(lambda on: more.setArrowType(Qt.DownArrow if on else Qt.RightArrow))
-    folded.hide()
-    return more
 
 
 # ------------------------------------------------------------------------------------------------------------- editors
@@ -205,7 +207,7 @@ def _limits(info: Any) -> tuple[float | None, float | None]:
 def _tip(info: Any, unit: str, low: float | None, high: float | None) -> str:
     parts = [info.description or ""]
     if unit:
-        parts.append(f"In {unit}.")
+        parts.append("In pixels, in 3D in voxels." if unit == "px" else f"In {unit}.")
     if low is not None and high is not None:
         parts.append(f"From {low:g} to {high:g}.")
     elif low is not None or high is not None:

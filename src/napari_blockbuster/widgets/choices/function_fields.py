@@ -8,15 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import LineEdit
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QWidget
 
-from napari_blockbuster.widgets.controls import button
+from napari_blockbuster.widgets.controls import button, row_of
 
 __all__ = ["function_button", "functions_in", "options_of"]
 
 
-def function_button(field: LineEdit) -> QPushButton:
-    """Return a button that chooses a file and one of its functions for a field. The file is read, not run."""
+EXAMPLE = '''"""A function that finds objects. Change it, save this file, and run again.
+
+It gets the pixels of one tile, as in the image: (y, x) or (z, y, x), and returns labels of the same shape: integers, 0 for
+background. Labels need to be unique only within the tile. Each option is an argument with a default: "Options" in the dock
+sets it, for example level=250, sigma=1.5.
+
+Thresholds should be fixed numbers. A threshold that is computed in each tile makes seams.
+"""
+
+
+def find_objects(pixels, level=1000.0, sigma=2.0):
+    # Imports inside the function: it runs in other processes.
+    import numpy as np
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), sigma)
+    labels, _ = ndimage.label(smooth > level)
+    return labels
+'''
+
+
+def function_button(field: LineEdit) -> QWidget:
+    """Return buttons that choose or write a file with a function for a field. A file is read, not run."""
 
     def choose() -> None:
         before = field.value.rpartition(":")[0] or str(Path.home())
@@ -30,8 +52,22 @@ def function_button(field: LineEdit) -> QPushButton:
         if ok:
             field.value = f"{path}:{name}"
 
+    def write() -> None:
+        wished = str(Path.home() / "my_model.py")
+        path, _ = QFileDialog.getSaveFileName(made, "Write an example to start from", wished, "Python (*.py)")
+        if path:
+            # The dialog has asked before a file is replaced.
+            file = Path(path).with_suffix(".py")
+            try:
+                file.write_text(EXAMPLE, encoding="utf-8")
+            except OSError as error:
+                show_warning(f"{file} cannot be written ({error.strerror}). Choose another folder.")
+                return
+            field.value = f"{file}:find_objects"
+
     made = button("…", "Choose a Python file and a function in it.", choose)
-    return made
+    new = button("New…", "Write a small documented example to start from, and use it.", write)
+    return row_of(made, new)
 
 
 def functions_in(path: Path) -> list[str]:

@@ -11,9 +11,10 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.widgets.controls import Note, Section, bytes_text, times
+from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, times
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
+from napari_blockbuster.widgets.layers.viewer_layers import is_image
 from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name
 
@@ -22,7 +23,7 @@ from .spacing_field import SpacingField
 
 __all__ = ["AXES", "ImageSection"]
 
-NO_IMAGE = "Open an image first: drag a file into the viewer, or use File → Open Sample → Blockbuster."
+NO_IMAGE = "Open an image first: drag a file into the viewer, or try the plugin on a sample."
 AXES = {1: ["x"], 2: ["yx"], 3: ["zyx", "tyx", "cyx"], 4: ["tzyx", "czyx", "ctyx"], 5: ["ctzyx"]}
 COLORS = ("red", "green", "blue", "alpha")
 TURNED = (
@@ -40,9 +41,11 @@ class ImageSection(Section):
     """
 
     changed = Signal()
+    sample_wanted = Signal()
+    """Open the sample image."""
 
     def __init__(self, viewer: Any) -> None:
-        super().__init__("1  Image")
+        super().__init__("Image")
         self._viewer = viewer
         self.source: ImageSource | None = None
         self._pixels: ImageSource | None = None
@@ -70,11 +73,13 @@ class ImageSection(Section):
         self.row("Channels", self.channel, "Channels to segment: those of the layer, or layers of the same shape.")
         self.form.addRow(self.channel.note)
         self.spacing = SpacingField()
-        self.row(
-            "Voxel size", self.spacing, "Size of a voxel at full resolution. Anisotropy and lengths follow from it."
-        )
+        self.row("Voxel size", self.spacing, "Size at full resolution. Anisotropy and lengths follow from it.")
         self.note = Note()
         self.form.addRow(self.note)
+        self.sample = button(
+            "Open the sample", "Open a small 3D image of nuclei, as in File → Open Sample.", self.sample_wanted.emit
+        )
+        self.form.addRow(self.sample)
         self.choice.changed.connect(self._layer_changed)
         self.axes.currentTextChanged.connect(lambda *_: self._axes_changed())
         self.level.currentIndexChanged.connect(lambda *_: self._open())
@@ -86,6 +91,11 @@ class ImageSection(Section):
         """Chosen layer."""
         found: Image | None = self.choice.value
         return found
+
+    @property
+    def offers_channels(self) -> bool:
+        """Whether the user must choose a channel of the layer."""
+        return self.channel.count() > 1 and not self.channel.layers and self.layer is not None and not self.layer.rgb
 
     def place(self, ndim: int) -> dict[str, Any]:
         """Return the place of the chosen level, for layers with `ndim` axes."""
@@ -101,7 +111,7 @@ class ImageSection(Section):
 
     # ----------------------------------------------------------------------------------------------- choices of layers
     def _images(self, *_: Any) -> list[Image]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [layer for layer in self._viewer.layers if is_image(layer)]
 
     def _update(self, event: Any = None) -> None:
         before = self.layer
@@ -111,7 +121,7 @@ class ImageSection(Section):
         if self.layer != before:
             self._layer_changed()
         elif self.layer is None:
-            self.note.say(NO_IMAGE)
+            self._show_no_image()
         else:
             self._list_channels(keep=True)
 
@@ -198,13 +208,15 @@ class ImageSection(Section):
         turn = self._turn
         self.source = self._pixels = None
         self.changed.emit()
-        self.form.setRowVisible(self.spacing, layer is not None)
+        for row in (self.choice.native, self.spacing):
+            self.form.setRowVisible(row, layer is not None)
+        self.form.setRowVisible(self.sample, layer is None)
         if layer is None:
-            self.note.say(NO_IMAGE)
+            self._show_no_image()
             return
         level, numbers = max(self.level.currentIndex(), 0), self.channel.value()
         if not numbers:
-            self.note.say("Check a channel.", problem=True)
+            self._fail("Check a channel.")
             return
         channel: int | list[int] | None = None
         others: list[Image] = []
@@ -213,6 +225,7 @@ class ImageSection(Section):
         else:
             layer, *others = [self.channel.layers[number] for number in numbers]
         self.note.say("Opening…")
+        self.say_brief(f"Opening {layer.name}…")
 
         def opened(pixels: ImageSource) -> None:
             if turn == self._turn:
@@ -221,7 +234,7 @@ class ImageSection(Section):
 
         def failed(error: Exception) -> None:
             if turn == self._turn:
-                self.note.say(str(error), problem=True)
+                self._fail(str(error))
 
         in_thread(lambda: layer_images.opened(layer, axes, level, channel, others), opened, failed, owner=self)
 
@@ -231,18 +244,30 @@ class ImageSection(Section):
         if layer is None or pixels is None or layer not in self._viewer.layers:
             return
         level = max(self.level.currentIndex(), 0)
-        self.spacing.set_axes(pixels.axes[pixels.separate_axes :])
+        axes = pixels.axes[pixels.separate_axes :]
+        self.spacing.set_axes(axes)
+        name = f"{voxels_name(len(axes)).capitalize()} size"
+        self.form.labelForField(self.spacing).setText(name)
+        self.spacing.setAccessibleName(name)
         try:
             source = layer_images.placed(pixels, layer, level, self.spacing.typed)
         except ValueError as error:
             self.source = None
-            self.note.say(str(error), problem=True)
+            self._fail(str(error))
         else:
             if self.source is not None and self.source.describe() == source.describe():
                 return
             self.source = source
             self._describe(source, level)
         self.changed.emit()
+
+    def _show_no_image(self) -> None:
+        self.note.say(NO_IMAGE)
+        self.say_brief("none yet")
+
+    def _fail(self, message: str) -> None:
+        self.note.say(message, problem=True)
+        self.say_brief(message, problem=True)
 
     def _describe(self, source: ImageSource, level: int) -> None:
         size = bytes_text(source.dtype.itemsize * math.prod(source.shape) * source.n_channels)
@@ -262,6 +287,23 @@ class ImageSection(Section):
         if is_turned(self.place(source.ndim)):
             text += f" {TURNED}"
         self.note.say(text)
+        self._say_brief(known)
+
+    def _say_brief(self, known: bool) -> None:
+        """Describe the image on one line: layer, channels, level, voxel size."""
+        assert self.layer is not None
+        parts = [self.layer.name]
+        if self.channel.count() > 1 and not self.channel.layers:
+            numbers = self.channel.value()
+            parts.append(f"channel{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}")
+        elif len(self.channel.value()) > 1:
+            parts = [" + ".join(self.channel.layers[number].name for number in self.channel.value())]
+        if self.level.currentIndex() > 0:
+            parts.append(f"level {self.level.currentIndex()}")
+        sizes = [spin.value() for spin in self.spacing.spins.values()]
+        if known and all(sizes):
+            parts.append(f"{times([float(f'{size:.3g}') for size in sizes])} µm")
+        self.say_brief(", ".join(parts))
 
 
 def _is_close(one: Any, other: Any) -> bool:

@@ -7,9 +7,10 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.job.state.edited_function import read_anew
 from napari_blockbuster.models import Model, list_models
-from napari_blockbuster.widgets.controls import Note, Section
+from napari_blockbuster.widgets.controls import Note, Section, button
 
 from .forms import ModelForm
+from .plan import changed_settings
 
 __all__ = ["ModelSection"]
 
@@ -18,10 +19,13 @@ class ModelSection(Section):
     """Chooses a model and its settings. `model` is None while they are invalid; `note` shows the reason."""
 
     changed = Signal()
+    preview_wanted = Signal()
 
     def __init__(self) -> None:
-        super().__init__("2  Model")
+        super().__init__("Model")
         self.model: Model | None = None
+        self._suggested: float | None = None
+        self._n_axes = 2
         self.choice = QComboBox()
         self._infos = list_models()
         self.choice.addItems(list(self._infos))
@@ -31,6 +35,10 @@ class ModelSection(Section):
         self.settings: ModelForm | None = None
         self.note = Note()
         self.form.addRow(self.note)
+        self.preview = button(
+            "Preview these settings", "Segment the tile in the center of the view.", self.preview_wanted.emit
+        )
+        self.form.addRow(self.preview)
         self.choice.currentTextChanged.connect(self._choose)
         self._choose(self.choice.currentText())
 
@@ -60,8 +68,24 @@ class ModelSection(Section):
         if self.settings is not None:
             self.settings.set_values(values)
 
+    def suggest_diameter(self, diameter: float | None) -> None:
+        """Fill in the diameter that an image suggests; None: its default. A diameter that was changed is kept."""
+        form = self.settings
+        if form is None or "diameter" not in form.fields:
+            return
+        now = form.values().get("diameter")
+        if now == self._suggested and diameter != now:
+            form.set_values({"diameter": form.default("diameter") if diameter is None else diameter})
+            self._suggested = diameter
+
+    def show_axes(self, n_spatial_axes: int) -> None:
+        """Name the unit of lengths: pixels in 2D, voxels in 3D."""
+        self._n_axes = n_spatial_axes
+        if self.settings is not None:
+            self.settings.show_axes(n_spatial_axes)
+
     def _choose(self, name: str) -> None:
-        info = self._infos[name]
+        info, self._suggested = self._infos[name], None
         self.summary.say(info.summary, problem=not info.usable)
         if self.settings is not None:
             self.form.removeRow(self.settings)
@@ -69,6 +93,7 @@ class ModelSection(Section):
         if info.usable:
             self.settings = ModelForm(name)
             self.settings.changed.connect(self._update)
+            self.settings.show_axes(self._n_axes)
             self.form.insertRow(2, self.settings)
         self._update()
 
@@ -80,4 +105,24 @@ class ModelSection(Section):
             self.note.say("")
         except (ValueError, OSError, ImportError) as error:
             self.note.say(str(error), problem=True)
+        self._describe()
         self.changed.emit()
+
+    def _describe(self) -> None:
+        """Describe the model on one line: its name, its diameter, and the settings that were changed."""
+        if self.model is None:
+            self.say_brief(self.problem or "none", problem=True)
+            return
+        settings = changed_settings(self.model)
+        settings.pop("sha256", None)
+        if "diameter" in type(self.model).model_fields:
+            settings = {"diameter": getattr(self.model, "diameter", None), **settings}
+        values = (_text(name, value) for name, value in settings.items() if value is not None)
+        self.say_brief(", ".join([self.model.family, *values]))
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str) and "/" in value:
+        # A file says by its name what it is.
+        return value.rpartition("/")[2]
+    return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"

@@ -15,6 +15,7 @@ from napari_blockbuster.images.channels import PARTS
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.new_job import NewJob
 from napari_blockbuster.job.setup.suggestion import make_grid
+from napari_blockbuster.job.shell import options
 from napari_blockbuster.job.where.text import region_in_script, region_options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
@@ -216,9 +217,8 @@ class Plan:
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         words += region_options(self.where, self.output)
         rule = self.merge.options()
-        keep = rule.pop("filter", ObjectFilter()).settings()
-        for name, value in {**rule, **keep}.items():
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        keep = rule.pop("filter", ObjectFilter()).options()
+        words += options(**rule, **keep)
         for name, pairs in self.corrections.items():
             words += [word for pair in pairs for word in (f"--{name}", pair_text(pair))]
         if self.cluster.address:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
+
+from napari_blockbuster.widgets.controls import NARROW
+from napari_blockbuster.widgets.texts import voxels_name
 
 __all__ = ["SpacingField"]
 
@@ -35,8 +38,8 @@ class SpacingField(QWidget):
         self.spins: dict[str, QDoubleSpinBox] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
-        self._unit = QLabel("µm")
-        self._row.addWidget(self._unit)
+        self._row.setSpacing(3)
+        self._row.addWidget(QLabel("µm"))
 
     def set_axes(self, axes: Sequence[str]) -> None:
         """Make a field for each axis, if the axes changed. Typed sizes are forgotten if their number changed."""
@@ -48,6 +51,7 @@ class SpacingField(QWidget):
             self._row.removeWidget(spin)
             spin.deleteLater()
         self.spins = {}
+        name = voxels_name(len(axes))
         for place, axis in enumerate(axes):
             spin = _SizeSpin()
             spin.setRange(UNKNOWN, 1e7)
@@ -55,8 +59,11 @@ class SpacingField(QWidget):
             spin.setButtonSymbols(QDoubleSpinBox.NoButtons)
             spin.setPrefix(f"{axis} ")
             spin.setSpecialValueText(f"{axis} ?")
-            spin.setAccessibleName(f"Voxel size along {axis}")
-            spin.setToolTip(f"Size of a voxel along {axis} at full resolution, in µm. 0: as the image says.")
+            # The range of the sizes would make the field wider than the dock.
+            spin.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
+            spin.setStyleSheet(NARROW)
+            spin.setAccessibleName(f"{name.capitalize()} size along {axis}")
+            spin.setToolTip(f"Size of a {name} along {axis} at full resolution, in µm. 0: as the image says.")
             spin.setKeyboardTracking(False)
             spin.valueChanged.connect(lambda value, axis=axis: self._typed_one(axis, value))
             self.spins[axis] = spin

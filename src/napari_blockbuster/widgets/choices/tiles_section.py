@@ -15,7 +15,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.setup.suggestion import make_grid, suggest_tiles
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.controls import Note, Section, row_of, times
+from napari_blockbuster.widgets.controls import Fold, Note, Section, row_of, times
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.tile_drawing import TileDrawing
 from napari_blockbuster.widgets.texts import voxels_name
@@ -36,7 +36,9 @@ class TilesSection(Section):
     changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
-        super().__init__("3  Tiles")
+        super().__init__("Tiles")
+        self.form.setContentsMargins(6, 0, 0, 0)
+        self.fold = Fold("More", self)
         self._source: ImageSource | None = None
         self._model: Model | None = None
         self._wish: tuple[int, ...] | None = None
@@ -159,6 +161,10 @@ class TilesSection(Section):
     def _show(self, grid: TileGrid | None, text: str) -> None:
         self.grid = self.drawing.grid = grid
         self.note.say(text, problem=grid is None)
+        brief = text
+        if grid is not None:
+            brief = f"{count_text(len(grid), 'tile')} of {times(grid.tile_shape[grid.separate_axes :])}"
+        self.fold.say(brief, problem=grid is None and bool(text))
         self.drawing.draw_outline(self.outline.isChecked())
         self._draw_lines()
         self.changed.emit()

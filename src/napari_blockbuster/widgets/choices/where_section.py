@@ -359,9 +359,11 @@ class WhereSection(Section):
         grid, source = self._tiles.grid, self._tiles.source
         if self._problem:
             self.note.say(self._problem, problem=True)
+            self.say_brief(self._problem, problem=True)
             return
         if grid is None or source is None or (self.chosen is None and not self._reading):
             self.note.say("")
+            self.say_brief("everywhere" if grid is not None else "")
             return
         n = self.n_chosen
         voxels = math.prod(grid.shape) * n / len(grid)
@@ -370,6 +372,7 @@ class WhereSection(Section):
         if self._seconds_per_tile is not None:
             parts.append(f"about {duration(self._seconds_per_tile * n)}")
         text = ", ".join(parts)
+        self.say_brief(text, problem=n == 0)
         if self.skip.empty is not None:
             text += f". {count_text(len(self.skip.empty), 'tile')} of the image hold nothing"
         self.note.say("Reading the region…" if self._reading else f"{text}.", problem=n == 0)

@@ -19,6 +19,7 @@ class PreviewActions:
 
     def __init__(self, viewer: Any, form: RunForm, control: PreviewControl) -> None:
         self._form, self._control = form, control
+        self._is_quiet = False
         self._picker = ClickPicker(viewer, self.preview_tile)
         section = form.preview
         section.tile_wanted.connect(self.preview_tile)
@@ -26,7 +27,8 @@ class PreviewActions:
         section.picking_wanted.connect(self._picker.turn)
         section.keep_wanted.connect(control.keep)
         section.halo_wanted.connect(self._use_halo)
-        control.busy.connect(section.status.say)
+        control.busy.connect(section.say_busy)
+        form.model.preview_wanted.connect(self.preview_tile)
         control.tile_found.connect(section.show_tile)
         control.seam_found.connect(section.show_seam)
         control.failed.connect(section.fail)
@@ -36,6 +38,11 @@ class PreviewActions:
 
     def preview_tile(self, world: Any = None) -> None:
         """Preview the tile at world coordinates, or in the center of the view."""
+        self._is_quiet = False
+        self._form.path.open(self._form.preview)
+        self._preview(world)
+
+    def _preview(self, world: Any = None) -> None:
         plan = self._plan()
         if plan is None:
             return
@@ -46,6 +53,7 @@ class PreviewActions:
 
     def preview_seam(self) -> None:
         """Preview the tile in the center of the view together with a neighbor."""
+        self._is_quiet = False
         plan = self._plan()
         if plan is None:
             return
@@ -58,6 +66,9 @@ class PreviewActions:
 
     def _reveal(self, *_: Any) -> None:
         section = self._form.preview
+        if self._is_quiet and self._form.path.current is not section:
+            # The user changes settings elsewhere. The line of the step says what is new.
+            return
         self._form.reveal(section.report, section.advice, section.advice.use)
 
     def _plan(self) -> Plan | None:
@@ -76,4 +87,5 @@ class PreviewActions:
         section = self._form.preview
         section.clear_advice()
         if self._form.is_ready and section.again.isChecked():
-            self.preview_tile()
+            self._is_quiet = True
+            self._preview()

@@ -6,7 +6,7 @@ from typing import Any
 
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_blockbuster.job.job import Job
 from napari_blockbuster.job.setup.channels import check_channels
@@ -16,11 +16,14 @@ from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.choices.where_section import WhereSection
-from napari_blockbuster.widgets.layers.of_image.wishes import TILE
+from napari_blockbuster.widgets.controls import Section, unfold
+from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.fields import preferred_cluster
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
+
+from .path import Path
 
 __all__ = ["RunForm"]
 
@@ -32,8 +35,12 @@ class RunForm(QScrollArea):
     ----------
     image, model, tiles, where, preview, running, merging : QWidget
         The sections.
+    path : Path
+        The steps. The tiles are folded in the step of the preview.
     is_ready : bool
         Whether image, model and tiles are valid.
+    problem : str
+        Why they are not.
     """
 
     changed = Signal()
@@ -48,7 +55,9 @@ class RunForm(QScrollArea):
         self.preview = PreviewSection()
         self.running = RunSection(preferred_cluster())
         self.merging = MergeSection()
-        self.is_ready = False
+        self.is_ready, self.problem = False, ""
+        self.path = Path()
+        self._awaits_image = True
         self._lay_out()
         self.image.changed.connect(self._image_changed)
         self.model.changed.connect(self._model_changed)
@@ -58,23 +67,38 @@ class RunForm(QScrollArea):
         self._image_changed()
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(4, 4, 4, 4)
-        for section in (self.image, self.model, self.tiles, self.where, self.preview, self.running, self.merging):
-            column.addWidget(section)
-        column.addStretch()
+        self.preview.add_more(self.tiles, self.tiles.fold)
+        for section in (self.image, self.where, self.model, self.preview, self.running, self.merging):
+            self.path.add(section)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setFrameShape(QScrollArea.NoFrame)
-        self.setWidget(content)
+        # Tab goes to the fields.
+        self.setFocusPolicy(Qt.NoFocus)
+        self.setWidget(self.path)
+        self.path.open(self.image)
+
+    def showEvent(self, event: Any) -> None:
+        """Make the dock wide enough for every step, also beside the scroll bar. Only now its fonts are known."""
+        super().showEvent(event)
+        margins = self.path.layout().contentsMargins()
+        widest = max(section.minimumSizeHint().width() for section in self.path.sections)
+        bar = self.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(widest + margins.left() + margins.right() + bar)
+
+    def add_section(self, section: Section, after: Section | None = None) -> None:
+        """Add a step after another one; None: after the image."""
+        self.path.add(section, after or self.image)
 
     def reveal(self, *widgets: QWidget) -> None:
-        """Scroll to widgets, once the form has room for their texts. The first one matters most."""
+        """Open the step of widgets and scroll to them, once there is room for their texts. The first matters most."""
+        inside = [widget for widget in widgets if self.path.isAncestorOf(widget)]
+        if inside:
+            unfold(inside[0])
 
         def scroll() -> None:
             self.widget().layout().activate()
-            for widget in reversed([each for each in widgets if each.isVisible()]):
+            for widget in reversed([each for each in inside if each.isVisible()]):
                 self.ensureWidgetVisible(widget, 0, 4)
 
         QTimer.singleShot(0, lambda: scroll() if isalive(self) else None)
@@ -141,8 +165,23 @@ class RunForm(QScrollArea):
     def _image_changed(self) -> None:
         source = self.image.source
         self._suggest_channels()
-        wish = self.image.layer.metadata.get(TILE) if self.image.layer is not None else None
-        self.tiles.set_image(source, self.place() if source is not None else {}, wish)
+        wishes = self.image.layer.metadata if self.image.layer is not None else {}
+        if source is not None:
+            self.model.show_axes(source.ndim - source.separate_axes)
+            self.model.suggest_diameter(wishes.get(DIAMETER))
+        self.tiles.set_image(source, self.place() if source is not None else {}, wishes.get(TILE))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go from the image to the model once an image needs no choice, and back when there is none."""
+        if self.image.layer is None:
+            self._awaits_image = True
+            if self.path.current in (self.model, self.preview):
+                self.path.open(self.image)
+        elif self.image.source is not None and self._awaits_image:
+            self._awaits_image = False
+            if self.path.current is self.image and not self.image.offers_channels:
+                self.path.open(self.model)
 
     def _model_changed(self) -> None:
         self.tiles.set_model(self.model.model)
@@ -164,8 +203,9 @@ class RunForm(QScrollArea):
         self.image.channel.note.say(self._problem_of_channels(), problem=True)
         try:
             self.plan(anew=False)
-            self.is_ready = True
-        except ValueError:
-            self.is_ready = False
+            self.is_ready, self.problem = True, ""
+        except ValueError as error:
+            self.is_ready, self.problem = False, str(error)
         self.preview.set_ready(self.is_ready)
+        self.model.preview.setEnabled(self.is_ready)
         self.changed.emit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -31,7 +32,8 @@ class RunReport:
 
     def __init__(self, form: RunForm, control: RunControl, dashboard: Callable[[], str]) -> None:
         self._form, self._control, self._dashboard = form, control, dashboard
-        self._activity = Activity()
+        self._activity = Activity(self._cancel)
+        form.destroyed.connect(lambda *_: self._activity.end())
         self._state = control.state
         self._has_shown_merge = False
         control.changed.connect(self._changed)
@@ -55,14 +57,14 @@ class RunReport:
         self._reveal(before, control.state)
 
     def _reveal(self, before: str, now: str) -> None:
-        """Scroll to what a step ended with, or to its progress."""
+        """Open the step that a run goes to: *Run* while it stages or after failures, *Result* when it is merged."""
         running, merging = self._form.running, self._form.merging
         if now == before:
             return
-        if now in ("staging", "writing"):
-            self._form.reveal(running.main, running.bar, running.status)
-        elif before in ("staging", "pausing") and self._control.failures:
-            self._form.reveal(running.problem, running.failed, running.failed.buttons)
+        if now == "staging" or (now == "paused" and before in ("staging", "pausing")):
+            self._form.path.open(running)
+        if before in ("staging", "pausing") and self._control.failures:
+            self._form.reveal(running.failed, running.failed.buttons)
         elif before == "merging" and not self._has_shown_merge:
             # Once for each run: afterwards the user may be busy elsewhere in the form.
             self._has_shown_merge = True
@@ -74,7 +76,15 @@ class RunReport:
     def _progressed(self, progress: Any) -> None:
         self._form.running.show_progress(progress)
         if self._control.state in ("staging", "writing"):
-            self._activity.show(progress)
+            job = self._control.job
+            self._activity.show(progress, "Blockbuster" if job is None else Path(job.spec.output).name)
+
+    def _cancel(self) -> None:
+        """Stop the step that napari's activity dock shows. Finished tiles are kept."""
+        if self._control.state == "writing":
+            self._control.stop_writing()
+        else:
+            self._control.pause()
 
     def say(self, text: str) -> None:
         """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
@@ -86,7 +96,6 @@ class RunReport:
     def _failed(self, message: str) -> None:
         running = self._form.running
         running.problem.say(message, problem=True)
-        self._form.reveal(running.problem, running.status)
         show_error(message)
 
     def _written(self, result: Result) -> None:

@@ -7,36 +7,40 @@ from typing import Any
 
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QApplication, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
-from napari_blockbuster.widgets.controls import button
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
 from napari_blockbuster.widgets.layers.of_image import layer_images
+from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.fields import output_for
+from napari_blockbuster.widgets.run.jobs import JobList
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.section import RunSection
 from napari_blockbuster.widgets.session import Session
 from napari_blockbuster.widgets.table.opening import show_table
 
 from .job_opener import JobOpener
+from .keyboard import KeyboardWidget, WheelGuard
 from .merge_actions import MergeActions
 from .preview_actions import PreviewActions
 from .run_form import RunForm
 from .run_report import RunReport
+from .tools import tools
+from .tour import Tour
 
 __all__ = ["SegmentWidget"]
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(KeyboardWidget):
     """Segment a large image: choose image and model, preview one tile, run, merge, write.
 
     Parameters
@@ -53,6 +57,8 @@ class SegmentWidget(QWidget):
         self.previews = PreviewControl(viewer, session, self)
         self.seams = SeamActions(viewer, control, form.merging, form.reloaded_model)
         self.report = RunReport(form, control, lambda: session.dashboard_link)
+        self.jobs = JobList(control)
+        self.tour = Tour(self)
         self._opener = JobOpener(viewer, form, control)
         self._run_actions = RunActions(self)
         self._preview_actions = PreviewActions(viewer, form, self.previews)
@@ -72,29 +78,20 @@ class SegmentWidget(QWidget):
     def _lay_out(self) -> None:
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
         outer.addWidget(self.form, 1)
-        outer.addWidget(self._footer())
+        outer.addWidget(self.jobs)
+        outer.addWidget(self.running.footer)
+        outer.addWidget(tools(self.ask_job, self.copy_script, self.tour.start))
         self.setMinimumWidth(330)
-
-    def _footer(self) -> QWidget:
-        holder = QWidget()
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(4, 0, 4, 4)
-        row.addWidget(button("Open job…", "Open a paused or finished run from its folder (name.job).", self.ask_job))
-        copy = QPushButton("Copy as script")
-        copy.setToolTip("Copy a script or a command that repeats this run without a viewer, on any machine.")
-        menu = QMenu(copy)
-        menu.addAction("Python", lambda: self.copy_script("python"))
-        menu.addAction("Command line", lambda: self.copy_script("command"))
-        copy.setMenu(menu)
-        row.addWidget(copy)
-        row.addStretch()
-        return holder
+        WheelGuard(self)
 
     def _wire(self) -> None:
         self.destroyed.connect(self._leave)
         self.viewer.bind_key("t", lambda _: self.preview_tile(self.viewer.cursor.position), overwrite=True)
         self.seams.bind_keys()
+        self.jobs.wanted.connect(self.open_job)
+        self.image.sample_wanted.connect(self.choose_sample)
         merging = self.merging
         merging.seams_wanted.connect(self.seams.show)
         merging.step_wanted.connect(self.seams.step)
@@ -173,10 +170,18 @@ class SegmentWidget(QWidget):
             self.previews.hide()
         view.labels.visible = on
 
+    def enterEvent(self, event: Any) -> None:
+        """Start the workers when the mouse comes to a dock that is ready, so that the first preview need not wait for them."""
+        super().enterEvent(event)
+        if self.is_ready and not self.control.is_busy:
+            self.control.warm_up(self.running.cluster())
+
     # ------------------------------------------------------------------------------------------- closing and opening
     def showEvent(self, event: Any) -> None:
         """Stop everything when the viewer's window closes, also if this widget is in no dock by then."""
         super().showEvent(event)
+        # The form knows its width once it is shown.
+        self.setMinimumWidth(max(self.form.minimumWidth(), self.running.footer.minimumSizeHint().width()))
         top: QWidget = self
         while top.parentWidget() is not None:
             top = top.parentWidget()
@@ -194,7 +199,7 @@ class SegmentWidget(QWidget):
 
     def _report_closed(self) -> None:
         if self.parent() is None and self.control.is_busy:
-            show_info("The run continues. To show it again: Plugins → Segment large image (Blockbuster).")
+            show_info("The run continues. To show it again: Plugins → Blockbuster → Segment large image.")
 
     # ------------------------------------------------------------------------------------------------------ actions
     def plan(self, anew: bool = True) -> Plan:
@@ -208,6 +213,18 @@ class SegmentWidget(QWidget):
     def preview_tile(self, world: Any = None) -> None:
         """Preview the tile at world coordinates, or in the center of the view."""
         self._preview_actions.preview_tile(world)
+
+    def choose_sample(self) -> bool:
+        """Open the sample image of nuclei, or choose its layer if it is open; returns whether there is one."""
+        layer = next((each for each in self.viewer.layers if each.metadata.get(TILE) and each.name == "nuclei"), None)
+        if layer is None:
+            try:
+                (layer,) = self.viewer.open_sample("napari-blockbuster", "nuclei")
+            except (RuntimeError, KeyError) as error:
+                self.image.note.say(str(error), problem=True)
+                return False
+        self.image.choice.value = layer
+        return True
 
     def begin(self, plan: Plan) -> None:
         """Start a run in place of the job that is open."""

@@ -74,7 +74,7 @@ class SeamActions:
                 inspector, name="Merge inspector", area="bottom", tabify=False
             )
             # Where the window has room: docks never grow the window.
-            self._viewer.window._qt_window.resizeDocks([self._dock], [WISHED_HEIGHT], Qt.Vertical)
+            inspector.window().resizeDocks([inspector.parent()], [WISHED_HEIGHT], Qt.Vertical)
         self._dock.show()
         return inspector
 

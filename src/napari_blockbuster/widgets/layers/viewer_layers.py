@@ -10,19 +10,37 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Layer, Points, Shapes, Vectors
+from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
+from napari.layers._multiscale_data import MultiScaleData
+from napari.utils.notifications import show_info
 
-__all__ = ["fill", "put_away", "show_labels", "show_layer"]
+from napari_blockbuster.machine.limits import memory_limit_bytes
+from napari_blockbuster.machine.units import bytes_text
+
+__all__ = ["PAINTED", "SPARE", "fill", "is_image", "make_savable", "protect", "put_away", "show_labels", "show_layer"]
 
 SPARE = "blockbuster spare"
 """Key in the metadata of an unused layer for its kind."""
+PAINTED = "blockbuster painted"
+"""Key in the metadata of an image layer that shows measurements and is no image to segment."""
 PLACE = ("scale", "translate", "affine", "units")
+PAINTING = ("paint", "erase", "fill", "polygon")
+"""Modes of a labels layer that change its voxels."""
+NOT_PAINTED = (
+    "The labels of a run are not painted: the next merge would replace them, and they would not reach the disk. "
+    "To join or separate objects, open Inspect merges. To paint, duplicate the layer, and paint on the copy."
+)
 CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Points: ("features", "symbol", "size", "border_color", "face_color"),
     Vectors: ("edge_width", "edge_color"),
     Shapes: ("edge_width", "edge_color", "face_color"),
 }
 """Attributes that go with the data of a layer."""
+
+
+def is_image(layer: Layer) -> bool:
+    """Return whether a layer shows an image that can be segmented."""
+    return isinstance(layer, Image) and not layer.metadata.keys() & {PAINTED, SPARE}
 
 
 def show_layer(viewer: Any, kind: str, layer: Layer, *, helper: bool = True) -> Layer:
@@ -93,6 +111,8 @@ def show_labels(
     layer = _spare(viewer, kind, Labels, np.ndim(data[0] if multiscale else data), multiscale)
     if layer is None:
         layer = Labels(data, name=name, multiscale=multiscale, **options)
+        make_savable(layer)
+        protect(layer)
         viewer.add_layer(layer)
     else:
         fill(layer, data)
@@ -124,7 +144,47 @@ def _bring_back(viewer: Any, layer: Layer, name: str) -> None:
 def fill(layer: Labels, data: Any) -> None:
     """Replace the data of a labels layer. Axes and number of scales (one or several) must be the same."""
     # napari would take a list of one level for a plain array.
-    layer.data = type(layer.data)(data) if layer.multiscale else data
+    layer.data = MultiScaleData(data) if layer.multiscale else data
+    make_savable(layer)
+
+
+class SavableLevels(MultiScaleData):
+    """Levels of a labels layer that any writer can save as one array.
+
+    napari's own writer of labels asks levels for an array of a type. `MultiScaleData` raises a TypeError for that.
+    """
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        if dtype is None:
+            return np.asarray(self[-1])
+        size = int(np.prod(self.shape, dtype=np.float64)) * np.dtype(dtype).itemsize
+        if size > memory_limit_bytes() / 2:
+            # napari hides a ValueError of a writer.
+            raise MemoryError(
+                f"These labels take {bytes_text(size)} as one array, too much for the memory of this computer. "
+                "Save them as .ome.tif with the writer of Blockbuster, which works tile by tile."
+            )
+        return np.asarray(self[0], dtype=dtype)
+
+
+def protect(layer: Labels) -> None:
+    """Keep a user from painting on labels that the plugin replaces or that are not the file, and say why.
+
+    napari itself does not paint on multiscale labels.
+    """
+
+    def refuse(event: Any) -> None:
+        if str(layer.mode) in PAINTING and SPARE not in layer.metadata:
+            layer.mode = "pan_zoom"
+            show_info(NOT_PAINTED)
+
+    layer.events.mode.connect(refuse)
+
+
+def make_savable(layer: Labels) -> None:
+    """Let napari save a multiscale labels layer at full resolution."""
+    if layer.multiscale:
+        layer._data = SavableLevels(list(layer.data))
 
 
 def put_away(viewer: Any, layer: Layer | None, kind: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
+from napari_blockbuster.widgets.layers.of_job.live_layer import RESULT
+from napari_blockbuster.widgets.layers.viewer_layers import make_savable, protect
 
 __all__ = ["job_reader"]
 
@@ -68,7 +70,26 @@ def _open_labels(path: Any) -> list[tuple[Any, dict[str, Any], str]]:
         "translate": info["translation"] or [0.0] * ndim,
         "units": [unit or "pixel" for unit in info["units"]],
     }
+    options["metadata"] = {RESULT: str(path)}
+    _make_savable(str(path))
     if info["affine"]:
         options["affine"] = info["affine"]
         show_info(TURNED)
     return [(levels if len(levels) > 1 else levels[0], options, "labels")]
+
+
+def _make_savable(path: str) -> None:
+    """Let napari save the layer of these labels, once it is in the viewer, and not paint on it: the file would not change."""
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+
+    def inserted(event: Any) -> None:
+        if event.value.metadata.get(RESULT) == path:
+            viewer.layers.events.inserted.disconnect(inserted)
+            make_savable(event.value)
+            protect(event.value)
+
+    viewer.layers.events.inserted.connect(inserted)

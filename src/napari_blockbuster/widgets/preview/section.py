@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton
 from napari_blockbuster.job.preview import Preview, SeamPreview
 from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.machine.units import count_text
-from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, row_of, times
+from napari_blockbuster.widgets.controls import Fold, Note, Section, button, bytes_text, row_of, times
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .control import TileFound
@@ -27,7 +27,7 @@ class PreviewSection(Section):
     """Halo along each spatial axis that fits the objects of the preview."""
 
     def __init__(self) -> None:
-        super().__init__("4  Preview")
+        super().__init__("Preview")
         self.tile = button(
             "Preview tile (T)", "Segment the tile in the center of the view, with its halo.", self.tile_wanted.emit
         )
@@ -49,12 +49,30 @@ class PreviewSection(Section):
         self.form.addRow(self.again)
         self.status = Note()
         self.report = Note()
-        self._failed = False
+        self._failed, self._result = False, ""
         self.advice = HaloAdvice()
         self.advice.use.clicked.connect(lambda *_: self.halo_wanted.emit(self.advice.halo))
         self._kept = KeptPreviews()
         for note in (self.status, self.report, self.advice, self.advice.use, self._kept):
             self.form.addRow(note)
+
+    def add_more(self, more: Section, fold: Fold) -> None:
+        """Add further settings below the report, folded."""
+        self.form.addRow(fold)
+        self.form.addRow(more)
+
+    def say_busy(self, text: str) -> None:
+        """Show what the preview does now; "" when it ended."""
+        self.status.say(text)
+        self._describe()
+
+    def _describe(self) -> None:
+        if self.status.plain:
+            self.say_brief(self.status.plain)
+        elif self._failed:
+            self.say_brief(self.report.plain, problem=True)
+        else:
+            self.say_brief(self._result, problem=self.advice.is_problem)
 
     def set_ready(self, ready: bool) -> None:
         """Enable the buttons that start a preview."""
@@ -74,17 +92,20 @@ class PreviewSection(Section):
         )
         self.advice.show_tile(event)
         self._kept.current = f"{event.settings}: {n_objects}, {seconds}"
-        self._failed = False
+        self._failed, self._result = False, f"{n_objects}; the run takes {duration(run.seconds)}"
         self.keep.setEnabled(found.n_objects > 0)
+        self._describe()
 
     def show_seam(self, found: SeamPreview) -> None:
         """Report the preview of a seam."""
         merged = found.merged
         self.report.say(
-            f"{merged.n_labels:,} labels on both sides become <b>{count_text(merged.n_objects, 'object')}</b>: "
-            f"{int(merged.joined.sum()):,} of {len(merged.seams):,} pairs at the seam are joined."
+            f"{count_text(merged.n_labels, 'label')} on both sides become "
+            f"<b>{count_text(merged.n_objects, 'object')}</b>: {int(merged.joined.sum()):,} of "
+            f"{count_text(len(merged.seams), 'pair')} at the seam {'is' if len(merged.seams) == 1 else 'are'} joined."
         )
-        self._failed = False
+        self._failed, self._result = False, f"seam: {count_text(merged.n_objects, 'object')}"
+        self._describe()
         self.advice.clear()
         self.advice.say("To compare, show and hide “Seam: before the merge” in the layer list.")
         self.keep.setEnabled(False)
@@ -95,12 +116,14 @@ class PreviewSection(Section):
         if self._failed:
             self._failed = False
             self.report.say("")
+        self._describe()
 
     def fail(self, message: str) -> None:
         """Report why there is no preview."""
         self._failed = True
         self.report.say(message, problem=True)
         self.advice.clear()
+        self._describe()
         self.keep.setEnabled(False)
 
     def _keep(self) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from napari.utils.notifications import show_info
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QMessageBox
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
@@ -46,10 +48,12 @@ class RunActions:
         self._dock: RunDock = dock
         self._control, self._section = dock.control, dock.running
         self.offer = ImageOffer(dock)
+        self._is_stopping = False
         section = self._section
-        section.run_wanted.connect(self.run)
-        section.new_wanted.connect(self.new_run)
-        section.discard_wanted.connect(self.discard)
+        section.footer.run_wanted.connect(self.run)
+        section.footer.new_wanted.connect(self.new_run)
+        section.footer.stop_wanted.connect(self.stop)
+        self._control.changed.connect(self._stop_paused)
         section.retry_wanted.connect(self.resume)
         section.changed.connect(self.check)
         section.cluster_changed.connect(self._use_cluster)
@@ -96,6 +100,21 @@ class RunActions:
         job = self._control.job
         if self._start(beside=True) and job is not None:
             show_info(f"The paused run is kept in {job.folder}. Use Open job… to resume it.")
+
+    def stop(self) -> None:
+        """Pause, then ask whether to keep the run or to delete its tiles."""
+        if self._control.state == "staging":
+            self._is_stopping = True
+            self._control.pause()
+        else:
+            self.discard()
+
+    def _stop_paused(self) -> None:
+        if self._is_stopping and not self._control.is_busy:
+            self._is_stopping = False
+            if self._control.state == "paused":
+                # Ask once the other listeners show the paused run.
+                QTimer.singleShot(0, lambda: self.discard() if isalive(self._dock) else None)
 
     def discard(self) -> None:
         """Close the open job. Ask whether to delete its tiles."""
@@ -180,11 +199,13 @@ class RunActions:
             problem = output_problem(text)
             if not problem and (folder := JobFolder.beside(Path(text))).is_job():
                 note = f"{folder.path.name} holds a run. Run with the same settings to resume it."
-        section.output.note.say(problem or note, problem=bool(problem))
+        section.show_output_note(problem or note, bool(problem))
         startable = self._dock.is_ready and not problem
         is_new = control.state in ("idle", "staged", "written")
         section.main.setEnabled(startable if is_new else control.state not in ("pausing", "merging"))
         section.new.setEnabled(startable and bool(text))
+        reason = self._dock.form.problem or (f"Run: {problem}" if problem else "")
+        section.footer.reason.say(reason if is_new and not section.main.isEnabled() else "")
         section.change_note.say(self._changes())
         self.offer.check()
 

@@ -41,6 +41,8 @@ class RunControl(QObject):
     """A step failed, and why."""
     failed_clicked = Signal(int)
     """A failed tile was clicked in the viewer."""
+    ranges_wanted = Signal(object)
+    """Objects outside these ranges of columns shall be left out: a dictionary, or None to undo the last one."""
     written = Signal(object)
     """A `napari_blockbuster.output.result.Result`."""
 
@@ -195,6 +197,10 @@ class RunControl(QObject):
     def use_cluster(self, choice: ClusterChoice) -> None:
         """Run the next steps on another cluster. The current step stays where it is."""
         self._thread.cluster.choice = choice
+
+    def warm_up(self, choice: ClusterChoice) -> None:
+        """Start a cluster of this machine before it is needed."""
+        self._thread.cluster.session.warm_up(choice)
 
     def client(self) -> Any:
         """Return a client of the cluster, after starting it if needed. For a thread."""

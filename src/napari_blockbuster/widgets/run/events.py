@@ -30,6 +30,10 @@ UPDATE_INTERVAL = 0.5
 """Seconds between two progress updates. Each one repaints the dock."""
 
 
+LEAST_SECONDS = 1.0
+"""Of a run before its rate is shown."""
+
+
 @dataclass(frozen=True)
 class StepProgress:
     """Progress of a step: staging, merging or writing.
@@ -129,11 +133,16 @@ class Meter:
         bool
             Whether to show it: twice a second, after a failure, and at the end.
         """
-        # The first report comes when workers are up, so their start does not count.
+        # The first report comes when workers are up, so their start does not count, nor does a tile that it brings.
+        is_first = self._pace is None
         self._pace = pace = self._pace or Pace()
-        pace.report(done + failed, total, new)
+        pace.report(done + failed, total, 0 if is_first else new)
         more_failed = failed != self.progress.failed
-        self.progress = StepProgress(done, total, failed, pace.rate or 0.0, pace.left)
+        # A few tiles that end at once say little about the others.
+        is_known = pace.rate is not None and pace.seconds >= LEAST_SECONDS
+        self.progress = StepProgress(
+            done, total, failed, (pace.rate or 0.0) if is_known else 0.0, pace.left if is_known else None
+        )
         now = time.monotonic()
         if now - self._updated < UPDATE_INTERVAL and not more_failed and done + failed < total:
             return False

@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QListWidget, QList
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.limits import cpu_count
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.output.result import default_output, job_folder
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.controls import Note, Section, button, row_of
+from napari_blockbuster.widgets.controls import Fold, Note, Section, button, row_of
 from napari_blockbuster.widgets.session import ClusterChoice
 
 __all__ = [
@@ -70,12 +71,17 @@ class OutputField(QLineEdit):
 
 
 class ClusterFields(QObject):
-    """Fields that choose a cluster."""
+    """Fields that choose a cluster, folded below the rows of a section."""
 
     changed = Signal()
 
-    def __init__(self, preferred: ClusterChoice, section: Section) -> None:
-        super().__init__(section)
+    def __init__(self, preferred: ClusterChoice, below: Section) -> None:
+        super().__init__(below)
+        section = Section("Workers")
+        section.form.setContentsMargins(6, 0, 0, 0)
+        self.fold = Fold("More", section)
+        below.form.addRow(self.fold)
+        below.form.addRow(section)
         self.workers = QSpinBox()
         self.workers.setRange(1, 1024)
         # Leave one processor to the viewer if there are enough.
@@ -115,12 +121,22 @@ class ClusterFields(QObject):
         self._enable()
         self.changed.emit()
 
+    def _describe(self) -> None:
+        choice = self.choice()
+        if choice.address:
+            self.fold.say(choice.address)
+        elif choice.use_gpu:
+            self.fold.say("on the GPUs")
+        else:
+            self.fold.say(count_text(choice.n_workers, "worker"))
+
     def _enable(self) -> None:
         for field in (self.gpu, self.address):
             field.setEnabled(not self._is_busy)
         is_local = not self.address.text().strip() and not self._is_busy
         self.workers.setEnabled(is_local and not self.gpu.isChecked())
         self.per_gpu.setEnabled(is_local and self.gpu.isChecked())
+        self._describe()
 
 
 class FailedTiles(QListWidget):

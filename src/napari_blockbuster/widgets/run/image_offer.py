@@ -14,6 +14,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.choices.image_section import AXES, ImageSection
 from napari_blockbuster.widgets.controls import times
 from napari_blockbuster.widgets.layers.of_image import layer_images
+from napari_blockbuster.widgets.layers.viewer_layers import is_image
 from napari_blockbuster.widgets.runner import in_thread
 
 from .control import RunControl
@@ -72,7 +73,7 @@ class ImageOffer:
                 self._look()
 
     def _layers_changed(self, event: Any = None) -> None:
-        if self._job is not None and isinstance(event.value, Image):
+        if self._job is not None and is_image(event.value):
             self._look()
 
     def _look(self, done: Callable[[], object] | None = None) -> None:
@@ -80,7 +81,7 @@ class ImageOffer:
         assert job is not None
         self._turn += 1
         turn = self._turn
-        layers = [layer for layer in self._dock.viewer.layers if isinstance(layer, Image)]
+        layers = [layer for layer in self._dock.viewer.layers if is_image(layer)]
 
         def found(matches: list[Match]) -> None:
             if turn == self._turn and self._job is job:

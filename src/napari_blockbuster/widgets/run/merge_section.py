@@ -1,4 +1,4 @@
-"""Merge section of the dock: rule, object filter, seams, and writing."""
+"""Result step of the dock: rule, object filter, seams, and writing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
 from napari_blockbuster.widgets.texts import voxels_name
+
+from .column_ranges import ColumnRanges
 
 __all__ = ["MergeSection"]
 
@@ -33,34 +35,44 @@ class MergeSection(Section):
     """Next (1) or previous (-1) doubtful pair."""
     inspect_wanted = Signal()
     table_wanted = Signal()
+    export_wanted = Signal()
     delete_wanted = Signal()
 
     def __init__(self) -> None:
-        super().__init__("6  Merge")
+        super().__init__("Result")
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(15)
         self._rest.timeout.connect(self.changed.emit)
+        self.counts = Note()
+        self.form.addRow(self.counts)
+        self._add_write()
         self.rule = RuleFields(self)
         self.rule.changed.connect(self._rest.start)
         self.filter = FilterFields(self)
         self.filter.changed.connect(self._rest.start)
-        self.counts = Note()
-        self.form.addRow(self.counts)
         self._add_seams()
+        self.form.addRow(self.delete)
+        self.show_state("idle", None)
+
+    def _add_write(self) -> None:
         self.write = button(
             "Write merged labels",
             "Write an OME-Zarr in the background, and show it in place of the live labels.",
             self.write_wanted.emit,
         )
         self.form.addRow(self.write)
+        self.export = button(
+            "Save as TIFF…",
+            "Save the written labels as OME-TIFF with the size of a voxel, or as plain TIFF.",
+            self.export_wanted.emit,
+        )
+        self.form.addRow(self.export)
         self.delete = button(
             "Delete intermediate tiles…",
             "The tiles are needed only to merge again. A dialog asks first.",
             self.delete_wanted.emit,
         )
-        self.form.addRow(self.delete)
-        self.show_state("idle", None)
 
     def _add_seams(self) -> None:
         self.seams = QCheckBox("Show seams")
@@ -94,6 +106,7 @@ class MergeSection(Section):
         """Enable the buttons, and show the counts of a merge and whether it is written."""
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
+        self.export.setVisible(state == "written")
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
         self.table.setEnabled(merged is not None)
@@ -102,6 +115,7 @@ class MergeSection(Section):
                 grid = merged.store.grid
                 self.filter.show_axes(grid.ndim - grid.separate_axes)
             self.counts.say(f"{_counts_text(merged)} <b>{saved}</b>")
+            self.say_brief(" ".join([f"{count_text(merged.n_objects, 'object')}.", saved]).strip())
         elif state == "staging":
             self.counts.say("Labels are merged when all tiles are segmented.")
         elif state == "paused":
@@ -109,7 +123,9 @@ class MergeSection(Section):
                 "Labels are merged when all tiles are segmented. Change the rule or the threshold to merge now."
             )
         else:
-            self.counts.say("")
+            self.counts.say("Labels appear here once tiles are segmented.")
+        if merged is None:
+            self.say_brief("")
 
 
 class RuleFields(QObject):
@@ -198,6 +214,9 @@ class FilterFields(QObject):
             "filled holes. The first use reads all tiles once."
         )
         section.form.addRow(self.fill_holes)
+        self.columns = ColumnRanges()
+        self.columns.changed.connect(self.changed.emit)
+        section.form.addRow(self.columns)
         self.smallest.valueChanged.connect(lambda *_: self.changed.emit())
         self.drop_border.toggled.connect(lambda *_: self.changed.emit())
         self.fill_holes.toggled.connect(lambda *_: self.changed.emit())
@@ -208,6 +227,7 @@ class FilterFields(QObject):
             self.smallest.value() or None,
             drop_border=self.drop_border.isChecked(),
             fill_holes=self.fill_holes.isChecked(),
+            ranges=self.columns.ranges,
         )
 
     def show_axes(self, n_spatial_axes: int) -> None:

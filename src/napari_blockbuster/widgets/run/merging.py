@@ -104,8 +104,12 @@ class Merging:
             current.view.changed()
             current.view.refresh()
         unwritten = "" if current.saved is not None else ". Not written yet"
+        failed = ""
+        if current.job is not None and current.failures:
+            failed = f"; {len(current.failures):,} of {count_text(current.job.n_tiles, 'tile')} failed"
         thread.status.emit(
-            f"{count_text(event.kept.n_objects, 'object')} from {count_text(event.kept.n_labels, 'label')}{unwritten}"
+            f"{count_text(event.kept.n_objects, 'object')} from {count_text(event.kept.n_labels, 'label')}"
+            f"{failed}{unwritten}"
         )
 
     def _ended(self, before: str) -> None:

@@ -1,4 +1,4 @@
-"""Run section of the dock: cluster, output, progress and failed tiles."""
+"""Run step of the dock: output, cluster and failed tiles. Its footer has the buttons and the progress."""
 
 from __future__ import annotations
 
@@ -7,43 +7,22 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton
 
-from napari_blockbuster.job.progress.bar import duration
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.stage.store import TileFailure
-from napari_blockbuster.widgets.controls import Note, Section, button, row_of
+from napari_blockbuster.widgets.controls import Note, Section
 from napari_blockbuster.widgets.session import ClusterChoice
 
 from .events import StepProgress
 from .fields import ClusterFields, FailedTiles, OutputField
+from .footer import LABELS, RunFooter
 from .open_job import BUSY
 
-__all__ = ["RunSection"]
-
-LABELS = {
-    "idle": "Run",
-    "staging": "Pause",
-    "pausing": "Pausing…",
-    "paused": "Resume",
-    "staged": "Run",
-    "merging": "Run",
-    "writing": "Stop writing",
-    "written": "Run",
-}
-"""Text of the main button in each state of `RunControl`."""
-TIPS = {
-    "Run": "Segment all tiles in the background. Finished tiles are kept, also after an error.",
-    "Pause": "Stop for now. Finished tiles are kept.",
-    "Resume": "Segment the tiles that are not finished yet.",
-    "Stop writing": "Stop and delete the incomplete output. The tiles are kept.",
-}
+__all__ = ["LABELS", "RunSection"]
 
 
 class RunSection(Section):
-    """Fields and buttons of a run. `RunActions` does the work."""
+    """Fields of a run, and the footer with its buttons. `RunActions` does the work."""
 
-    run_wanted = Signal()
-    new_wanted = Signal()
-    """Close the paused run and start another one."""
-    discard_wanted = Signal()
     changed = Signal()
     """The output path changed."""
     cluster_changed = Signal()
@@ -53,48 +32,55 @@ class RunSection(Section):
     """A failed tile to look at."""
 
     def __init__(self, preferred: ClusterChoice) -> None:
-        super().__init__("5  Run")
+        super().__init__("Run")
+        self.footer = RunFooter()
         self.output = OutputField()
-        self.output.textChanged.connect(lambda *_: self.changed.emit())
+        self.output.textChanged.connect(lambda *_: self._output_changed())
         self.output.add_to(self)
-        self.cluster_fields = ClusterFields(preferred, self)
-        self.cluster_fields.changed.connect(self.cluster_changed)
-        self.main = QPushButton()
-        self.main.clicked.connect(lambda *_: self.run_wanted.emit())
-        self.form.addRow(self.main)
-        self._add_paused_rows()
-        self.bar = QProgressBar()
-        self.bar.setAccessibleName("Progress")
-        self.bar.hide()
-        self.form.addRow(self.bar)
-        self.status = Note()
-        self.status.setOpenExternalLinks(True)
-        self.problem = Note()
-        self.form.addRow(self.status)
-        self.form.addRow(self.problem)
-        self.failed = FailedTiles()
-        self.failed.tile_wanted.connect(self.tile_wanted)
-        self.failed.retry_wanted.connect(self.retry_wanted)
-        self.form.addRow(self.failed)
-        self.form.addRow(self.failed.buttons)
-        self.show_state("idle")
-
-    def _add_paused_rows(self) -> None:
-        """Add the alternatives to resuming a paused run."""
-        self.new = button(
-            "New run", "Keep this run as it is, and start another one with the settings above.", self.new_wanted.emit
-        )
-        self.discard = button(
-            "Discard…", "Close this run. A dialog asks whether to delete its tiles.", self.discard_wanted.emit
-        )
-        self.leaving = row_of(self.new, self.discard)
-        self.form.addRow(self.leaving)
-        self.leaving.hide()
         self.change_note = Note()
         self.form.addRow(self.change_note)
         self.layer = QComboBox()
         self.row("Image of the run", self.layer, "Layer to read the image of the run from. All have the same pixels.")
         self.form.setRowVisible(self.layer, False)
+        self.failed = FailedTiles()
+        self.failed.tile_wanted.connect(self.tile_wanted)
+        self.failed.retry_wanted.connect(self.retry_wanted)
+        self.form.addRow(self.failed)
+        self.form.addRow(self.failed.buttons)
+        self.cluster_fields = ClusterFields(preferred, self)
+        self.cluster_fields.changed.connect(self.cluster_changed)
+        self.show_state("idle")
+
+    # ------------------------------------------------------------------------------------------------------- footer
+    @property
+    def main(self) -> QPushButton:
+        """Button that runs, pauses, resumes, or stops writing."""
+        return self.footer.main
+
+    @property
+    def new(self) -> QPushButton:
+        """Button that starts another run."""
+        return self.footer.new
+
+    @property
+    def discard(self) -> QPushButton:
+        """Button that ends the run."""
+        return self.footer.stop
+
+    @property
+    def bar(self) -> QProgressBar:
+        """Progress of the current step."""
+        return self.footer.bar
+
+    @property
+    def status(self) -> Note:
+        """Status line."""
+        return self.footer.status
+
+    @property
+    def problem(self) -> Note:
+        """Reason why a step failed."""
+        return self.footer.problem
 
     # ------------------------------------------------------------------------------------------------------- values
     def cluster(self) -> ClusterChoice:
@@ -112,12 +98,7 @@ class RunSection(Section):
     # ------------------------------------------------------------------------------------------------------ showing
     def show_state(self, state: str) -> None:
         """Show the state of the run."""
-        text = LABELS[state]
-        self.main.setText(text)
-        self.main.setToolTip(TIPS.get(text, ""))
-        self.main.setEnabled(state not in ("pausing", "merging"))
-        self.bar.setVisible(state in ("staging", "pausing", "paused", "writing"))
-        self.leaving.setVisible(state == "paused")
+        self.footer.show_state(state)
         self.cluster_fields.set_busy(state in BUSY)
 
     def offer_layers(self, names: list[str]) -> None:
@@ -128,22 +109,33 @@ class RunSection(Section):
 
     def show_progress(self, progress: StepProgress) -> None:
         """Move the progress bar."""
-        self.bar.setMaximum(max(progress.total, 1))
-        self.bar.setValue(progress.done + progress.failed)
-        parts = [f"{progress.done:,} of {progress.total:,}"]
-        if progress.failed:
-            parts.append(f"{progress.failed:,} failed")
-        if progress.rate:
-            parts.append(f"{progress.rate:.1f} tiles/s" if progress.rate >= 1 else f"{1 / progress.rate:.1f} s/tile")
-        if progress.seconds_left is not None and progress.done + progress.failed < progress.total:
-            parts.append(f"{duration(progress.seconds_left)} left")
-        self.bar.setFormat(" · ".join(parts))
+        self.footer.show_progress(progress)
 
     def show_failures(self, failures: dict[int, TileFailure]) -> None:
         """List the failed tiles."""
         self.failed.show_failures(failures)
+        self._describe()
 
     def show_failure(self, index: int) -> None:
         """Select a failed tile, and show why it failed."""
         if text := self.failed.select(index):
             self.problem.say(text, problem=True)
+
+    def show_output_note(self, text: str, problem: bool) -> None:
+        """Show a hint on the output path."""
+        self.output.note.say(text, problem=problem)
+        self._describe()
+
+    def _output_changed(self) -> None:
+        self._describe()
+        self.changed.emit()
+
+    def _describe(self) -> None:
+        n_failed, note = self.failed.count(), self.output.note
+        if n_failed:
+            self.say_brief(f"{count_text(n_failed, 'tile')} failed", problem=True)
+        elif note.is_problem:
+            self.say_brief(note.plain, problem=True)
+        else:
+            text = self.output.text().strip()
+            self.say_brief(f"to {Path(text).name}" if text else "")

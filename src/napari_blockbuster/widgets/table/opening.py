@@ -61,14 +61,15 @@ def show_table(viewer: Any) -> ObjectTable:
     if widget is None or widget.parent() is None:
         widget = TableDock(viewer)
         viewer.window.add_dock_widget(widget, name=NAME, area="bottom", tabify=False)
-        _give_height(viewer, widget.parent())
+        _give_height(widget)
     dock = widget.parent()
     dock.show()
     dock.raise_()
     return widget
 
 
-def _give_height(viewer: Any, dock: Any) -> None:
+def _give_height(widget: ObjectTable) -> None:
     """Leave most of the window to the image."""
-    window = viewer.window._qt_window
-    window.resizeDocks([dock], [min(HEIGHT, round(window.height() * SHARE))], Qt.Vertical)
+    # A plugin gets a proxy of the window, whose docks Qt does not take.
+    window = widget.window()
+    window.resizeDocks([widget.parent()], [min(HEIGHT, round(window.height() * SHARE))], Qt.Vertical)

@@ -16,7 +16,7 @@ from napari.utils.colormaps import Colormap
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.placement import place_of_layer
-from napari_blockbuster.widgets.layers.viewer_layers import SPARE
+from napari_blockbuster.widgets.layers.viewer_layers import PAINTED, SPARE
 
 from .content import LabelValues
 
@@ -61,20 +61,28 @@ class PaintedLayer:
 
         The layer lies right above the labels, and above other layers that lie there.
         """
-        same_place = self.is_shown and self._labels is labels
         data = _views(labels, lambda: self._values)
-        if not same_place or data[0].shape != tuple(_finest(self.layer).shape):
-            self._place(labels, data, name, above)
+        same_place = self.is_shown and self._labels is labels and data[0].shape == tuple(self._finest.shape)
         self._values, self._labels = values, labels
-        assert self.layer is not None
+        if not same_place:
+            self._place(labels, data, name, above)
         layer = self.layer
-        layer.name = name
-        layer.contrast_limits_range = limits
-        layer.contrast_limits = limits
-        layer.colormap = colormap
-        layer.opacity = opacity
-        self._fill(data)
+        assert layer is not None
+        # Each of these repaints the layer.
+        wanted = {"name": name, "contrast_limits_range": limits, "contrast_limits": limits, "opacity": opacity}
+        for key, value in wanted.items():
+            if getattr(layer, key) != (list(value) if isinstance(value, tuple) else value):
+                setattr(layer, key, value)
+        if layer.colormap != colormap and layer.colormap.name != colormap:
+            layer.colormap = colormap
+        if same_place:
+            self._fill(data)
         layer.visible = True
+
+    @property
+    def _finest(self) -> Any:
+        assert self.layer is not None
+        return self.layer.data[0] if self.layer.multiscale else self.layer.data
 
     def _place(self, labels: Labels, data: list[LazyView], name: str, above: Sequence[Image | None]) -> None:
         """Add the layer, or reuse the one that was put away."""
@@ -91,9 +99,9 @@ class PaintedLayer:
             self._fill(data)
             for key, value in place.items():
                 setattr(self.layer, key, value)
-            self.layer.metadata = {}
+            self.layer.metadata = {PAINTED: self._kind}
         else:
-            self.hide()
+            self._put_away()
             self.layer = Image(
                 data if multiscale else data[0],
                 name=name,
@@ -103,12 +111,11 @@ class PaintedLayer:
                 blending="translucent_no_depth",
                 interpolation2d="nearest",
                 interpolation3d="nearest",
+                metadata={PAINTED: self._kind},
                 **place,
             )
             viewer.add_layer(self.layer)
-        below = [
-            viewer.layers.index(layer) for layer in (labels, *above) if layer is not None and layer in viewer.layers
-        ]
+        below = [viewer.layers.index(each) for each in (labels, *above) if each is not None and each in viewer.layers]
         viewer.layers.move(viewer.layers.index(self.layer), max(below) + 1)
         viewer.layers.selection = selected
 
@@ -128,20 +135,21 @@ class PaintedLayer:
     def hide(self) -> None:
         """Hide the layer. It is reused, because removing layers can crash software rendering."""
         self._values = None
+        self._put_away()
+
+    def _put_away(self) -> None:
         if self.is_shown and self.layer is not None:
             layer = self.layer
             layer.visible = False
-            empty = [LazyView((1,) * layer.ndim, np.float32, lambda box: np.full(box.shape, np.nan, np.float32))]
             if not layer.multiscale:
-                self._fill(empty)
+                self._fill([LazyView((1,) * layer.ndim, np.float32, _nothing)])
             layer.metadata = {SPARE: self._kind}
             layer.name = f"{layer.name} (empty)"
             self._viewer.layers.selection.discard(layer)
 
 
-def _finest(layer: Image | None) -> Any:
-    assert layer is not None
-    return layer.data[0] if layer.multiscale else layer.data
+def _nothing(box: Box) -> np.ndarray:
+    return np.full(box.shape, np.nan, np.float32)
 
 
 def _views(labels: Labels, values: Callable[[], LabelValues | None]) -> list[LazyView]:

@@ -96,7 +96,7 @@ class PlotPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        column.addWidget(row_of(self.x, QLabel("vs."), self.y))
+        column.addWidget(row_of(QLabel("x"), self.x, QLabel("y"), self.y))
         column.addWidget(self.plot, 1)
         self._paint_theme()
 
@@ -155,8 +155,6 @@ class PlotPanel(QWidget):
             ]
         for item in self._items:
             self.plot.addItem(item)
-        self.plot.setLabel("bottom", x)
-        self.plot.setLabel("left", "objects" if isinstance(found, Bars) else y)
         if fit:
             self.area.autoRange()
 

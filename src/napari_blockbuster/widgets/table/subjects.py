@@ -70,6 +70,11 @@ class JobSubject(Subject):
         return lambda: job.table(merged)
 
     @property
+    def has_ranges(self) -> bool:
+        """Whether objects outside ranges of columns are left out."""
+        return self.control.merged is not None and bool(self.control.merged.filter.ranges)
+
+    @property
     def place(self) -> dict[str, Any]:
         view = self.control.view
         return super().place if view is None else view.place

@@ -296,7 +296,9 @@ def unit_of(source: ImageSource) -> str | None:
     if unit is None:
         return None
     try:
-        return f"{pint.get_application_registry().Unit(unit):~P}"
+        symbol = f"{pint.get_application_registry().Unit(unit):~P}"
+        # Registries differ in how they write the prefix.
+        return "µm" if symbol in ("um", "\u03bcm") else symbol
     except (pint.UndefinedUnitError, ValueError):
         return unit
 

@@ -70,8 +70,10 @@ def center_view(viewer: Any, place: dict[str, Any], voxel: Any) -> None:
     world = world_at(place, voxel)
     dims, camera = viewer.dims, viewer.scene.camera
     first = dims.ndim - len(world)
-    for axis, value in enumerate(world):
-        dims.set_point(axis + first, value)
+    axes = [axis + first for axis in range(len(world))]
+    # Each change of the point slices all layers anew, also along axes that are on the screen.
+    if set(axes) - set(dims.displayed):
+        dims.set_point(axes, list(world))
     center = list(camera.center)
     shown = [world[axis - first] for axis in dims.displayed]
     center[-len(shown) :] = shown
