@@ -61,7 +61,9 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
         qtbot.wait(600)
     QTest.mouseMove(viewer.window._qt_viewer.canvas.native, canvas_point(viewer, 38, 9), 20)
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Escape)
-    until(lambda: where.note.plain.startswith("5 of 16 tiles"), 5)
+    qtbot.wait(500)
+    drawn = viewer.layers["Region"].data
+    assert where.note.plain.startswith("5 of 16 tiles"), (where.note.plain, drawn)
     assert "of pixels" in where.note.plain
     assert widget.is_ready
     overlay = where.overlay.layer

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer, Shapes
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog
 
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.tiles import TileGrid
@@ -80,7 +80,7 @@ class WhereSection(Section):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(150)
-        self._later.timeout.connect(self.update_region)
+        self._later.timeout.connect(self._update_later)
         tiles.changed.connect(self._grid_changed)
         viewer.layers.events.inserted.connect(self._layers_changed)
         viewer.layers.events.removed.connect(self._layers_changed)
@@ -199,6 +199,13 @@ class WhereSection(Section):
 
     def _edited(self, event: Any = None) -> None:
         self._later.start()
+
+    def _update_later(self) -> None:
+        """Read the region again, but not in the middle of a drawing: the overlay is a layer, and a new layer would end it."""
+        if getattr(self._layer, "_is_creating", False) or QApplication.mouseButtons() != Qt.NoButton:
+            self._later.start()
+        else:
+            self.update_region()
 
     def draw_region(self) -> None:
         """Add a shapes layer to draw in, and make it the region."""
