@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_blockbuster import Job, TileStaged
-from napari_blockbuster.cli.info import describe_job
+from napari_blockbuster.cli.info.jobs import describe_job
 from napari_blockbuster.execution.turns import ModelUse
 from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.steps.completion import Finish, Watch, finish

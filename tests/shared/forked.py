@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 IMPORTED_BY_A_RUN = (
     *(
         "cli.attach",
-        "cli.info",
+        "cli.info.jobs",
         "cli.main",
         "cli.notices",
         "cli.options",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -20,6 +21,7 @@ __all__ = [
     "ImageOptions",
     "MergeOptions",
     "ModelOptions",
+    "Output",
     "OutputOptions",
     "SceneOptions",
     "UsageError",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 Channels = Annotated[tuple[int | str, ...] | None, Parameter(consume_multiple=True)]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Spacing = Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True)]
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, show_default=False)]
 

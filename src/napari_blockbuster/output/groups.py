@@ -98,8 +98,8 @@ def _refreshed_v2(document: dict[str, Any], group: Path, folder: Path) -> bool:
 
 
 def _in_order(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries so that those of one group follow each other. zarr-python loses the others."""
-    return dict(sorted(entries.items()))
+    """Return entries with the content of each group together: zarr-python loses members that are listed apart."""
+    return dict(sorted(entries.items(), key=lambda item: (item[0].count("/"), item[0])))
 
 
 def _documents(folder: Path, group: Path, name: str) -> list[Path]:
