@@ -66,6 +66,11 @@ class Bench:
         return self.folder / "out.ome.zarr.job"
 
     @property
+    def results(self) -> tuple[Path, ...]:
+        """All that a run leaves: the labels, their table, and the job folder."""
+        return self.output, self.output.with_name(f"{self.output.name}.table.parquet"), self.job
+
+    @property
     def calls(self) -> int:
         return len(list((self.folder / "calls").iterdir()))
 
@@ -229,6 +234,6 @@ def survive(context: ForkServerContext, folder: Path, seed: int, peace: Undistur
     expected = 0 if written else N_TILES - staged
     assert bench.calls - calls == expected, f"{story}: {bench.calls - calls} tiles ran, not {expected}"
     assert bench.result() == peace.result, f"{story}: other voxels"
-    left = sorted(p.name for p in folder.iterdir() if "out" in p.name and p not in (bench.output, bench.job))
+    left = sorted(p.name for p in folder.iterdir() if "out" in p.name and p not in bench.results)
     assert complete or not left, f"{story}: left behind {left}"
     return story

@@ -13,6 +13,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
 from faults import Bench, Undisturbed, run_out, start
 
 SENTENCES = (
@@ -81,10 +82,21 @@ def take_over(context: ForkServerContext, folder: Path, stop_at: int, replaces: 
             at = peace.run.operations[stop_at - 1] if stop_at <= len(peace.run.operations) else "?"
             story += f" ({at})"
             take_locks(bench.job)
-        words = bench.words(0, "--overwrite", model="other.py") if replaces else bench.words(0)
-        other = start(context, bench, words, errors="errors-other")
-        # The other one may wait for a tile of the stopped one.
-        other.join(1.5 * peace.run.seconds)
+        other = _other_run(context, bench, replaces, peace)
+    return _judged(bench, first, other, replaces, peace, story)
+
+
+def _other_run(context: ForkServerContext, bench: Bench, replaces: bool, peace: Peace) -> BaseProcess:
+    words = bench.words(0, "--overwrite", model="other.py") if replaces else bench.words(0)
+    other = start(context, bench, words, errors="errors-other")
+    # It may wait for a tile of the stopped one.
+    other.join(1.5 * peace.run.seconds)
+    return other
+
+
+def _judged(bench: Bench, first: BaseProcess, other: BaseProcess, replaces: bool, peace: Peace, story: str) -> str:
+    """Compare what two runs left with what one of them leaves. Return what happened, in words."""
+    folder = bench.folder
     codes = run_out(first), run_out(other)
     told = (folder / "errors").read_text(), (folder / "errors-other").read_text()
     story += f": exit codes {codes}\n{told[0]}\n{told[1]}"
@@ -97,11 +109,47 @@ def take_over(context: ForkServerContext, folder: Path, stop_at: int, replaces: 
     record = json.loads((bench.job / "result.json").read_text())
     group = json.loads((bench.output / "zarr.json").read_text())["attributes"]["napari-blockbuster"]
     assert record["result"] == group["result"], f"{story}: another result is recorded"
-    left = sorted(p.name for p in folder.iterdir() if "out" in p.name and p not in (bench.output, bench.job))
+    left = sorted(p.name for p in folder.iterdir() if "out" in p.name and p not in bench.results)
     # The tiles of a complete result are deleted. Nobody makes their folder again.
     left += sorted(p.name for p in bench.job.glob("stage*"))
     assert not left, f"{story}: left behind {left}"
     return story.partition("\n")[0]
+
+
+def take_over_cluster(context: ForkServerContext, folder: Path, seed: int, peace: Peace) -> str:
+    """Stop the driver, the scheduler or a worker of a run on a cluster, take its job over, and let all continue."""
+    chance = random.Random(seed)
+    bench = Bench.make(folder, peace.run.image)
+    slow = (folder / "model.py").read_text().replace("    open(", "    import time; time.sleep(0.2)\n    open(")
+    (folder / "model.py").write_text(slow)
+    first = start(context, bench, bench.words(2))
+    staged, deadline = chance.randint(1, 5), time.monotonic() + 60
+    while bench.markers < staged and first.exitcode is None:
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.01)
+    driver = psutil.Process(first.pid)
+    family = driver.children(recursive=True)
+    # The workers are children of the process that they are forked from.
+    kinds = {
+        "driver": [driver],
+        "scheduler": [each for each in family if each.ppid() == driver.pid],
+        "worker": [each for each in family if not each.children() and each.ppid() != driver.pid],
+    }
+    kind, replaces = chance.choice(sorted(kinds)), chance.random() < 0.6
+    victim = chance.choice(kinds[kind] or [driver])
+    story = f"seed {seed}: {kind} of {'a replaced' if replaces else 'a resumed'} run stopped after {staged} tiles"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.suspend()
+    try:
+        take_locks(bench.job)
+        other = _other_run(context, bench, replaces, peace)
+        other.join(0 if other.exitcode is not None else 20)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.resume()
+    story = _judged(bench, first, other, replaces, peace, story)
+    assert not psutil.wait_procs(family, 30)[1], f"{story}: processes are left"
+    return story
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from faults import undisturbed
-from pauses import Peace, peace_of_both, surprise, take_over
+from pauses import Peace, peace_of_both, surprise, take_over, take_over_cluster
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops processes and reads /proc")
 SEEDS, SOAK = 50, 500
@@ -63,6 +63,13 @@ def test_a_run_that_was_taken_over_anywhere_changes_nothing_after_it(
         surprise(context, place / str(seed), seed, peace)
 
 
+@pytest.mark.parametrize("seed", [0, 2], ids=["scheduler", "driver"])
+def test_a_run_on_a_cluster_that_was_taken_over_changes_nothing_after_it(
+    context: ForkServerContext, peace: Peace, place: Path, seed: int
+) -> None:
+    take_over_cluster(context, place / f"cluster-{seed}", seed, peace)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_soak(context: ForkServerContext, peace: Peace, place: Path) -> None:
@@ -70,3 +77,8 @@ def test_soak(context: ForkServerContext, peace: Peace, place: Path) -> None:
     for seed in range(1_000, 1_000 + SOAK):
         print(f"{time.monotonic() - began:7.1f} s  {surprise(context, place / str(seed), seed, peace)}", flush=True)
         shutil.rmtree(place / str(seed))
+        if seed % 10 == 0:
+            print(
+                f"{time.monotonic() - began:7.1f} s  {take_over_cluster(context, place / 'c', seed, peace)}", flush=True
+            )
+            shutil.rmtree(place / "c")

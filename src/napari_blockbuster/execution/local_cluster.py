@@ -22,6 +22,8 @@ __all__ = ["LocalProcessCluster", "StartingCluster"]
 START = 300.0
 """Seconds for the local cluster to start (imports from a network disk may be slow)."""
 
+QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+
 
 class LocalProcessCluster:
     """A dask cluster on this machine, in a process of its own.
@@ -147,6 +149,8 @@ def _start(plan: dict[str, Any]) -> subprocess.Popen[str]:
         # Show warnings and errors only, without the error that every worker logs when a run is stopped.
         "DASK_LOGGING": '{"distributed": "warning", "distributed.worker.state_machine": "error"}',
         **os.environ,
+        # A cluster that is killed leaves semaphores, which its resource tracker removes. Nobody needs to know.
+        "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), QUIET_TRACKER])),
         "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
     }
     return subprocess.Popen(

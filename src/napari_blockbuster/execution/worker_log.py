@@ -22,7 +22,7 @@ class _WhileClusterRuns(logging.Filter):
     """Drops records once the process of the cluster is gone or stopped.
 
     The driver has ended it, or reports that it lost it. How each worker lost its connections would only stand between the
-    lines of the driver.
+    lines of the driver. The same holds for the error of a task: the driver gets it, and reports it.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class _WhileClusterRuns(logging.Filter):
         self._cluster = int(os.environ[CLUSTER])
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if self._is_lost():
+        if str(record.msg).startswith("Compute Failed") or self._is_lost():
             return False
         time.sleep(DYING)
         return not self._is_lost()

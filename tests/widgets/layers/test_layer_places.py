@@ -111,13 +111,20 @@ def test_the_scene_that_a_reader_chose_is_found(pixels: np.ndarray, tmp_path: Pa
     assert (source.local_path, source.layout.scene) == (path, 1)
 
 
-def test_everything_lies_on_a_rotated_layer(
-    open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
+ON_THE_SCREEN: dict[str, dict[str, Any]] = {
+    "rotated": {"scale": (0.5, 0.5), "rotate": 25, "translate": (40, 80)},
+    "sheared and flipped": {"scale": (0.5, -0.5), "shear": [0.3], "translate": (40, 80)},
+}
+
+
+@pytest.mark.parametrize("turn", ON_THE_SCREEN)
+def test_everything_lies_on_a_turned_layer(
+    turn: str, open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray, tmp_path: Path
 ) -> None:
-    """A multiscale dask layer without a file, rotated and moved: screen, tile map, outline, grid, preview, seams, disk."""
+    """A multiscale dask layer without a file: screen, tile map, outline, grid, preview, seams, disk."""
     lazy = da.from_array(pixels * 1, chunks=64)
-    turn = {"scale": (0.5, 0.5), "rotate": 25, "translate": (40, 80), "units": ("um", "um")}
-    viewer, widget = open_dock([lazy, lazy[::2, ::2]], show=True, multiscale=True, name="turned", **turn)
+    place = {**ON_THE_SCREEN[turn], "units": ("um", "um")}
+    viewer, widget = open_dock([lazy, lazy[::2, ::2]], show=True, multiscale=True, name="turned", **place)
     image = viewer.layers["turned"]
     assert "rotated" in widget.image.note.plain
     widget.model.choice.setCurrentText("threshold")
