@@ -147,6 +147,50 @@ def tutorial(session: Session) -> None:
     session.take("napari-written")
 
 
+def table_tutorial(session: Session) -> None:
+    """Take the pictures of the tutorial about the table."""
+    session.open_sample()
+    session.run()
+    session.merged()
+    table_tour(session)
+
+
+def table_tour(session: Session) -> None:
+    """Take the pictures of the table of the merged objects."""
+    widget, viewer = session.widget, session.viewer
+    session.press(widget.merging.table)
+    table = find_table(viewer)
+    session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
+    table.plot.x.setCurrentText("area")
+    table.plot.y.setCurrentText("sphericity")
+    table.bar.color.setCurrentText("area")
+    session.until(lambda: table.painter.colors.is_shown)
+    session.rest()
+    area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
+    low, high = np.median(area), area.max() * 1.03
+    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
+    angles = np.linspace(0, 2 * np.pi, 40)
+    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
+    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
+    session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
+    session.take("napari-table")
+
+    table.select_rows(np.zeros(len(area), bool))
+    table.bar.color.setCurrentText("—")
+    column = table.content.names.index("sphericity")
+    table.objects.table.sortByColumn(column, Qt.AscendingOrder)
+    session.rest()
+    table.objects.table.selectRow(0)
+    session.until(lambda: table.painter.selection.is_shown)
+    viewer.scene.camera.zoom *= 1.6
+    table.objects.table.scrollTo(table.objects.model.index(0, column))
+    session.take("napari-table-odd")
+    table.painter.clear()
+    table.parent().hide()
+    viewer.reset_view()
+    viewer.dims.set_point(0, 30 * 0.29)
+
+
 def every_step(session: Session) -> None:
     """Take a picture of every step of the dock."""
     widget = session.widget
@@ -179,55 +223,19 @@ def every_step(session: Session) -> None:
     widget.tour.end()
 
 
-def table_tour(session: Session) -> None:
-    """Take the screenshots of the tutorial about the table."""
-    widget, viewer = session.widget, session.viewer
-    widget.merging.table.click()
-    table = find_table(viewer)
-    session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
-    session.show(widget.merging)
-    table.plot.x.setCurrentText("area")
-    table.plot.y.setCurrentText("sphericity")
-    table.bar.color.setCurrentText("area")
-    session.until(lambda: table.painter.colors.is_shown)
-    session.rest()
-    area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
-    low, high = np.median(area), area.max() * 1.03
-    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
-    angles = np.linspace(0, 2 * np.pi, 40)
-    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
-    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
-    session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
-    session.take("napari-table")
-
-    table.select_rows(np.zeros(len(area), bool))
-    table.bar.color.setCurrentText("—")
-    column = table.content.names.index("sphericity")
-    table.objects.table.sortByColumn(column, Qt.AscendingOrder)
-    session.rest()
-    table.objects.table.selectRow(0)
-    session.until(lambda: table.painter.selection.is_shown)
-    viewer.scene.camera.zoom *= 1.6
-    table.objects.table.scrollTo(table.objects.model.index(0, column))
-    session.take("napari-table-odd")
-    table.painter.clear()
-    table.parent().hide()
-    viewer.reset_view()
-    viewer.dims.set_point(0, 30 * 0.29)
-
-
 def main() -> None:
     """Take screenshots in one theme and one size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     parser.add_argument("--size", default="1440x900")
+    parser.add_argument("--table", action="store_true", help="only those of the table of objects")
     parser.add_argument("--every-step", type=Path, metavar="FOLDER")
     chosen = parser.parse_args()
     width, height = map(int, chosen.size.split("x"))
     folder = Path(tempfile.mkdtemp())
     try:
         session = Session(chosen.theme, (width, height), chosen.every_step or IMAGES, folder)
-        (every_step if chosen.every_step else tutorial)(session)
+        (every_step if chosen.every_step else table_tutorial if chosen.table else tutorial)(session)
         session.viewer.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

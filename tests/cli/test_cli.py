@@ -19,7 +19,8 @@ from command_line import COMMAND, mistake, numbers, run
 from scipy import ndimage
 
 from napari_blockbuster import Job
-from napari_blockbuster.cli.options import MergeOptions, UsageError, WorkerOptions
+from napari_blockbuster.cli.options import MergeOptions, UsageError
+from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.job.progress.bar import Pace, duration
 from napari_blockbuster.merge.decisions import Decisions
 

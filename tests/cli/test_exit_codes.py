@@ -113,10 +113,11 @@ def test_the_unexpected_has_code_70_one_line_and_a_log_file(tmp_path: Path) -> N
     """A bug, here one that a test puts into the program."""
     script = """
 import sys
-from napari_blockbuster.cli import info, main
+from napari_blockbuster.cli import main
+from napari_blockbuster.cli.info import models
 def broken():
     return None.nothing
-info.describe_models = broken
+models.describe_models = broken
 sys.exit(main.main(["models"]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -134,8 +135,9 @@ sys.exit(main.main(["models"]))
 def test_an_error_out_of_a_library_is_not_blamed_on_the_user(tmp_path: Path) -> None:
     script = """
 import sys, numpy
-from napari_blockbuster.cli import info, main
-info.describe_models = lambda: numpy.zeros(3).reshape(2)
+from napari_blockbuster.cli import main
+from napari_blockbuster.cli.info import models
+models.describe_models = lambda: numpy.zeros(3).reshape(2)
 sys.exit(main.main(["models"]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

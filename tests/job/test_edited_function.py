@@ -172,7 +172,7 @@ def test_the_command_line_refuses_to_mix_before_it_starts_workers(
     list(job.stage(tiles=[0]))
     file.write_text(PICKY)
     monkeypatch.setattr(
-        "napari_blockbuster.cli.options.WorkerOptions.connect", lambda *_: pytest.fail("workers were started")
+        "napari_blockbuster.cli.workers.WorkerOptions.connect", lambda *_: pytest.fail("workers were started")
     )
     call = words(image, file) if again == "segment" else ["resume", str(job.folder), "-q"]
     assert main([*call, "--workers", "2"]) == 2

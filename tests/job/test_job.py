@@ -76,8 +76,8 @@ def test_tiles_give_what_the_whole_image_gives(image_path: Path, truth: np.ndarr
 
 
 def test_a_cluster_gives_the_same_bytes_as_one_thread(client, image_path: Path, tmp_path: Path) -> None:
-    here = segment(image_path, components, tmp_path / "here.ome.zarr", **OPTIONS)
-    there = segment(image_path, components, tmp_path / "there.ome.zarr", client=client, **OPTIONS)
+    here = segment(image_path, components, tmp_path / "here" / "out.ome.zarr", **OPTIONS)
+    there = segment(image_path, components, tmp_path / "there" / "out.ome.zarr", client=client, **OPTIONS)
     for level in (0, 1):
         if str(level) not in zarr.open_group(str(here.path), mode="r"):
             break

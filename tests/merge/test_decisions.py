@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -320,3 +324,41 @@ def test_the_command_line_applies_and_reports_decisions(tmp_path: Path, capsys: 
     told = capsys.readouterr().out
     assert "1 pair cut" in told
     assert "seams" in told
+
+
+ASLEEP = """
+import os, signal, sys
+from pathlib import Path
+from napari_blockbuster.merge.decisions import Decisions, DecisionsError
+
+def stop(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("decisions.json"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+decisions = Decisions.load(sys.argv[1])
+sys.addaudithook(stop)
+try:
+    decisions.set(((0, 1), (1, 1)), "join")
+except DecisionsError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="signals of POSIX")
+def test_a_decision_that_slept_does_not_reach_the_job_that_replaced_its_own(tmp_path: Path) -> None:
+    image = np.zeros((16, 32), np.uint8)
+    image[4:8, 10:20] = 9
+    options = {"tile_shape": 16, "halo": 2}
+    job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **options)
+    list(job.stage())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", ASLEEP, str(job.folder)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as sleeper:
+        os.waitpid(sleeper.pid, os.WUNTRACED)
+        again = Job.create(image + np.uint8(1), "threshold", tmp_path / "o.ome.zarr", overwrite=True, **options)
+        list(again.stage())
+        os.kill(sleeper.pid, signal.SIGCONT)
+        said = sleeper.communicate(timeout=60)[1]
+    assert "Another run replaced the job in" in said
+    assert not (again.folder / "decisions.json").exists()
+    assert not list(again.folder.glob("*.tmp"))

@@ -66,7 +66,8 @@ def test_the_file_holds_the_labels_and_their_sizes(
     if suffix == ".ome.tif":
         # This package reads the sizes back.
         np.testing.assert_allclose(open_image(made).spacing, spacing)
-    assert {p.name for p in tmp_path.iterdir()} == {"image.ome.tif", "l.ome.zarr", "l.ome.zarr.job", made.name}
+    table = "l.ome.zarr.table.parquet"
+    assert {p.name for p in tmp_path.iterdir()} == {"image.ome.tif", "l.ome.zarr", "l.ome.zarr.job", table, made.name}
 
 
 def test_nothing_is_overwritten_and_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
@@ -78,7 +79,12 @@ def test_nothing_is_overwritten_and_an_interrupted_export_leaves_nothing(tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         export_tiff(path, target, progress=stop)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.ome.tif", "l.ome.zarr", "l.ome.zarr.job"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "image.ome.tif",
+        "l.ome.zarr",
+        "l.ome.zarr.job",
+        "l.ome.zarr.table.parquet",
+    ]
     target.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match="overwrite=True"):
         export_tiff(path, target)

@@ -16,7 +16,17 @@ from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "napari_blockbuster.cli"]
 IMPORTED_BY_A_RUN = (
-    *("cli.attach", "cli.info", "cli.main", "cli.notices", "cli.options", "cli.run", "cli.terminal", "cli.unexpected"),
+    *(
+        "cli.attach",
+        "cli.info.jobs",
+        "cli.main",
+        "cli.notices",
+        "cli.options",
+        "cli.workers",
+        "cli.run",
+        "cli.terminal",
+        "cli.unexpected",
+    ),
     *("images.zarr.folders", "images.zarr.multiscales", "job.progress.bar", "job.progress.summary", "job.shell"),
     *("job.steps.completion", "machine.signals", "job.steps.second_try", "models.function.model", "models.spacing"),
 )

@@ -86,8 +86,12 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_dock(make_napari_viewer: Any, until: Any, scheduler: str) -> Callable[..., tuple[Any, Any]]:
-    """Open a viewer with the plugin's dock, from the menu's command."""
+def open_dock(
+    make_napari_viewer: Any, until: Any, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Any, Any]]:
+    """Open a viewer with the plugin's dock, from the menu's command. The home folder, where labels go at first, is empty."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
 
     def make(
         image: np.ndarray | None = None, show: bool = False, own_cluster: bool = False, **options: Any

@@ -1,4 +1,4 @@
-"""The command line: ``napari-blockbuster segment | resume | attach | merge | measure | relate | convert | info | models | demo``.
+"""The command line: ``napari-blockbuster segment | resume | attach | merge | measure | export | info | models | demo | …``.
 
 Exit codes: 0 done; 1 done, but tiles failed (``info --check``: staged tiles are damaged); 2 a problem that the user can
 solve, described in one line; 70 an unexpected error, with a log file that has the traceback; 130 stopped by Ctrl-C; 143
@@ -9,7 +9,6 @@ The engine is imported inside the commands, so that ``--help`` is fast.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -23,32 +22,34 @@ from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cle
 
 from .attach import detach as start_driver
 from .attach import follow
-from .measurement import measure
+from .demo.command import demo
+from .info.command import info, models
 from .notices import plain_warnings
 from .options import (
     Channels,
-    EarlyCluster,
     ImageOptions,
     MergeOptions,
     ModelOptions,
+    Output,
     OutputOptions,
-    SceneOptions,
     UsageError,
     WhereOptions,
-    WorkerOptions,
     one_or_all,
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
-from .terminal import flush_output, leave_pipe, print_rows, take_any_text
-from .tissue import tissue
+from .terminal import DONE, MISTAKE, flush_output, leave_pipe, take_any_text
+from .tools.conversion import convert
+from .tools.measurement import measure
+from .tools.relation import relate
+from .tools.tiff_export import export
+from .tools.tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
+from .workers import EarlyCluster, WorkerOptions
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
 
 __all__ = ["app", "main"]
-
-DONE, FAILED_TILES, MISTAKE = 0, 1, 2
 
 app = App(
     name="napari-blockbuster",
@@ -62,9 +63,8 @@ app = App(
 app["--help"].group = app["--version"].group = "Other"
 
 Voxels = Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)]
-Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-MODEL, SCENE, IMAGE, MERGE, OUTPUT = ModelOptions(), SceneOptions(), ImageOptions(), MergeOptions(), OutputOptions()
-WHERE, RUN, WORKERS = WhereOptions(), RunOptions(), WorkerOptions()
+MODEL, IMAGE, WHERE, MERGE = ModelOptions(), ImageOptions(), WhereOptions(), MergeOptions()
+OUTPUT, RUN = OutputOptions(), RunOptions()
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -111,7 +111,7 @@ def segment(
     """
     run.check()
     from .batch import BatchOptions, collection_of, run_batch
-    from .info import described_where
+    from .info.jobs import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:
@@ -225,198 +225,8 @@ def merge(
     return _start(opened, run)
 
 
-@app.command
-def info(
-    path: str,
-    /,
-    *,
-    model: ModelOptions = MODEL,
-    part: ImageOptions = IMAGE,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
-    check: bool = False,
-    repair: bool = False,
-) -> int:
-    """Describe a job (settings, tiles, disk, merge), an image (axes, chunks, suggested tile), or list a folder or plate.
-
-    The options of model and image are for images. With --check the exit code is 1 if a staged tile is damaged.
-
-    Parameters
-    ----------
-    path
-        A job folder, the output next to one, an image, or a folder, pattern or plate of images.
-    json_
-        Print JSON.
-    check
-        For a job: check that every staged tile has its labels, bands, objects and count.
-    repair
-        With --check: unstage damaged tiles, so that `resume` segments them again.
-    """
-    from .batch import collection_of
-    from .info import describe_check, describe_collection, describe_image, describe_job, find_job
-
-    folder = find_job(path)
-    sound = True
-    if repair and not check:
-        raise UsageError("--repair requires --check")
-    if check:
-        if folder is None:
-            raise UsageError(f"--check takes a job folder, and {path} is not one")
-        rows, sound = describe_check(folder, repair)
-    elif folder is not None:
-        rows = describe_job(folder)
-    elif (found := collection_of((path,), part)) is not None:
-        rows = describe_collection(found)
-    else:
-        rows = describe_image(path, model.make(), **part.arguments())
-    if json_:
-        print(json.dumps(dict(rows), indent=2))
-    else:
-        print_rows(rows)
-    return DONE if sound else FAILED_TILES
-
-
-@app.command
-def convert(
-    image: str,
-    /,
-    *,
-    output: Output = None,
-    part: SceneOptions = SCENE,
-    writing: OutputOptions = OUTPUT,
-) -> int:
-    """Convert an image into an OME-Zarr with small chunks and a pyramid. If interrupted, run the same command again.
-
-    Parameters
-    ----------
-    image
-        A path or URL in any format that can be read. All of its channels are converted.
-    output
-        Default: IMAGE.ome.zarr next to the image.
-    """
-    from napari_blockbuster.api import convert as convert_image
-
-    version, shown = writing.ome_zarr or "0.5", not writing.quiet
-    made = convert_image(
-        image, output, **part.arguments(), overwrite=writing.overwrite, ome_zarr_version=version, progress=shown
-    )
-    print_rows([("output", str(made))])
-    return DONE
-
-
-app.command(measure)
-
-
-@app.command
-def export(
-    labels: Path,
-    /,
-    *,
-    output: Output = None,
-    overwrite: bool = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
-) -> int:
-    """Save merged labels as OME-TIFF or plain TIFF, with the size of a voxel.
-
-    Parameters
-    ----------
-    labels
-        Merged labels (OME-Zarr), or the job folder next to them.
-    output
-        A name that ends with .ome.tif (OME-TIFF, with its coarser levels) or .tif. Default: LABELS.ome.tif next
-        to the labels.
-    overwrite
-        Replace an existing file.
-    quiet
-        Show no progress.
-    """
-    from napari_blockbuster.job.folder.job_folder import JobFolder
-    from napari_blockbuster.job.progress.bar import Progress
-    from napari_blockbuster.output.result import output_of
-    from napari_blockbuster.output.tiff_export import export_tiff, tiff_beside
-
-    place = output_of(labels) if JobFolder(labels).is_job() else labels
-    with Progress(enabled=not quiet) as bar:
-        made = export_tiff(
-            place, output or tiff_beside(place.absolute()), overwrite=overwrite, progress=bar.advance_to("export")
-        )
-    print_rows([("output", str(made))])
-    return DONE
-
-
-@app.command
-def relate(
-    cells: str,
-    nuclei: str,
-    /,
-    *,
-    output: Output = None,
-    cells_table: Path | None = None,
-    nuclei_table: Path | None = None,
-    level: int = 0,
-    axes: str | None = None,
-    workers: WorkerOptions = WORKERS,
-    writing: OutputOptions = OUTPUT,
-) -> int:
-    """Relate two label images of the same pixels: the cell of each nucleus, and the nuclei of each cell.
-
-    Parameters
-    ----------
-    cells
-        Label image of the parents: a path or URL in any format that can be read.
-    nuclei
-        Label image of the children, of equal shape. A nucleus belongs to the cell that covers most of it.
-    output
-        Write the cells without their nuclei as this OME-Zarr.
-    cells_table
-        Write a row for each cell: CSV, or Parquet if the name ends in .parquet.
-    nuclei_table
-        Write a row for each nucleus.
-    level
-        Resolution level of a pyramid; 0 is the finest.
-    axes
-        Names of the axes if the images do not name them, such as tczyx.
-    """
-    from .relation import relate_files
-
-    return relate_files((cells, nuclei), output, (cells_table, nuclei_table), (level, axes), workers, writing)
-
-
-@app.command
-def models(name: str | None = None, /) -> int:
-    """List the models, or the settings of one model.
-
-    Parameters
-    ----------
-    name
-        Name of a model.
-    """
-    from .info import describe_model, describe_models
-
-    if name is None:
-        print_rows(describe_models())
-        return DONE
-    heading, rows = describe_model(name)
-    print_rows(rows, heading)
-    return DONE
-
-
-@app.command
-def demo(output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo-output"), *, workers: int = 2) -> int:
-    """Segment a small real image of nuclei in 3D and draw the result.
-
-    Parameters
-    ----------
-    output
-        Folder for image, labels and picture. Files of an earlier demo in it are replaced.
-    workers
-        Processes on this machine.
-    """
-    from .demo import run_demo
-
-    return run_demo(output.absolute(), workers)
-
-
-app.command(tissue)
+for command in (info, models, convert, export, measure, relate, tissue, demo):
+    app.command(command)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from napari_blockbuster.job.shell import command, options
 
-from .options import EarlyCluster, MergeOptions, OutputOptions, WorkerOptions
+from .options import MergeOptions, OutputOptions
 from .terminal import print_rows
+from .workers import EarlyCluster, WorkerOptions
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
@@ -144,10 +145,9 @@ def report(job: Job, summary: Summary, quiet: bool = False) -> int:
 
 def check_free(job: Job, output: OutputOptions, replace_own: bool = False) -> None:
     """Raise an error if the output exists and may not be replaced. `replace_own` allows the job's own result."""
-    from napari_blockbuster.job.folder.results import wrote
-    from napari_blockbuster.output.place import restore_old
+    from napari_blockbuster.job.folder.results import restore_output, wrote
 
     target = Path(job.spec.output)
-    restore_old(target)
+    restore_output(target)
     if target.exists() and not (output.overwrite or replace_own or wrote(job.folder, target)):
         raise FileExistsError(f"Output exists already: {target}. Use --overwrite to replace it when the run is done")

@@ -1,4 +1,4 @@
-"""Terminal output: tables, and text that the terminal cannot show."""
+"""Terminal: tables, text that it cannot show, and exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import shutil
 import sys
 import textwrap
 
-__all__ = ["flush_output", "leave_pipe", "print_rows", "take_any_text"]
+__all__ = ["DONE", "FAILED_TILES", "MISTAKE", "flush_output", "leave_pipe", "print_rows", "take_any_text"]
+
+DONE, FAILED_TILES, MISTAKE = 0, 1, 2
+"""Exit codes. See `napari_blockbuster.cli.main`."""
 
 SHOWABLE = "napari-blockbuster.showable"
 """Name of the codec error handler that `take_any_text` installs."""

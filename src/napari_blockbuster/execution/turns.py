@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from typing import ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["exclusive", "in_turn"]
+__all__ = ["ModelUse", "Turn", "exclusive", "in_turn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,3 +52,67 @@ def _thread() -> Executor:
 
         _threads.append(ThreadPoolExecutor(1, thread_name_prefix="blockbuster-model"))
     return _threads[0]
+
+
+@dataclass
+class Turn:
+    """One use of the model.
+
+    Attributes
+    ----------
+    seconds : float
+        Time in the model.
+    read_wait, write_wait, other_wait : float
+        Seconds that the model was idle before: while this item was read, while earlier items were written, and for want of an
+        item.
+    """
+
+    seconds: float = 0.0
+    read_wait: float = 0.0
+    write_wait: float = 0.0
+    other_wait: float = 0.0
+
+
+class ModelUse:
+    """Times at which the model of this process computes in one run, and the reasons why it is idle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free_since: float | None = None
+        self._turns = self._writing = 0
+        self._written_at = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Times of this process mean nothing to another one.
+        return ModelUse, ()
+
+    @contextlib.contextmanager
+    def turn(self, read_began: float, read_ended: float) -> Iterator[Turn]:
+        """Measure a use of the model on an item that was read from `read_began` to `read_ended` (``time.perf_counter``)."""
+        began = time.perf_counter()
+        turn = Turn()
+        self._turns += 1
+        # Not before the second item: what is imported to write the first one would count as a wait for writing.
+        if (free := self._free_since) is not None and self._turns > 2:
+            turn.read_wait = max(0.0, read_ended - max(free, read_began))
+            with self._lock:
+                written_at = began if self._writing else self._written_at
+            turn.write_wait = max(0.0, min(written_at, began) - free - turn.read_wait)
+            turn.other_wait = began - free - turn.read_wait - turn.write_wait
+        try:
+            yield turn
+        finally:
+            self._free_since = time.perf_counter()
+            turn.seconds = self._free_since - began
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Count an item that is being finished."""
+        with self._lock:
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing -= 1
+                self._written_at = time.perf_counter()

@@ -44,7 +44,11 @@ def indices_in(spans: Sequence[range], shape: tuple[int, ...]) -> np.ndarray:
 
 def snake_order(shape: tuple[int, ...]) -> list[int]:
     """Return all indices in an order in which successive positions differ by one step along one axis."""
-    order: list[tuple[int, ...]] = [()]
+    order: np.ndarray = np.zeros(1, np.int64)
     for n in shape:
-        order = [(*prefix, p if i % 2 == 0 else n - 1 - p) for i, prefix in enumerate(order) for p in range(n)]
-    return [index_of(position, shape) for position in order]
+        along = np.arange(n)
+        # Every other stretch runs backward.
+        backward = (np.arange(len(order)) % 2 == 1)[:, None]
+        order = (order[:, None] * n + np.where(backward, along[::-1], along)).ravel()
+    found: list[int] = order.tolist()
+    return found

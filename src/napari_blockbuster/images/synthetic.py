@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["SyntheticNuclei", "nuclei_levels"]
+__all__ = ["SyntheticNuclei", "nuclei_levels", "nuclei_pyramid"]
 
 BACKGROUND, NOISE = 200, 64
 """Gray value between nuclei, and range of the noise that is added."""
@@ -54,7 +55,7 @@ class SyntheticNuclei:
         image = BACKGROUND + _noise(axes)
         if image.size:
             # Coarse levels are for display: fast, and slightly different from the finest level.
-            (self._add_to_voxels if self._step * 8 > self._pitch else self._add_nuclei)(image, axes)
+            (self._add_to_voxels if self._step * 10 >= self._pitch else self._add_nuclei)(image, axes)
         return image.astype(np.uint16)
 
     def _add_nuclei(self, image: np.ndarray, axes: list[np.ndarray]) -> None:
@@ -76,12 +77,15 @@ class SyntheticNuclei:
     def _add_to_voxels(self, image: np.ndarray, axes: list[np.ndarray]) -> None:
         """Draw the nucleus of each voxel's own cell, and ignore nuclei of neighboring cells."""
         places = np.meshgrid(*axes, indexing="ij", sparse=True)
-        cells = np.broadcast_arrays(*(p // self._pitch for p in places))
-        centers, radii, heights = self._nuclei(np.stack(cells))
-        distance: Any = 0.0
+        # Numbers of a nucleus are computed once per cell, not per voxel.
+        cells, at = zip(*(np.unique(a // self._pitch, return_inverse=True) for a in axes), strict=True)
+        centers, radii, heights = self._nuclei(np.stack(np.meshgrid(*cells, indexing="ij")))
+        own = np.ix_(*at)
+        per_radius = (1 / radii).astype(np.float32)[own]
+        distance: Any = np.float32(0)
         for place, center in zip(places, centers, strict=True):
-            distance = distance + ((place - center) / radii).astype(np.float32) ** 2
-        image += _profile(distance, heights)
+            distance = distance + ((place - center[own]).astype(np.float32) * per_radius) ** 2
+        image += _profile(distance, heights.astype(np.float32)[own])
 
     def _nuclei(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return centers (axis first), radii and heights of the nuclei of some cells (axis first)."""
@@ -142,10 +146,15 @@ def nuclei_levels(
     """
     import dask.array as da
 
-    levels: list[da.Array] = []
-    step = 1
-    while not levels or levels[-1].size > coarsest:
-        image = SyntheticNuclei(shape, pitch, step)
-        levels.append(da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False))
-        step *= 2
+    return [
+        da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False)
+        for image in nuclei_pyramid(shape, pitch, coarsest)
+    ]
+
+
+def nuclei_pyramid(shape: Sequence[int], pitch: int = 24, coarsest: int = 2**22) -> list[SyntheticNuclei]:
+    """Return the levels of a pyramid, the finest level first; see `nuclei_levels`."""
+    levels = [SyntheticNuclei(shape, pitch)]
+    while math.prod(levels[-1].shape) > coarsest:
+        levels.append(SyntheticNuclei(shape, pitch, 2 ** len(levels)))
     return levels

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH
 from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
+from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.state.job_state import JobState
 from napari_blockbuster.job.steps.publication import WriteOptions
 from napari_blockbuster.merge.assignment import Merge
@@ -101,6 +102,11 @@ class Job(JobState):
         part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
         asked = setup.NewJob(image, model, output, tile_shape, halo, **part)
         return cls(*setup.create(asked))
+
+    @property
+    def performance(self) -> Performance:
+        """How well the present or the last `stage` uses the model: ``line()``, ``advice()``, ``busy``."""
+        return self._control.performance
 
     @classmethod
     def open(cls, folder: str | Path, *, image: Any = None, model: Any = None) -> Job:

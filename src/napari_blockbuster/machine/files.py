@@ -32,7 +32,9 @@ SHORT = 100
 """Bytes that a name may have on every disk."""
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True, below: Path | None = None) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, durable: bool = True, below: Path | None = None, temporary: Path | None = None
+) -> None:
     """Write a file so that other processes see either nothing or all of it.
 
     Parameters
@@ -43,8 +45,11 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, below: Pa
         Also survive a power failure: the bytes reach the disk before the name does.
     below : Path, optional
         A folder that must exist. Folders between it and the file are created if they are missing.
+    temporary : Path, optional
+        Name under which the file is written, on the same disk. Default: next to it.
     """
-    temporary = beside(path, f".{os.getpid()}.tmp")
+    if temporary is None:
+        temporary = beside(path, f".{os.getpid()}.tmp")
     try:
         with _opened(temporary, below) as file:
             file.write(data)

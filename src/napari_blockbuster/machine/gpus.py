@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import subprocess
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
-__all__ = ["GPU_SHARE", "Share", "gpu_share", "gpu_table", "visible_devices", "visible_gpus"]
+__all__ = ["GPU_SHARE", "Share", "gpu_busy", "gpu_share", "gpu_table", "visible_devices", "visible_gpus"]
 
 GPU_SHARE = "NAPARI_BLOCKBUSTER_WORKERS_PER_GPU"
 """Variable that tells a worker how many workers share its GPU: a number, with "at most " before it if fewer will do."""
@@ -65,3 +67,36 @@ def visible_gpus() -> list[str]:
     if given is not None:
         return [entry for entry in given if entry != "-1"]
     return [uuid for (uuid,) in gpu_table("uuid") if uuid]
+
+
+def gpu_busy() -> float:
+    """Return the part of the last second in which the GPU of this process computed, from 0 to 1; negative if unknown.
+
+    Needs the package nvidia-ml-py. Processes that have not opened a GPU are not asked.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized() or (found := _management()) is None:
+        return -1.0
+    library, device = found
+    try:
+        return float(library.nvmlDeviceGetUtilizationRates(device).gpu) / 100
+    except library.NVMLError:
+        return -1.0
+
+
+@functools.cache
+def _management() -> tuple[Any, Any] | None:
+    """Return NVIDIA's management library and its handle of the first visible GPU; None without the library."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    devices = visible_devices()
+    try:
+        pynvml.nvmlInit()
+        first = devices[0] if devices else "0"
+        if first.isdigit():
+            return pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(first))
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(first)
+    except pynvml.NVMLError:
+        return None

@@ -8,6 +8,7 @@ counts again once the earlier staging of the tile is restored.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from napari_blockbuster.execution.admission import SETTINGS_FILE
-from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
 from napari_blockbuster.stage.records import STAGE, life_of, name_in_life, read_record
@@ -262,8 +263,19 @@ class Decisions:
         if life_of(self.folder / SETTINGS_FILE) != self._life:
             raise DecisionsError(f"Another run replaced the job in {self.folder}. Open it again.")
         data = _File(done=done, steps=tuple(steps)).model_dump_json(by_alias=True).encode()
-        with writing_to(self.folder):
-            write_atomically(path, data)
+        stage = self.folder / name_in_life(STAGE, self._life)
+        try:
+            with writing_to(self.folder):
+                # Renamed from the folder of this life, which is gone if the job was replaced since the check.
+                write_atomically(path, data, temporary=stage / f".{FILE}-{uuid.uuid4().hex}")
+        except StoreError as error:
+            if stage.is_dir() or not self.folder.is_dir():
+                raise
+            if life_of(self.folder / SETTINGS_FILE) != self._life:
+                raise DecisionsError(f"Another run replaced the job in {self.folder}. Open it again.") from error
+            raise DecisionsError(
+                f"The tiles of {self.folder} were deleted. Segment again to decide on them."
+            ) from error
         self._on_disk, self._steps, self._done = data, steps, done
         self._replay()
 

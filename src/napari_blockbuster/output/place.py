@@ -88,7 +88,12 @@ def _discard_part(part: Path, final: Path) -> None:
 
 def _restore(old: Path, final: Path) -> None:
     if os.path.lexists(old) and not os.path.lexists(final):
-        os.rename(old, final)
+        try:
+            os.rename(old, final)
+        except OSError:
+            # Another process has just restored it, or put something there.
+            if os.path.lexists(old) and not os.path.lexists(final):
+                raise
 
 
 # --------------------------------------------------------------------------------------------------------------- placing
@@ -169,7 +174,10 @@ def _replace_in_two_steps(temporary: Path, final: Path, old: Path, expected: Occ
         raise _taken(final, expected)
     try:
         os.rename(temporary, final)
-    except OSError:
+    except OSError as error:
+        if os.path.lexists(final):
+            # Another process restored the old output between the two steps.
+            raise _taken(final, expected) from error
         os.rename(old, final)
         raise
     # The old output stays complete under its other name if this process is killed.

@@ -189,6 +189,14 @@ class LabelsWriter:
         shape, block = self.levels[number].shape, self.blocks[number]
         return [tile.core for tile in TileGrid(shape, block)]
 
+    def meets(self, number: int, box: Box, tiles: set[int]) -> bool:
+        """Whether a block of a coarse level shows any of some tiles."""
+        start, stop = (
+            tuple(x * f for x, f in zip(ends, self.levels[number].factors, strict=True))
+            for ends in (box.start, box.stop)
+        )
+        return not tiles.isdisjoint(self.grid.tiles_in(Box(start, stop)))
+
     def write_block(self, number: int, box: Box) -> None:
         """Write one block of a coarse level from the level below."""
         below, here = self.levels[number - 1], self.levels[number]

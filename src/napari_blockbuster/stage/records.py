@@ -77,6 +77,16 @@ class TileRecord:
         Bands of the tile, as ``"axis/side"``.
     objects_crc32 : int
         Checksum of the table of objects.
+    turn_seconds : float
+        Wall time in which the tile had the model, or the device, to itself.
+    read_seconds, write_seconds : float
+        Wall time of reading the pixels, and of writing the labels. Both happen while the model computes on other tiles.
+    read_wait, write_wait, other_wait : float
+        Seconds that the model was idle before this tile (see `napari_blockbuster.execution.turns.Turn`).
+    network_tiles : int
+        Network tiles of which the model computed this tile; 0 if it does not count them.
+    gpu_busy : float
+        Part of the time in which the GPU computed, as its driver says; negative if unknown.
     """
 
     index: int
@@ -90,6 +100,14 @@ class TileRecord:
     staged_at: float = 0.0
     bands: list[str] = field(default_factory=list)
     objects_crc32: int = 0
+    turn_seconds: float = 0.0
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    read_wait: float = 0.0
+    write_wait: float = 0.0
+    other_wait: float = 0.0
+    network_tiles: int = 0
+    gpu_busy: float = -1.0
 
 
 @dataclass(frozen=True)

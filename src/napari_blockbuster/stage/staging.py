@@ -6,7 +6,9 @@ import os
 import socket
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -50,11 +52,15 @@ class StagingTile:
             If the disk is full, read-only or gone.
         """
         index = self.tile.index
-        record = replace(self.record, objects_crc32=zlib.crc32(self._objects.tobytes()))
-        content = packed(asdict(record), self._parts())
+        began = time.perf_counter()
         with writing_to(self.store.folder):
             if self._labels is not None:
                 self.store.write_labels(self.tile, self._labels.result())
+        # The rest of the writing cannot be in the file that it writes.
+        seconds = time.perf_counter() - began
+        record = replace(self.record, objects_crc32=zlib.crc32(self._objects.tobytes()), write_seconds=seconds)
+        content = packed(asdict(record), self._parts())
+        with writing_to(self.store.folder):
             self.store.write("tiles", index, content)
             self.store.path("failed", index).unlink(missing_ok=True)
         return record
@@ -87,6 +93,7 @@ def stage_labels(
     pixels: np.ndarray | None = None,
     model_seconds: float = 0.0,
     seconds: float = 0.0,
+    costs: Mapping[str, Any] | None = None,
 ) -> StagingTile:
     """Check the labels that a model returned for a tile, and start writing them.
 
@@ -102,6 +109,8 @@ def stage_labels(
         Pixels of the tile's core over the spatial axes, to sum for each label. Several channels are the last axis.
     model_seconds, seconds : float
         Wall time inside the model, and of reading and the model.
+    costs : mapping, optional
+        More values of the record, by name.
 
     Returns
     -------
@@ -130,6 +139,7 @@ def stage_labels(
         staged_at=time.time(),
         bands=[f"{axis}/{side}" for axis, side in bands],
     )
+    record = replace(record, **(costs or {}))
     return StagingTile(store, tile, found, bands, record, sums)
 
 

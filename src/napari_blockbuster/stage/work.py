@@ -13,12 +13,13 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from napari_blockbuster.execution.time_limit import TileTimeoutError, raise_if_it_hung, time_limit
-from napari_blockbuster.execution.turns import exclusive
+from napari_blockbuster.execution.turns import ModelUse, exclusive
 from napari_blockbuster.execution.work import R, Work
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
+from napari_blockbuster.machine.gpus import gpu_busy
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
@@ -116,6 +117,8 @@ class _Ready(NamedTuple):
     clock: _Clock
     pixels: np.ndarray | None = None
     core: np.ndarray | None = None
+    read: tuple[float, float] = (0.0, 0.0)
+    """Begin and end of reading, by ``time.perf_counter``."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     others: ImageSource | None = None
     """Channels that are measured and that the model does not see. None if there are none, or their pixels are sent."""
     _local_others: ImageSource | None = field(default=None, repr=False)
+    use: ModelUse = field(default_factory=ModelUse, init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -206,11 +210,13 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
                 return _Ready(claim, _Clock(None))
             check_folder(self.store)
             clock = self._clock(item)
+            began = time.perf_counter()
             with clock.running():
                 pixels, others = self.reader(item, payload)()
+            read = began, time.perf_counter()
             # The model gets the spatial axes only.
             pixels = pixels.reshape(pixels.shape[self.grid.separate_axes :])
-            return _Ready(claim, clock, pixels, self._core(item, pixels, others))
+            return _Ready(claim, clock, pixels, self._core(item, pixels, others), read)
         except BaseException:
             claim.release()
             raise
@@ -227,16 +233,25 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         prepared.claim.release()
 
     def __call__(self, item: int, prepared: _Ready) -> Callable[[], TileRecord | TileFailure]:
-        claim, clock, pixels, core = prepared
+        claim, clock, pixels, core, read = prepared
         if pixels is None:
             return functools.partial(self._known, item, claim)
         try:
             # The time for loading a large network does not count.
             segmenter = load_once(self.model)
-            began = time.perf_counter()
-            with clock.running():
+            before = network_tiles(segmenter)
+            with self.use.turn(*read) as turn, clock.running():
                 rest = self._freeing(functools.partial(begun, segmenter, pixels, self.plane))
-            return functools.partial(self._finish, item, claim, clock, rest, core, time.perf_counter() - began)
+            costs = {
+                "turn_seconds": turn.seconds,
+                "read_seconds": read[1] - read[0],
+                "read_wait": turn.read_wait,
+                "write_wait": turn.write_wait,
+                "other_wait": turn.other_wait,
+                "network_tiles": network_tiles(segmenter) - before,
+                "gpu_busy": gpu_busy(),
+            }
+            return functools.partial(self._finish, item, claim, clock, rest, core, costs)
         except BaseException:
             claim.release()
             raise
@@ -275,7 +290,7 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
         clock: _Clock,
         rest: Callable[[], np.ndarray],
         core: np.ndarray | None,
-        seconds: float,
+        costs: dict[str, Any],
     ) -> TileRecord:
         """Complete the labels without the device, and stage them."""
         try:
@@ -289,12 +304,14 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
                 # Once more, while the model does not compute: another tile may have taken the memory.
                 with exclusive(), clock.running():
                     labels = rest()
-            seconds += time.perf_counter() - began
-            times = {"model_seconds": seconds, "seconds": clock.seconds}
+            costs["model_seconds"] = costs["turn_seconds"] + time.perf_counter() - began
             name = self.model.display_name
-            staging = stage_labels(self.store, self.grid[item], labels, name, pixels=core, **times)
-            del labels, rest, core
-            record = staging.finish()
+            with self.use.writing():
+                staging = stage_labels(
+                    self.store, self.grid[item], labels, name, pixels=core, seconds=clock.seconds, costs=costs
+                )
+                del labels, rest, core
+                record = staging.finish()
             # Evidence of a run that was taken over may name tiles that were replaced since: it is computed again.
             close_seams(self.store, record.index, staging.bands, self.owner)
             return record
@@ -321,6 +338,11 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     def retry(self, result: TileRecord | TileFailure, attempts: int) -> bool:
         """Retry failures that another attempt may avoid."""
         return isinstance(result, TileFailure) and attempts < allowed_attempts(result.error)
+
+
+def network_tiles(segmenter: Any) -> int:
+    """Return how many network tiles a segmenter has computed; 0 if it does not count them."""
+    return int(getattr(segmenter, "network_tiles", 0))
 
 
 def _never_read() -> tuple[np.ndarray, np.ndarray | None]:

@@ -20,7 +20,11 @@ from qtpy.QtWidgets import (
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.widgets.texts import times
 
-__all__ = ["Fold", "Note", "Section", "add_row", "button", "bytes_text", "row_of", "times", "unfold"]
+__all__ = ["NARROW", "Fold", "Note", "Section", "add_row", "button", "bytes_text", "row_of", "times", "unfold"]
+
+
+NARROW = "min-width: 40px; padding: 1px 4px;"
+"""Style of number fields that stand side by side, one for each axis: napari's own are too wide for three of them."""
 
 
 class Section(QWidget):
@@ -46,8 +50,6 @@ class Section(QWidget):
         self.form = QFormLayout(self)
         self.form.setContentsMargins(6, 4, 2, 8)
         self.form.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
-        # Keep the dock narrow enough for small screens.
-        self.form.setRowWrapPolicy(QFormLayout.WrapLongRows)
 
     def row(self, name: str, field: QWidget, tip: str = "") -> QWidget:
         """Add a field with a label."""

@@ -19,6 +19,7 @@ TUTORIAL = Path(__file__).parents[3] / "docs" / "tutorial-napari.md"
 
 
 def test_every_step_of_the_tutorial(viewer: Any, until: Any) -> None:
+    viewer.window._qt_window.resize(1366, 768)
     # 1. Open an image and the dock
     choose(viewer, "File > Open Sample > Blockbuster > Nuclei in 3D")
     choose(viewer, PLUGIN)

@@ -170,3 +170,21 @@ def test_views_of_a_file_have_its_levels(tmp_path: Path, blobs: np.ndarray) -> N
     views = views_of(source)
     assert views[0].shape == blobs.shape
     assert len(views) == len(list(result.path.glob("[0-9]*")))
+
+
+def test_nothing_is_compiled_when_the_first_labels_arrive() -> None:
+    """numba compiles for seconds, which would block the viewer."""
+    from napari.layers import Labels
+    from napari.utils.colormaps import _accelerated_cmap
+
+    from napari_blockbuster.widgets.layers.warming import warm_napari
+
+    warm_napari().join(120)
+    assert warm_napari() is warm_napari()
+    loop = _accelerated_cmap._zero_preserving_modulo_inner_loop
+    before = len(loop.signatures)
+    assert before
+    for dtype in (np.int32, np.uint32):
+        Labels(np.ones((5, 5), dtype))
+        Labels(np.ones((4, 5, 5), dtype))
+    assert len(loop.signatures) == before

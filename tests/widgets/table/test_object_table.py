@@ -144,3 +144,21 @@ def test_other_labels_are_listed_and_painted_labels_measured_again(open_table: A
     viewer.layers.remove(layer)
     until(lambda: table.bar.subject.count() == 1 and len(table.content) == 1)
     assert table.follower.subject.layer is other
+
+
+def test_images_of_the_same_voxels_are_measured(open_table: Any, until: Any, squares: Any) -> None:
+    viewer, _layer, table = open_table(squares, scale=(2, 1, 1))
+    bright = np.arange(squares.size, dtype=float).reshape(squares.shape)
+    viewer.add_image(bright, name="DAPI", scale=(2, 1, 1))
+    viewer.add_image(bright, name="elsewhere")
+    table.bar.again.click()
+    until(lambda: "intensity_mean-DAPI" in table.content.names)
+    expected = regionprops_table(squares, bright, properties=("intensity_mean",))["intensity_mean"]
+    np.testing.assert_allclose(table.content.frame["intensity_mean-DAPI"], expected)
+    assert "intensity_mean-elsewhere" not in table.content.names
+    table.bar.color.setCurrentText("intensity_mean-DAPI")
+    until(lambda: table.painter.colors.is_shown)
+    # A layer of colors is no image to measure.
+    table.bar.again.click()
+    until(lambda: not table.follower._work.is_busy)
+    assert [name for name in table.content.names if name.startswith("intensity_mean")] == ["intensity_mean-DAPI"]

@@ -99,3 +99,33 @@ def test_painted_layers_are_no_images_to_segment(listed: Any, until: Any) -> Non
     assert widget.image.layer.name == "blobs"
     layers = viewer.layers
     assert layers.index(table.painter.selection.layer) == layers.index(table.painter.colors.layer) + 1
+
+
+def test_only_objects_in_a_range_are_kept_until_that_is_undone(listed: Any, until: Any, qtbot: Any) -> None:
+    _viewer, widget, table = listed
+    n = len(table.content)
+    limit = float(np.median(table.content.column("area")))
+
+    def enter(text: str) -> None:
+        table.objects.filter.setText(text)
+        table.objects.apply_filter()
+        until(lambda: table.objects.expression == text and not table.objects._work.is_busy)
+
+    enter(f"area > {limit} or area < 3")
+    table.bar.keep.click()
+    assert "Only ranges can be kept" in table.note.plain
+    enter(f"area > {limit} and circularity > 0.1")
+    kept = table.objects.model.rowCount()
+    assert 0 < kept < n
+    settle(until, widget, table.bar.keep.click)
+    until(lambda: len(table.content) == widget.control.merged.n_objects == kept)
+    check(widget, table)
+    assert table.content.column("area").min() > limit
+    assert table.objects.filter.text() == ""
+    assert "Only objects with area ≥" in widget.merging.filter.columns._said.text()
+    assert "ranges" in widget.control.merged.filter.settings()
+    assert not table.bar.undo.isHidden()
+    settle(until, widget, table.bar.undo.click)
+    until(lambda: len(table.content) == n)
+    assert table.bar.undo.isHidden()
+    assert widget.merging.filter.columns.isHidden()

@@ -19,8 +19,12 @@ from typing import Any
 
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.output.groups import KEY
+from napari_blockbuster.output.place import restore_old
+from napari_blockbuster.output.result import job_folder
 
+from .files import JobFiles
 from .job_folder import JobFolder
+from .lock import is_held
 
 __all__ = [
     "is_recorded",
@@ -29,6 +33,7 @@ __all__ = [
     "own_record",
     "placed",
     "record_of",
+    "restore_output",
     "result_token",
     "token_of",
     "where_of_result",
@@ -37,6 +42,15 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
+def restore_output(target: Path) -> None:
+    """Restore an output that a process had moved aside when it was killed.
+
+    Not while a process holds the job: it may be between two steps of putting its own result in place.
+    """
+    if not is_held(JobFiles(job_folder(target)).lock, may_write=False):
+        restore_old(target)
+
+
 def placed(folder: Path, target: Path, provenance: dict[str, Any], owner: Owner) -> None:
     """Write the record of a result in place. It replaces the record of an earlier result at the same path."""
     path = _record_path(folder, target)

@@ -27,14 +27,13 @@ from napari_blockbuster.execution.admission import (
 )
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.job.folder.results import wrote
+from napari_blockbuster.job.folder.results import restore_output, wrote
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.anndata_table import check_image_table
-from napari_blockbuster.output.place import restore_old
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.output.table_files import check_table_files
 
@@ -78,7 +77,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
         raise ValueError(
             f"the output {output} is the image itself, or holds or lies in its pixels. Choose another output"
         )
-    restore_old(output)
+    restore_output(output)
     if os.path.lexists(output) and not (overwrite or wrote(job_folder(output), output)):
         raise FileExistsError(
             f"the output {output} exists. Choose another one, or pass overwrite=True (--overwrite) to replace it"
@@ -178,7 +177,10 @@ def estimated_bytes(grid: TileGrid, n_tiles: int | None = None) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- memory
 def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None:
-    """Refuse tiles that cannot fit into a process with any model: their pixels and two copies of their labels.
+    """Refuse tiles that cannot fit into a process with any model.
+
+    A tile needs its pixels and two copies of its labels. While the model computes, the pixels of the next tile and the labels
+    of the last one are in memory as well.
 
     The first tile (`napari_blockbuster.stage.trial`) or a preview shows how much more a model takes.
 
@@ -195,14 +197,17 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
         With the memory that a tile needs, the memory of a process, and the largest tile that fits.
     """
     voxels = max(math.prod(tile.read.shape) for tile in _corner_and_middle(grid))
-    per_voxel = source.dtype.itemsize * source.n_channels + 2 * LABEL_BYTES
+    pixel = source.dtype.itemsize * source.n_channels
+    alone = pixel + 2 * LABEL_BYTES
+    per_voxel = alone + (pixel if len(grid) > 1 else 0) + (LABEL_BYTES if len(grid) > 2 else 0)
     if limit is None or voxels * per_voxel <= limit:
         return
     spatial = sum(n > 1 for n in grid.tile_shape)
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
         f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
-        f"{bytes_text(voxels * per_voxel)}, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
+        f"{bytes_text(voxels * alone)}, {bytes_text(voxels * per_voxel)} with those that are read and written "
+        f"meanwhile, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
     )
 

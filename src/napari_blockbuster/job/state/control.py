@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from napari_blockbuster.execution.queue import TileQueue
+from napari_blockbuster.job.progress.performance import Performance
 
 __all__ = ["Control"]
 
@@ -19,11 +20,14 @@ class Control:
         Set to stop the step.
     queue : TileQueue or None
         The tiles that still have to be staged; None while nothing is staged.
+    performance : Performance
+        How well the present or the last staging run uses the model.
     """
 
     def __init__(self) -> None:
         self.canceled = threading.Event()
         self.queue: TileQueue | None = None
+        self.performance = Performance()
 
     def prefer(self, tiles: Iterable[int]) -> None:
         """Run these tiles next."""

@@ -174,6 +174,7 @@ class Outcome:
             rows.append(("holes", f"{self.n_holes} filled"))
         rows += [("by hand", line) for line in self.by_hand]
         rows.append(("time", f"{duration(self.seconds['total'])} ({steps})"))
+        rows += self.job.performance.rows()
         rows.append(("output", str(result.path)))
         if result.table_path is not None:
             rows.append(("table", str(result.table_path)))

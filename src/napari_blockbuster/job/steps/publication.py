@@ -120,6 +120,7 @@ class _Publication:
         return Path(self.spec.output)
 
     def run(self) -> Result:
+        self.owner.check()
         restore_old(self.target)
         replaced = self._replaced()
         check_any_staged(self.folder, self.tiles)
@@ -224,7 +225,8 @@ class _Publication:
 
     def _write_all(self, writer: LabelsWriter) -> None:
         tiles, client, progress = _tiles_with_objects(self.merged), self.options.client, self.options.progress
-        passes = writer.passes()
+        # Blocks of coarse levels without objects are not stored, and need no look.
+        passes = [[block for block in blocks if writer.meets(*block, tiles)] for blocks in writer.passes()]
         done, total = 0, len(tiles) + sum(map(len, passes))
 
         def advance(run_of_items: Generator[Any, None, None]) -> None:

@@ -14,6 +14,7 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.progress.events import Beats, StageEvent, Tally
+from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.setup import preflight
 from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.control import Control
@@ -24,6 +25,7 @@ from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.output.result import Result, StagedMerge
+from napari_blockbuster.stage.records import TileRecord
 from napari_blockbuster.stage.trial import TrialQueue
 from napari_blockbuster.stage.work import StageWork
 
@@ -64,6 +66,7 @@ def stage(
         inputs.spec = edited_function.settle(folder, inputs.spec, tiles, model, wanted, owner)
         waiting = control.queue = TrialQueue(wanted, proven=bool(staged))
         tally, beats = Tally(tiles.grid, tiles.among_chosen(staged), tiles.n_chosen), Beats(options.heartbeat)
+        performance = control.performance = Performance()
         try:
             if waiting:
                 checks = preflight.checking_workers(options.client, folder.path, model)
@@ -75,6 +78,8 @@ def stage(
             work = StageWork.of(tiles.store, model, source, options.tile_timeout, owner, inputs.others)
             with contextlib.closing(run(work, waiting, options.client, beats.look)) as results:
                 for result in results:
+                    if isinstance(result, TileRecord):
+                        performance.add(result)
                     if result is not None or beats.due():
                         yield tally.event(result, waiting.waits_for)
                     owner.check()

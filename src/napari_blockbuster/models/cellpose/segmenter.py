@@ -73,6 +73,11 @@ class CellposeSegmenter(NetworkSegmenter):
         self.footprint = self._measured()
         check_share(self.footprint, device)
         self._batch_size = self._fitting_batch(settings.batch_size)
+        self.network_tiles = 0
+        self._cellpose.net.register_forward_pre_hook(self._count)
+
+    def _count(self, _: Any, inputs: tuple[Any, ...]) -> None:
+        self.network_tiles += len(inputs[0])
 
     @property
     def device(self) -> Any:

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_origin
 
 from magicgui.widgets import LineEdit, Widget, create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from napari_blockbuster.models import Model, get_model, model_class
-from napari_blockbuster.widgets.controls import Fold, add_row, row_of
+from napari_blockbuster.widgets.controls import NARROW, Fold, add_row, row_of
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .code_button import CodeButton
@@ -116,6 +116,7 @@ class AxesForm(QWidget):
         self.spins: dict[str, QSpinBox] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(3)
 
     def set_axes(self, axes: Sequence[str]) -> None:
         """Make a field for each axis, if the axes changed."""
@@ -132,6 +133,8 @@ class AxesForm(QWidget):
             spin.setSingleStep(16)
             # Buttons would hide the digits in a narrow dock. Arrow keys and the wheel work.
             spin.setButtonSymbols(QSpinBox.NoButtons)
+            spin.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
+            spin.setStyleSheet(NARROW)
             spin.setPrefix(f"{axis} ")
             spin.setObjectName(f"{self._name}-{axis}")
             spin.setAccessibleName(f"{self._name} along {axis}")

@@ -247,7 +247,7 @@ class ImageSection(Section):
         axes = pixels.axes[pixels.separate_axes :]
         self.spacing.set_axes(axes)
         name = f"{voxels_name(len(axes)).capitalize()} size"
-        self.form.labelForField(self.spacing).setText(f"{name} (µm)")
+        self.form.labelForField(self.spacing).setText(name)
         self.spacing.setAccessibleName(name)
         try:
             source = layer_images.placed(pixels, layer, level, self.spacing.typed)

@@ -114,11 +114,15 @@ class ModelSection(Section):
             self.say_brief(self.problem or "none", problem=True)
             return
         settings = changed_settings(self.model)
+        settings.pop("sha256", None)
         if "diameter" in type(self.model).model_fields:
             settings = {"diameter": getattr(self.model, "diameter", None), **settings}
-        values = (f"{name.replace('_', ' ')} {_text(value)}" for name, value in settings.items() if value is not None)
+        values = (_text(name, value) for name, value in settings.items() if value is not None)
         self.say_brief(", ".join([self.model.family, *values]))
 
 
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str) and "/" in value:
+        # A file says by its name what it is.
+        return value.rpartition("/")[2]
+    return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from napari_blockbuster.widgets.controls import NARROW
 from napari_blockbuster.widgets.texts import voxels_name
 
 __all__ = ["SpacingField"]
@@ -37,6 +38,8 @@ class SpacingField(QWidget):
         self.spins: dict[str, QDoubleSpinBox] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(3)
+        self._row.addWidget(QLabel("µm"))
 
     def set_axes(self, axes: Sequence[str]) -> None:
         """Make a field for each axis, if the axes changed. Typed sizes are forgotten if their number changed."""
@@ -58,7 +61,7 @@ class SpacingField(QWidget):
             spin.setSpecialValueText(f"{axis} ?")
             # The range of the sizes would make the field wider than the dock.
             spin.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
-            spin.setMinimumWidth(spin.fontMetrics().horizontalAdvance("z 0.0001"))
+            spin.setStyleSheet(NARROW)
             spin.setAccessibleName(f"{name.capitalize()} size along {axis}")
             spin.setToolTip(f"Size of a {name} along {axis} at full resolution, in µm. 0: as the image says.")
             spin.setKeyboardTracking(False)

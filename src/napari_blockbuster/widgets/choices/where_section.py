@@ -20,8 +20,12 @@ from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.job.where import read_roi
 from napari_blockbuster.machine.units import bytes_text, count_text
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
-from napari_blockbuster.widgets.layers.of_image.region_layers import roi_of_layer, size_of_mask
-from napari_blockbuster.widgets.layers.placement import place_of_image
+from napari_blockbuster.widgets.layers.of_image.region_layers import (
+    add_region_layer,
+    add_tissue_layer,
+    roi_of_layer,
+    size_of_mask,
+)
 from napari_blockbuster.widgets.layers.tile_overlay import TileChoice, TileOverlay
 from napari_blockbuster.widgets.layers.viewer_layers import SPARE
 from napari_blockbuster.widgets.runner import in_thread
@@ -198,16 +202,8 @@ class WhereSection(Section):
 
     def draw_region(self) -> None:
         """Add a shapes layer to draw in, and make it the region."""
-        layer = Shapes(ndim=2, name="Region", edge_color="#f0e442", face_color="#f0e44220", edge_width=0)
         source: ImageSource | None = self._tiles.source
-        if source is not None:
-            place = place_of_image(source) if not self._place() else self._place()
-            layer.scale, layer.translate = place["scale"][-2:], place["translate"][-2:]
-            layer.affine, layer.units = place["affine"][-3:, -3:], place["units"][-2:]
-            layer.current_edge_width = max(1.0, min(source.shape[-2:]) / 400)
-        self._viewer.add_layer(layer)
-        layer.mode = "add_polygon"
-        self.choose(layer.name)
+        self.choose(add_region_layer(self._viewer, None if source is None else self._place()).name)
 
     def find_tissue(self) -> None:
         """Find the tissue in a thread, and show it as a labels layer."""
@@ -230,18 +226,7 @@ class WhereSection(Section):
         if not mask.any():
             self.note.say("No tissue was found: nothing stands out. Draw a region instead.", problem=True)
             return
-        factors = np.array([n / m for n, m in zip(source.shape, mask.shape, strict=True)])
-        layer = Labels(
-            mask.astype(np.uint8),
-            name="Tissue",
-            scale=place["scale"] * factors,
-            translate=place["translate"] + (factors - 1) / 2 * place["scale"],
-            affine=place["affine"],
-            units=place["units"],
-            opacity=0.4,
-        )
-        self._viewer.add_layer(layer)
-        self.choose(layer.name)
+        self.choose(add_tissue_layer(self._viewer, mask, source.shape, place).name)
 
     def _ask_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Region", "", "Masks and GeoJSON (*)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
@@ -28,9 +29,26 @@ class MergeActions:
     def __init__(self, section: MergeSection, control: RunControl, parent: QWidget) -> None:
         self._section, self._control, self._parent = section, control, parent
         section.changed.connect(self.merge)
+        control.ranges_wanted.connect(self._keep)
+        self._job = control.job
+        control.changed.connect(self._forget_ranges)
         section.write_wanted.connect(self.write)
         section.delete_wanted.connect(self.delete_stage)
         section.export_wanted.connect(self.ask_export)
+
+    def _keep(self, ranges: Any) -> None:
+        """Leave out the objects outside ranges of columns, or undo that."""
+        columns = self._section.filter.columns
+        if ranges is None:
+            columns.undo()
+        else:
+            columns.keep(ranges)
+
+    def _forget_ranges(self) -> None:
+        """Keep all objects of another job."""
+        if self._control.job is not self._job:
+            self._job = self._control.job
+            self._section.filter.columns.reset()
 
     def merge(self) -> None:
         """Merge with the settings of the section."""

@@ -86,7 +86,8 @@ class Path(QWidget):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(4, 4, 4, 4)
         self._column.setSpacing(3)
-        self._column.addStretch()
+        # Lists in a step would take the free space otherwise.
+        self._column.addStretch(1)
 
     def add(self, section: Section, after: Section | None = None) -> None:
         """Add a step, folded.

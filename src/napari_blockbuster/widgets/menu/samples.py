@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_blockbuster.images.synthetic import nuclei_levels
+import numpy as np
+
+from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images import open_image
+from napari_blockbuster.images.synthetic import SyntheticNuclei, nuclei_levels, nuclei_pyramid
+from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 
 __all__ = ["nuclei", "slide", "volume"]
@@ -33,11 +38,26 @@ def nuclei() -> list[LayerData]:
 
 def slide() -> list[LayerData]:
     """Return a whole slide. Its pixels are generated when they are read."""
-    levels = nuclei_levels((16384, 16384), pitch=24, chunks=1024)
+    levels = _views((16384, 16384), pitch=24, chunks=1024)
     return [(levels, {"name": "slide", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
 
 
 def volume() -> list[LayerData]:
     """Return a light-sheet volume of 258 GB. Its pixels are generated when they are read."""
-    levels = nuclei_levels((2048, 8192, 7680), pitch=40, chunks=(128, 256, 256))
+    levels = _views((2048, 8192, 7680), pitch=40, chunks=(128, 256, 256))
     return [(levels, {"name": "light-sheet volume", "multiscale": True, "contrast_limits": (150, 2500)}, "image")]
+
+
+def _views(shape: tuple[int, ...], pitch: int, chunks: int | tuple[int, ...]) -> list[LazyView]:
+    """Return levels that compute only the voxels on the screen: from dask, a plane would cost all planes of its chunks."""
+
+    def view(image: SyntheticNuclei, level: Any) -> LazyView:
+        def read(box: Box) -> np.ndarray:
+            return image[box.slices]
+
+        return LazyView(image.shape, image.dtype, read, open_image(level))
+
+    return [
+        view(image, level)
+        for image, level in zip(nuclei_pyramid(shape, pitch), nuclei_levels(shape, pitch, chunks), strict=True)
+    ]

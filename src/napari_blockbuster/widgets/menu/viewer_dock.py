@@ -8,6 +8,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
+from napari_blockbuster.widgets.layers.warming import warm_napari
 
 __all__ = ["NAME", "SegmentDock", "find_widget"]
 
@@ -55,4 +56,5 @@ class SegmentDock(SegmentWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         if "viewer" not in self.__dict__:
+            warm_napari()
             super().__init__(napari_viewer)

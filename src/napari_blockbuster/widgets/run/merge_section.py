@@ -13,6 +13,8 @@ from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
 from napari_blockbuster.widgets.texts import voxels_name
 
+from .column_ranges import ColumnRanges
+
 __all__ = ["MergeSection"]
 
 TIPS = {
@@ -212,6 +214,9 @@ class FilterFields(QObject):
             "filled holes. The first use reads all tiles once."
         )
         section.form.addRow(self.fill_holes)
+        self.columns = ColumnRanges()
+        self.columns.changed.connect(self.changed.emit)
+        section.form.addRow(self.columns)
         self.smallest.valueChanged.connect(lambda *_: self.changed.emit())
         self.drop_border.toggled.connect(lambda *_: self.changed.emit())
         self.fill_holes.toggled.connect(lambda *_: self.changed.emit())
@@ -222,6 +227,7 @@ class FilterFields(QObject):
             self.smallest.value() or None,
             drop_border=self.drop_border.isChecked(),
             fill_holes=self.fill_holes.isChecked(),
+            ranges=self.columns.ranges,
         )
 
     def show_axes(self, n_spatial_axes: int) -> None:

@@ -72,10 +72,12 @@ class TableFollower(QObject):
             if self._control is not None:
                 self._control.changed.connect(self._later.start)
         found = find_subjects(self._viewer, self._control)
-        if [_key(s) for s in found] != [_key(s) for s in self.subjects]:
-            self.subjects = found
-            kept = next((s for s in found if self.subject is not None and s.layer is self.subject.layer), None)
-            self.subject = kept if kept is not None else (found[0] if found else None)
+        has_changed = [_key(s) for s in found] != [_key(s) for s in self.subjects]
+        kept = next((s for s in found if self.subject is not None and s.layer is self.subject.layer), None)
+        # Also if the layers are the same: there may be other images to measure.
+        self.subjects = found
+        self.subject = kept if kept is not None else (found[0] if found else None)
+        if has_changed:
             self.subjects_changed.emit()
         self.update()
 

@@ -95,6 +95,11 @@ class ObjectList(QWidget):
         self._how = Arrangement(self.filter.text(), self._how.column, self._how.descending)
         self._arrange()
 
+    def clear_filter(self) -> None:
+        """List all rows."""
+        self.filter.clear()
+        self.apply_filter()
+
     def _sort(self, column: str, descending: bool) -> None:
         self._how = Arrangement(self._how.expression, column, descending)
         self._arrange()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QSizePolicy, QSplitter, QVBoxLayout, QWidget
 
 from napari_blockbuster.machine.units import count_text
@@ -17,10 +17,12 @@ from napari_blockbuster.widgets.runner import in_thread
 from .clicks import LabelClicks
 from .content import TableContent
 from .export import SUFFIXES, export_rows
+from .expression import ranges_of
 from .follower import TableFollower
 from .object_list import ObjectList
 from .painter import TablePainter
 from .plot import PlotPanel
+from .subjects import JobSubject
 
 __all__ = ["ObjectTable"]
 
@@ -34,9 +36,6 @@ class ObjectTable(QWidget):
     ----------
     napari_viewer : napari.Viewer
     """
-
-    keep_wanted = Signal(str)
-    """The user wants to keep only the objects that meet this expression."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
@@ -79,7 +78,8 @@ class ObjectTable(QWidget):
         bar.color.currentTextChanged.connect(self._color_chosen)
         bar.again.clicked.connect(lambda *_: follower.update(again=True))
         bar.only.clicked.connect(lambda *_: self._show_selected_only())
-        bar.keep.clicked.connect(lambda *_: self.keep_wanted.emit(objects.expression))
+        bar.keep.clicked.connect(lambda *_: self.keep_listed())
+        bar.undo.clicked.connect(lambda *_: self._want_ranges(None))
         bar.export.clicked.connect(lambda *_: self.ask_export())
 
     # ------------------------------------------------------------------------------------------------------ content
@@ -114,6 +114,7 @@ class ObjectTable(QWidget):
         self.painter.color(self.follower.subject, content, self.bar.color_column)
         self.painter.fill_features(self.follower.subject, content)
         self.bar.show_selected(0)
+        self.bar.adapt(self.follower.subject)
 
     def _listed(self) -> None:
         self.plot.show_rows(self.objects.model.rows)
@@ -166,6 +167,28 @@ class ObjectTable(QWidget):
     def _show_selected_only(self) -> None:
         self.objects.show_only(self.selected if self.bar.only.isChecked() else None)
 
+    # ------------------------------------------------------------------------------------------------------- filter
+    def keep_listed(self) -> None:
+        """Leave out the objects that the filter hides, when the labels are merged."""
+        content = self.content
+        if content is None:
+            return
+        ranges = ranges_of(self.objects.expression, content.names)
+        if ranges is None:
+            self.note.say(
+                "Only ranges can be kept: columns compared with numbers, joined by and. For other conditions, export the rows.",
+                problem=True,
+            )
+            return
+        self.note.say("")
+        self._want_ranges(ranges)
+        self.objects.clear_filter()
+
+    def _want_ranges(self, ranges: Any) -> None:
+        subject = self.follower.subject
+        if isinstance(subject, JobSubject):
+            subject.control.ranges_wanted.emit(ranges)
+
     # ------------------------------------------------------------------------------------------------------- export
     def ask_export(self) -> None:
         """Ask for a file, and write the listed rows into it."""
@@ -214,9 +237,10 @@ class TableBar(QWidget):
         self.only = button("Selected only", "List only the objects that are selected in the plot.", lambda: None)
         self.only.setCheckable(True)
         self.keep = button("Keep only these", "Leave out all other objects when the labels are merged.", lambda: None)
+        self.undo = button("Undo filter", "Bring back the objects that were left out last.", lambda: None)
         self.export = button("Export…", "Write the listed rows as CSV or Parquet.", lambda: None)
         holder = row_of(
-            self.subject, self.again, QLabel("Color by"), self.color, None, self.only, self.keep, self.export
+            self.subject, self.again, QLabel("Color by"), self.color, None, self.only, self.keep, self.undo, self.export
         )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -240,8 +264,9 @@ class TableBar(QWidget):
 
     def adapt(self, subject: Any) -> None:
         """Show the buttons that make sense for a subject."""
-        self.can_keep = hasattr(subject, "control")
+        self.can_keep = isinstance(subject, JobSubject)
         self.keep.setVisible(self.can_keep)
+        self.undo.setVisible(isinstance(subject, JobSubject) and subject.has_ranges)
         self.again.setVisible(subject is not None and not self.can_keep)
 
     def show_columns(self, names: list[str]) -> None:

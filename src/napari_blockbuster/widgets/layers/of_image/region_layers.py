@@ -11,9 +11,9 @@ from napari.layers import Labels, Layer, Shapes
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.roi.polygon_part import PolygonPart
-from napari_blockbuster.widgets.layers.placement import place_of_layer, voxel_at, world_at
+from napari_blockbuster.widgets.layers.placement import in_plane, place_of_layer, voxel_at, world_at
 
-__all__ = ["MOST_VOXELS", "roi_of_layer", "size_of_mask"]
+__all__ = ["add_region_layer", "add_tissue_layer", "roi_of_layer", "size_of_mask"]
 
 MOST_VOXELS = 2**28
 """Largest mask that is read: of a pyramid, the finest level of at most this size."""
@@ -48,6 +48,49 @@ def roi_of_layer(layer: Layer, place: dict[str, Any], shape: tuple[int, ...]) ->
     if not roi.bounds().size:
         raise ValueError(f"All that is in the layer “{layer.name}” lies outside the image.")
     return roi
+
+
+def add_region_layer(viewer: Any, place: dict[str, Any] | None) -> Shapes:
+    """Add a shapes layer in which the user draws a polygon.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    place : dict or None
+        Of the image; None if there is none.
+    """
+    layer = Shapes(ndim=2, name="Region", edge_color="#f0e442", face_color="#f0e44220")
+    if place is not None:
+        for name, value in in_plane(place).items():
+            setattr(layer, name, value)
+    viewer.add_layer(layer)
+    layer.mode = "add_polygon"
+    return layer
+
+
+def add_tissue_layer(viewer: Any, mask: np.ndarray, shape: tuple[int, ...], place: dict[str, Any]) -> Labels:
+    """Add a coarse mask of an image as a labels layer that can be painted in.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    mask : numpy.ndarray
+        bool, with the axes of the image.
+    shape, place : tuple of int, dict
+        Of the image.
+    """
+    factors = np.array([n / m for n, m in zip(shape, mask.shape, strict=True)])
+    layer = Labels(
+        mask.astype(np.uint8),
+        name="Tissue",
+        scale=place["scale"] * factors,
+        translate=place["translate"] + (factors - 1) / 2 * place["scale"],
+        affine=place["affine"],
+        units=place["units"],
+        opacity=0.4,
+    )
+    viewer.add_layer(layer)
+    return layer
 
 
 def size_of_mask(layer: Layer) -> int:

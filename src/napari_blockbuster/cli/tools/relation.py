@@ -1,4 +1,4 @@
-"""Relate two label images from a terminal."""
+"""The command ``relate``: two label images of the same pixels."""
 
 from __future__ import annotations
 
@@ -6,18 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_blockbuster.cli.options import Output, OutputOptions, UsageError
+from napari_blockbuster.cli.terminal import print_rows
+from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.machine.units import count_text
-
-from .options import OutputOptions, UsageError, WorkerOptions
-from .terminal import print_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["relate_files"]
+__all__ = ["relate"]
 
 
-def relate_files(
+def relate(
+    cells: str,
+    nuclei: str,
+    /,
+    *,
+    output: Output = None,
+    cells_table: Path | None = None,
+    nuclei_table: Path | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    workers: WorkerOptions = WorkerOptions(),  # noqa: B008
+    writing: OutputOptions = OutputOptions(),  # noqa: B008
+) -> int:
+    """Relate two label images of the same pixels: the cell of each nucleus, and the nuclei of each cell.
+
+    Parameters
+    ----------
+    cells
+        Label image of the parents: a path or URL in any format that can be read.
+    nuclei
+        Label image of the children, of equal shape. A nucleus belongs to the cell that covers most of it.
+    output
+        Write the cells without their nuclei as this OME-Zarr.
+    cells_table
+        Write a row for each cell: CSV, or Parquet if the name ends in .parquet.
+    nuclei_table
+        Write a row for each nucleus.
+    level
+        Resolution level of a pyramid; 0 is the finest.
+    axes
+        Names of the axes if the images do not name them, such as tczyx.
+    """
+    return _relate_files((cells, nuclei), output, (cells_table, nuclei_table), (level, axes), workers, writing)
+
+
+def _relate_files(
     images: tuple[str, str],
     output: Path | None,
     files: Sequence[Path | None],

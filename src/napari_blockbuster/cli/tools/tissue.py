@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter
-
-from .options import Channels, one_or_all
-from .terminal import print_rows
+from napari_blockbuster.cli.options import Channels, Output, one_or_all
+from napari_blockbuster.cli.terminal import print_rows
 
 __all__ = ["tissue"]
 
@@ -17,7 +15,7 @@ def tissue(
     image: str,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Output = None,
     level: int | None = None,
     method: Literal["otsu", "triangle"] = "otsu",
     smoothing: float = 2.0,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Channels, OutputOptions, Spacing, UsageError, WorkerOptions, one_or_all
-from .terminal import print_rows
+from napari_blockbuster.cli.options import Channels, Output, OutputOptions, Spacing, UsageError, one_or_all
+from napari_blockbuster.cli.terminal import print_rows
+from napari_blockbuster.cli.workers import WorkerOptions
 
 __all__ = ["measure"]
 
@@ -18,7 +19,7 @@ def measure(
     image: str | None = None,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Output = None,
     channel: Channels = None,
     level: int = 0,
     labels_level: int = 0,

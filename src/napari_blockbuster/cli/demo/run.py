@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_blockbuster.cli.options import UsageError
+from napari_blockbuster.cli.run import RunOptions, report, run_job
+from napari_blockbuster.cli.terminal import print_rows
+from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
 from napari_blockbuster.job.shell import command
-
-from .options import UsageError, WorkerOptions
-from .run import RunOptions, report, run_job
-from .terminal import print_rows
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
@@ -123,7 +123,7 @@ def _show(outcome: Outcome, pixels: np.ndarray, truth: np.ndarray, folder: Path)
     job, merged = outcome.job, outcome.result.labels.compute()
     found, missed, invented = score(truth, merged)
     f1 = 2 * found / max(1, 2 * found + missed + invented)
-    from .demo_picture import Lattice, draw
+    from .picture import Lattice, draw
 
     draw(folder / PICTURE, pixels, _cut_labels(job), merged, Lattice(TILE, SPACING))
     print_rows(

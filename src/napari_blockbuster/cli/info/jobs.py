@@ -1,40 +1,24 @@
-"""Tables of ``napari-blockbuster info`` and ``models``: jobs, images, models and their settings."""
+"""Description of a job."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.units import bytes_text, count_text
 
+from .text import Rows, by, listed, named
+
 if TYPE_CHECKING:
-    from napari_blockbuster.images import Collection, ImageSource, Scene
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.merge.assignment import Merge
-    from napari_blockbuster.models import Model
 
-__all__ = [
-    "describe_check",
-    "describe_collection",
-    "describe_image",
-    "describe_job",
-    "describe_model",
-    "describe_models",
-    "described_where",
-    "find_job",
-]
-
-Rows = list[tuple[str, str]]
+__all__ = ["describe_check", "describe_job", "described_where", "find_job"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- jobs
 def find_job(path: str) -> Path | None:
     """Return the job folder at a path or next to it, or None."""
     if "://" in path:
@@ -57,14 +41,14 @@ def describe_job(folder: Path) -> Rows:
         ("job", str(folder)),
         ("output", f"{job.spec.output}{'' if Path(job.spec.output).exists() else ' (not written yet)'}"),
         ("image", f"{image.get('path') or 'in memory'}{'' if job.source is not None else ' (cannot be opened here)'}"),
-        ("shape", _named(image.get("axes"), grid.shape)),
-        ("model", f"{job.spec.model['model']}{_listed(settings)}"),
+        ("shape", named(image.get("axes"), grid.shape)),
+        ("model", f"{job.spec.model['model']}{listed(settings)}"),
     ]
     if measured:
-        rows.append(("measured", _listed(measured).strip(" ()")))
+        rows.append(("measured", listed(measured).strip(" ()")))
     rows += [
-        ("tile", _by(grid.tile_shape[grid.separate_axes :])),
-        ("halo", _by(grid.halo[grid.separate_axes :])),
+        ("tile", by(grid.tile_shape[grid.separate_axes :])),
+        ("halo", by(grid.halo[grid.separate_axes :])),
         *_tile_rows(job),
         *_driver_rows(folder),
         ("disk", bytes_text(_bytes_in(folder))),
@@ -100,7 +84,13 @@ def describe_check(folder: Path, repair: bool) -> tuple[Rows, bool]:
     return [*rows, ("result", f"repaired: {count_text(len(report.damaged), 'tile')} unstaged{again}")], True
 
 
+SAMPLE = 2000
+"""Tiles whose times are read."""
+
+
 def _tile_rows(job: Job) -> Rows:
+    from napari_blockbuster.job.progress.performance import Performance
+
     if not job.files.has_stage():
         return [("tiles", f"{job.n_tiles}, deleted after the result was written")]
     staged, failed = job.staged(), job.failed()
@@ -111,6 +101,8 @@ def _tile_rows(job: Job) -> Rows:
     )
     rows = [("tiles", f"{job.n_tiles}: {states}"), *_where_rows(job, len(staged))]
     rows.append(("labels", str(int(job.labels_table().offsets[-1]))))
+    some = sorted(staged)[:: 1 + len(staged) // SAMPLE]
+    rows += Performance.of(job.tiles.record(index) for index in some).rows()
     for index, failure in failed.items():
         rows.append((f"tile {index}", f"{failure.error}: {failure.message.strip().partition(chr(10))[0]}"))
     return rows
@@ -249,173 +241,3 @@ def _bytes_in(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
-
-
-# -------------------------------------------------------------------------------------------------------------- images
-def describe_image(path: str, model: Model, **options: Any) -> Rows:
-    """Return axes, shape, chunks and levels of an image, and the tiles that a run would use."""
-    from napari_blockbuster.geometry.tiles import TileGrid
-    from napari_blockbuster.images import list_scenes, open_image
-    from napari_blockbuster.job.setup.suggestion import suggest_tiles
-
-    scenes = list_scenes(path)
-    unclear = options.get("scene") is None and len(scenes) > 1
-    options = options | ({"scene": _largest(scenes)} if unclear else {})
-    channels = _channels(path, options)
-    source = open_image(path, **options | ({"channel": 0} if channels else {}))
-    tile, halo = suggest_tiles(source, model)
-    n_frames = source.separate_axes
-    grid = TileGrid(source.shape, (1,) * n_frames + tile, (0,) * n_frames + halo, separate_axes=n_frames)
-    known = any(source.units) or set(source.scale) != {1.0}
-    scale = ", ".join(f"{name} {s:g} {unit or ''}".strip() for name, s, unit in _axes_of(source))
-    voxels = math.prod(source.shape)
-    return [
-        ("image", path),
-        *_scene_rows(scenes, options.get("scene"), unclear),
-        ("shape", _named(source.axes, source.shape)),
-        *([("channels", f"{', '.join(channels)}; choose one with --channel")] if channels else []),
-        ("type", f"{source.dtype}, {bytes_text(voxels * source.dtype.itemsize)} uncompressed"),
-        ("voxel", scale if known else "size unknown"),
-        ("chunks", _by(source.read_chunks)),
-        *_level_rows(path, options | {"channel": source.layout.channel}),
-        ("tile", f"{_by(tile)} (suggested for {model.family})"),
-        ("halo", f"{_by(halo)} (suggested for {model.family})"),
-        ("tiles", str(len(grid))),
-    ]
-
-
-def _largest(scenes: list[Scene]) -> int:
-    """The scene to describe where none was chosen: the first of the largest."""
-    return max(range(len(scenes)), key=lambda i: (math.prod(scenes[i].shape or (0,)), -i))
-
-
-def _scene_rows(scenes: list[Scene], scene: Any, unclear: bool) -> Rows:
-    """The images that a file holds; no row for a single one."""
-    from napari_blockbuster.images.scenes import listed
-
-    if len(scenes) < 2:
-        return []
-    advice = f"; below: {scene}, choose one with --scene" if unclear else f"; below: {scene}"
-    return [("scenes", f"{len(scenes)} images: {listed(scenes)}{advice}")]
-
-
-def _axes_of(source: ImageSource) -> list[tuple[str, float, str | None]]:
-    return list(zip(source.axes, source.scale, source.units, strict=True))
-
-
-def _channels(path: str, options: dict[str, Any]) -> list[str]:
-    """Return the channels that a run would have to choose from; empty if there is no choice."""
-    from napari_blockbuster.images import ChannelNotChosenError, open_image
-
-    try:
-        open_image(path, **options)
-    except ChannelNotChosenError as error:
-        return error.channels
-    return []
-
-
-def _level_rows(path: str, options: dict[str, Any]) -> Rows:
-    """List the shapes of a pyramid's levels; no row for a single level."""
-    from napari_blockbuster.images import open_image
-
-    shapes = []
-    for level in range(64):
-        try:
-            shapes.append(open_image(path, **options | {"level": level}).shape)
-        except ValueError:
-            break
-    return [("levels", ", ".join(_by(shape) for shape in shapes))] if len(shapes) > 1 else []
-
-
-def describe_collection(found: Collection) -> Rows:
-    """List the images of a folder, pattern or plate. Reads their metadata only."""
-    from napari_blockbuster.machine.errors import one_line
-
-    rows = [(found.kind, found.place), ("images", str(len(found.members)))]
-    for member in found.members:
-        try:
-            rows.append((member.name, _in_short(member.path)))
-        except (OSError, ValueError, ImportError) as error:
-            rows.append((member.name, f"cannot be read: {one_line(error)}"))
-    if found.others:
-        names = ", ".join(found.others[:4]) + (f" and {len(found.others) - 4} more" if len(found.others) > 4 else "")
-        rows.append(("left out", f"{len(found.others)}: {names}"))
-    return rows
-
-
-def _in_short(path: str) -> str:
-    """Shape, channels, type and number of scenes of an image."""
-    from napari_blockbuster.images import list_scenes, open_image
-
-    scenes = list_scenes(path)
-    options: dict[str, Any] = {"scene": _largest(scenes)} if len(scenes) > 1 else {}
-    channels = _channels(path, options)
-    source = open_image(path, **options | ({"channel": 0} if channels else {}))
-    parts = [_named(source.axes, source.shape), str(source.dtype)]
-    if channels:
-        parts.append(f"{len(channels)} channels")
-    if len(scenes) > 1:
-        parts.append(f"number {options['scene']} of {len(scenes)} scenes")
-    return ", ".join(parts)
-
-
-# -------------------------------------------------------------------------------------------------------------- models
-def describe_models() -> Rows:
-    """Return name and summary of every registered model."""
-    from napari_blockbuster.models import list_models
-
-    return [(info.name, info.summary) for info in list_models().values()]
-
-
-def describe_model(name: str) -> tuple[str, Rows]:
-    """Return a model's summary, and default, unit, range and help of each setting."""
-    from napari_blockbuster.models import model_class
-
-    kind = model_class(name)
-    schema = kind.model_json_schema()
-    required = schema.get("required", ())
-    rows = [
-        (f"{field}={'(required)' if field in required else _default(about)}", _help(about))
-        for field, about in schema.get("properties", {}).items()
-    ]
-    return f"{kind.family}: {kind.summary}\n", rows
-
-
-def _default(about: dict[str, Any]) -> str:
-    value = about.get("default")
-    return "(empty)" if value is None else json.dumps(value) if not isinstance(value, str) else value
-
-
-def _help(about: dict[str, Any]) -> str:
-    """Return description, unit, choices and range of a setting from its JSON schema."""
-    kinds = [about, *about.get("anyOf", [])]
-    notes = [about["unit"]] if about.get("unit") else []
-    for kind in kinds:
-        if "enum" in kind:
-            notes.append(" | ".join(map(str, kind["enum"])))
-        low, above = kind.get("minimum"), kind.get("exclusiveMinimum")
-        high, below = kind.get("maximum"), kind.get("exclusiveMaximum")
-        limits = [(">=", low), (">", above), ("<=", high), ("<", below)]
-        if words := [f"{sign} {value:g}" for sign, value in limits if value is not None]:
-            notes.append(" and ".join(words))
-    return str(about.get("description", "")) + (f" [{'; '.join(notes)}]" if notes else "")
-
-
-# --------------------------------------------------------------------------------------------------------------- texts
-def _by(shape: Any) -> str:
-    return " x ".join(str(int(n)) for n in np.atleast_1d(shape))
-
-
-def _named(axes: Any, shape: Any) -> str:
-    names = list(axes or [])
-    return _by(shape) + (f" ({' '.join(names)})" if len(names) == len(shape) else "")
-
-
-def _listed(settings: dict[str, Any]) -> str:
-    return f" ({', '.join(f'{k}={_short(v)}' for k, v in settings.items())})" if settings else ""
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"[{', '.join(map(_short, value))}]" if isinstance(value, list | tuple) else str(value)
