@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = ["Groups"]
+
+Values = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,36 @@ class Groups:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum of the values of the labels of each object."""
+    def total(self, values: np.ndarray | Values) -> np.ndarray:
+        """Return the sum of the values of the labels of each object.
+
+        Parameters
+        ----------
+        values : numpy.ndarray or callable
+            One for each label; or a function that returns the values of some labels, given their numbers. It is called for the
+            first label of each object, and for the labels of objects that have several.
+        """
         return self._reduced(np.add, values)
 
-    def lowest(self, values: np.ndarray) -> np.ndarray:
-        """Return the lowest value of each object."""
+    def lowest(self, values: np.ndarray | Values) -> np.ndarray:
+        """Return the lowest value of each object; see `total`."""
         return self._reduced(np.minimum, values)
 
-    def highest(self, values: np.ndarray) -> np.ndarray:
-        """Return the highest value of each object."""
+    def highest(self, values: np.ndarray | Values) -> np.ndarray:
+        """Return the highest value of each object; see `total`."""
         return self._reduced(np.maximum, values)
 
-    def _reduced(self, reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
-        found: np.ndarray = values[self.first]
+    def _reduced(self, reduce: np.ufunc, values: np.ndarray | Values) -> np.ndarray:
+        of = values if callable(values) else values.__getitem__
+        found: np.ndarray = of(self.first)
         if len(self.several):
-            found[self.several] = reduce.reduceat(values[self.members], self.starts)
+            found[self.several] = reduce.reduceat(of(self.members), self.starts)
+        return found
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The row of the object of each label in `members`."""
+        found: np.ndarray = np.repeat(self.several, np.diff(self.starts, append=len(self.members)))
         return found
 
     def n_labels(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,7 +113,7 @@ def _places(groups: Groups, merged: Merge, sums: SumTable, space: Space | None) 
     columns["area"] = area
     if space is not None and space.unit:
         columns[space.named("volume" if ndim == 3 else "area", ndim)] = area * math.prod(space.spacing)
-    first = [groups.total(place[rows.first][k] + place[0] * origins[k]) for k in range(ndim)]
+    first = [groups.total(partial(_moved, place[rows.first][k], origins[k], place[0])) for k in range(ndim)]
     base = [total // area for total in first]
     rest = [(total - area * b) / area for total, b in zip(first, base, strict=True)]
     for k in range(ndim):
@@ -121,19 +122,81 @@ def _places(groups: Groups, merged: Merge, sums: SumTable, space: Space | None) 
         for k in range(ndim):
             place_in_world = columns[f"centroid-{k}"] * space.spacing[k] + space.origin[k]
             columns[f"centroid_{space.unit}-{k}"] = place_in_world
-    lowest = [groups.lowest(place[rows.low][k] + origins[k]) for k in range(ndim)]
-    highest = [groups.highest(place[rows.high][k] + origins[k]) + 1 for k in range(ndim)]
+    lowest = [groups.lowest(partial(_moved, place[rows.low][k], origins[k], None)) for k in range(ndim)]
+    highest = [groups.highest(partial(_moved, place[rows.high][k], origins[k], None)) + 1 for k in range(ndim)]
     columns |= {f"bbox-{k}": each for k, each in enumerate([*lowest, *highest])}
     extents = [b - a for a, b in zip(lowest, highest, strict=True)]
     columns["area_bbox"] = np.prod(extents, axis=0)
     columns["extent"] = area / columns["area_bbox"]
     columns["equivalent_diameter_area"] = ball_diameter(area, ndim)
-    covariance = _covariance(groups, sums, area, base, rest, extents)
-    columns |= _axes(covariance, space)
+    columns |= _axes(groups, sums, area, (base, rest), extents, space)
     columns |= _surface(groups, merged, sums, area, space)
     edge = merged.labels_table.objects["edge"]
     columns["on_edge"] = groups.highest(edge)
     return columns
+
+
+def _moved(values: np.ndarray, origins: np.ndarray, times: np.ndarray | None, at: np.ndarray) -> np.ndarray:
+    """Return values of some labels, counted from the origin of the image."""
+    moved: np.ndarray = values[at] + (origins[at] if times is None else origins[at] * times[at])
+    return moved
+
+
+Centroids = tuple[list[np.ndarray], list[np.ndarray]]
+"""Centroids along each axis: whole voxels, and the rest."""
+
+
+def _axes(
+    groups: Groups,
+    sums: SumTable,
+    area: np.ndarray,
+    centroids: Centroids,
+    extents: list[np.ndarray],
+    space: Space | None,
+) -> Columns:
+    """Principal axes in voxels, and in world units with the ratios of their lengths."""
+    ndim = sums.ndim
+    if ndim == 1:
+        return {}
+    several = groups.several
+    base, rest = ([each[several] for each in part] for part in centroids)
+    of_several = _covariance(groups, sums, area[several], base, rest, [e[several] for e in extents])
+    lengths = in_world = _lengths(groups, sums, of_several, (1.0,) * ndim)
+    columns = _named_axes(lengths, "")
+    if space is not None and space.unit:
+        isotropic = space.is_isotropic
+        in_world = lengths * space.spacing[0] if isotropic else _lengths(groups, sums, of_several, space.spacing)
+        columns |= _named_axes(in_world, f"_{space.unit}")
+    columns["elongation"] = _ratio(in_world[0], in_world[1])
+    if ndim == 3:
+        columns["flatness"] = _ratio(in_world[1], in_world[2])
+    return columns
+
+
+def _lengths(groups: Groups, sums: SumTable, of_several: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return the lengths of the axes of each object. Those of single labels hold for every merge."""
+    low, high = np.triu_indices(sums.ndim)
+    by = (np.array(spacing)[low] * np.array(spacing)[high])[:, None]
+    key = "lengths", spacing
+    if key not in sums.cache:
+        sums.cache[key] = axis_lengths(principal_variances(_label_covariance(sums) * by))
+    lengths = sums.cache[key][:, groups.first]
+    if len(groups.several):
+        lengths[:, groups.several] = axis_lengths(principal_variances(of_several * by))
+    return lengths
+
+
+def _label_covariance(sums: SumTable) -> np.ndarray:
+    """Return the covariance of the places of each label's voxels, in the order of ``numpy.triu_indices``."""
+    rows, place = place_rows(sums.ndim), sums.sums.place
+    first, second, voxels = place[rows.first], place[rows.second], place[0]
+    base = first // voxels
+    rest = (first - base * voxels) / voxels
+    found = np.empty(second.shape)
+    for at, (i, j) in enumerate(zip(*np.triu_indices(sums.ndim), strict=True)):
+        moment = second[at] - base[i] * first[j] - base[j] * (first[i] - voxels * base[i])
+        found[at] = moment / voxels - rest[i] * rest[j]
+    return found
 
 
 def _covariance(
@@ -144,49 +207,25 @@ def _covariance(
     rest: list[np.ndarray],
     extents: list[np.ndarray],
 ) -> np.ndarray:
-    """Return the covariance of the places of each object's voxels, in the order of ``numpy.triu_indices``.
+    """Return the covariance of the objects that have several labels, in the order of ``numpy.triu_indices``.
 
     Moments are counted from a whole voxel next to the centroid, so that nothing is lost far from the origin of the image.
     """
-    ndim, rows, place = sums.ndim, place_rows(sums.ndim), sums.sums.place
+    ndim, rows, members = sums.ndim, place_rows(sums.ndim), groups.members
     largest = max((float(e.max(initial=1)) for e in extents), default=1.0)
     exact = float(area.max(initial=0)) * largest**2 < 2**61
     number: type[np.generic] = np.int64 if exact else np.float64
-    kept = groups.row >= 0
-    row = np.where(kept, groups.row, 0)
-    voxels = place[0].astype(number, copy=False)
-    first = [place[rows.first][k].astype(number, copy=False) for k in range(ndim)]
-    origins = sums.origins[sums.grid.separate_axes :]
-    away = [
-        np.where(kept, origins[k] - base[k][row], 0).astype(number) if len(base[k]) else origins[k].astype(number)
-        for k in range(ndim)
-    ]
-    found = []
+    if not len(members):
+        return np.zeros((ndim * (ndim + 1) // 2, 0))
+    place = sums.sums.place[:, members].astype(number, copy=False)
+    origins = sums.origins[sums.grid.separate_axes :, members]
+    labels = np.diff(groups.starts, append=len(members))
+    away = [(origins[k] - np.repeat(base[k], labels)).astype(number) for k in range(ndim)]
+    first, found = place[rows.first], []
     for at, (i, j) in enumerate(zip(*np.triu_indices(ndim), strict=True)):
-        moment = place[rows.second][at] + away[i] * first[j] + away[j] * (first[i] + voxels * away[i])
-        found.append(groups.total(moment) / area - rest[i] * rest[j])
+        moment = place[rows.second][at] + away[i] * first[j] + away[j] * (first[i] + place[0] * away[i])
+        found.append(np.add.reduceat(moment, groups.starts) / area - rest[i] * rest[j])
     return np.stack(found)
-
-
-def _axes(covariance: np.ndarray, space: Space | None) -> Columns:
-    """Principal axes in voxels, and in world units with the ratios of their lengths."""
-    ndim = {1: 1, 3: 2, 6: 3}[len(covariance)]
-    if ndim == 1:
-        return {}
-    lengths = in_world = axis_lengths(principal_variances(covariance))
-    columns = _named_axes(lengths, "")
-    if space is not None and space.unit:
-        if space.is_isotropic:
-            in_world = lengths * space.spacing[0]
-        else:
-            spacing = np.array(space.spacing)
-            low, high = np.triu_indices(ndim)
-            in_world = axis_lengths(principal_variances(covariance * (spacing[low] * spacing[high])[:, None]))
-        columns |= _named_axes(in_world, f"_{space.unit}")
-    columns["elongation"] = _ratio(in_world[0], in_world[1])
-    if ndim == 3:
-        columns["flatness"] = _ratio(in_world[1], in_world[2])
-    return columns
 
 
 def _named_axes(lengths: np.ndarray, ending: str) -> Columns:
@@ -278,11 +317,12 @@ def _intensities(groups: Groups, sums: SumTable, channel: int, ending: str, spac
     count, total = groups.total(values[COUNT]), groups.total(values[SUM])
     some = count > 0
     mean = np.divide(total, count, out=np.full(len(groups), np.nan), where=some)
-    kept = groups.row >= 0
-    of_object = mean[np.where(kept, groups.row, 0)] if len(mean) else np.zeros(len(kept))
-    of_label = np.divide(values[SUM], values[COUNT], out=np.zeros(len(kept)), where=values[COUNT] > 0)
-    away = np.where(kept & (values[COUNT] > 0), of_label - of_object, 0)
-    squares = groups.total(values[SQUARES] + values[COUNT] * away**2)
+    squares = values[SQUARES][groups.first]
+    if len(groups.several):
+        part = values[:, groups.members]
+        of_label = np.divide(part[SUM], part[COUNT], out=np.zeros(part.shape[1]), where=part[COUNT] > 0)
+        away = np.where(part[COUNT] > 0, of_label - mean[groups.owners], 0)
+        squares[groups.several] = np.add.reduceat(part[SQUARES] + part[COUNT] * away**2, groups.starts)
     columns = {
         f"intensity_mean{ending}": mean,
         f"intensity_std{ending}": np.sqrt(np.divide(squares, count, out=np.full_like(mean, np.nan), where=some)),
@@ -293,7 +333,7 @@ def _intensities(groups: Groups, sums: SumTable, channel: int, ending: str, spac
     }
     origins = sums.origins[sums.grid.separate_axes :]
     for k in range(sums.ndim):
-        weighted = groups.total(values[WEIGHTED + k] + values[SUM] * origins[k])
+        weighted = groups.total(partial(_moved, values[WEIGHTED + k], origins[k], values[SUM]))
         place = np.divide(weighted, total, out=np.full_like(mean, np.nan), where=total != 0)
         columns[f"centroid_weighted-{k}{ending}"] = place
     return columns

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +40,8 @@ class SumTable:
     counts: np.ndarray
     sums: TileSums
     contact_counts: np.ndarray
+    cache: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    """What was computed from the sums of each label, and holds for every merge."""
 
     @property
     def ndim(self) -> int:
