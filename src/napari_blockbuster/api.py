@@ -21,7 +21,7 @@ from napari_blockbuster.job.steps.completion import Finish, Watch, finish
 from napari_blockbuster.measure.overlaps import pair_grid
 from napari_blockbuster.measure.relation import Relation, check_pair, relate_images
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.pairs import PairOfLabels, pairs_of
+from napari_blockbuster.merge.pairs import PairOfLabels, labels_of, pairs_of
 from napari_blockbuster.models import Model, as_model
 from napari_blockbuster.output.conversion import Conversion
 from napari_blockbuster.output.label_copy import check_target, write_label_image
@@ -54,6 +54,7 @@ def segment(
     filter: ObjectFilter | None = None,
     cut: Iterable[PairOfLabels] = (),
     join: Iterable[PairOfLabels] = (),
+    remove: Iterable[tuple[int, int]] = (),
     keep_stage: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -108,6 +109,8 @@ def segment(
     cut, join : iterable of ((tile, id), (tile, id)), optional
         Corrections by hand: pairs of labels of the tiles that are kept apart or joined whatever the rule says. They become
         decisions of the job. They name labels that this model finds in these tiles.
+    remove : iterable of (tile, id), optional
+        Labels of the tiles that become background.
     keep_stage : bool, default False
         Keep the staged tiles after a complete run, to merge again with `Job.open`.
     overwrite : bool, default False
@@ -170,6 +173,7 @@ def segment(
         ome_zarr_version,
         pairs_of(cut, "cut"),
         pairs_of(join, "join"),
+        labels_of(remove, "remove"),
         csv,
     )
     check_time_limit(tile_timeout, client)

@@ -289,8 +289,12 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
     assert cut["merges"].startswith("0 ")
     assert cut["output"] == str(tmp_path / "cut.ome.zarr")
     strict = numbers(run("merge", out, "--min-iou", 0.9, "--overwrite").stdout)
-    corrected = run("merge", out, "--join", "0:1,7:1", "--join", "0:1,6:1", "--cut", "0:2,1:1", "--overwrite")
+    corrected = run(
+        "merge", out, "--join", "0:1,7:1", "--join", "0:1,6:1", "--cut", "0:2,1:1", "--remove", "3:1", "--overwrite"
+    )
     assert "1 pair cut and 2 joined by hand" in corrected.stdout
+    assert "1 label removed by hand" in corrected.stdout
+    assert "TILE:LABEL" in mistake("merge", out, "--remove", "3", "--overwrite")
     Decisions.load(f"{out}.job").clear()
     assert "TILE:LABEL,TILE:LABEL" in mistake("merge", out, "--join", "0-1", "--overwrite")
     assert int(whole["objects"]) <= int(strict["objects"]) <= int(cut["objects"])

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.merge.decisions import Decisions, DecisionsError
+from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pair_export import export_csv
 from napari_blockbuster.output.label_image import open_labels
 
@@ -59,9 +60,16 @@ def test_corrections_of_a_script_are_decisions_of_its_job(tmp_path: Path, job: J
     """A script repeats a run with its corrections, on another machine, and may run twice."""
     one, other = pairs_of(job)[:2]
     far = (0, 1), (3, 1)
-    expected = job.merge(cut=[one, other], join=[far])
+    expected = job.merge(cut=[one, other], join=[far], remove=[(2, 1)])
     image = tissue.voronoi_tissue(SHAPE, 20, seed=3).astype(np.uint16)
-    options = {"tile_shape": TILE, "halo": HALO, "cut": [one, other[::-1]], "join": [far], "progress": False}
+    options = {
+        "tile_shape": TILE,
+        "halo": HALO,
+        "cut": [one, other[::-1]],
+        "join": [far],
+        "remove": [(2, 1)],
+        "progress": False,
+    }
     folder = tmp_path / "elsewhere"
     for _ in range(2):
         result = segment(image, identity, folder / "l.ome.zarr", keep_stage=True, overwrite=True, **options)
@@ -74,6 +82,46 @@ def test_corrections_of_a_script_are_decisions_of_its_job(tmp_path: Path, job: J
         segment(image, identity, tmp_path / "x" / "l.ome.zarr", **options | {"join": [((0, 999), (1, 1))]})
     with pytest.raises(ValueError, match=r"cut has \(0, 1\)"):
         segment(image, identity, tmp_path / "y" / "l.ome.zarr", **options | {"cut": [(0, 1)]})
+
+
+def test_removed_labels_are_background_at_any_threshold(job: Job) -> None:
+    """An object is deleted for good: at any threshold, after a restart, on disk; and comes back with undo."""
+    before = job.merge()
+    whole = before.labels.compute()
+    victim = int(np.argmax(np.bincount(whole[whole > 0])))
+    labels = before.labels_of(victim)
+    assert {before.object_of(*label) for label in labels} == {victim}
+    decisions = Decisions.load(job.folder)
+    decisions.set(pairs_of(job)[0], "cut")
+    decisions.remove(labels)
+    kept = Decisions.load(job.folder)
+    assert set(kept.removed) == set(labels)
+    assert kept.lines()[-1] == f"{len(labels)} label{'s' * (len(labels) > 1)} removed by hand"
+    for rule in ({}, {"rule": "none"}, {"min_iou": 0.9}, {"sequential_labels": False}):
+        plain, merged = (job.merge(**rule, remove=each) for each in ((), kept.removed))
+        one, other = plain.labels.compute(), merged.labels.compute()
+        # Everything else is as before, up to the numbers, which have no gap.
+        np.testing.assert_array_equal(other > 0, (one > 0) & (whole != victim))
+        assert len(np.unique(np.stack([one, other])[:, other > 0], axis=1).T) == merged.n_objects
+        if rule.get("sequential_labels", True):
+            assert np.unique(other[other > 0]).tolist() == list(range(1, merged.n_objects + 1))
+    filled = job.merge(remove=kept.removed, filter=ObjectFilter(fill_holes=True))
+    assert filled.n_objects == before.n_objects - 1
+    result = job.write(job.merge(cut=kept.cut, remove=kept.removed), keep_stage=True)
+    assert not open_labels(result.path).compute()[whole == victim].any()
+    np.testing.assert_array_equal(result.provenance["merge"]["remove"], sorted(labels))
+
+    decisions.undo()
+    assert Decisions.load(job.folder).removed == ()
+    decisions.redo()
+    assert set(decisions.removed) == set(labels)
+    decisions.clear()
+    assert (decisions.removed, decisions.cut) == ((), ())
+    decisions.undo()
+    with pytest.raises(DecisionsError, match="Label 999 of tile 0 does not exist"):
+        decisions.remove([(0, 999)])
+    restage(job, labels[0][0])
+    assert not set(Decisions.load(job.folder).removed) & {x for x in labels if x[0] == labels[0][0]}
 
 
 def test_decisions_are_applied_and_survive_a_restart(job: Job) -> None:

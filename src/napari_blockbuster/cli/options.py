@@ -193,6 +193,8 @@ class MergeOptions:
         May be given several times.
     join
         Make two labels of the tiles one object, whatever the rule says. May be given several times.
+    remove
+        Make a label of a tile background: 0:9 for label 9 of tile 0. May be given several times.
     """
 
     rule: Annotated[Literal["overlap", "face", "touch", "none"], Parameter(name=["--merge", "--rule"])] = "overlap"
@@ -206,6 +208,7 @@ class MergeOptions:
     keep: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
 
     def filter(self) -> ObjectFilter:
         """Return the filter of merged objects."""
@@ -226,6 +229,7 @@ class MergeOptions:
             raise UsageError(str(error)) from None
         self.pairs("cut")
         self.pairs("join")
+        self.labels()
 
     def pairs(self, name: str) -> tuple[PairOfLabels, ...]:
         """Return the pairs of labels of the option `cut` or `join`."""
@@ -241,11 +245,22 @@ class MergeOptions:
                 ) from None
         return tuple(found)
 
+    def labels(self) -> tuple[tuple[int, int], ...]:
+        """Return the labels of the option `remove`."""
+        from napari_blockbuster.merge.pairs import label_of_text
+
+        try:
+            return tuple(label_of_text(text) for text in self.remove)
+        except ValueError:
+            raise UsageError(
+                f"--remove is {' '.join(self.remove)}. Give a label as TILE:LABEL, for example 0:9"
+            ) from None
+
     def finish(self, **more: Any) -> Finish:
         """Return the settings for merge and write. `more`: other fields of `Finish`."""
         from napari_blockbuster.job.steps.completion import Finish
 
-        more |= {"cut": self.pairs("cut"), "join": self.pairs("join")}
+        more |= {"cut": self.pairs("cut"), "join": self.pairs("join"), "remove": self.labels()}
         return Finish(self.rule, self.min_iou, self.connectivity, filter=self.filter(), **more)
 
     def options(self) -> list[str]:

@@ -213,6 +213,7 @@ class Job(JobState):
         cut: Iterable[PairOfLabels] = (),
         join: Iterable[PairOfLabels] = (),
         *,
+        remove: Iterable[tuple[int, int]] = (),
         sequential_labels: bool = True,
         filter: ObjectFilter | None = None,
         client: Client | None = None,
@@ -221,7 +222,7 @@ class Job(JobState):
 
         Parameters
         ----------
-        rule, min_iou, connectivity, cut, join
+        rule, min_iou, connectivity, cut, join, remove
             See `napari_blockbuster.merge.numbering.merge_labels`.
         sequential_labels : bool, default True
             Number the objects 1..n.
@@ -230,7 +231,14 @@ class Job(JobState):
         client : distributed.Client, optional
             Compares pairs of tiles that are still without evidence, and finds holes.
         """
-        options = {"rule": rule, "min_iou": min_iou, "connectivity": connectivity, "cut": cut, "join": join}
+        options = {
+            "rule": rule,
+            "min_iou": min_iou,
+            "connectivity": connectivity,
+            "cut": cut,
+            "join": join,
+            "remove": remove,
+        }
         merged = steps.merge(self.files, self.tiles, client, **options, sequential=sequential_labels)
         return merged if filter is None else self.filtered(merged, filter, client)
 

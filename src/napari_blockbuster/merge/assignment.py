@@ -30,6 +30,8 @@ class MergeSettings:
         For the rule ``touch``.
     cut, join : tuple
         A person's decisions. They override the rule.
+    remove : tuple of (tile, id)
+        Labels that a person removed: they are background.
     sequential : bool
         Number the objects 1..n. Otherwise an object has the number of its first label among all labels.
     """
@@ -40,6 +42,7 @@ class MergeSettings:
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
     sequential: bool = True
+    remove: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,6 +144,13 @@ class Merge:
     def object_of(self, tile: int, label: int) -> int:
         """Merged id of a label of a tile; 0 if the filter removed its object (and no hole of another object holds it)."""
         return int(self.new_ids[self.labels_table.offsets[tile] + label])
+
+    def labels_of(self, object_id: int) -> list[tuple[int, int]]:
+        """Labels (tile, id) of a merged object; none for 0."""
+        numbers = np.flatnonzero(self.new_ids == object_id) - 1 if object_id else np.zeros(0, np.int64)
+        offsets = self.labels_table.offsets
+        tiles = np.searchsorted(offsets, numbers, side="right") - 1
+        return list(zip(tiles.tolist(), (numbers - offsets[tiles] + 1).tolist(), strict=True))
 
     def is_one_object(self, pair: PairOfLabels) -> bool:
         """Whether two labels belong to the same object; False if the filter removed them."""

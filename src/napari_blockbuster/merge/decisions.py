@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.machine.disk import StoreError, writing_to
@@ -60,11 +69,25 @@ class Entry(_Frozen):
         return self
 
 
+class Removal(_Frozen):
+    """A label that is background. `removed` False withdraws the earlier removal."""
+
+    label: Label
+    removed: bool
+    stamp: str
+
+
 class Step(_Frozen):
     """The changes of one action."""
 
     at: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = ()
+    removals: tuple[Removal, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: Any) -> dict[str, Any]:
+        # Earlier versions read files without removals.
+        return {name: value for name, value in handler(self).items() if name != "removals" or value}
 
 
 class _File(_Frozen):
@@ -92,6 +115,7 @@ class Decisions:
         self._on_disk = on_disk
         self._entries: dict[PairOfLabels, Entry] = {}
         self._set_aside: dict[PairOfLabels, str] = {}
+        self._removals: dict[tuple[int, int], Removal] = {}
         self._stamps: dict[int, _Stamp] = {}
         self._replay()
 
@@ -126,6 +150,11 @@ class Decisions:
         return tuple(pair for pair, decision in self.applied.items() if decision == "join")
 
     @property
+    def removed(self) -> tuple[tuple[int, int], ...]:
+        """Labels that are background, for `Job.merge`. Those of tiles that were segmented again do not count."""
+        return tuple(label for label, each in self._removals.items() if self._stamp(label[0])[0] == each.stamp)
+
+    @property
     def set_aside(self) -> dict[PairOfLabels, str]:
         """Decisions that are kept but not applied, and why: a tile was segmented again or is not staged."""
         return dict(self._set_aside)
@@ -155,6 +184,8 @@ class Decisions:
         found = []
         if self.applied:
             found.append(f"{len(self.cut)} pair{'s' * (len(self.cut) != 1)} cut and {len(self.join)} joined by hand")
+        if self.removed:
+            found.append(f"{len(self.removed)} label{'s' * (len(self.removed) != 1)} removed by hand")
         found += [f"not applied: {described(pair)}, because {why}" for pair, why in self._set_aside.items()]
         return found
 
@@ -179,8 +210,23 @@ class Decisions:
         self._forget_stamps(pairs)
         self._step([self._entry(p, decision) for p in pairs])
 
-    def add(self, cut: Sequence[PairOfLabels], join: Sequence[PairOfLabels]) -> None:
-        """Decide on pairs as one step. Without a change, for example when a script runs again, nothing is saved.
+    def remove(self, labels: Iterable[tuple[int, int]]) -> None:
+        """Make labels background, as one step: the labels of an object delete it, at any rule and threshold.
+
+        Raises
+        ------
+        DecisionsError
+            If a label does not exist.
+        """
+        self._step([], [self._removal(label) for label in labels])
+
+    def add(
+        self,
+        cut: Sequence[PairOfLabels],
+        join: Sequence[PairOfLabels],
+        remove: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Decide on pairs and labels as one step. Without a change, for example when a script runs again, nothing is saved.
 
         Raises
         ------
@@ -191,11 +237,15 @@ class Decisions:
         wanted.update(dict.fromkeys(join, "join"))
         new = {pair: decision for pair, decision in wanted.items() if self.applied.get(pair) != decision}
         self._forget_stamps(new)
-        self._step([self._entry(pair, decision) for pair, decision in new.items()])
+        removals = [self._removal(label) for label in remove if label not in self._removals]
+        self._step([self._entry(pair, decision) for pair, decision in new.items()], removals)
 
     def clear(self) -> None:
         """Withdraw all decisions, including those set aside, as one step that can be undone."""
-        self._step([e.model_copy(update={"decision": None}) for e in self._entries.values()])
+        self._step(
+            [e.model_copy(update={"decision": None}) for e in self._entries.values()],
+            [e.model_copy(update={"removed": False}) for e in self._removals.values()],
+        )
 
     def undo(self) -> tuple[PairOfLabels, ...]:
         """Undo the last step and return its pairs. Return no pairs if there is nothing to undo."""
@@ -211,12 +261,16 @@ class Decisions:
         self._replay()
 
     def _replay(self) -> None:
-        self._entries = {}
+        self._entries, self._removals = {}, {}
         for step in self._steps[: self._done]:
             for entry in step.entries:
                 self._entries.pop(entry.pair, None)
                 if entry.decision is not None:
                     self._entries[entry.pair] = entry
+            for removal in step.removals:
+                self._removals.pop(removal.label, None)
+                if removal.removed:
+                    self._removals[removal.label] = removal
         reasons = ((pair, self._why_stale(entry)) for pair, entry in self._entries.items())
         self._set_aside = {pair: why for pair, why in reasons if why}
 
@@ -232,20 +286,28 @@ class Decisions:
                 f"Labels {i} and {k} are both in tile {a}. A cut follows the seam between two tiles. "
                 "To separate objects inside a tile, segment the tile again."
             )
-        for tile, label in pair:
-            stamp, n_labels = self._stamp(tile)
-            if not stamp:
-                raise DecisionsError(f"Tile {tile} is not staged, so it has no label {label}.")
-            if not 1 <= label <= n_labels:
-                raise DecisionsError(
-                    f"Label {label} of tile {tile} does not exist. The tile has labels 1 to {n_labels}."
-                )
+        for end in pair:
+            self._check_exists(end)
         return Entry(pair=pair, decision=decision, stamps=(self._stamp(a)[0], self._stamp(b)[0]))
 
-    def _step(self, entries: Sequence[Entry]) -> None:
-        if not entries:
+    def _removal(self, label: tuple[int, int]) -> Removal:
+        self._forget_stamps([(label, label)])
+        self._check_exists(label)
+        return Removal(label=label, removed=True, stamp=self._stamp(label[0])[0])
+
+    def _check_exists(self, end: tuple[int, int]) -> None:
+        tile, label = end
+        stamp, n_labels = self._stamp(tile)
+        if not stamp:
+            raise DecisionsError(f"Tile {tile} is not staged, so it has no label {label}.")
+        if not 1 <= label <= n_labels:
+            raise DecisionsError(f"Label {label} of tile {tile} does not exist. The tile has labels 1 to {n_labels}.")
+
+    def _step(self, entries: Sequence[Entry], removals: Sequence[Removal] = ()) -> None:
+        if not entries and not removals:
             return
-        step = Step(at=datetime.now(UTC).isoformat(timespec="seconds"), entries=tuple(entries))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        step = Step(at=now, entries=tuple(entries), removals=tuple(removals))
         self._save([*self._steps[: self._done], step], self._done + 1)
 
     def _move(self, by: int) -> tuple[PairOfLabels, ...]:

@@ -26,6 +26,7 @@ def merge_labels(
     cut: Iterable[PairOfLabels] = (),
     join: Iterable[PairOfLabels] = (),
     sequential: bool = True,
+    remove: Iterable[tuple[int, int]] = (),
 ) -> Merge:
     """Decide which labels are one object and number the objects.
 
@@ -45,6 +46,9 @@ def merge_labels(
         Pairs that are kept apart or joined regardless of the rule. ``join`` may name any two labels.
     sequential : bool, default True
         Number the objects 1..n. Otherwise an object keeps the number of its first label among all labels.
+
+    remove : iterable of (tile, id)
+        Labels that become background, at any rule and threshold.
 
     Returns
     -------
@@ -71,16 +75,27 @@ def merge_labels(
     joined &= ~_named(low, high, *_numbers_of(labels, cut))
     n_labels = int(labels.offsets[-1])
     component = _ordered_components(n_labels, np.append(low[joined], extra_low), np.append(high[joined], extra_high))
-    n_objects = int(component.max(initial=-1)) + 1
+    removed = tuple(sorted({(int(tile), int(label)) for tile, label in remove}))
+    kept = np.ones(n_labels, bool)
+    kept[_number_of(labels, removed)] = False
+    ids = component + 1 if sequential else _first_members(component, int(component.max(initial=-1)) + 1)[component] + 1
+    objects = np.unique(ids[kept])
     new_ids = np.zeros(n_labels + 1, id_dtype(n_labels))
-    new_ids[1:] = component + 1 if sequential else _first_members(component, n_objects)[component] + 1
-    settings = MergeSettings(rule, threshold, connectivity, cut, join, sequential)
+    new_ids[1:][kept] = np.searchsorted(objects, ids[kept]) + 1 if sequential else ids[kept]
+    n_objects = len(objects)
+    settings = MergeSettings(rule, threshold, connectivity, cut, join, sequential, removed)
     return Merge(settings, n_objects, seams, joined, score, labels, new_ids)
 
 
 def id_dtype(highest: int) -> type[np.unsignedinteger]:
     """Return uint32, or uint64 if the highest id needs it."""
     return np.uint32 if highest < 2**32 else np.uint64
+
+
+def _number_of(labels: LabelTable, named: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the numbers of labels, given as (tile, id)."""
+    numbers, _ = _numbers_of(labels, [(label, label) for label in named])
+    return numbers
 
 
 def _numbers_of(labels: LabelTable, pairs: Sequence[PairOfLabels]) -> tuple[np.ndarray, np.ndarray]:

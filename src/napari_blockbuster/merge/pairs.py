@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any
 
-__all__ = ["PairOfLabels", "described", "ordered", "pair_of_text", "pair_text", "pairs_of"]
+__all__ = [
+    "PairOfLabels",
+    "described",
+    "label_of_text",
+    "label_text",
+    "labels_of",
+    "ordered",
+    "pair_of_text",
+    "pair_text",
+    "pairs_of",
+]
 
 PairOfLabels = tuple[tuple[int, int], tuple[int, int]]
 """Two labels of two tiles: ``((tile, id), (tile, id))``."""
@@ -63,3 +73,38 @@ def pair_of_text(text: str) -> PairOfLabels:
     """
     (a, i), (b, k) = (end.split(":") for end in text.split(","))
     return ordered(((int(a), int(i)), (int(b), int(k))))
+
+
+def labels_of(labels: Any, name: str) -> tuple[tuple[int, int], ...]:
+    """Return labels as (tile, id).
+
+    Raises
+    ------
+    ValueError
+        If something is not a label. `name` names the argument in the message.
+    """
+    found = []
+    for label in labels:
+        try:
+            tile, number = label
+            found.append((index(tile), index(number)))
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} has {label!r}. Give labels of tiles: (tile, id).") from None
+    return tuple(found)
+
+
+def label_text(label: tuple[int, int]) -> str:
+    """Return a label as typed on the command line: ``0:9`` for label 9 of tile 0."""
+    return f"{label[0]}:{label[1]}"
+
+
+def label_of_text(text: str) -> tuple[int, int]:
+    """Return a label from the text that `label_text` returns.
+
+    Raises
+    ------
+    ValueError
+        If it is not a label.
+    """
+    tile, number = text.split(":")
+    return int(tile), int(number)

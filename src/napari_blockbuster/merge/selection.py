@@ -68,8 +68,9 @@ def apply_filter(
         kept = _kept(merged, keep, labels, merged.labels_table.objects["core"], in_ranges, highest)
         return _renumbered(merged, keep, kept, labels)
     regions = _fitting(regions, len(labels))
-    # Objects outside the region of interest are background already.
-    owner, hole = fill(regions, regions.owners(labels), keep.max_hole_size, all_pairs=merged.n_outside > 0)
+    # Objects outside the region of interest, and labels that a person removed, are background already.
+    some_are_empty = merged.n_outside > 0 or bool(merged.settings.remove)
+    owner, hole = fill(regions, regions.owners(labels), keep.max_hole_size, all_pairs=some_are_empty)
     kept = _kept(merged, keep, owner, regions.sizes, in_ranges, highest)
     if not kept[owner[owner > 0]].all():
         hole[~kept[owner]] = 0

@@ -54,7 +54,9 @@ def run_in_viewer_way(plan: Plan) -> tuple[np.ndarray, Decisions]:
     decisions.set([((0, int(r["low_id"])), (int(r["high"]), int(r["high_id"]))) for r in joined], "cut")
     kept = [next(i for i in range(1, 999) if seams.object_of(tile, i)) for tile in (0, 3)]
     decisions.set(((0, kept[0]), (3, kept[1])), "join")
-    merged = job.merge(**plan.merge.options(), cut=decisions.cut, join=decisions.join)
+    decisions.remove([(1, next(i for i in range(1, 999) if seams.object_of(1, i)))])
+    given = {"cut": decisions.cut, "join": decisions.join, "remove": decisions.removed}
+    merged = job.merge(**plan.merge.options(), **given)
     labels = np.asarray(merged.labels)
     assert not np.array_equal(labels, seams.labels.compute())
     return labels, decisions
@@ -75,9 +77,10 @@ def test_what_is_copied_runs_and_agrees(image: Path, tmp_path: Path, kind: str, 
     corrected = seen.corrected(Job.open(seen.output), decisions, again=())
     assert corrected.corrections["cut"] == decisions.cut
     assert corrected.corrections["join"] == decisions.join
+    assert corrected.corrections["remove"] == decisions.removed
     # Labels of other tiles, and of tiles that were segmented again, are others.
     assert replace(seen, halo=(0, 8, 8)).corrected(Job.open(seen.output), decisions, again=()).corrections == {}
-    assert seen.corrected(Job.open(seen.output), decisions, again=[0]).corrections == {}
+    assert seen.corrected(Job.open(seen.output), decisions, again=[0, 1, 2, 3]).corrections == {}
     plan = replace(corrected, output=str(tmp_path / "copied.ome.zarr"))
     if kind == "script":
         script = tmp_path / "copied.py"

@@ -108,6 +108,19 @@ def test_an_empty_list_says_why_and_a_far_join_is_listed(inspected: Any, until: 
     pairs.filter.setCurrentText("my decisions")
     assert [model.pair_at(k) for k in range(model.rowCount())] == [((0, 1), (0, 2))]
     assert [model.data(model.index(0, k)) for k in (0, 1, 2, 3, 5, 6)] == ["joined", "join", "–", "–", "0 | 0", "1 | 2"]
+    # One click deletes an object, and undo brings it back.
+    before = widget.control.merged.n_objects
+    click(qtbot, inspector.panel.picking.remove)
+    assert note.text() == "Click the object to delete."
+    place = tuple(places[0])
+    settle(until, widget, lambda: inspector.picker.pick_at(places[0]))
+    assert note.text().startswith("Deleted an object of ")
+    assert widget.control.merged.n_objects == before - 1
+    assert np.asarray(viewer.layers["blobs labels"].data)[place] == 0
+    settle(until, widget, lambda: click(qtbot, inspector.panel.decisions.undo))
+    assert np.asarray(viewer.layers["blobs labels"].data)[place] > 0
+    click(qtbot, inspector.panel.picking.remove)
+    assert note.text() == ""
     # A click on its line flies to it, and draws both labels.
     inspector.tabs.choose(None)
     inspector.navigator.forget_pair()

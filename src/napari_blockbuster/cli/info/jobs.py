@@ -196,7 +196,9 @@ def _seam_rows(job: Job) -> Rows:
         if Notes.load(job.folder).unfinished:
             return [("seams", "unknown: a process was killed while it replaced tiles. The next run finishes that")]
         given = Decisions.load(job.folder)
-        merged, note = _filtered_as_written(job, job.merge(**options, cut=given.cut, join=given.join))
+        merged, note = _filtered_as_written(
+            job, job.merge(**options, cut=given.cut, join=given.join, remove=given.removed)
+        )
     except JobError as error:
         # The other rows help to find the problem.
         return [("seams", f"cannot be read: {str(error).partition(chr(10))[0]}")]

@@ -16,7 +16,7 @@ from napari_blockbuster.job.shell import options
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.pairs import PairOfLabels, pair_text, pairs_of
+from napari_blockbuster.merge.pairs import PairOfLabels, label_text, labels_of, pair_text, pairs_of
 from napari_blockbuster.merge.rules import check_rule
 from napari_blockbuster.output.ngff import check_version
 from napari_blockbuster.output.occupant import Occupant
@@ -56,6 +56,7 @@ class Finish:
     ome_zarr_version: str | None = None
     cut: tuple[PairOfLabels, ...] = ()
     join: tuple[PairOfLabels, ...] = ()
+    remove: tuple[tuple[int, int], ...] = ()
     csv: bool = False
     replaces: Occupant | None = None
     """With `overwrite`: the only thing that may be replaced. None: whatever is there when the labels are written."""
@@ -64,6 +65,7 @@ class Finish:
         check_rule(self.merge, self.min_iou, self.connectivity)
         if self.ome_zarr_version is not None:
             check_version(self.ome_zarr_version)
+        object.__setattr__(self, "remove", labels_of(self.remove, "remove"))
         # Frozen: any iterables of pairs become tuples.
         for name in ("cut", "join"):
             object.__setattr__(self, name, pairs_of(getattr(self, name), name))
@@ -91,13 +93,14 @@ class Finish:
         """
         check_any_staged(job.files, job.tiles)
         decisions = Decisions.load(job.folder)
-        decisions.add(self.cut, self.join)
+        decisions.add(self.cut, self.join, self.remove)
         merged = job.merge(
             self.merge,
             self.min_iou,
             self.connectivity,
             decisions.cut,
             decisions.join,
+            remove=decisions.removed,
             sequential_labels=self.sequential_labels,
             client=client,
         )
@@ -124,6 +127,7 @@ class Finish:
             **({} if self.filter is None else self.filter.options()),
             cut=[pair_text(pair) for pair in self.cut],
             join=[pair_text(pair) for pair in self.join],
+            remove=[label_text(label) for label in self.remove],
             overwrite=self.overwrite,
             ome_zarr=self.ome_zarr_version,
             keep_stage=self.keep_stage,

@@ -309,6 +309,7 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "joined_pairs": int(merged.joined.sum()),
         "cut": merged.cut,
         "join": merged.join,
+        "remove": merged.settings.remove,
         "filter": merged.filter.settings(),
         "removed": merged.n_removed,
         **({"outside": merged.n_outside} if merged.n_outside else {}),

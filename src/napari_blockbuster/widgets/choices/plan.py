@@ -19,7 +19,7 @@ from napari_blockbuster.job.shell import options
 from napari_blockbuster.job.where.text import region_in_script, region_options
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.merge.pairs import PairOfLabels, pair_text
+from napari_blockbuster.merge.pairs import label_text, pair_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.widgets.layers.of_image.origins import confirmed
 from napari_blockbuster.widgets.session import ClusterChoice
@@ -74,8 +74,8 @@ class Plan:
     output: str
     cluster: ClusterChoice = ClusterChoice()
     merge: MergeChoice = MergeChoice()
-    corrections: dict[str, tuple[PairOfLabels, ...]] = field(default_factory=dict)
-    """The arguments `cut` and `join` of `segment`, for a script."""
+    corrections: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The arguments `cut`, `join` and `remove` of `segment`, for a script."""
     where: dict[str, Any] = field(default_factory=dict)
     """The arguments of `segment` that say where: `where`, `inside`, `skip_empty`, `skip_below`."""
 
@@ -190,6 +190,7 @@ class Plan:
         kept = {
             name: tuple(p for p in given if not any(tile in again for tile, _ in p)) for name, given in pairs.items()
         }
+        kept["remove"] = tuple(label for label in decisions.removed if label[0] not in again)
         return replace(self, corrections={name: given for name, given in kept.items() if given})
 
     def _correction_lines(self) -> list[str]:
@@ -220,7 +221,8 @@ class Plan:
         keep = rule.pop("filter", ObjectFilter()).options()
         words += options(**rule, **keep)
         for name, pairs in self.corrections.items():
-            words += [word for pair in pairs for word in (f"--{name}", pair_text(pair))]
+            text = label_text if name == "remove" else pair_text
+            words += [word for each in pairs for word in (f"--{name}", text(each))]
         if self.cluster.address:
             words += ["--scheduler", self.cluster.address]
         else:

@@ -73,10 +73,10 @@ class DecisionButtons(QWidget):
 
 
 class PickButtons(QWidget):
-    """Decide on two objects that the user clicks in the viewer. At most one button is down."""
+    """Decide on objects that the user clicks in the viewer. At most one button is down."""
 
     started = Signal(str)
-    """Decision: "join" or "cut"."""
+    """Decision: "join", "cut" or "remove"."""
     stopped = Signal()
 
     def __init__(self) -> None:
@@ -85,23 +85,29 @@ class PickButtons(QWidget):
         self.cut = button(
             "Cut two clicked", "Click the two parts of an object, one on each side of a seam, to cut it.", _nothing
         )
-        for each in (self.join, self.cut):
+        self.remove = button("Delete clicked", "Click an object in the viewer to delete it.", _nothing)
+        for each in self._all():
             each.setCheckable(True)
         self.note = Note()
-        self.setLayout(_column_of(row_of(self.join, self.cut), self.note))
-        self.join.toggled.connect(lambda on: self._toggled(on, "join", self.cut))
-        self.cut.toggled.connect(lambda on: self._toggled(on, "cut", self.join))
+        self.setLayout(_column_of(row_of(*self._all()), self.note))
+        for each, decision in zip(self._all(), ("join", "cut", "remove"), strict=True):
+            each.toggled.connect(lambda on, each=each, decision=decision: self._toggled(on, decision, each))
+
+    def _all(self) -> tuple[QPushButton, ...]:
+        return self.join, self.cut, self.remove
 
     def release(self) -> None:
         """Release both buttons."""
-        self.join.setChecked(False)
-        self.cut.setChecked(False)
+        for each in self._all():
+            each.setChecked(False)
 
-    def _toggled(self, on: bool, decision: str, other: QPushButton) -> None:
+    def _toggled(self, on: bool, decision: str, pressed: QPushButton) -> None:
         if on:
-            other.setChecked(False)
+            for other in self._all():
+                if other is not pressed:
+                    other.setChecked(False)
             self.started.emit(decision)
-        elif not other.isChecked():
+        elif not any(each.isChecked() for each in self._all()):
             self.stopped.emit()
 
 

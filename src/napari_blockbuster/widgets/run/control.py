@@ -162,6 +162,10 @@ class RunControl(QObject):
         """Decide on pairs ("join", "cut"; None leaves them to the merge rule), save the decision, and merge."""
         self._merging.decide(pairs, decision)
 
+    def remove(self, labels: Sequence[tuple[int, int]]) -> None:
+        """Make labels of tiles background, save that, and merge."""
+        self._merging.remove(labels)
+
     def undo(self) -> None:
         """Undo the last decision."""
         self._merging.undo()

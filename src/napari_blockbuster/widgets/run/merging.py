@@ -79,6 +79,10 @@ class Merging:
         """
         self._change(lambda decisions: decisions.set(pairs, decision))
 
+    def remove(self, labels: Sequence[tuple[int, int]]) -> None:
+        """Make labels of tiles background, save that, and merge."""
+        self._change(lambda decisions: decisions.remove(labels))
+
     def undo(self) -> None:
         """Undo the last decision."""
         self._change(lambda decisions: decisions.undo())

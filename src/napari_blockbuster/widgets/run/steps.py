@@ -179,10 +179,10 @@ class MergeStep:
             change()
         yield from read_tiles(self.live, self.unread, self.is_closed)
         choice, decisions = self.choice, self.decisions
-        cut, join = ((), ()) if decisions is None else (decisions.cut, decisions.join)
+        given = {} if decisions is None else {"cut": decisions.cut, "join": decisions.join, "remove": decisions.removed}
         # The search is canceled when the user chooses another merge.
         with contextlib.suppress(RegionSearchCanceled):
-            merged = self.job.merge(choice.rule, choice.min_iou, choice.connectivity, cut=cut, join=join)
+            merged = self.job.merge(choice.rule, choice.min_iou, choice.connectivity, **given)
             kept = self.job.filtered(merged, choice.filter, self._workers, self.progress)
             self.live.merge(kept)
             yield Merged(kept, merged)

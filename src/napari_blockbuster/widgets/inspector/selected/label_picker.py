@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.merge.pairs import described
 from napari_blockbuster.widgets.clicks import ClickPicker
@@ -41,10 +42,10 @@ class LabelPicker(QObject):
         self._clicks = ClickPicker(viewer, self.pick_at)
 
     def start(self, decision: str) -> None:
-        """Wait for two clicks, then decide "join" or "cut"."""
+        """Wait for two clicks, then decide "join" or "cut"; or for clicks on objects to "remove"."""
         self._decision, self._labels = decision, []
         self._clicks.turn(True)
-        self.said.emit("Click the first object.")
+        self.said.emit("Click the object to delete." if decision == "remove" else "Click the first object.")
 
     def stop(self) -> None:
         """Ignore further clicks."""
@@ -75,6 +76,9 @@ class LabelPicker(QObject):
         if not label[1]:
             self.refused.emit("There is no object at this place. Click an object.")
             return
+        if decision == "remove":
+            self._remove(label)
+            return
         self._labels.append(label)
         if len(self._labels) < 2:
             self.first_picked.emit(*label, voxel)
@@ -95,6 +99,19 @@ class LabelPicker(QObject):
         else:
             done = f"{done} already:"
         self.said.emit(f"{done} {described(pair)}.")
+
+    def _remove(self, label: Label) -> None:
+        """Delete the object of a label: all of its labels become background."""
+        merged = self._control.unfiltered
+        if merged is None:
+            self.refused.emit("There is no merge yet. Wait until the tiles are merged.")
+            return
+        labels = merged.labels_of(merged.object_of(*label))
+        if not labels:
+            self.refused.emit("This object is deleted already.")
+            return
+        self._control.remove(labels)
+        self.said.emit(f"Deleted an object of {count_text(len(labels), 'label')}. Undo (U) brings it back.")
 
     def _problem(self, decision: str, first: Label, second: Label) -> str:
         """Return why a decision on two labels is not possible, or ""."""
