@@ -106,7 +106,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
     pair = inspector.tabs.pair()
-    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
+    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_K, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
         until(lambda decision=decision: control.decisions.decision_on(pair) == decision)
         rest()
