@@ -122,6 +122,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
         press(find_button(inspector, text))
     press(find_button(inspector, "Segment again"))
     until(lambda: "Segmented again" in viewer.layers, 90)
+    until(lambda: find_button(inspector, "Accept").isEnabled())
     press(find_button(inspector, "Accept"))
     until(lambda: control.again and control.state == "staged")
     until(lambda: find_button(inspector, "Restore original tiles").isEnabled())
