@@ -60,7 +60,9 @@ def test_every_entry_of_the_manifest_is_in_a_menu_under_its_name(viewer: Any, tm
     manifest = PluginManager.instance().get_manifest("napari-blockbuster")
     titles = {command.id: command.title for command in manifest.contributions.commands}
     found = [f"{SAMPLES} > {sample.display_name}" for sample in manifest.contributions.sample_data]
-    found += [f"Plugins > Blockbuster > {widget.display_name}" for widget in manifest.contributions.widgets]
+    found += [
+        f"Plugins > Blockbuster > {widget.display_name} (Blockbuster)" for widget in manifest.contributions.widgets
+    ]
     found += [
         f"{menu.removeprefix('napari/').replace('/', ' > ').title()} > {titles[item.command]} (Blockbuster)"
         for menu, items in manifest.contributions.menus.items()

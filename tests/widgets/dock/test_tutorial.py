@@ -106,7 +106,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
     QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=table.visualRect(table.model().index(0, 1)).center())
     until(lambda: "Pair" in viewer.layers)
     pair = inspector.tabs.pair()
-    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_C, "cut"), (Qt.Key_U, "join")):
+    for key, decision in ((Qt.Key_J, "join"), (Qt.Key_K, "cut"), (Qt.Key_U, "join")):
         press_key(viewer, key)
         until(lambda decision=decision: control.decisions.decision_on(pair) == decision)
         rest()
@@ -122,6 +122,7 @@ def _merge_inspect_write(viewer: Any, until: Any, widget: Any) -> None:
         press(find_button(inspector, text))
     press(find_button(inspector, "Segment again"))
     until(lambda: "Segmented again" in viewer.layers, 90)
+    until(lambda: find_button(inspector, "Accept").isEnabled())
     press(find_button(inspector, "Accept"))
     until(lambda: control.again and control.state == "staged")
     until(lambda: find_button(inspector, "Restore original tiles").isEnabled())
