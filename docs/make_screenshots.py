@@ -150,6 +150,8 @@ def tutorial(session: Session) -> None:
 def table_tutorial(session: Session) -> None:
     """Take the pictures of the tutorial about the table."""
     session.open_sample()
+    session.widget.form.path.open(session.widget.running)
+    session.rest()
     session.run()
     session.merged()
     table_tour(session)
@@ -158,7 +160,7 @@ def table_tutorial(session: Session) -> None:
 def table_tour(session: Session) -> None:
     """Take the pictures of the table of the merged objects."""
     widget, viewer = session.widget, session.viewer
-    session.press(widget.merging.table)
+    widget.merging.table.click()
     table = find_table(viewer)
     session.until(lambda: table.content is not None and table.objects.model.rowCount() > 0)
     table.plot.x.setCurrentText("area")

@@ -74,3 +74,10 @@ def report(run, fn: Timed) -> dict[str, float]:
         "calls": fn.calls,
         "objects": n_objects,
     }
+
+
+def replace_section(page: Path, heading: str, lines: list[str]) -> None:
+    """Put lines under a heading of a page, in place of those of an earlier run; at the end if there is no such heading."""
+    before, _, after = page.read_text().partition(f"{heading}\n")
+    _, mark, rest = after.partition("\n## ")
+    page.write_text("\n".join([before.rstrip(), "", heading, "", *lines, ""]) + mark + rest)

@@ -20,6 +20,7 @@ os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.
 import dask.array as da
 import napari
 import numpy as np
+from bench_common import replace_section
 from bench_streaming import Ticker, until
 from qtpy.QtCore import Qt
 
@@ -42,9 +43,8 @@ def say(line: str) -> None:
 
 def write_page() -> None:
     """Put the lines into the page of the viewer's benchmarks, in place of those of an earlier run."""
-    before = PAGE.read_text().partition(HEADING)[0].rstrip()
     about = "Written by `tests/benchmarks/bench_inspector.py`: a lattice of cells, cut at every border."
-    PAGE.write_text("\n".join([before, "", HEADING, "", about, "", *LINES, ""]))
+    replace_section(PAGE, HEADING, [about, "", *LINES])
 
 
 def lattice(tile: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.
 import napari
 import numpy as np
 import psutil
+from bench_common import replace_section
 from bench_inspector import HALO, TILE, lattice, place_image
 from bench_streaming import Ticker, until
 from qtpy.QtCore import Qt
@@ -41,9 +42,8 @@ def say(line: str) -> None:
 
 def write_page() -> None:
     """Put the lines at the end of the page of the viewer's benchmarks, in place of those of an earlier run."""
-    before = PAGE.read_text().partition(HEADING)[0].rstrip()
     about = "Written by `tests/benchmarks/bench_table_dock.py`: the same lattice of cells."
-    PAGE.write_text("\n".join([before, "", HEADING, "", about, "", *LINES, ""]))
+    replace_section(PAGE, HEADING, [about, "", *LINES])
 
 
 def megabytes() -> float:

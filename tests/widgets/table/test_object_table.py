@@ -147,7 +147,7 @@ def test_other_labels_are_listed_and_painted_labels_measured_again(open_table: A
 
 
 def test_images_of_the_same_voxels_are_measured(open_table: Any, until: Any, squares: Any) -> None:
-    viewer, _layer, table = open_table(squares, scale=(2, 1, 1))
+    viewer, _, table = open_table(squares, scale=(2, 1, 1))
     bright = np.arange(squares.size, dtype=float).reshape(squares.shape)
     viewer.add_image(bright, name="DAPI", scale=(2, 1, 1))
     viewer.add_image(bright, name="elsewhere")

@@ -102,7 +102,7 @@ def test_painted_layers_are_no_images_to_segment(listed: Any, until: Any) -> Non
 
 
 def test_only_objects_in_a_range_are_kept_until_that_is_undone(listed: Any, until: Any, qtbot: Any) -> None:
-    _viewer, widget, table = listed
+    _, widget, table = listed
     n = len(table.content)
     limit = float(np.median(table.content.column("area")))
 

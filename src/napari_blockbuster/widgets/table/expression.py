@@ -157,11 +157,11 @@ class _Evaluation:
         return np.asarray(self._columns[name])
 
     def _compare(self, node: ast.Compare) -> Any:
+        if any(type(compare) not in COMPARE for compare in node.ops):
+            raise ExpressionError(f"{self._text(node)!r}: use one of the comparisons <, <=, >, >=, == and !=.")
         values = [self.value(part) for part in (node.left, *node.comparators)]
         result: Any = True
         for compare, left, right in zip(node.ops, values, values[1:], strict=False):
-            if type(compare) not in COMPARE:
-                raise ExpressionError(f"{ast.unparse(node)!r}: use one of the comparisons <, <=, >, >=, == and !=.")
             result = np.logical_and(result, COMPARE[type(compare)](left, right))
         return result
 

@@ -91,6 +91,9 @@ class TableFollower(QObject):
     # -------------------------------------------------------------------------------------------------------- table
     def update(self, again: bool = False) -> None:
         """Make the table if its objects changed, or in any case."""
+        if again:
+            # There may be images that were added a moment ago.
+            self._find()
         subject = self.subject
         state = None if subject is None else subject.state
         if self._is_paused or (state is self._made_of and not again):

@@ -37,6 +37,8 @@ class TablePainter(QObject):
         self.column = ""
         self.colors = PaintedLayer(viewer, "column of a table")
         self.selection = PaintedLayer(viewer, "selected objects")
+        self._features: tuple[Any, Any] | None = None
+        viewer.dims.events.ndisplay.connect(self._show_features)
         self._coloring = Latest(self, lambda error: self.failed.emit(str(error)))
         self._marking = Latest(self, lambda error: self.failed.emit(str(error)))
 
@@ -83,10 +85,16 @@ class TablePainter(QObject):
 
     def fill_features(self, subject: Subject | None, content: TableContent | None) -> None:
         """Give the columns to the layer, if there are few enough objects for napari to stay fluid."""
-        if subject is None or content is None or not 0 < len(content) <= MOST_FEATURES:
-            return
-        features = content.frame.rename(columns={"label": "index"})
-        subject.layer.features = features
+        self._features = None
+        if subject is not None and content is not None and 0 < len(content) <= MOST_FEATURES:
+            self._features = subject.layer, content.frame.rename(columns={"label": "index"})
+        self._show_features()
+
+    def _show_features(self, event: Any = None) -> None:
+        if self._features is not None:
+            layer, features = self._features
+            # In 3D, the status line of napari 0.9 fails on features before the mouse has entered the canvas.
+            layer.features = features if self._viewer.dims.ndisplay == 2 else None
 
     def clear(self) -> None:
         """Hide the layers."""
