@@ -52,7 +52,9 @@ def components(pixels: np.ndarray) -> np.ndarray:
 
 def chunks_of(output: Path) -> dict[str, bytes]:
     """The voxels of a result, file by file."""
-    return {str(p.relative_to(output)): p.read_bytes() for p in sorted(output.rglob("c/**/*")) if p.is_file()}
+    levels = (level for level in output.iterdir() if level.name != "tables")
+    files = (file for level in levels for file in level.rglob("c/**/*") if file.is_file())
+    return {str(file.relative_to(output)): file.read_bytes() for file in sorted(files)}
 
 
 def staged_bytes(job: Job, tiles: Iterable[int] | None = None) -> dict[str, bytes]:

@@ -103,7 +103,7 @@ class ClusterRun(Generic[R]):
         for share in range(self._share):
             for worker in workers:
                 if load[worker] <= share and len(self._flights) < self._share * len(workers):
-                    item = self._dispatch.next(worker, len(workers) == 1, not self._flights)
+                    item = self._dispatch.next(worker, self._pool.is_one, not self._flights)
                     if item is None:
                         continue
                     load[worker] += 1

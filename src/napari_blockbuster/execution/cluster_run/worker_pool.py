@@ -44,6 +44,11 @@ class WorkerPool:
         self._asked = 0.0
 
     @property
+    def is_one(self) -> bool:
+        """Whether there is one worker, and no other one is being checked."""
+        return len(self.workers) == 1 and not self._admission.asking
+
+    @property
     def has_refused(self) -> bool:
         """Whether a worker did not pass the checks."""
         return bool(self._admission.refused)
