@@ -14,6 +14,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import HALO, N_TILES, SHAPE, TILE, Counting, components, write_image
+from skimage.measure import regionprops_table
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.geometry.roi import Roi
@@ -21,6 +22,7 @@ from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import StoredSource, open_image
 from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
+from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.stage.sum_table import NoSumsError
 
 WHOLE = Box((0, 0, 0), SHAPE)
@@ -389,3 +391,22 @@ def test_tiles_without_sums_are_read_and_judged_alike(
     found = Job.open(job.folder).merge("touch")
     assert 0 < found.n_objects == wanted.n_objects < found.n_objects + found.n_outside
     np.testing.assert_array_equal(found.new_ids, wanted.new_ids)
+
+
+def test_the_table_of_cut_objects_is_of_their_written_voxels(image: Path, tmp_path: Path) -> None:
+    options: dict = {"where": "0:2,:,0:4", "inside": "clip", "merge": "none", "progress": False, **OPTIONS}
+    result = segment(image, components, tmp_path / "a.zarr", **options)
+    labels, pixels = np.asarray(result.labels), np.asarray(zarr.open_array(image, mode="r"))
+    expected = regionprops_table(labels, pixels, properties=["label", "area", "intensity_mean"])
+    assert len(expected["label"]) > 1
+    for name, values in expected.items():
+        np.testing.assert_allclose(result.table[name], values, err_msg=name)
+    # A filter judges objects as a whole, by their size and by the same column alike.
+    limit = int(result.table["area"].max()) + 1
+    sizes = ObjectFilter(min_size=limit), ObjectFilter(ranges={"area": (limit, None)})
+    by_size, by_column = (
+        segment(image, components, tmp_path / f"{n}.zarr", filter=keep, **options)
+        for n, keep in enumerate(sizes)
+    )
+    np.testing.assert_array_equal(by_size.labels, by_column.labels)
+    assert by_column.n_objects > 0

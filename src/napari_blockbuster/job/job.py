@@ -300,7 +300,7 @@ class Job(JobState):
         JobError
             If the tiles were deleted, or an earlier version staged them without sums.
         ValueError
-            If tiles were staged since the merge, or if it has filled holes.
+            If tiles were staged since the merge, or if it has filled holes or cuts objects at the edge of a region.
         """
         return table_of(self.files, self.tiles, self.spec, merged, alarms=alarms)
 

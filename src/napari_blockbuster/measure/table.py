@@ -25,13 +25,13 @@ from .space import Space
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HolesFilledError", "object_table", "seam_table"]
+__all__ = ["OtherVoxelsError", "object_table", "seam_table"]
 
 Columns = dict[str, np.ndarray]
 
 
-class HolesFilledError(ValueError):
-    """Holes are filled in a merge: staged sums know nothing of them."""
+class OtherVoxelsError(ValueError):
+    """Objects of a merge have filled holes or are cut at the edge of a region: staged sums know nothing of that."""
 
 
 def object_table(
@@ -73,14 +73,14 @@ def object_table(
     if not np.array_equal(sums.counts, merged.labels_table.counts):
         raise ValueError("Tiles were staged after this merge. Call merge() again.")
     if merged.filled is not None:
-        raise HolesFilledError(
+        raise OtherVoxelsError(
             "This merge has filled holes, and the sums of the tiles do not include them. "
             "Write the labels: the result has a table, for which the tiles are read again."
         )
     if merged.clip is not None:
-        raise ValueError(
-            "This merge cuts objects at the edge of a region of interest, and staged sums are of whole objects. "
-            "Write the labels and measure them with measure_objects (napari-blockbuster measure)."
+        raise OtherVoxelsError(
+            "This merge cuts objects at the edge of a region of interest, and the sums of the tiles are of whole objects. "
+            "Write the labels: the result has a table, for which they are measured."
         )
     groups = Groups.of(merged.new_ids[1:])
     columns = _places(groups, merged, sums, space)

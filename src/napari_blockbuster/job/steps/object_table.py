@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.measure.label_image import measure_label_image
 from napari_blockbuster.measure.selection import check_columns, ids_in_ranges, known_columns
 from napari_blockbuster.measure.space import Space
-from napari_blockbuster.measure.table import HolesFilledError, object_table, seam_table
+from napari_blockbuster.measure.table import OtherVoxelsError, object_table, seam_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +40,14 @@ def table_of(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, *, a
 
 
 def chosen_by(folder: JobFolder, tiles: Tiles, spec: JobSpec, merged: Merge, keep: ObjectFilter) -> np.ndarray | None:
-    """Return the ids of the objects in the ranges of a filter; None if it has no ranges."""
+    """Return the ids of the objects in the ranges of a filter; None if it has no ranges.
+
+    Objects that are cut at the edge of a region are judged as a whole, as their sizes are.
+    """
     if not keep.ranges:
         return None
-    table = table_of(folder, tiles, spec, merged, alarms="alarms" in keep.ranges)
+    whole = replace(merged, clip=None)
+    table = table_of(folder, tiles, spec, whole, alarms="alarms" in keep.ranges)
     return ids_in_ranges(table, dict(keep.ranges))
 
 
@@ -68,7 +73,9 @@ def measured_result(
     sources: tuple[ImageSource | None, ImageSource | None],
     client: Client | None,
 ) -> pd.DataFrame:
-    """Measure labels that are written, because they have filled holes, of which the sums of the tiles know nothing.
+    """Measure labels that are written, because their voxels differ from those that the tiles summed.
+
+    Holes are filled, or objects are cut at the edge of a region of interest.
 
     Parameters
     ----------
@@ -79,13 +86,18 @@ def measured_result(
 
     Raises
     ------
-    HolesFilledError
+    OtherVoxelsError
         If the image cannot be opened.
     """
     image, others = sources
     if image is None or (others is None and spec.measured.others is not None):
-        raise HolesFilledError(
-            "The holes of objects are filled, and the image could not be opened to measure the objects with their holes. "
+        what = (
+            "The holes of objects are filled"
+            if merged.filled is not None
+            else "Objects are cut at the edge of a region"
+        )
+        raise OtherVoxelsError(
+            f"{what}, and the image could not be opened to measure them as they are written. "
             "Measure the labels with measure_objects (napari-blockbuster measure)."
         )
     channels = [part for source in (image, others) if source is not None for part in _parts(source)]

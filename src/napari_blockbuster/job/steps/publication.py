@@ -28,7 +28,7 @@ from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.ownership import Owner
-from napari_blockbuster.measure.table import HolesFilledError
+from napari_blockbuster.measure.table import OtherVoxelsError
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.output.anndata_table import check_image_table, place_image_table, write_anndata
 from napari_blockbuster.output.groups import KEY
@@ -141,7 +141,7 @@ class _Publication:
                 making = background.submit(self._write_table, temporary, writer.version, token)
                 self._write_all(writer)
                 no_table = making.result()
-            if self.merged.filled is not None:
+            if self.merged.filled is not None or self.merged.clip is not None:
                 no_table = self._write_table(temporary, writer.version, token, written=True)
             if no_table:
                 provenance["no_table"] = no_table
@@ -204,7 +204,7 @@ class _Publication:
     def _write_table(self, temporary: Path, version: str, token: str, *, written: bool = False) -> str:
         """Write the table of the result to its part. Return why there is none, or an empty text.
 
-        Objects with filled holes are measured once their labels are `written`.
+        Objects whose holes are filled, or that are cut at the edge of a region, are measured once their labels are `written`.
         """
         try:
             if written:
@@ -213,7 +213,7 @@ class _Publication:
                 )
             else:
                 table = table_of(self.folder, self.tiles, self.spec, self.merged)
-        except (NoSumsError, HolesFilledError) as error:
+        except (NoSumsError, OtherVoxelsError) as error:
             return str(error)
         with writing_to(self.target.parent):
             write_table(table, temporary.parent, token, self.options.csv or has_csv(self.target))
