@@ -14,7 +14,8 @@ from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images.zarr.source import StoredSource
 
 from .axes import Request, axes_of_names, plain_layout
-from .base import ImageSource, Layout, PixelPart, Pixels, spread_blocks
+from .base import ImageSource, Layout, PixelPart, Pixels
+from .blocks import spread_blocks
 from .chunks import CachedReader
 from .places import few
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,6 +13,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 
+from .blocks import digest_of, frame_box, spread_blocks
+
 __all__ = [
     "ChannelNotChosenError",
     "ImageReadError",
@@ -23,7 +23,6 @@ __all__ = [
     "PixelPart",
     "Pixels",
     "StoredChunks",
-    "spread_blocks",
 ]
 
 
@@ -250,7 +249,7 @@ class ImageSource(ABC):
         if math.prod(self.shape) <= max_voxels:
             boxes = [Box((0,) * self.ndim, self.shape)]
             if self.separate_axes:
-                boxes = [_frame(self.shape, t) for t in range(self.shape[0])]
+                boxes = [frame_box(self.shape, t) for t in range(self.shape[0])]
         else:
             boxes = spread_blocks(self.shape, self._sample_chunk(max_voxels), max_voxels)
         blocks = (self.read(box) for box in boxes)
@@ -357,43 +356,8 @@ class Pixels:
         return self.pixels
 
 
-def digest_of(*parts: Any) -> str:
-    """Digest of bytes, arrays and of the text of anything else."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype.str}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(part if isinstance(part, bytes) else str(part).encode())
-    return digest.hexdigest()
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _frame(shape: tuple[int, ...], t: int) -> Box:
-    return Box((t, *[0] * (len(shape) - 1)), (t + 1, *shape[1:]))
-
-
-def spread_blocks(shape: tuple[int, ...], block: tuple[int, ...], max_voxels: int) -> list[Box]:
-    """Blocks on a regular lattice through the image, about `max_voxels` in all."""
-    wanted = max(1, max_voxels // math.prod(block))
-    available = [max(1, n // b) for n, b in zip(shape, block, strict=True)]
-    steps = [1] * len(shape)
-    while math.prod(steps) < wanted and any(s < a for s, a in zip(steps, available, strict=True)):
-        # The axis on which blocks lie furthest apart gets one more.
-        axis = max(
-            (i for i in range(len(shape)) if steps[i] < available[i]), key=lambda i: shape[i] / block[i] / steps[i]
-        )
-        steps[axis] += 1
-    starts = [
-        # Whole blocks, in the middle of equal stretches.
-        sorted({min(int((k + 0.5) * n / s - b / 2) // b * b, n - b) if n > b else 0 for k in range(s)})
-        for n, b, s in zip(shape, block, steps, strict=True)
-    ]
-    return [Box(start, tuple(a + b for a, b in zip(start, block, strict=True))) for start in itertools.product(*starts)]
 
 
 class ChannelNotChosenError(ValueError):
