@@ -289,8 +289,11 @@ def test_merging_again_needs_no_model(image: Path, models: Path, tmp_path: Path)
     assert cut["merges"].startswith("0 ")
     assert cut["output"] == str(tmp_path / "cut.ome.zarr")
     strict = numbers(run("merge", out, "--min-iou", 0.9, "--overwrite").stdout)
+    filled = np.flatnonzero(Job.open(f"{out}.job").tiles.labels_table().counts)[:4].tolist()
+    first, second, third, fourth = (f"{tile}:1" for tile in filled)
     corrected = run(
-        "merge", out, "--join", "0:1,7:1", "--join", "0:1,6:1", "--cut", "0:2,1:1", "--remove", "3:1", "--overwrite"
+        *("merge", out, "--overwrite", "--join", f"{first},{second}", "--join", f"{first},{third}"),
+        *("--cut", f"{second},{third}", "--remove", fourth),
     )
     assert "1 pair cut and 2 joined by hand" in corrected.stdout
     assert "1 label removed by hand" in corrected.stdout

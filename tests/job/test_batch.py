@@ -199,7 +199,7 @@ def test_what_cannot_be_a_batch_is_refused_before_work(folder: Path, tmp_path: P
         segment_many(folder, bright, folder / "g1.ome.zarr")
     with pytest.raises(TypeError, match="unexpected keyword argument 'tiles'"):
         segment_many(folder, bright, tiles=3)
-    with pytest.raises(TypeError, match="pass paths"):
+    with pytest.raises(TypeError, match="Pass paths"):
         segment_many(np.zeros((3, 3)), bright)  # type: ignore[arg-type]
     assert not list(folder.glob("*.job"))
 
