@@ -313,6 +313,7 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "filter": merged.filter.settings(),
         "removed": merged.n_removed,
         **({"outside": merged.n_outside} if merged.n_outside else {}),
+        **({"incomplete": merged.n_incomplete} if merged.n_incomplete else {}),
         **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
     }
 

@@ -237,6 +237,8 @@ class FilterFields(QObject):
 
 def _counts_text(merged: StagedMerge) -> str:
     parts = [f"from {count_text(merged.n_labels, 'label')}"]
+    if merged.n_outside:
+        parts.append(f"{merged.n_outside:,} outside the region")
     if merged.n_removed:
         parts.append(f"{merged.n_removed:,} excluded")
     if merged.filled is not None:
@@ -244,4 +246,12 @@ def _counts_text(merged: StagedMerge) -> str:
     text = ", ".join(parts)
     if len(merged.seams):
         text += f"; {count_text(len(merged.seams), 'pair')} at seams, {int(merged.joined.sum()):,} joined"
-    return f"<b>{count_text(merged.n_objects, 'object')}</b> {text}."
+    text = f"<b>{count_text(merged.n_objects, 'object')}</b> {text}."
+    if merged.n_incomplete:
+        continues = "it continues in a skipped tile" if merged.n_incomplete == 1 else "they continue in skipped tiles"
+        verb = "is" if merged.n_incomplete == 1 else "are"
+        text += (
+            f" <b>{count_text(merged.n_incomplete, 'object')} {verb} incomplete</b>: {continues}. "
+            "To segment all of it, enlarge the region and run again."
+        )
+    return text
