@@ -50,7 +50,8 @@ class RunReport:
         before, self._state = self._state, control.state
         form.running.show_state(control.state)
         form.running.show_failures(control.failures)
-        form.merging.show_state(control.state, control.merged, control.saved_note)
+        has_labels = control.written_path is not None
+        form.merging.show_state(control.state, control.merged, control.saved_note, has_labels=has_labels)
         form.set_busy(control.is_busy)
         if control.state not in ("staging", "pausing", "writing"):
             self._activity.end()

@@ -13,6 +13,8 @@ from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
+from .earlier_result import EarlierResult
+
 __all__ = [
     "UPDATE_INTERVAL",
     "Merged",
@@ -62,6 +64,8 @@ class Opened:
         State of each tile that is not waiting.
     unread : list of int
         Staged tiles that the live layer does not show yet. `TileReader` shortens the list.
+    earlier : EarlierResult or None
+        What the job wrote before.
     """
 
     job: Job
@@ -69,6 +73,7 @@ class Opened:
     decisions: Decisions
     states: dict[int, str]
     unread: list[int]
+    earlier: EarlierResult | None = None
 
 
 @dataclass(frozen=True)

@@ -102,11 +102,22 @@ class MergeSection(Section):
         rule = self.rule
         return MergeChoice(rule.name, rule.min_iou, rule.connectivity.currentIndex() + 1, self.filter.choice())
 
-    def show_state(self, state: str, merged: StagedMerge | None, saved: str = "") -> None:
-        """Enable the buttons, and show the counts of a merge and whether it is written."""
+    def show_state(self, state: str, merged: StagedMerge | None, saved: str = "", *, has_labels: bool = False) -> None:
+        """Enable the buttons, and show the counts of a merge and whether it is written.
+
+        Parameters
+        ----------
+        state : str
+            See `RunControl`.
+        merged : StagedMerge or None
+        saved : str, optional
+            Sentence on whether the merge is written.
+        has_labels : bool, default False
+            Whether the job has written labels, now or before it was opened.
+        """
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
-        self.export.setVisible(state == "written")
+        self.export.setVisible(has_labels)
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
         self.table.setEnabled(merged is not None)
