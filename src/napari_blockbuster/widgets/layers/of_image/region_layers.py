@@ -13,7 +13,7 @@ from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.roi.polygon_part import PolygonPart
 from napari_blockbuster.widgets.layers.placement import in_plane, place_of_layer, voxel_at, world_at
 
-__all__ = ["DRAWING", "is_being_drawn", "add_region_layer", "add_tissue_layer", "roi_of_layer", "size_of_mask"]
+__all__ = ["DRAWING", "add_region_layer", "add_tissue_layer", "is_being_drawn", "roi_of_layer", "size_of_mask"]
 
 MOST_VOXELS = 2**28
 """Largest mask that is read: of a pyramid, the finest level of at most this size."""
