@@ -42,9 +42,13 @@ class StepProgress:
 
     Attributes
     ----------
+    done, total : int
+        A total of 0 is not known yet.
     rate : float
         Tiles per second; 0 while unknown.
     seconds_left : float or None
+    in_tiles : bool
+        Whether tiles are counted. Otherwise these are parts of work, shown in percent.
     """
 
     done: int
@@ -52,6 +56,7 @@ class StepProgress:
     failed: int = 0
     rate: float = 0.0
     seconds_left: float | None = None
+    in_tiles: bool = True
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class StepThread(QObject):
             if is_closed() or stopped():
                 raise Stopped
             # Qt delivers the signal in the GUI thread.
-            self.progressed.emit(StepProgress(done, total))
+            self.progressed.emit(StepProgress(done, total, in_tiles=False))
 
         return progress
 
