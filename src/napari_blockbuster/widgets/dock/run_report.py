@@ -13,6 +13,7 @@ from napari_blockbuster.output.result import Result
 from napari_blockbuster.widgets.run.activity import Activity
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.fields import free_path
+from napari_blockbuster.widgets.texts import link
 
 from .run_form import RunForm
 
@@ -50,6 +51,9 @@ class RunReport:
         before, self._state = self._state, control.state
         form.running.show_state(control.state)
         form.running.show_failures(control.failures)
+        if before == "writing" != control.state:
+            # Writing showed its own progress.
+            form.running.show_progress(control.progress)
         has_labels = control.written_path is not None
         form.merging.show_state(control.state, control.merged, control.saved_note, has_labels=has_labels)
         form.set_busy(control.is_busy)
@@ -89,9 +93,9 @@ class RunReport:
 
     def say(self, text: str) -> None:
         """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
-        link = self._dashboard()
-        if link and self._control.state == "staging":
-            text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
+        address = self._dashboard()
+        if address and self._control.state == "staging":
+            text += f" · {link(address, 'dask dashboard')}"
         self._form.running.status.say(text)
 
     def _failed(self, message: str) -> None:
