@@ -80,7 +80,7 @@ class RunReport:
 
     def _progressed(self, progress: Any) -> None:
         self._form.running.show_progress(progress)
-        if self._control.state in ("staging", "writing"):
+        if progress.total and self._control.state in ("staging", "writing"):
             job = self._control.job
             self._activity.show(progress, "Blockbuster" if job is None else Path(job.spec.output).name)
 
