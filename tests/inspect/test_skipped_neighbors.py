@@ -91,13 +91,12 @@ def test_objects_that_continue_in_a_skipped_tile_are_counted(
     list(job.stage())
     merged = job.merge()
     assert (merged.n_objects, merged.n_incomplete) == (3, incomplete)
-    assert job.merge(filter=ObjectFilter(min_size=55)).n_incomplete == incomplete
-    assert job.merge(filter=ObjectFilter(min_size=61)).n_incomplete == 0
+    assert job.merge(filter=ObjectFilter(min_size=40)).n_incomplete == incomplete
+    assert job.merge(filter=ObjectFilter(min_size=55)).n_incomplete == 0
     settings = job.write(merged).provenance["merge"]
     assert settings.get("incomplete", 0) == incomplete
 
     # More of the image: the square is whole, and nothing is said.
-    options["where"] = None
-    whole = Job.create(pixels, perfect, tmp_path / "whole.zarr", **options | {"inside": "centroid"})
+    whole = Job.create(pixels, perfect, tmp_path / "whole.zarr", tile_shape=20, halo=halo)
     list(whole.stage())
     assert whole.merge().n_incomplete == 0

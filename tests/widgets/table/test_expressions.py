@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_blockbuster.widgets.table.content import Arrangement, LabelValues, TableContent, arrange, robust_limits
@@ -122,3 +123,13 @@ def test_a_lasso_takes_the_points_inside() -> None:
     polygon = np.array([[-1, -1e5], [1.5, -1e5], [1.5, 1.5e6], [-1, 1.5e6]])
     assert inside(x, y, polygon).tolist() == [True, True, False, False]
     assert inside(x, None, polygon).tolist() == [True, True, False, False]
+
+
+def test_label_size_and_place_are_the_first_columns() -> None:
+    names = ["label", "area", "area_bbox", "centroid-0", "centroid-1", "solidity", "area_um2", "centroid_um-0", "t"]
+    content = TableContent(pd.DataFrame({name: [1.0] for name in names}))
+    assert content.names == [
+        *("label", "t", "area_um2", "centroid-0", "centroid-1"),
+        *("area", "area_bbox", "solidity", "centroid_um-0"),
+    ]
+    assert content.numeric == names[1:]

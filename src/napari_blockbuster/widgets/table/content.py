@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,13 @@ class TableContent:
 
     @cached_property
     def names(self) -> list[str]:
-        """Names of the columns."""
-        return [str(name) for name in self.frame.columns]
+        """Names of the columns as they are shown: label, size with its unit and place come first."""
+        return sorted(map(str, self.frame.columns), key=_rank)
 
     @cached_property
     def numeric(self) -> list[str]:
         """Columns of numbers, except the label."""
-        kinds = {name: self.frame.dtypes.iloc[k].kind for k, name in enumerate(self.names)}
+        kinds = {str(name): dtype.kind for name, dtype in self.frame.dtypes.items()}
         return [name for name, kind in kinds.items() if kind in "iufb" and name != "label"]
 
     def column(self, name: str) -> np.ndarray:
@@ -81,6 +82,15 @@ class TableContent:
             return None
         time = ["t"] if "t" in self.frame.columns else []
         return np.array([float(self.column(name)[row]) for name in (*time, *names)])
+
+
+FIRST = (r"label", r"t", r"(area|volume|equivalent_diameter\w*)_[numc]?m[23]?", r"centroid-\d")
+"""Columns that are shown first."""
+
+
+def _rank(name: str) -> int:
+    # A sort by rank keeps the order of the table among columns of the same rank.
+    return next((k for k, pattern in enumerate(FIRST) if re.fullmatch(pattern, name)), len(FIRST))
 
 
 @dataclass(frozen=True)
