@@ -51,8 +51,8 @@ class RunReport:
         before, self._state = self._state, control.state
         form.running.show_state(control.state)
         form.running.show_failures(control.failures)
-        if before == "writing" != control.state:
-            # Writing showed its own progress.
+        if before in ("merging", "writing") and control.state != before:
+            # These steps showed their own progress.
             form.running.show_progress(control.progress)
         has_labels = control.written_path is not None
         form.merging.show_state(control.state, control.merged, control.saved_note, has_labels=has_labels)
