@@ -405,8 +405,7 @@ def test_the_table_of_cut_objects_is_of_their_written_voxels(image: Path, tmp_pa
     limit = int(result.table["area"].max()) + 1
     sizes = ObjectFilter(min_size=limit), ObjectFilter(ranges={"area": (limit, None)})
     by_size, by_column = (
-        segment(image, components, tmp_path / f"{n}.zarr", filter=keep, **options)
-        for n, keep in enumerate(sizes)
+        segment(image, components, tmp_path / f"{n}.zarr", filter=keep, **options) for n, keep in enumerate(sizes)
     )
     np.testing.assert_array_equal(by_size.labels, by_column.labels)
     assert by_column.n_objects > 0

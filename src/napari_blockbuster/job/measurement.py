@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside
 from napari_blockbuster.measure.label_image import measure_label_image
 from napari_blockbuster.measure.regions import RegionFunction, check_properties
+from napari_blockbuster.output.parquet import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,8 @@ def measure_objects(
             progress=bar.advance_to("measuring"),
         )
     if target is not None:
-        _write(table, target)
+        with writing_to(target.parent):
+            save_table(table, target)
     return table
 
 
@@ -129,22 +130,3 @@ def _opened(image: Any, channel: int | str | Sequence[int | str] | None, part: d
         return open_image(image, channel=chosen, **part)
     every, _ = open_all_channels(image, **part)
     return every[0] if len(every) == 1 else ChannelsSource(every, [each.layout.channel for each in every])
-
-
-def _write(table: pd.DataFrame, target: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    temporary = beside(target, f".{os.urandom(4).hex()}.part")
-    with writing_to(target.parent):
-        try:
-            if target.suffix == ".parquet":
-                pyarrow.parquet.write_table(arrow, temporary, compression="zstd")
-            else:
-                pyarrow.csv.write_csv(arrow, temporary)
-            os.replace(temporary, target)
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
