@@ -118,5 +118,5 @@ def _compressor(zarr_format: int) -> Any:
     return BloscCodec(cname="zstd", clevel=1)
 
 
-def _encoding(kind: str, version: str) -> dict[str, str]:
+def _encoding(kind: str, version: str) -> dict[str, Any]:
     return {"encoding-type": kind, "encoding-version": version}
