@@ -72,7 +72,7 @@ def measure_label_image(
         raise ValueError(f"{labels.name} is no label image: labels are integers of one channel, 0 is background.")
     level = None if image is None else LevelImage(image, labels.shape)
     if level is not None:
-        level.check(labels.name)
+        level.check(labels.name, labels.axes)
     grid = pair_grid(labels)
     kept = None if resume is None else resume / _digest(labels, image)
     work = MeasureWork(grid, labels, level, kept)
@@ -135,8 +135,13 @@ def _table(grid: TileGrid, known: Mapping[int, Measurement], space: Space, names
         raise ValueError(f"The label {ids.max()} is larger than 2^63 - 1. Number the labels from 1 first.")
     none = TileSums.empty(1).contacts
     sums = SumTable(grid, counts, TileSums(place, intensity, none), np.zeros(len(grid), np.int64))
-    merged = _as_merge(sums, ids)
-    return object_table(merged, sums, space, channels=names).drop(columns=list(OF_MERGES))
+    # The same label at two time points is two rows: in tracked labels, it is the same cell later on.
+    pairs = np.stack([ids.astype(np.int64), sums.origins[0] if grid.separate_axes else np.zeros(len(ids), np.int64)])
+    objects, number = np.unique(pairs, axis=1, return_inverse=True)
+    merged = _as_merge(sums, number.reshape(-1) + 1)
+    table = object_table(merged, sums, space, channels=names).drop(columns=list(OF_MERGES))
+    table["label"] = objects[0]
+    return table
 
 
 def _as_merge(sums: SumTable, ids: np.ndarray) -> Merge:
