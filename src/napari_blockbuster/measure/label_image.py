@@ -136,11 +136,16 @@ def _table(grid: TileGrid, known: Mapping[int, Measurement], space: Space, names
     none = TileSums.empty(1).contacts
     sums = SumTable(grid, counts, TileSums(place, intensity, none), np.zeros(len(grid), np.int64))
     # The same label at two time points is two rows: in tracked labels, it is the same cell later on.
-    pairs = np.stack([ids.astype(np.int64), sums.origins[0] if grid.separate_axes else np.zeros(len(ids), np.int64)])
-    objects, number = np.unique(pairs, axis=1, return_inverse=True)
-    merged = _as_merge(sums, number.reshape(-1) + 1)
+    known_ids = ids.astype(np.int64)
+    times = sums.origins[0] if grid.separate_axes else np.zeros(len(ids), np.int64)
+    order = np.lexsort((times, known_ids))
+    new = np.ones(len(ids), bool)
+    new[1:] = (np.diff(known_ids[order]) != 0) | (np.diff(times[order]) != 0)
+    number = np.empty(len(ids), np.int64)
+    number[order] = np.cumsum(new)
+    merged = _as_merge(sums, number)
     table = object_table(merged, sums, space, channels=names).drop(columns=list(OF_MERGES))
-    table["label"] = objects[0]
+    table["label"] = known_ids[order][new]
     return table
 
 
