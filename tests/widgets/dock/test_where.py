@@ -83,6 +83,11 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
 
     click(qtbot, widget.preview.tile)
     until(lambda: "about" in where.note.plain)
+    report = widget.preview.report
+    assert "The 5 chosen of 16 tiles take about" in report.plain
+    seconds = where.note.plain.rpartition("about ")[2].rstrip(".")
+    assert f"about <b>{seconds}</b>" in report.plain
+    until(lambda: widget.preview.brief.endswith(f"the run takes {seconds}"))
 
     where.inside.setCurrentIndex(where.inside.findData("clip"))
     click(qtbot, widget.running.main)
@@ -100,6 +105,7 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
     layer.mode = "pan_zoom"
     layer.add_rectangles(np.array([[60, 5], [60, 120], [95, 120], [95, 5]]))
     until(lambda: where.n_chosen > n_chosen, 5)
+    assert f"The {where.n_chosen} chosen of 16 tiles take about" in report.plain
     assert "The region changed. Run continues with it" in widget.running.change_note.text()
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and len(widget.control.job.staged()) == where.n_chosen)
