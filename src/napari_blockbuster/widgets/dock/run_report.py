@@ -75,8 +75,10 @@ class RunReport:
 
     def _progressed(self, progress: Any) -> None:
         self._form.running.show_progress(progress)
+        job = self._control.job
+        if job is not None and self._control.state == "staging":
+            self._form.running.footer.show_performance(job.performance)
         if self._control.state in ("staging", "writing"):
-            job = self._control.job
             self._activity.show(progress, "Blockbuster" if job is None else Path(job.spec.output).name)
 
     def _cancel(self) -> None:
@@ -88,10 +90,9 @@ class RunReport:
 
     def say(self, text: str) -> None:
         """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
-        link = self._dashboard()
-        if link and self._control.state == "staging":
-            text += f' · <a href="{link}" style="color: #3b9edb">dask dashboard</a>'
-        self._form.running.status.say(text)
+        address = self._dashboard() if self._control.state == "staging" else ""
+        link = f'<a href="{address}" style="color: #3b9edb">dask dashboard</a>' if address else ""
+        self._form.running.footer.say(text, link)
 
     def _failed(self, message: str) -> None:
         running = self._form.running
