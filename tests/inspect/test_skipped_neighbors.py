@@ -74,3 +74,30 @@ def test_holes_are_filled_beside_objects_outside_the_region(tmp_path: Path) -> N
     list(job.stage())
     merged = job.merge("touch", filter=ObjectFilter(fill_holes=True))
     assert (merged.n_objects, merged.n_outside) == (1, 1)
+
+
+@pytest.mark.parametrize("halo", [4, 0])
+@pytest.mark.parametrize(("inside", "incomplete"), [("centroid", 1), ("touching", 1), ("clip", 0)])
+def test_objects_that_continue_in_a_skipped_tile_are_counted(
+    tmp_path: Path, halo: int, inside: str, incomplete: int
+) -> None:
+    """One square crosses the last tile border, one lies inside, and one reaches the edge of the image."""
+    pixels = np.zeros((20, 60), np.uint8)
+    pixels[2:8, 32:46] = 1
+    pixels[2:8, 5:15] = 2
+    pixels[12:20, 5:15] = 3
+    options: dict = {"tile_shape": 20, "halo": halo, "where": "0:20,0:40", "inside": inside}
+    job = Job.create(pixels, perfect, tmp_path / "labels.zarr", **options)
+    list(job.stage())
+    merged = job.merge()
+    assert (merged.n_objects, merged.n_incomplete) == (3, incomplete)
+    assert job.merge(filter=ObjectFilter(min_size=55)).n_incomplete == incomplete
+    assert job.merge(filter=ObjectFilter(min_size=61)).n_incomplete == 0
+    settings = job.write(merged).provenance["merge"]
+    assert settings.get("incomplete", 0) == incomplete
+
+    # More of the image: the square is whole, and nothing is said.
+    options["where"] = None
+    whole = Job.create(pixels, perfect, tmp_path / "whole.zarr", **options | {"inside": "centroid"})
+    list(whole.stage())
+    assert whole.merge().n_incomplete == 0

@@ -78,6 +78,9 @@ class Merge:
         count them.
     clip : Roi or None
         Region at whose edge the objects are cut when they are written; None: objects are whole.
+    continues : numpy.ndarray of bool, or None
+        For each label, whether it continues in a tile that is skipped because it lies outside the region of interest. None
+        without a region.
     """
 
     settings: MergeSettings
@@ -92,6 +95,7 @@ class Merge:
     filled: Filled | None = None
     n_outside: int = 0
     clip: Roi | None = None
+    continues: np.ndarray | None = None
 
     @property
     def rule(self) -> str:
@@ -121,6 +125,13 @@ class Merge:
     def n_labels(self) -> int:
         """Number of labels in all tiles before the merge."""
         return int(self.labels_table.offsets[-1])
+
+    @property
+    def n_incomplete(self) -> int:
+        """Number of merged objects that a skipped tile cuts off. Objects that are cut at the edge of the region do not count."""
+        if self.continues is None or self.clip is not None:
+            return 0
+        return int(np.count_nonzero(np.unique(self.new_ids[1:][self.continues])))
 
     def __repr__(self) -> str:
         return (

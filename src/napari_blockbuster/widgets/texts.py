@@ -1,10 +1,15 @@
-"""Text of numbers."""
+"""Text of numbers, and links."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["times", "voxels_name"]
+__all__ = ["link", "times", "voxels_name"]
+
+
+def link(address: str, text: str) -> str:
+    """Return a link that is readable in the dark theme as well. Qt's own color is dark blue."""
+    return f'<a href="{address}" style="color: #3b9edb">{text}</a>'
 
 
 def voxels_name(n_spatial_axes: int) -> str:

@@ -106,7 +106,7 @@ def test_a_reopened_job_keeps_its_settings_in_the_form(
     widget.open_job(job.folder)
     until(lambda: widget.control.state == "paused")
     # The labels lie where the image was, so that the image fits them when it comes.
-    live = viewer.layers["out.ome.zarr"]
+    live = viewer.layers["out labels"]
     np.testing.assert_allclose(live.scale, place["scale"])
     np.testing.assert_allclose(live.translate, place["translate"])
     viewer.add_image(pixels, name="blobs", **place)

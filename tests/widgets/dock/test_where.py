@@ -62,13 +62,15 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
     assert where.note.text() == ""
     click(qtbot, where.draw)
     assert where.source.currentText() == "Region"
-    assert "is empty" in where.note.text()
+    assert "double-click the last corner" in where.note.text()
+    assert not where.note.is_problem
     assert not widget.is_ready
     # A triangle in the first two rows of tiles, with the mouse. The image has voxels of half a unit.
     for y, x in ((2, 2), (2, 80), (40, 10)):
         press_at(viewer, y, x)
         # A second click within the time of a double click would end the polygon.
         qtbot.wait(600)
+        assert "double-click the last corner" in where.note.text()
     move_to(viewer, 38, 9)
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Escape)
     qtbot.wait(500)

@@ -70,7 +70,10 @@ class Inputs:
             If the job was opened without it.
         """
         if self.source is None:
-            raise JobError("this job's image was in memory: pass it again, Job.open(folder, image=...)")
+            raise JobError(
+                "The image of this job was in memory, so only a session that has the image can resume it. In napari, open the "
+                "image and the job, then press Resume. In Python, pass the image: Job.open(folder, image=...)."
+            )
         return self.source
 
     def _check_unchanged(self, source: ImageSource) -> None:

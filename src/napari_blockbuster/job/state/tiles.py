@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.merge.cut_at_region import LabelsCutAtRegion
 from napari_blockbuster.merge.inside_search import InsideSearch
 from napari_blockbuster.merge.region_graph import RegionGraph
 from napari_blockbuster.merge.region_search import RegionCache
@@ -59,6 +61,7 @@ class Tiles:
         self._sums = SumTableCache(self.store)
         self._regions = RegionCache(self.store)
         self._inside: InsideSearch | None = None
+        self._cut: LabelsCutAtRegion | None = None
         self._evidence: tuple[frozenset[int], Evidence] | None = None
 
     def __len__(self) -> int:
@@ -195,19 +198,23 @@ class Tiles:
     def inside(self, merged: Merge, client: Client | None = None) -> Merge:
         """Return a merge with only the objects that lie in the region of interest; see `merge.inside_search`.
 
-        The tiles at the edge of the region are read the first time only.
+        It knows which labels continue in skipped tiles. The tiles at the edge of the region are read the first time only.
         """
         roi = self.where.roi
         if roi is None:
             return merged
-        if self._inside is None:
-            self._inside = InsideSearch(self.store, roi, self.where.inside, self.where.coverage(self.grid))
+        if self._inside is None or self._cut is None:
+            coverage = self.where.coverage(self.grid)
+            self._inside = InsideSearch(self.store, roi, self.where.inside, coverage)
+            self._cut = LabelsCutAtRegion(self.store, coverage)
         try:
             sums = self.sums() if self.where.inside == "centroid" else None
         except NoSumsError:
             # Tiles of an earlier version are read instead.
             sums = None
-        return self._inside.applied(merged, sums, client)
+        with damage_named(self.store.folder.parent):
+            continues = self._cut.find(merged.labels_table.counts, self.staged())
+        return replace(self._inside.applied(merged, sums, client), continues=continues)
 
     def regions(
         self,
@@ -225,5 +232,7 @@ class Tiles:
         self._sums.forget(tiles)
         if self._inside is not None:
             self._inside.forget(tiles)
+        if self._cut is not None:
+            self._cut.forget(tiles)
         self._regions.forget()
         self._evidence = None

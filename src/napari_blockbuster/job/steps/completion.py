@@ -154,6 +154,7 @@ class Outcome:
     n_holes: int | None = None
     by_hand: tuple[str, ...] = ()
     n_outside: int = 0
+    n_incomplete: int = 0
 
     def summary(self) -> Summary:
         """Return the summary for a terminal."""
@@ -172,6 +173,10 @@ class Outcome:
         rows.append(("merges", f"{merges} ({self.n_labels} labels in tiles, joined across seams)"))
         if self.n_outside:
             rows.append(("outside", f"{count_text(self.n_outside, 'object')} outside the region of interest, left out"))
+        if self.n_incomplete:
+            continues = "continues in a skipped tile" if self.n_incomplete == 1 else "continue in skipped tiles"
+            what = count_text(self.n_incomplete, "object")
+            rows.append(("incomplete", f"{what} {continues}. Enlarge the region to segment all of it"))
         if self.n_removed:
             rows.append(("left out", f"{self.n_removed} objects, by the filter"))
         if self.n_holes is not None:
@@ -200,7 +205,8 @@ def finish(job: Job, asked: Finish, client: Client | None, advance_to: AdvanceTo
     watch.lap("writing")
     watch.stop()
     n_holes = None if merged.filled is None else merged.filled.n_holes
-    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, by_hand, merged.n_outside)
+    at_region = merged.n_outside, merged.n_incomplete
+    return Outcome(job, result, watch.seconds, merged.n_labels, merged.n_removed, n_holes, by_hand, *at_region)
 
 
 class Watch:

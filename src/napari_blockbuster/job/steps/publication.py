@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
@@ -46,7 +47,7 @@ from .object_table import measured_result, table_of
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["NothingStagedError", "WriteOptions", "check_any_staged", "write_output"]
+__all__ = ["NothingStagedError", "WriteOptions", "check_any_staged", "is_merge_of_record", "write_output"]
 
 
 class NothingStagedError(JobError):
@@ -313,8 +314,17 @@ def _merge_settings(merged: Merge) -> dict[str, Any]:
         "filter": merged.filter.settings(),
         "removed": merged.n_removed,
         **({"outside": merged.n_outside} if merged.n_outside else {}),
+        **({"incomplete": merged.n_incomplete} if merged.n_incomplete else {}),
         **({"holes_filled": merged.filled.n_holes} if merged.filled is not None else {}),
     }
+
+
+def is_merge_of_record(merged: Merge, record: dict[str, Any]) -> bool:
+    """Return whether a merge has the settings and counts in the record of a result."""
+    now = json.loads(json.dumps(_merge_settings(merged)))
+    written = record.get("merge")
+    # Records of earlier versions have fewer entries.
+    return isinstance(written, dict) and all(now.get(name) == value for name, value in written.items())
 
 
 def _version_around(target: Path) -> str:

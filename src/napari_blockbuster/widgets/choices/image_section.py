@@ -286,6 +286,8 @@ class ImageSection(Section):
             text += f" {source.n_channels} channels."
         if is_turned(self.place(source.ndim)):
             text += f" {TURNED}"
+        if not source.describe().get("path"):
+            text += " It is only in memory: save it to resume a run without this layer, or from the command line."
         self.note.say(text)
         self._say_brief(known)
 

@@ -25,9 +25,11 @@ from napari_blockbuster.widgets.layers.of_image.origins import confirmed
 from napari_blockbuster.widgets.session import ClusterChoice
 from napari_blockbuster.widgets.texts import times
 
-__all__ = ["MergeChoice", "Plan", "changed_settings"]
+__all__ = ["IN_MEMORY", "MergeChoice", "Plan", "changed_settings"]
 
 
+IN_MEMORY = "image.ome.zarr"
+"""Stands in scripts for the path of an image that is only in memory."""
 _NO_PATH = ("This image was only in memory.", "These channels were several layers, which are one image for a script.")
 
 
@@ -146,6 +148,11 @@ class Plan:
         return {name: f" ({', '.join(texts)})" for name, texts in found.items() if texts}
 
     # ------------------------------------------------------------------------------------------ without a viewer
+    @property
+    def in_memory(self) -> bool:
+        """Whether the image has no path that a script could open."""
+        return not self.source.describe().get("path")
+
     def script(self) -> str:
         """Return a Python script that repeats this run without a viewer."""
         described = self.source.describe()
@@ -163,7 +170,7 @@ class Plan:
             ),
             f"    {_cluster_line(self.cluster)}",
             "    result = segment(",
-            f"        {str(path or 'image.ome.zarr')!r},",
+            f"        {str(path or IN_MEMORY)!r},",
             f"        {_model_expression(self.model, settings)},",
             f"        {self.output!r},",
             f"        tile_shape={self.tile_shape},",
@@ -204,7 +211,7 @@ class Plan:
     def command(self) -> str:
         """Return a command line that repeats this run without a viewer."""
         described = self.source.describe()
-        words = ["napari-blockbuster", "segment", str(described.get("path") or "image.ome.zarr")]
+        words = ["napari-blockbuster", "segment", str(described.get("path") or IN_MEMORY)]
         words += [
             "--model",
             self.model.family if self.model.family != "function" else str(changed_settings(self.model)["source"]),

@@ -21,8 +21,10 @@ from napari_blockbuster.job.where import read_roi
 from napari_blockbuster.machine.units import bytes_text, count_text
 from napari_blockbuster.widgets.controls import Note, Section, button, row_of
 from napari_blockbuster.widgets.layers.of_image.region_layers import (
+    DRAWING,
     add_region_layer,
     add_tissue_layer,
+    is_being_drawn,
     roi_of_layer,
     size_of_mask,
 )
@@ -123,6 +125,8 @@ class WhereSection(Section):
         ValueError
             If the region cannot be used.
         """
+        if is_being_drawn(self._layer):
+            raise ValueError(DRAWING)
         if self._later.isActive():
             self._later.stop()
             self.update_region()
@@ -202,7 +206,7 @@ class WhereSection(Section):
 
     def _update_later(self) -> None:
         """Read the region again, but not in the middle of a drawing: the overlay is a layer, and a new layer would end it."""
-        if getattr(self._layer, "_is_creating", False) or QApplication.mouseButtons() != Qt.NoButton:
+        if is_being_drawn(self._layer) or QApplication.mouseButtons() != Qt.NoButton:
             self._later.start()
         else:
             self.update_region()
@@ -285,8 +289,13 @@ class WhereSection(Section):
         self._show()
         if emit:
             self.changed.emit()
+        if is_being_drawn(self._layer):
+            # After the signal: its receivers ask for the region.
+            self._later.start()
 
     def _read(self, grid: TileGrid, source: ImageSource) -> Roi | None:
+        if is_being_drawn(self._layer):
+            raise ValueError(DRAWING)
         if self._layer is not None:
             return roi_of_layer(self._layer, self._place(), grid.shape)
         if self._is_file():
@@ -350,8 +359,8 @@ class WhereSection(Section):
     def _say(self) -> None:
         grid, source = self._tiles.grid, self._tiles.source
         if self._problem:
-            self.note.say(self._problem, problem=True)
-            self.say_brief(self._problem, problem=True)
+            self.note.say(self._problem, problem=self._problem != DRAWING)
+            self.say_brief(self._problem, problem=self._problem != DRAWING)
             return
         if grid is None or source is None or (self.chosen is None and not self._reading):
             self.note.say("")

@@ -52,7 +52,8 @@ class JobOpener:
                     job = Job.open(folder, image=current)
             return job
 
-        name = Path(folder).name.removesuffix(".job")
+        # As in the run that made the job.
+        name = f"{_stem(Path(folder).name.removesuffix('.job'))} labels"
         self._control.open(make, self._opened, name, self._form.running.cluster())
 
     def _opened(self, job: Job) -> dict[str, Any]:
@@ -95,6 +96,10 @@ class JobOpener:
         if given is not None and (current is None or current.layout.spacing != given):
             n = source.ndim - source.separate_axes
             self._form.image.spacing.set_typed(given if isinstance(given, tuple) else (given,) * n)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".zarr").removesuffix(".ome").removesuffix(".labels")
 
 
 def _place_on(layer: Image, source: ImageSource) -> dict[str, Any] | None:

@@ -69,15 +69,15 @@ class MergeActions:
 
     def ask_export(self) -> None:
         """Ask for a path, and save the written labels there as TIFF."""
-        result = self._control.result
-        if result is None:
+        labels = self._control.written_path
+        if labels is None:
             return
-        wished, kinds = str(tiff_beside(result.path)), "OME-TIFF (*.ome.tif *.ome.tiff);;TIFF (*.tif *.tiff)"
+        wished, kinds = str(tiff_beside(labels)), "OME-TIFF (*.ome.tif *.ome.tiff);;TIFF (*.tif *.tiff)"
         chosen, _ = QFileDialog.getSaveFileName(self._parent, "Save labels as TIFF", wished, kinds)
         if chosen:
             # The dialog has asked before a file is replaced.
             path = chosen if chosen.lower().endswith(TIFF_SUFFIXES) else f"{chosen}.ome.tif"
-            save_tiff(result.path, path, self._control)
+            save_tiff(labels, path, self._control)
 
     def delete_stage(self) -> None:
         """Delete the tiles of the job, after a question."""

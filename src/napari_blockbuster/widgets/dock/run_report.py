@@ -13,6 +13,7 @@ from napari_blockbuster.output.result import Result
 from napari_blockbuster.widgets.run.activity import Activity
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.fields import free_path
+from napari_blockbuster.widgets.texts import link
 
 from .run_form import RunForm
 
@@ -50,7 +51,11 @@ class RunReport:
         before, self._state = self._state, control.state
         form.running.show_state(control.state)
         form.running.show_failures(control.failures)
-        form.merging.show_state(control.state, control.merged, control.saved_note)
+        if before == "writing" != control.state:
+            # Writing showed its own progress.
+            form.running.show_progress(control.progress)
+        has_labels = control.written_path is not None
+        form.merging.show_state(control.state, control.merged, control.saved_note, has_labels=has_labels)
         form.set_busy(control.is_busy)
         if control.state not in ("staging", "pausing", "writing"):
             self._activity.end()
@@ -78,7 +83,7 @@ class RunReport:
         job = self._control.job
         if job is not None and self._control.state == "staging":
             self._form.running.footer.show_performance(job.performance)
-        if self._control.state in ("staging", "writing"):
+        if progress.total and self._control.state in ("staging", "writing"):
             self._activity.show(progress, "Blockbuster" if job is None else Path(job.spec.output).name)
 
     def _cancel(self) -> None:
@@ -91,8 +96,7 @@ class RunReport:
     def say(self, text: str) -> None:
         """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
         address = self._dashboard() if self._control.state == "staging" else ""
-        link = f'<a href="{address}" style="color: #3b9edb">dask dashboard</a>' if address else ""
-        self._form.running.footer.say(text, link)
+        self._form.running.footer.say(text, link(address, "dask dashboard") if address else "")
 
     def _failed(self, message: str) -> None:
         running = self._form.running

@@ -9,9 +9,10 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
+from napari_blockbuster.job.shell import command
 from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
-from napari_blockbuster.widgets.choices.plan import Plan
+from napari_blockbuster.widgets.choices.plan import IN_MEMORY, Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
 from napari_blockbuster.widgets.inspector.inspector import SeamInspector
 from napari_blockbuster.widgets.inspector.seam_actions import SeamActions
@@ -246,15 +247,22 @@ class SegmentWidget(KeyboardWidget):
         return self.seams.inspect()
 
     def copy_script(self, kind: str) -> str:
-        """Copy a script (``"python"``) or a command (``"command"``) that repeats this run."""
+        """Copy a script (``"python"``) or a command (``"command"``) that repeats this run, or that resumes a paused run."""
         try:
             plan = self.plan().corrected(self.control.job, self.control.decisions, self.control.again)
         except ValueError as error:
             show_warning(f"Nothing to copy yet. {error}")
             return ""
         text = plan.script() if kind == "python" else plan.command()
+        job, layer = self.control.job, self.image.layer
+        if plan.in_memory and layer is not None:
+            said = f"Copied. “{layer.name}” is only in memory: save it, and enter its path instead of {IN_MEMORY}."
+        elif kind == "command" and job is not None and self.control.state == "paused" and not plan.changes(job):
+            text, said = command(["resume", str(job.folder)]), "Copied the command that resumes this run."
+        else:
+            said = "Copied to the clipboard."
         QApplication.clipboard().setText(text)
-        show_info("Copied to the clipboard.")
+        show_info(said)
         return text
 
     def ask_job(self) -> None:

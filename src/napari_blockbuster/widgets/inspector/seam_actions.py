@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import Qt
-
 from napari_blockbuster.models import Model
+from napari_blockbuster.widgets.bottom_docks import dock_below
 from napari_blockbuster.widgets.run.control import RunControl
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 
@@ -70,12 +69,9 @@ class SeamActions:
             inspector.keys.bind()
         if inspector.parent() is None:
             # It is new, or the user closed its dock, which napari then deletes.
-            self._dock = self._viewer.window.add_dock_widget(
-                inspector, name="Merge inspector", area="bottom", tabify=False
-            )
-            # Where the window has room: docks never grow the window.
-            inspector.window().resizeDocks([inspector.parent()], [WISHED_HEIGHT], Qt.Vertical)
+            self._dock = dock_below(self._viewer, inspector, "Merge inspector", WISHED_HEIGHT)
         self._dock.show()
+        self._dock.raise_()
         return inspector
 
     def _inspector_opened(self, opened: bool) -> None:

@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import TileGrid
 
-from .of_job.tile_map import STATES, ends_of, parts_of, pixels_of, place_of_map
+from .of_job.tile_map import BLENDING, STATES, ends_of, parts_of, pixels_of, place_of_map
 from .placement import voxel_at
 from .viewer_layers import put_away, show_labels
 
@@ -68,6 +68,7 @@ class TileOverlay:
             helper=True,
             colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), **COLORS}),
             opacity=0.6,
+            blending=BLENDING,
             **place_of_layer,
         )
         self._viewer.layers.selection.active = active

@@ -26,10 +26,7 @@ PAINTED = "blockbuster painted"
 PLACE = ("scale", "translate", "affine", "units")
 PAINTING = ("paint", "erase", "fill", "polygon")
 """Modes of a labels layer that change its voxels."""
-NOT_PAINTED = (
-    "The labels of a run are not painted: the next merge would replace them, and they would not reach the disk. "
-    "To join or separate objects, open Inspect merges. To paint, duplicate the layer, and paint on the copy."
-)
+NOT_PAINTED = "To paint on labels of a run, duplicate the layer. To join or separate objects, open Inspect merges."
 CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Points: ("features", "symbol", "size", "border_color", "face_color"),
     Vectors: ("edge_width", "edge_color"),

@@ -102,13 +102,13 @@ class RunControl(QObject):
 
     @property
     def saved_note(self) -> str:
-        """Whether the current merge is written, as a sentence; "" if it is unknown."""
-        current = self._thread.open
-        if current.saved is not None:
-            same = current.merged is None or current.merged is current.saved
-            return "Written." if same else "Changed since the labels were written."
-        is_new = current.job is not None and not Path(current.job.spec.output).exists()
-        return "Not written yet." if is_new else ""
+        """Whether the current merge is written, as a sentence; "" without a job."""
+        return self._thread.open.saved_note
+
+    @property
+    def written_path(self) -> Path | None:
+        """Path of the labels that the open job wrote, now or before; None if there are none."""
+        return self._thread.open.written_path
 
     @property
     def failures(self) -> dict[int, TileFailure]:

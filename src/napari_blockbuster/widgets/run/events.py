@@ -13,6 +13,8 @@ from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 
+from .earlier_result import EarlierResult
+
 __all__ = [
     "UPDATE_INTERVAL",
     "Merged",
@@ -40,9 +42,13 @@ class StepProgress:
 
     Attributes
     ----------
+    done, total : int
+        A total of 0 is not known yet.
     rate : float
         Tiles per second; 0 while unknown.
     seconds_left : float or None
+    in_tiles : bool
+        Whether tiles are counted. Otherwise these are parts of work, shown in percent.
     """
 
     done: int
@@ -50,6 +56,7 @@ class StepProgress:
     failed: int = 0
     rate: float = 0.0
     seconds_left: float | None = None
+    in_tiles: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Opened:
         State of each tile that is not waiting.
     unread : list of int
         Staged tiles that the live layer does not show yet. `TileReader` shortens the list.
+    earlier : EarlierResult or None
+        What the job wrote before.
     """
 
     job: Job
@@ -69,6 +78,7 @@ class Opened:
     decisions: Decisions
     states: dict[int, str]
     unread: list[int]
+    earlier: EarlierResult | None = None
 
 
 @dataclass(frozen=True)

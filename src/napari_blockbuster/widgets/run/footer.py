@@ -115,7 +115,14 @@ class RunFooter(QWidget):
 
     def show_progress(self, progress: StepProgress) -> None:
         """Move the progress bar."""
-        self.bar.setMaximum(max(progress.total, 1))
+        if not progress.in_tiles:
+            # A maximum of 0 is a bar that moves: also at the end, while the table is written and the labels are put in place.
+            is_known = progress.done < progress.total
+            self.bar.setRange(0, progress.total if is_known else 0)
+            self.bar.setValue(progress.done)
+            self.bar.setFormat("%p %")
+            return
+        self.bar.setRange(0, max(progress.total, 1))
         self.bar.setValue(progress.done + progress.failed)
         parts = [f"{progress.done:,} of {count_text(progress.total, 'tile')}"]
         if progress.failed:

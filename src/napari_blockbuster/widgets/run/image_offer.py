@@ -98,6 +98,9 @@ class ImageOffer:
 
     def _show(self, matches: list[Match]) -> None:
         self._matches = matches
+        problem = self._dock.running.problem
+        if matches and self._job is not None and problem.plain == self._missing():
+            problem.say("")
         self._dock.running.offer_layers([_name(match) for match in matches])
 
     # ---------------------------------------------------------------------------------------------------------- using

@@ -102,11 +102,22 @@ class MergeSection(Section):
         rule = self.rule
         return MergeChoice(rule.name, rule.min_iou, rule.connectivity.currentIndex() + 1, self.filter.choice())
 
-    def show_state(self, state: str, merged: StagedMerge | None, saved: str = "") -> None:
-        """Enable the buttons, and show the counts of a merge and whether it is written."""
+    def show_state(self, state: str, merged: StagedMerge | None, saved: str = "", *, has_labels: bool = False) -> None:
+        """Enable the buttons, and show the counts of a merge and whether it is written.
+
+        Parameters
+        ----------
+        state : str
+            See `RunControl`.
+        merged : StagedMerge or None
+        saved : str, optional
+            Sentence on whether the merge is written.
+        has_labels : bool, default False
+            Whether the job has written labels, now or before it was opened.
+        """
         self.write.setEnabled(merged is not None and state in ("paused", "staged", "written"))
         self.delete.setVisible(state == "written")
-        self.export.setVisible(state == "written")
+        self.export.setVisible(has_labels)
         self.seams.setEnabled(merged is not None)
         self.inspect.setEnabled(merged is not None)
         self.table.setEnabled(merged is not None)
@@ -237,6 +248,8 @@ class FilterFields(QObject):
 
 def _counts_text(merged: StagedMerge) -> str:
     parts = [f"from {count_text(merged.n_labels, 'label')}"]
+    if merged.n_outside:
+        parts.append(f"{merged.n_outside:,} outside the region")
     if merged.n_removed:
         parts.append(f"{merged.n_removed:,} excluded")
     if merged.filled is not None:
@@ -244,4 +257,12 @@ def _counts_text(merged: StagedMerge) -> str:
     text = ", ".join(parts)
     if len(merged.seams):
         text += f"; {count_text(len(merged.seams), 'pair')} at seams, {int(merged.joined.sum()):,} joined"
-    return f"<b>{count_text(merged.n_objects, 'object')}</b> {text}."
+    text = f"<b>{count_text(merged.n_objects, 'object')}</b> {text}."
+    if merged.n_incomplete:
+        continues = "it continues in a skipped tile" if merged.n_incomplete == 1 else "they continue in skipped tiles"
+        verb = "is" if merged.n_incomplete == 1 else "are"
+        text += (
+            f" <b>{count_text(merged.n_incomplete, 'object')} {verb} incomplete</b>: {continues}. "
+            "To segment all of it, enlarge the region and run again."
+        )
+    return text

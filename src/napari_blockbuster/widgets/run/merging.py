@@ -107,7 +107,7 @@ class Merging:
         if current.view is not None:
             current.view.changed()
             current.view.refresh()
-        unwritten = "" if current.saved is not None else ". Not written yet"
+        unwritten = "" if current.written_path is not None else ". Not written yet"
         failed = ""
         if current.job is not None and current.failures:
             failed = f"; {len(current.failures):,} of {count_text(current.job.n_tiles, 'tile')} failed"

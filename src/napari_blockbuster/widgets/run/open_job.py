@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -15,6 +16,7 @@ from napari_blockbuster.widgets.layers.of_job.job_view import JobView
 from napari_blockbuster.widgets.runner import stream
 from napari_blockbuster.widgets.session import SessionCluster
 
+from .earlier_result import EarlierResult
 from .events import RunLifetime, StepProgress, Stopped
 
 __all__ = ["BUSY", "OpenJob", "StepThread"]
@@ -40,6 +42,8 @@ class OpenJob:
         The written labels.
     saved : StagedMerge or None
         The merge that was written.
+    earlier : EarlierResult or None
+        The result that the job wrote before it was opened.
     failures : dict of int to TileFailure
     again : frozenset of int
         Tiles that were segmented again.
@@ -54,8 +58,30 @@ class OpenJob:
         self.unfiltered: StagedMerge | None = None
         self.result: Result | None = None
         self.saved: StagedMerge | None = None
+        self.earlier: EarlierResult | None = None
         self.failures: dict[int, TileFailure] = {}
         self.again: frozenset[int] = frozenset()
+
+    @property
+    def written_path(self) -> Path | None:
+        """Path of the labels that this job wrote, now or before; None if there are none."""
+        if self.result is not None:
+            return self.result.path
+        return None if self.earlier is None else self.earlier.path
+
+    @property
+    def saved_note(self) -> str:
+        """Whether the current merge is written, as a sentence; "" without a job."""
+        job, merged = self.job, self.merged
+        if job is None:
+            return ""
+        if self.saved is not None:
+            same = merged is None or merged is self.saved
+        elif self.earlier is not None:
+            same = merged is None or self.earlier.is_of(merged, job)
+        else:
+            return "Not written yet."
+        return "Written." if same else "Changed since the labels were written."
 
 
 class StepThread(QObject):
@@ -127,7 +153,7 @@ class StepThread(QObject):
             if is_closed() or stopped():
                 raise Stopped
             # Qt delivers the signal in the GUI thread.
-            self.progressed.emit(StepProgress(done, total))
+            self.progressed.emit(StepProgress(done, total, in_tiles=False))
 
         return progress
 

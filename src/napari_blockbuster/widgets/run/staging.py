@@ -142,6 +142,7 @@ class Staging(QObject):
     def _show(self, opened: Opened, opening: JobOpening) -> None:
         thread, job = self._thread, opened.job
         thread.open.job, thread.open.decisions, thread.open.unread = job, opened.decisions, opened.unread
+        thread.open.earlier = opened.earlier
         if self._is_pausing():
             job.cancel()
         view = JobView(self._viewer, job, opened.live, place=opening.place(job), name=opening.name, parent=self)

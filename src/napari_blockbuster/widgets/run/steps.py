@@ -17,6 +17,7 @@ from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 from napari_blockbuster.widgets.session import Session
 
+from .earlier_result import EarlierResult
 from .events import UPDATE_INTERVAL, Merged, Opened, StagingOutcome, Status, TilesRead
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def open_job(job: Job) -> Opened:
     job.settle()
     staged = sorted(job.staged())
     states = dict.fromkeys(job.tiles.all_failed(), "failed") | dict.fromkeys(staged, "done")
-    return Opened(job, LiveLabels(job), Decisions.load(job.folder), states, staged)
+    return Opened(job, LiveLabels(job), Decisions.load(job.folder), states, staged, EarlierResult.of(job))
 
 
 def read_tiles(live: LiveLabels, unread: list[int], stopped: Callable[[], bool]) -> Iterator[TilesRead | Status]:

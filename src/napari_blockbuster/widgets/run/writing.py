@@ -13,6 +13,7 @@ from napari_blockbuster.output.result import Result, StagedMerge
 from napari_blockbuster.widgets.runner import in_thread
 
 from . import steps
+from .events import Status, StepProgress
 from .open_job import StepThread
 
 __all__ = ["Writing"]
@@ -40,14 +41,24 @@ class Writing(QObject):
         self._is_stopped = False
         before, progress = thread.state, thread.progress_callback(lambda: self._is_stopped)
 
-        def produce() -> Iterator[Result]:
-            yield job.write(merged, thread.cluster.client(), overwrite=overwrite, keep_stage=True, progress=progress)
+        def produce() -> Iterator[Status | Result]:
+            yield Status("Starting workers…")
+            client = thread.cluster.client()
+            yield Status("Writing merged labels")
+            yield job.write(merged, client, overwrite=overwrite, keep_stage=True, progress=progress)
+
+        def receive(event: Any) -> None:
+            if isinstance(event, Status):
+                thread.status.emit(event.text)
+            else:
+                self._show(event, merged)
 
         def ended() -> None:
             thread.set_state("written" if current.result else before)
 
-        thread.status.emit("Writing merged labels")
-        thread.start("writing", produce, lambda result: self._show(result, merged), ended)
+        thread.start("writing", produce, receive, ended)
+        # The bar still shows the tiles of the run.
+        thread.progressed.emit(StepProgress(0, 0, in_tiles=False))
 
     def stop(self) -> None:
         """Stop writing. The incomplete output is deleted; the tiles are kept."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
+
+from napari_blockbuster.widgets.bottom_docks import dock_below
 
 from .object_table import ObjectTable
 
@@ -13,8 +15,8 @@ __all__ = ["NAME", "TableDock", "find_table", "show_table"]
 
 NAME = "Object table (Blockbuster)"
 """Title of the dock and of its entry in the menu *Plugins*. napari finds an open dock by its title."""
-HEIGHT, SHARE = 340, 0.36
-"""Height of a new dock: at most so many pixels, and this share of the window."""
+HEIGHT = 340
+"""Wished height of a new dock, in pixels."""
 
 
 def _plain(viewer: Any) -> Any:
@@ -60,16 +62,8 @@ def show_table(viewer: Any) -> ObjectTable:
     widget = find_table(viewer)
     if widget is None or widget.parent() is None:
         widget = TableDock(viewer)
-        viewer.window.add_dock_widget(widget, name=NAME, area="bottom", tabify=False)
-        _give_height(widget)
+        dock_below(viewer, widget, NAME, HEIGHT)
     dock = widget.parent()
     dock.show()
     dock.raise_()
     return widget
-
-
-def _give_height(widget: ObjectTable) -> None:
-    """Leave most of the window to the image."""
-    # A plugin gets a proxy of the window, whose docks Qt does not take.
-    window = widget.window()
-    window.resizeDocks([widget.parent()], [min(HEIGHT, round(window.height() * SHARE))], Qt.Vertical)

@@ -22,6 +22,7 @@ from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.decisions import Decisions
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.widgets.controls import Note
+from napari_blockbuster.widgets.texts import link
 
 from .pairs_model import FILTERS, PairsModel
 
@@ -164,4 +165,4 @@ class PairsTab(QWidget):
             "doubtful": f"No pair is within {self.band.value():.2f} of the threshold, so none is doubtful.",
             "my decisions": "You have not decided on a pair yet. Select one and press J or K, or join two clicked objects.",
         }.get(self.filter.currentText(), f"No pair is {self.filter.currentText()}.")
-        return f'{reason} <a href="all">Show all pairs</a>'
+        return f"{reason} {link('all', 'Show all pairs')}"

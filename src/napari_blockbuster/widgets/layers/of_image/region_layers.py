@@ -13,10 +13,12 @@ from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.roi.polygon_part import PolygonPart
 from napari_blockbuster.widgets.layers.placement import in_plane, place_of_layer, voxel_at, world_at
 
-__all__ = ["add_region_layer", "add_tissue_layer", "roi_of_layer", "size_of_mask"]
+__all__ = ["DRAWING", "add_region_layer", "add_tissue_layer", "is_being_drawn", "roi_of_layer", "size_of_mask"]
 
 MOST_VOXELS = 2**28
 """Largest mask that is read: of a pyramid, the finest level of at most this size."""
+DRAWING = "Click the corners of the region in the viewer. To finish, double-click the last corner."
+"""Hint while a user draws a region."""
 ELLIPSE = 96
 """Corners of the polygon that stands for an ellipse."""
 
@@ -46,7 +48,7 @@ def roi_of_layer(layer: Layer, place: dict[str, Any], shape: tuple[int, ...]) ->
         what = "Draw a polygon in it." if isinstance(layer, Shapes) else "Paint in it."
         raise ValueError(f"The layer “{layer.name}” is empty. {what}")
     if not roi.bounds().size:
-        raise ValueError(f"All that is in the layer “{layer.name}” lies outside the image.")
+        raise ValueError(f"No pixel of the image lies inside what the layer “{layer.name}” holds.")
     return roi
 
 
@@ -66,6 +68,14 @@ def add_region_layer(viewer: Any, place: dict[str, Any] | None) -> Shapes:
     viewer.add_layer(layer)
     layer.mode = "add_polygon"
     return layer
+
+
+def is_being_drawn(layer: Layer | None) -> bool:
+    """Return whether a user draws in a layer now, or is about to draw the first polygon."""
+    if not isinstance(layer, Shapes):
+        return False
+    # Unfinished shapes are already among the data.
+    return bool(getattr(layer, "_is_creating", False)) or (not layer.data and str(layer.mode).startswith("add_"))
 
 
 def add_tissue_layer(viewer: Any, mask: np.ndarray, shape: tuple[int, ...], place: dict[str, Any]) -> Labels:

@@ -14,7 +14,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_blockbuster.job.job import Job, TileFailed, TileStaged
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import TileFailure
+from napari_blockbuster.widgets.layers.of_image.layer_images import level_shapes
 from napari_blockbuster.widgets.layers.placement import voxel_at
+from napari_blockbuster.widgets.layers.viewer_layers import is_image
 
 from .failed_tiles import FailedTileCrosses
 from .live import LiveLabels
@@ -81,6 +83,7 @@ class JobView(QObject):
         self._moved.setInterval(50)
         self._moved.timeout.connect(self.follow_camera)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.dims.events.current_step.connect(self._on_moved)
         viewer.scene.camera.events.connect(self._on_moved)
         self.timer.start()
@@ -144,6 +147,23 @@ class JobView(QObject):
             self._rings.layer = None
         elif event.value is self._crosses.layer:
             self._crosses.layer = None
+
+    def _on_inserted(self, event: Any) -> None:
+        """Move the image of the job below its labels when it is opened after them. napari adds layers on top."""
+        layer = event.value
+        if not is_image(layer) or list(self._job.grid.shape) not in [
+            [*shape][-self._job.grid.ndim :] for shape in level_shapes(layer)
+        ]:
+            return
+
+        def move() -> None:
+            layers = self._viewer.layers
+            own = [layers.index(each) for each in (self.tiles, self.labels) if each is not None and each in layers]
+            if own and layer in layers and layers.index(layer) > min(own):
+                layers.move(layers.index(layer), min(own))
+
+        # napari is still adding the layer.
+        QTimer.singleShot(0, move)
 
     # ------------------------------------------------------------------------------------------------------ painting
     def refresh(self) -> None:
@@ -237,6 +257,7 @@ class JobView(QObject):
         self.timer.stop()
         self._moved.stop()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.dims.events.current_step.disconnect(self._on_moved)
         self._viewer.scene.camera.events.disconnect(self._on_moved)
         self._rings.hide()

@@ -14,7 +14,7 @@ from napari_blockbuster.job.job import Job
 from napari_blockbuster.widgets.layers.placement import scaled_at
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
 
-__all__ = ["STATES", "STATE_NUMBER", "TileMap", "ends_of", "parts_of", "pixels_of", "place_of_map"]
+__all__ = ["BLENDING", "STATES", "STATE_NUMBER", "TileMap", "ends_of", "parts_of", "pixels_of", "place_of_map"]
 
 TILE_MAP = "tile map"
 """Kind of the labels layer."""
@@ -31,6 +31,8 @@ STATE_NUMBER = {state: number for number, state in enumerate(STATES, 1)}
 FEATURES = {"index": list(STATE_NUMBER.values()), "state": list(STATE_NUMBER)}
 MOST_PIXELS, MOST_PARTS = 2**22, 64
 """Most pixels of a map, and of one tile along an axis."""
+BLENDING = "translucent_no_depth"
+"""Of a map: in the 3D view, a map with depth would hide the labels inside it."""
 
 
 class TileMap:
@@ -163,4 +165,5 @@ def _show(viewer: Any, grid: TileGrid, place: dict[str, Any], parts: tuple[int, 
         colormap=DirectLabelColormap(color_dict=colors),
         **place_of_map(grid, place, parts),
         opacity=0.35,
+        blending=BLENDING,
     )
