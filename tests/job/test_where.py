@@ -219,7 +219,9 @@ def test_a_mask_with_sizes_and_an_offset_is_placed_by_them(tmp_path: Path) -> No
         (np.zeros((11, 15, 13)), "is empty"),
         ([], "is empty"),
         ("100:200,:,:", "outside the image"),
-        ("-20:0,:,:", "outside the image"),
+        ("-20:10,:,:", "whole numbers from 0"),
+        ("0.2:4.5,:,:", "whole numbers from 0"),
+        ("0:1e400,:,:", "whole numbers from 0"),
         ({"type": "Polygon", "coordinates": [[[90, 90], [99, 90], [99, 99]]]}, "outside the image"),
         ({"type": "Point", "coordinates": [3, 3]}, "no polygon"),
         ({"type": "Polygon", "coordinates": [["a"]]}, "not GeoJSON"),
@@ -232,6 +234,12 @@ def test_a_mask_with_sizes_and_an_offset_is_placed_by_them(tmp_path: Path) -> No
         ("tiles:3,x", "is no tile"),
         (np.ones((10, 9, 26)), "do not show the same field"),
         (np.ones((2, 2, 22, 30)), "4 axes"),
+        (np.full((11, 15, 13), np.nan), "is empty"),
+        ("tiles:5-3", "is no tile"),
+        ("tiles:²", "is no tile"),
+        ("tiles:0-99999999999999", "names tile 99999999999999"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [float("nan"), 9], [9, 9]]]}, "no finite numbers"),
+        ({"type": "Polygon", "coordinates": [[]]}, "is empty"),
     ],
 )
 def test_a_region_that_cannot_be_used_is_refused_before_any_work(
@@ -242,6 +250,31 @@ def test_a_region_that_cannot_be_used_is_refused_before_any_work(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="Choose one of centroid, touching, clip"):
         segment(image, components, tmp_path / "labels.zarr", where="0:9,:,:", inside="within", **OPTIONS, **QUIET)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [[True, False], np.array([True, False]), [[0, 1], [1, 0]], b"0:9,:,:", 5],
+    ids=["list", "array", "nested", "bytes", "5"],
+)
+def test_what_is_no_region_is_not_taken_for_tiles(image: Path, tmp_path: Path, where: object) -> None:
+    with pytest.raises(TypeError, match="A mask must be an array with the axes of the image"):
+        Job.create(image, components, tmp_path / "labels.zarr", where=where, **OPTIONS)
+
+
+def test_masks_of_time_series_have_their_time_points(tmp_path: Path) -> None:
+    movie = np.ones((4, 16, 16), np.uint8)
+    options: dict = {"axes": "tyx", "tile_shape": 16, "halo": 2}
+    with pytest.raises(ValueError, match="has 2 time points, and the image has 4"):
+        Job.create(movie, components, tmp_path / "a.zarr", where=np.ones((2, 16, 16)), **options)
+    for n, mask in enumerate((np.ones((1, 8, 8)), np.ones((4, 8, 8)), np.ones((8, 8)))):
+        assert Job.create(movie, components, tmp_path / f"{n}.zarr", where=mask, **options).n_chosen == 4
+
+
+@pytest.mark.parametrize("below", [float("nan"), float("inf"), "200"])
+def test_a_threshold_of_empty_tiles_is_a_number(image: Path, tmp_path: Path, below: object) -> None:
+    with pytest.raises(ValueError, match=r"skip_below is .* Give a number"):
+        Job.create(image, components, tmp_path / "labels.zarr", skip_below=below, **OPTIONS)
 
 
 # ------------------------------------------------------------------------------------------------------- growing a region
@@ -405,8 +438,7 @@ def test_the_table_of_cut_objects_is_of_their_written_voxels(image: Path, tmp_pa
     limit = int(result.table["area"].max()) + 1
     sizes = ObjectFilter(min_size=limit), ObjectFilter(ranges={"area": (limit, None)})
     by_size, by_column = (
-        segment(image, components, tmp_path / f"{n}.zarr", filter=keep, **options)
-        for n, keep in enumerate(sizes)
+        segment(image, components, tmp_path / f"{n}.zarr", filter=keep, **options) for n, keep in enumerate(sizes)
     )
     np.testing.assert_array_equal(by_size.labels, by_column.labels)
     assert by_column.n_objects > 0

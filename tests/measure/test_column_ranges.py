@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,17 @@ def test_ranges_survive_the_command_line(ranges: dict) -> None:
 def test_a_text_that_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Give a column and a limit"):
         ranges_of_texts([text])
+
+
+def test_limits_without_a_number_on_the_command_line() -> None:
+    assert ObjectFilter(ranges={"area": (5, math.inf)}) == ObjectFilter(ranges={"area": (5, None)})
+    assert not ObjectFilter(ranges={"area": (-math.inf, math.inf)})
+    for nothing in ((math.inf, None), (None, -math.inf)):
+        with pytest.raises(ValueError, match="No object can be kept"):
+            ObjectFilter(ranges={"area": nothing})
+
+
+@pytest.mark.parametrize("ranges", [["area"], {3: (1, 2)}, "area"])
+def test_ranges_are_limits_of_named_columns(ranges: object) -> None:
+    with pytest.raises(ValueError, match="Give names of columns with their limits"):
+        ObjectFilter(ranges=ranges)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,9 @@ def remote_cluster(folder: Path) -> Iterator[tuple[str, psutil.Process, list[psu
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     # The model lives in a folder that is no package.
     options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    dask = [sys.executable, "-m", "dask"]
+    # Tests that are killed leave no cluster behind.
+    ends_with_tests = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    dask = [*ends_with_tests, sys.executable, "-m", "dask"]
     files = ["--scheduler-file", str(address)]
     scheduler = subprocess.Popen([*dask, "scheduler", "--port", "0", "--no-dashboard", *files], **options)
     worker = [*dask, "worker", *files, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder)]

@@ -134,6 +134,18 @@ def test_the_design_names_every_package() -> None:
     entries = [f"{path.name}/" if path.is_dir() else path.name for path in package.iterdir()]
     known = [name for name in entries if not name.startswith("_") and name != "py.typed"]
     assert [name for name in known if f"`{name}`" not in text] == []
+    parts = [path.parent.relative_to(package).as_posix() for path in package.glob("*/**/__init__.py")]
+    assert [part for part in parts if "/" in part and f"`{part}/" not in text] == []
+
+
+def test_files_of_packages_exist() -> None:
+    """Files and folders that the design names without the root, as `stage/sums.py` or `merge/`."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "napari_blockbuster"
+    own = "|".join(path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("_"))
+    named = re.findall(rf"`((?:{own})/(?:[\w/]+(?:\.py)?)?)`", text)
+    assert len(named) > 30
+    assert [path for path in named if not (package / path).exists()] == []
 
 
 def test_skipped_snippets_are_few_and_say_why() -> None:

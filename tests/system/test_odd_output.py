@@ -13,6 +13,7 @@ from forked import COMMAND, command_line
 from jobs import OPTIONS, SHAPE, components, write_image
 
 from napari_blockbuster import Job, segment
+from napari_blockbuster.output.table_files import table_file
 
 ENCODINGS = [
     pytest.param({"PYTHONIOENCODING": "ascii"}, 0, id="ascii"),
@@ -117,7 +118,9 @@ def test_long_names(letter: str, length: int, image: Path, tmp_path: Path) -> No
     for overwrite in (False, True):
         result = segment(image, components, output, overwrite=overwrite, progress=False, merge="touch", **OPTIONS)
         assert result.n_objects > 0
-    assert sorted(tmp_path.iterdir()) == sorted([output, output.with_name(f"{output.name}.job")])
+    made = [output, output.with_name(f"{output.name}.job"), table_file(output)]
+    assert sorted(tmp_path.iterdir()) == sorted(made)
+    assert len(result.table) == result.n_objects
 
 
 @pytest.mark.parametrize("length", [252, 255, 256, 400])

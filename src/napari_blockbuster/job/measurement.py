@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside
 from napari_blockbuster.measure.label_image import measure_label_image
 from napari_blockbuster.measure.regions import RegionFunction, check_properties
+from napari_blockbuster.output.parquet import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,18 +93,23 @@ def measure_objects(
     target = None if output is None else Path(output).expanduser().absolute()
     if target is not None and os.path.lexists(target) and not overwrite:
         raise FileExistsError(f"The table {target} exists. Pass overwrite=True (--overwrite) to replace it.")
-    check_properties(properties)
+    properties = (properties,) if isinstance(properties, str) else tuple(properties)
+    if target is not None:
+        _check_target(target)
     if client is not None:
         from napari_blockbuster.execution.cluster import check_client
 
         check_client(client)
-    of_labels = open_image(labels, level=labels_level, axes=labels_axes)
     source: ImageSource | None = None
     names: tuple[str, ...] = ()
     if image is not None:
         part: dict[str, Any] = {"level": level, "axes": axes, "scene": scene, "spacing": spacing}
         source = _opened(image, channel, part)
         names = measured_channels(image, source, None, part)[0].names
+        if labels_axes is None and isinstance(labels, np.ndarray) and labels.ndim == source.ndim:
+            labels_axes = "".join(source.axes)
+    of_labels = open_image(labels, level=labels_level, axes=labels_axes)
+    check_properties(properties, of_labels.ndim - of_labels.separate_axes, source is not None)
     with Progress(enabled=progress) as bar:
         table = measure_label_image(
             of_labels,
@@ -117,8 +122,22 @@ def measure_objects(
             progress=bar.advance_to("measuring"),
         )
     if target is not None:
-        _write(table, target)
+        with writing_to(target.parent):
+            save_table(table, target)
     return table
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a place where no table can be written, before anything is measured."""
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"The table {target} is a folder. Give the name of a file, such as {target.name}.parquet."
+        )
+    folder = target.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The folder {folder} of the table does not exist. Create it, or choose another place.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"The folder {folder} of the table is not writable. Choose another place.")
 
 
 def _opened(image: Any, channel: int | str | Sequence[int | str] | None, part: dict[str, Any]) -> ImageSource:
@@ -129,22 +148,3 @@ def _opened(image: Any, channel: int | str | Sequence[int | str] | None, part: d
         return open_image(image, channel=chosen, **part)
     every, _ = open_all_channels(image, **part)
     return every[0] if len(every) == 1 else ChannelsSource(every, [each.layout.channel for each in every])
-
-
-def _write(table: pd.DataFrame, target: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    temporary = beside(target, f".{os.urandom(4).hex()}.part")
-    with writing_to(target.parent):
-        try:
-            if target.suffix == ".parquet":
-                pyarrow.parquet.write_table(arrow, temporary, compression="zstd")
-            else:
-                pyarrow.csv.write_csv(arrow, temporary)
-            os.replace(temporary, target)
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()

@@ -76,7 +76,13 @@ class Preview:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time and space of a whole run, estimated from one tile."""
+    """Time and space of a whole run, estimated from one tile.
+
+    Attributes
+    ----------
+    n_tiles : int
+        Tiles that the run segments.
+    """
 
     n_tiles: int
     seconds: float
@@ -240,10 +246,19 @@ def preview_seam(
     return SeamPreview(box, before, after, merged)
 
 
-def estimate(found: Preview, grid: TileGrid, n_workers: int) -> Estimate:
-    """Estimate time and space of the whole run from one tile; disk space as in `napari_blockbuster.job.setup.preflight`."""
-    n = len(grid)
+def estimate(found: Preview, grid: TileGrid, n_workers: int, n_tiles: int | None = None) -> Estimate:
+    """Estimate time and space of the whole run from one tile; disk space as in `napari_blockbuster.job.setup.preflight`.
+
+    Parameters
+    ----------
+    found : Preview
+    grid : TileGrid
+    n_workers : int
+    n_tiles : int, optional
+        Number of tiles that the run segments. None: all of them.
+    """
+    n = len(grid) if n_tiles is None else n_tiles
     # Ragged tiles at the far edges take less: what counts is voxels, not tiles.
-    tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size
+    tiles = float(np.prod(grid.shape, dtype=np.float64)) / found.tile.core.size * n / len(grid)
     seconds = found.load_seconds + found.seconds * tiles / max(min(n_workers, n), 1)
-    return Estimate(n, seconds, estimated_bytes(grid), found.peak_bytes)
+    return Estimate(n, seconds, estimated_bytes(grid, n_tiles), found.peak_bytes)

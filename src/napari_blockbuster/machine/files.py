@@ -21,6 +21,7 @@ __all__ = [
     "beside",
     "create_folders",
     "discard",
+    "named_after",
     "npy_bytes",
     "read_checked",
     "read_table",
@@ -111,11 +112,30 @@ def beside(path: Path, suffix: str) -> Path:
         ASCII.
     """
     name = f".{path.name.strip('.')}{suffix}"
+    return path.with_name(name if _fits(name, path) else f".{_digest(path.name)}{suffix}")
+
+
+def named_after(path: Path, suffix: str) -> Path:
+    """Return the path of a file next to another one and named after it, within the length limit of the disk.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder need not exist.
+    suffix : str
+        ASCII.
+    """
+    name = f"{path.name}{suffix}"
+    return path.with_name(name if _fits(name, path) else f"{path.name[:20]}-{_digest(path.name)}{suffix}")
+
+
+def _fits(name: str, path: Path) -> bool:
     length = len(os.fsencode(name))
-    if length > SHORT and length > name_limit(next((p for p in path.parents if p.exists()), path.parent)):
-        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-        name = f".{digest}{suffix}"
-    return path.with_name(name)
+    return length <= SHORT or length <= name_limit(next((p for p in path.parents if p.exists()), path.parent))
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
 
 
 # ------------------------------------------------------------------------------------------------------------- records

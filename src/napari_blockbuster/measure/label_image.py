@@ -72,7 +72,7 @@ def measure_label_image(
         raise ValueError(f"{labels.name} is no label image: labels are integers of one channel, 0 is background.")
     level = None if image is None else LevelImage(image, labels.shape)
     if level is not None:
-        level.check(labels.name)
+        level.check(labels.name, labels.axes)
     grid = pair_grid(labels)
     kept = None if resume is None else resume / _digest(labels, image)
     work = MeasureWork(grid, labels, level, kept)
@@ -135,8 +135,18 @@ def _table(grid: TileGrid, known: Mapping[int, Measurement], space: Space, names
         raise ValueError(f"The label {ids.max()} is larger than 2^63 - 1. Number the labels from 1 first.")
     none = TileSums.empty(1).contacts
     sums = SumTable(grid, counts, TileSums(place, intensity, none), np.zeros(len(grid), np.int64))
-    merged = _as_merge(sums, ids)
-    return object_table(merged, sums, space, channels=names).drop(columns=list(OF_MERGES))
+    # The same label at two time points is two rows: in tracked labels, it is the same cell later on.
+    known_ids = ids.astype(np.int64)
+    times = sums.origins[0] if grid.separate_axes else np.zeros(len(ids), np.int64)
+    order = np.lexsort((times, known_ids))
+    new = np.ones(len(ids), bool)
+    new[1:] = (np.diff(known_ids[order]) != 0) | (np.diff(times[order]) != 0)
+    number = np.empty(len(ids), np.int64)
+    number[order] = np.cumsum(new)
+    merged = _as_merge(sums, number)
+    table = object_table(merged, sums, space, channels=names).drop(columns=list(OF_MERGES))
+    table["label"] = known_ids[order][new]
+    return table
 
 
 def _as_merge(sums: SumTable, ids: np.ndarray) -> Merge:

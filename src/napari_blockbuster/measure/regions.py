@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,21 @@ LARGE = 2**25
 """Voxels that the objects of one tile may span together, to be read at once. Otherwise each is read alone."""
 
 
-def check_properties(properties: Sequence[str]) -> None:
-    """Refuse names that are no properties of a region.
+PERCENTILE, MEDIAN = "intensity_percentile_", "intensity_median"
+PLACED = ("bbox", "centroid", "centroid_weighted", "label", "slice")
+"""Properties of a region that say where it is. It is seen alone in its bounding box, so that only the sums know."""
+
+
+def check_properties(properties: Sequence[str], ndim: int, has_image: bool) -> None:
+    """Refuse names that are no properties of a region, or that cannot be measured here.
+
+    Parameters
+    ----------
+    properties : sequence of str
+    ndim : int
+        Number of spatial axes.
+    has_image : bool
+        Whether there are pixels.
 
     Raises
     ------
@@ -37,13 +50,58 @@ def check_properties(properties: Sequence[str]) -> None:
     """
     from skimage.measure._regionprops import PROPS
 
+    if properties and ndim < 2:
+        raise ValueError(f"The property {properties[0]!r} needs 2 or 3 spatial axes, and the labels have {ndim}.")
     known = sorted(set(PROPS.values()))
     for name in properties:
-        if name not in known and not name.startswith("intensity_percentile_") and name != "intensity_median":
+        is_own = name == MEDIAN or name.startswith(PERCENTILE)
+        if is_own:
+            _check_percentile(name)
+        elif name not in known:
             raise ValueError(
                 f"{name!r} is no property of a region. Use names of skimage.measure.regionprops ({', '.join(known[:6])}, "
                 "...), or intensity_percentile_90."
             )
+        if not has_image and (is_own or "intensity" in name or "weighted" in name):
+            raise ValueError(f"The property {name!r} needs an image. Give one, or leave out the property.")
+        if not is_own and name not in PLACED:
+            _check_number(name, ndim)
+
+
+def _check_percentile(name: str) -> None:
+    try:
+        fits = name == MEDIAN or 0 <= float(name.removeprefix(PERCENTILE)) <= 100
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name!r} is no percentile. Use a number from 0 to 100, such as {PERCENTILE}90.")
+
+
+def _check_number(name: str, ndim: int) -> None:
+    """Refuse a property that is not a fixed count of numbers in images of this many axes."""
+    counts = set()
+    for length in (5, 6):
+        region = _region(_ball((length,) * ndim), np.ones((length,) * ndim))
+        try:
+            counts.add(np.asarray(region[name], np.float64).size)
+        except NotImplementedError:
+            raise ValueError(f"The property {name!r} does not exist for images with {ndim} spatial axes.") from None
+        except (TypeError, ValueError):
+            counts.add(-1)
+    if len(counts) > 1 or -1 in counts:
+        raise ValueError(f"The property {name!r} is no number for each object, so it has no column in a table.")
+
+
+def _ball(shape: tuple[int, ...]) -> np.ndarray:
+    """An object that no property refuses: neither flat nor a box."""
+    distance = sum((np.indices(shape)[axis] - (n - 1) / 2) ** 2 for axis, n in enumerate(shape))
+    return np.asarray(distance <= (min(shape) / 2) ** 2)
+
+
+def _region(mask: np.ndarray, pixels: np.ndarray | None) -> Any:
+    from skimage.measure import regionprops
+
+    return regionprops(mask.astype(np.uint8), pixels)[0]  # type: ignore[no-untyped-call]
 
 
 def measure_regions(
@@ -58,7 +116,6 @@ def measure_regions(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, np.ndarray]:
     """Return a column for each property, in the order of a table. Parameters are those of `measure_label_image`."""
-    check_properties(properties)
     ndim, leading = grid.ndim - grid.separate_axes, grid.separate_axes
     corners = table[[f"bbox-{axis}" for axis in range(2 * ndim)]].to_numpy(np.int64)
     times = table["t"].to_numpy(np.int64)[:, None] if leading else np.zeros((len(table), 0), np.int64)
@@ -70,9 +127,15 @@ def measure_regions(
     order = np.argsort(tiles, kind="stable")
     starts = np.flatnonzero(np.diff(tiles[order], prepend=-1))
     groups = {
-        int(tiles[rows[0]]): (ids[rows], low[rows], high[rows]) for rows in np.split(order, starts[1:]) if len(rows)
+        int(tiles[rows[0]]): _Group(rows, ids[rows], low[rows], high[rows])
+        for rows in np.split(order, starts[1:])
+        if len(rows)
     }
-    work = RegionWork(labels, image, leading, tuple(names), tuple(properties), tuple(functions), groups)
+    # The table has these from the sums, exact and in the place of the whole image.
+    taken = frozenset(map(str, table.columns))
+    known = taken | {name.partition("-")[0] for name in taken} | set(PLACED)
+    wanted = tuple(name for name in dict.fromkeys(properties) if name not in known)
+    work = RegionWork(labels, image, leading, tuple(names), wanted, tuple(functions), taken, groups)
     found: dict[int, dict[str, float]] = {}
     for done, rows in enumerate(run(work, TileQueue(list(groups)), client), 1):
         if rows is not None:
@@ -80,11 +143,16 @@ def measure_regions(
             if progress is not None:
                 progress(len(grid) + done * len(grid) // len(groups), 2 * len(grid))
     columns = list(dict.fromkeys(name for row in found.values() for name in row))
-    return {name: np.array([found[i].get(name, np.nan) for i in ids.tolist()], np.float64) for name in columns}
+    return {name: np.array([found[i].get(name, np.nan) for i in range(len(ids))], np.float64) for name in columns}
 
 
-_Group = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Labels of objects, and the lowest and highest corners of their bounding boxes."""
+class _Group(NamedTuple):
+    """Objects whose bounding boxes begin in one tile: rows in the table, labels, and corners of their bounding boxes."""
+
+    rows: np.ndarray
+    ids: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 @dataclass
@@ -97,6 +165,7 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
     names: tuple[str, ...]
     properties: tuple[str, ...]
     own: tuple[RegionFunction, ...]
+    taken: frozenset[str]
     groups: dict[int, _Group] = field(repr=False)
 
     @property
@@ -126,37 +195,55 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
     def __call__(
         self, item: int, prepared: tuple[_Group, list[_Part] | None]
     ) -> Callable[[], dict[int, dict[str, float]]]:
-        (ids, low, high), parts = prepared
+        group, parts = prepared
+        numbers, ids, low, high = group
         found = {}
-        for box, rows, labels, pixels in parts or (self._part(*each) for each in _reads((ids, low, high))):
+        for box, rows, labels, pixels in parts or (self._part(*each) for each in _reads(group)):
             for row in rows.tolist():
                 inner = Box(tuple(low[row].tolist()), tuple(high[row].tolist())).within(box)
                 mask = labels[inner] == ids[row]
                 mask = mask.reshape(mask.shape[self.leading :])
                 seen = None if pixels is None else pixels[inner].reshape((*mask.shape, *pixels.shape[labels.ndim :]))
-                found[int(ids[row])] = self._values(mask, seen)
+                found[int(numbers[row])] = self._values(int(ids[row]), mask, seen)
         return lambda: found
 
-    def _values(self, mask: np.ndarray, pixels: np.ndarray | None) -> dict[str, float]:
-        from skimage.measure import regionprops
-
-        region: Any = regionprops(mask.astype(np.uint8), pixels)[0]  # type: ignore[no-untyped-call]
+    def _values(self, label: int, mask: np.ndarray, pixels: np.ndarray | None) -> dict[str, float]:
+        region = _region(mask, pixels)
         found: dict[str, float] = {}
         for name in self.properties:
-            if name.startswith(("intensity_percentile_", "intensity_median")):
+            if name.startswith((PERCENTILE, MEDIAN)):
                 found |= self._percentile(name, mask, pixels)
-            else:
+                continue
+            try:
                 found |= self._flat(name, region[name])
+            except (ValueError, ZeroDivisionError, IndexError, np.linalg.LinAlgError):
+                # Objects of a few voxels have no convex hull or surface. Their value is missing.
+                continue
         for function in self.own:
-            found |= {str(name): float(value) for name, value in function(region).items()}
+            found |= self._own_values(function, label, region)
+        return found
+
+    def _own_values(self, function: RegionFunction, label: int, region: Any) -> dict[str, float]:
+        name = getattr(function, "__name__", type(function).__name__)
+        try:
+            found = {str(column): float(value) for column, value in function(region).items()}
+        except Exception as error:
+            raise ValueError(
+                f"The function {name} failed on the object with the label {label} ({type(error).__name__}: {error}). It must "
+                "return a dict of names and numbers."
+            ) from error
+        if both := sorted(self.taken & found.keys()):
+            raise ValueError(f"The function {name} returns {both[0]!r}, which the table has already. Use another name.")
         return found
 
     def _percentile(self, name: str, mask: np.ndarray, pixels: np.ndarray | None) -> dict[str, float]:
         if pixels is None:
             return {}
         percent = 50.0 if name == "intensity_median" else float(name.rpartition("_")[2])
-        values = pixels[mask].reshape(int(mask.sum()), -1)
-        return self._flat(name, np.nanpercentile(values.astype(np.float64), percent, axis=0))
+        values = pixels[mask].reshape(int(mask.sum()), -1).astype(np.float64)
+        # As in the sums, pixels that are not finite do not count.
+        finite = (channel[np.isfinite(channel)] for channel in values.T)
+        return self._flat(name, [np.percentile(seen, percent) if len(seen) else np.nan for seen in finite])
 
     def _flat(self, name: str, value: Any) -> dict[str, float]:
         """Name the numbers of a property: by channel for intensities, by their place otherwise."""
@@ -177,7 +264,7 @@ _Part = tuple[Box, np.ndarray, np.ndarray, np.ndarray | None]
 
 def _reads(group: _Group) -> list[tuple[Box, np.ndarray]]:
     """Return the boxes to read for a group, and the objects in each."""
-    _, low, high = group
+    low, high = group.low, group.high
     whole = Box(tuple(low.min(axis=0).tolist()), tuple(high.max(axis=0).tolist()))
     if whole.size <= LARGE:
         return [(whole, np.arange(len(low)))]

@@ -51,8 +51,10 @@ class RemainderSource(ImageSource):
         labels = self.parents.read(box).astype(self.dtype, copy=False)
         found = children.result()
         if len(self._labels):
+            # Of one type: numpy compares int64 with uint64 as floats, which confuses labels above 2^53.
+            found = found.astype(self._labels.dtype, copy=False)
             place = np.minimum(np.searchsorted(self._labels, found), len(self._labels) - 1)
-            own = (found != 0) & (self._parent_of[place] == labels)
+            own = (found != 0) & (self._parent_of[place] == labels.astype(self._parent_of.dtype, copy=False))
             labels[own] = 0
         return labels
 

@@ -77,14 +77,25 @@ class LevelImage:
         places: np.ndarray = ((2 * np.arange(start, stop) + 1) * there) // (2 * here)
         return places
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, axes: Sequence[str]) -> None:
         """Refuse an image that is no level of the same pyramid.
+
+        Parameters
+        ----------
+        name, axes
+            Of the labels.
 
         Raises
         ------
         ValueError
         """
-        for axis, here, there in zip(self.source.axes, self.shape, self.source.shape, strict=False):
+        if tuple(axes) != tuple(self.source.axes):
+            raise ValueError(
+                f"The labels {name} have the axes {', '.join(axes)}, and the image {self.source.name} has the axes "
+                f"{', '.join(self.source.axes)}. Give an image with the same axes, or name them with axes= and labels_axes= "
+                "(--axes, --labels-axes)."
+            )
+        for axis, here, there in zip(self.source.axes, self.shape, self.source.shape, strict=True):
             factor = max(here, there) / min(here, there)
             whole = max(1, round(factor))
             fits = abs(max(here, there) / whole - min(here, there)) < 1
@@ -93,11 +104,6 @@ class LevelImage:
                     f"The labels {name} have the shape {self.shape}, and the image {self.source.name} has the shape "
                     f"{self.source.shape}. Give an image of the same shape, or another level of its pyramid."
                 )
-        if len(self.shape) != len(self.source.shape):
-            raise ValueError(
-                f"The labels {name} have {len(self.shape)} axes, and the image {self.source.name} has "
-                f"{len(self.source.shape)} ({', '.join(self.source.axes)}). Give an image with the same axes."
-            )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,10 @@ def checked_ranges(ranges: Mapping[str, Any]) -> Ranges:
     ValueError
         If one is no pair of numbers, or no value lies in it.
     """
+    if not isinstance(ranges, Mapping) or not all(isinstance(name, str) for name in ranges):
+        raise ValueError(
+            f'ranges is {ranges!r}. Give names of columns with their limits, such as {{"area": (50, None)}}.'
+        )
     found: Ranges = {}
     for name, pair in ranges.items():
         try:
@@ -33,11 +38,13 @@ def checked_ranges(ranges: Mapping[str, Any]) -> Ranges:
             raise ValueError(
                 f"The range of {name!r} is {pair!r}. Give the smallest and the largest value: (50, None) for 50 or more."
             ) from None
+        # The command line has no word for infinity.
+        low, high = None if low == -math.inf else low, None if high == math.inf else high
         if low is None and high is None:
             continue
         if (low is not None and low != low) or (high is not None and high != high):
             raise ValueError(f"The range of {name!r} is {pair!r}. Its limits must be numbers.")
-        if low is not None and high is not None and low > high:
+        if (low is not None and high is not None and low > high) or low == math.inf or high == -math.inf:
             raise ValueError(f"The range of {name!r} is {pair!r}. No object can be kept.")
         found[name] = low, high
     return found

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import anndata_layout
 from .groups import KEY, refresh_consolidated, update_attributes, utf8
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def write_anndata(table: pd.DataFrame, tables: Path, output: Path, version: str,
     token : str
         Token of the result.
     """
-    import anndata
     import zarr
 
     inside = tables_around(output) is not None
@@ -56,29 +56,13 @@ def write_anndata(table: pd.DataFrame, tables: Path, output: Path, version: str,
     files: dict[str, Any] = {}
     store = zarr.storage.MemoryStore(files)
     group = zarr.open_group(store, mode="w-", zarr_format=zarr_format, attributes={"tables": [name]})
-    with anndata.settings.override(auto_shard_zarr_v3=False):
-        anndata.io.write_elem(group, name, _as_anndata(table, utf8(output.name)))
+    anndata_layout.write_table(group, name, table, INSTANCE_KEY, REGION_KEY, utf8(output.name))
     for key, content in files.items():
         path = tables / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.to_bytes())
     region = f"../labels/{name}" if inside else ".."
     update_attributes(tables / name, _attributes(region, version) | {KEY: {"result": token}})
-
-
-def _as_anndata(table: pd.DataFrame, region: str) -> Any:
-    import anndata
-    import pandas as pd
-
-    features = table.drop(columns=INSTANCE_KEY)
-    labels = table[INSTANCE_KEY].to_numpy()
-    obs = pd.DataFrame(
-        {INSTANCE_KEY: labels, REGION_KEY: pd.Categorical.from_codes([0] * len(table), [region])},
-        index=pd.Index(labels.astype(str), dtype=object),
-    )
-    found = anndata.AnnData(features.to_numpy("float64"), obs=obs, var=pd.DataFrame(index=list(features.columns)))
-    found.uns["spatialdata_attrs"] = {"region": region, "region_key": REGION_KEY, "instance_key": INSTANCE_KEY}
-    return found
 
 
 def _attributes(region: str, version: str) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from napari_blockbuster.machine.files import beside
 
 from .groups import KEY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CSV", "PARQUET", "read_parquet", "token_of_table", "write_table"]
+__all__ = ["CSV", "PARQUET", "read_parquet", "save_table", "token_of_table", "write_table"]
 
 PARQUET, CSV = ".table.parquet", ".table.csv"
 _TOKEN = f"{KEY}.result".encode()
@@ -31,14 +34,41 @@ def write_table(table: pd.DataFrame, part: Path, token: str, csv: bool = False) 
         Also write CSV.
     """
     import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _TOKEN: token.encode()})
-    pyarrow.parquet.write_table(arrow, part / f"table{PARQUET}", compression="zstd")
-    if csv:
-        pyarrow.csv.write_csv(arrow, part / f"table{CSV}")
+    for suffix in (PARQUET, CSV) if csv else (PARQUET,):
+        _write(arrow, part / f"table{suffix}", as_parquet=suffix == PARQUET)
+
+
+def save_table(table: pd.DataFrame, file: Path) -> None:
+    """Write a table to a file of its own: Parquet if its name ends in ``.parquet``, else CSV. An existing file is replaced.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. An existing file stays then.
+    """
+    import pyarrow as pa
+
+    part = beside(file, f".{os.urandom(4).hex()}.part")
+    try:
+        _write(pa.Table.from_pandas(table, preserve_index=False), part, as_parquet=file.suffix == ".parquet")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(arrow: Any, file: Path, as_parquet: bool) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    # An open file, because pyarrow takes no name that is not UTF-8.
+    with open(file, "wb") as opened:
+        if as_parquet:
+            pyarrow.parquet.write_table(arrow, opened, compression="zstd")
+        else:
+            pyarrow.csv.write_csv(arrow, opened)
 
 
 def token_of_table(path: Path) -> str | None:
@@ -46,7 +76,8 @@ def token_of_table(path: Path) -> str | None:
     import pyarrow.parquet
 
     try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        with open(path, "rb") as file:
+            metadata = pyarrow.parquet.read_schema(file).metadata or {}
     except (OSError, ValueError):
         return None
     token = metadata.get(_TOKEN)
@@ -74,5 +105,6 @@ def read_parquet(path: Path, token: str | None) -> pd.DataFrame:
         raise FileNotFoundError(
             f"{what} Measure the labels with measure_objects(labels, image) (napari-blockbuster measure)."
         )
-    found: pd.DataFrame = pd.read_parquet(path)
+    with open(path, "rb") as file:
+        found: pd.DataFrame = pd.read_parquet(file)
     return found

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_blockbuster.machine.files import named_after
+
 from .label_image import labels_info
 from .parquet import CSV, PARQUET, read_parquet, token_of_table
 from .result import JOB_SUFFIX, job_folder
@@ -23,9 +25,9 @@ TABLE_SUFFIXES = (PARQUET, CSV)
 
 
 def table_file(output: Path, suffix: str = PARQUET) -> Path:
-    """Return the file of the table of some labels: ``<output>.table.parquet``, next to the job folder."""
+    """Return the file of the table of some labels: ``<output>.table.parquet``, next to the job folder. Long names are cut."""
     folder = job_folder(output)
-    return folder.with_name(f"{folder.name.removesuffix(JOB_SUFFIX)}{suffix}")
+    return named_after(folder.with_name(folder.name.removesuffix(JOB_SUFFIX)), suffix)
 
 
 def check_table_files(output: Path, overwrite: bool, csv: bool = False) -> None:

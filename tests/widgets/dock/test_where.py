@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from dock_actions import click, set_up
 from napari.layers import Labels
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_blockbuster import Job, segment
 from napari_blockbuster.geometry.roi import Roi
@@ -30,10 +32,18 @@ def canvas_point(viewer: Any, y: float, x: float) -> QPoint:
     )
 
 
+def move_to(viewer: Any, y: float, x: float) -> None:
+    """Move the mouse over the canvas. The pointer of the screen stays, which reaches only what is in front there."""
+    native, point = viewer.window._qt_viewer.canvas.native, canvas_point(viewer, y, x)
+    where, on_screen = QPointF(point), QPointF(native.mapToGlobal(point))
+    event = QMouseEvent(QEvent.MouseMove, where, on_screen, Qt.NoButton, Qt.NoButton, Qt.NoModifier)
+    QApplication.sendEvent(native, event)
+
+
 def press_at(viewer: Any, y: float, x: float) -> None:
     """Move the mouse to world coordinates and click there."""
     native, point = viewer.window._qt_viewer.canvas.native, canvas_point(viewer, y, x)
-    QTest.mouseMove(native, point, 20)
+    move_to(viewer, y, x)
     QTest.mouseClick(native, Qt.LeftButton, pos=point, delay=20)
 
 
@@ -61,7 +71,7 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
         # A second click within the time of a double click would end the polygon.
         qtbot.wait(600)
         assert "double-click the last corner" in where.note.text()
-    QTest.mouseMove(viewer.window._qt_viewer.canvas.native, canvas_point(viewer, 38, 9), 20)
+    move_to(viewer, 38, 9)
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Escape)
     qtbot.wait(500)
     drawn = viewer.layers["Region"].data
@@ -75,6 +85,11 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
 
     click(qtbot, widget.preview.tile)
     until(lambda: "about" in where.note.plain)
+    report = widget.preview.report
+    assert "The 5 chosen of 16 tiles take about" in report.plain
+    seconds = where.note.plain.rpartition("about ")[2].rstrip(".")
+    assert f"about <b>{seconds}</b>" in report.plain
+    until(lambda: widget.preview.brief.endswith(f"the run takes {seconds}"))
 
     where.inside.setCurrentIndex(where.inside.findData("clip"))
     click(qtbot, widget.running.main)
@@ -92,6 +107,7 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
     layer.mode = "pan_zoom"
     layer.add_rectangles(np.array([[60, 5], [60, 120], [95, 120], [95, 5]]))
     until(lambda: where.n_chosen > n_chosen, 5)
+    assert f"The {where.n_chosen} chosen of 16 tiles take about" in report.plain
     assert "The region changed. Run continues with it" in widget.running.change_note.text()
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and len(widget.control.job.staged()) == where.n_chosen)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from napari_blockbuster.job.progress.performance import Performance
+from napari_blockbuster.stage.records import TileRecord
 from napari_blockbuster.widgets.run import events as run_events
 from napari_blockbuster.widgets.run.events import Meter, StepProgress
+from napari_blockbuster.widgets.run.footer import RunFooter
 
 
 @pytest.fixture
@@ -70,3 +73,33 @@ def test_what_streams_in_is_told_twice_a_second_and_a_failure_at_once(clock: lis
     assert meter.report(101, 200, 1, new=1)
     assert meter.progress.failed == 1
     assert meter.report(199, 200, 1, new=1), "the last one is always told"
+
+
+@pytest.mark.parametrize(("width", "is_room"), [(600, True), (90, False)])
+def test_the_footer_says_how_busy_the_model_is_without_growing(qtbot: Any, width: int, is_room: bool) -> None:
+    footer, performance = RunFooter(), Performance()
+    status = footer.status
+    qtbot.addWidget(footer)
+    footer.show()
+    footer.show_state("staging")
+    footer.say("Segmenting", '<a href="http://127.0.0.1:8787">dask dashboard</a>')
+    status.resize(width, 20)
+    height = status.heightForWidth(width)
+    footer.show_performance(performance)
+    assert footer.bar.toolTip() == ""
+    for index in range(8):
+        performance.add(TileRecord(index, 1, turn_seconds=0.5, read_wait=0.5))
+    footer.show_performance(performance)
+    assert status.width() == width
+    assert ("model busy 50 %" in status.text()) == is_room
+    assert status.heightForWidth(width) == height
+    # What it waits for and what helps, in full.
+    for widget in (footer.bar, status):
+        assert "Model busy 50 % of the time, waits 0.50 s for reading per tile." in widget.toolTip()
+        assert "convert the image to chunks" in widget.toolTip()
+    # The tooltips stay after the run.
+    footer.show_state("staged")
+    assert "busy" not in status.text()
+    assert "busy" in status.toolTip()
+    footer.show_state("idle")
+    assert status.toolTip() == ""

@@ -24,6 +24,7 @@ def measure(
     level: int = 0,
     labels_level: int = 0,
     axes: str | None = None,
+    labels_axes: str | None = None,
     scene: int | str | None = None,
     spacing: Spacing = None,
     property: Annotated[tuple[str, ...], Parameter(name=["--property", "-p"])] = (),
@@ -50,6 +51,8 @@ def measure(
         Resolution level of the labels.
     axes
         Names of the axes of the image if it does not name them, such as tczyx.
+    labels_axes
+        Names of the axes of the labels if they do not name them, such as tyx.
     scene
         Number or name of an image in a file that holds several.
     spacing
@@ -72,7 +75,7 @@ def measure(
         path = Path(labels).absolute()
         target = path.with_name(f"{path.name}.measured.{'csv' if writing.csv else 'parquet'}")
     functions = [_function(text) for text in function]
-    n_tiles = len(pair_grid(open_image(labels, level=labels_level)))
+    n_tiles = len(pair_grid(open_image(labels, level=labels_level, axes=labels_axes)))
     with workers.connect(n_tiles) as client:
         table = measure_objects(
             labels,
@@ -82,6 +85,7 @@ def measure(
             level=level,
             labels_level=labels_level,
             axes=axes,
+            labels_axes=labels_axes,
             scene=scene,
             spacing=one_or_all(spacing),
             properties=property,
@@ -106,7 +110,12 @@ def _function(text: str):  # type: ignore[no-untyped-def]
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"--function is {text!r}, but {path.name} cannot be run ({type(error).__name__}: {error})"
+        ) from error
     if not callable(getattr(module, name, None)):
         raise UsageError(f"--function is {text!r}, but {path.name} has no function {name!r}")
     return getattr(module, name)

@@ -12,7 +12,7 @@ from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.machine.units import count_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["relate"]
 
@@ -82,6 +82,7 @@ def _relate_files(
     from napari_blockbuster.images import open_image
     from napari_blockbuster.measure.overlaps import pair_grid
     from napari_blockbuster.measure.relation import check_pair
+    from napari_blockbuster.output.parquet import save_table
 
     level, axes = part
     parents, children = (open_image(image, level=level, axes=axes) for image in images)
@@ -108,7 +109,7 @@ def _relate_files(
     ]
     for name, file, table in zip(("cells", "nuclei"), files, (found.parents, found.children), strict=True):
         if file is not None:
-            _save(table, file)
+            save_table(table, file)
             rows.append((f"table of {name}", f"{file} ({count_text(len(table), 'row')})"))
     if output is not None:
         rows.append(("output", str(output)))
@@ -123,10 +124,3 @@ def _check_file(file: Path | None, overwrite: bool) -> None:
         raise FileExistsError(f"{file} exists. Add --overwrite to replace it, or choose another file")
     if not file.absolute().parent.is_dir():
         raise FileNotFoundError(f"Folder {file.absolute().parent} does not exist. Create it, or choose another file")
-
-
-def _save(table: pd.DataFrame, file: Path) -> None:
-    if file.suffix == ".parquet":
-        table.to_parquet(file, index=False)
-    else:
-        table.to_csv(file, index=False)

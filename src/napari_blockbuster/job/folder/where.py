@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import read_checked, with_checksum
 
-__all__ = ["EVERYWHERE", "INSIDE", "Where", "check_inside"]
+__all__ = ["EVERYWHERE", "INSIDE", "Where", "check_inside", "check_threshold"]
 
 INSIDE = ("centroid", "touching", "clip")
 """What becomes of objects at the edge of a region: kept whole if their centroid or any voxel lies inside, or cut there."""
@@ -35,6 +36,23 @@ def check_inside(inside: str) -> None:
     """
     if inside not in INSIDE:
         raise ValueError(f"inside is {inside!r}. Choose one of {', '.join(INSIDE)}")
+
+
+def check_threshold(skip_below: Any) -> None:
+    """Refuse a threshold of empty tiles that is no number.
+
+    Raises
+    ------
+    ValueError
+    """
+    if skip_below is None:
+        return
+    try:
+        is_number = math.isfinite(skip_below)
+    except TypeError:
+        is_number = False
+    if not is_number:
+        raise ValueError(f"skip_below is {skip_below!r}. Give a number: tiles without a pixel above it are skipped.")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from napari_blockbuster.images.emptiness import empty_tiles
 from napari_blockbuster.images.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec, Measured
-from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside
+from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside, check_threshold
 from napari_blockbuster.job.state import edited_function
 from napari_blockbuster.job.state.inputs import reopen_others, reopen_source, with_function
 from napari_blockbuster.job.state.tiles import Tiles
@@ -154,6 +154,7 @@ def create(asked: NewJob) -> JobParts:
     """Create a job, or return the one in the job folder if it is the same run; see `napari_blockbuster.Job.create`."""
     if asked.inside is not None:
         check_inside(asked.inside)
+    check_threshold(asked.skip_below)
     model = as_model(asked.model)
     with noticed("the image to be opened (its disk or server does not answer)"):
         source = asked.source(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from napari_blockbuster.geometry.roi.box_part import BoxPart
@@ -72,18 +73,32 @@ def _span(text: str, axis: int, box: str, frame: Frame) -> tuple[int, int]:
     numbers = [float(m[1]) if m is not None and m[1] else None for m in found]
     units = [m[2] for m in found if m is not None and m[2]]
     if not units:
-        first, last = numbers
-        span = (0 if first is None else int(first), frame.shape[axis] if last is None else int(last))
+        first, last = (_whole(number, text, box) for number in numbers)
+        span = (0 if first is None else first, frame.shape[axis] if last is None else last)
     else:
         # "5:80um" is in micrometers at both ends.
         own = [m[2] if m is not None and m[2] else units[0] for m in found]
         low, high = (n if n is None else n * _in_unit(u, axis, box, frame) for n, u in zip(numbers, own, strict=True))
+        if not all(n is None or math.isfinite(n) for n in (low, high)):
+            raise ValueError(f"{text!r} in the box {box!r} is no range: a number is too large.")
         span = frame.span(axis, low, high)
     if span[0] >= span[1]:
         raise ValueError(
             f"{text!r} in the box {box!r} holds no voxel along {frame.axes[axis]}. The stop must be larger."
         )
     return span
+
+
+def _whole(number: float | None, text: str, box: str) -> int | None:
+    """An end of a range in voxels."""
+    if number is None:
+        return None
+    if number < 0 or not number.is_integer():
+        raise ValueError(
+            f"{text!r} in the box {box!r} is no range of voxels: these are whole numbers from 0. World coordinates have a unit, "
+            "such as -5um:80.5um."
+        )
+    return int(number)
 
 
 def _in_unit(name: str, axis: int, box: str, frame: Frame) -> float:

@@ -55,14 +55,21 @@ def read_polygons(said: Any, frame: Frame, name: str) -> PolygonPart:
     try:
         found = [
             # x comes first in GeoJSON; further coordinates are heights.
-            [np.asarray([(y, x) for x, y, *_ in ring], np.float64) / factors for ring in polygon]
+            [_vertices(ring) / factors for ring in polygon if len(ring)]
             for polygon in _polygons(said)
         ]
     except (TypeError, ValueError, KeyError, AttributeError):
-        raise ValueError(f"{name} is not GeoJSON: coordinates of a polygon are missing or no numbers.") from None
+        raise ValueError(f"{name} is not GeoJSON: coordinates of a polygon are missing or no finite numbers.") from None
     if not found:
         raise ValueError(f"{name} holds no polygon. Export regions with an area, not points or lines.")
     return PolygonPart.of(found, frame.shape[-2:])
+
+
+def _vertices(ring: Any) -> np.ndarray:
+    vertices = np.asarray([(y, x) for x, y, *_ in ring], np.float64)
+    if not np.isfinite(vertices).all():
+        raise ValueError
+    return vertices
 
 
 def _polygons(said: Any) -> Iterator[list[Any]]:

@@ -91,7 +91,9 @@ def _read(source: ImageSource) -> np.ndarray:
     for first in range(0, source.shape[0], planes):
         last = min(first + planes, source.shape[0])
         box = Box((first, *(0,) * (source.ndim - 1)), (last, *source.shape[1:]))
-        found[first:last] = source.read(box) != 0
+        pixels = source.read(box)
+        # Masks of floats often have NaN where there is nothing.
+        found[first:last] = (pixels != 0) & ~np.isnan(pixels) if pixels.dtype.kind == "f" else pixels != 0
     return found
 
 
@@ -104,6 +106,10 @@ def _placed(source: ImageSource, frame: Frame, name: str) -> tuple[list[float], 
     steps, offsets, extents = [], [], []
     for axis, n, scale, translation in zip(frame.axes, frame.shape, frame.scale, frame.translation, strict=True):
         m = there.get(axis)
+        if axis == "t" and m not in (None, 1, n):
+            raise ValueError(
+                f"{name} has {m} time points, and the image has {n}. Give a mask with one or {n} time points."
+            )
         step, offset = (0.0, 0.0) if m is None else (m / n, 0.0)
         if own is not None and axis in own:
             size, start = own[axis]

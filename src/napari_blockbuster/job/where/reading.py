@@ -69,8 +69,13 @@ def default_inside(where: Any) -> str:
     Of chosen tiles, all objects are kept: nobody drew an edge.
     """
     chosen = isinstance(where, str) and where.startswith(TILES)
-    chosen |= isinstance(where, list | tuple | set | range) and all(isinstance(i, int | np.integer) for i in where)
+    chosen |= isinstance(where, list | tuple | set | range | np.ndarray) and all(map(_is_index, where))
     return "touching" if chosen else "centroid"
+
+
+def _is_index(item: Any) -> bool:
+    """Whether this is the number of a tile. True and False are numbers in Python, and none here."""
+    return isinstance(item, int | np.integer) and not isinstance(item, bool)
 
 
 def _read(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
@@ -97,7 +102,7 @@ def _of_image(roi: Roi, grid: TileGrid) -> Roi:
 
 def _read_text(text: str, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
     if text.startswith(TILES):
-        return _of_tiles(_indices(text), grid)
+        return _of_tiles(_indices(text, len(grid)), grid)
     if is_box(text) and not os.path.exists(text):
         return Roi(grid.shape, (read_box(text, frame),)), f"box {text}"
     if Path(text).name == JobFiles(Path()).where.name and os.path.isfile(text):
@@ -121,17 +126,18 @@ def _of_job(path: Path, grid: TileGrid) -> tuple[Roi, str]:
 
 
 def _read_several(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
-    items = list(where) if isinstance(where, Sequence | set | frozenset | range | np.ndarray) else None
-    if items is None:
+    several = isinstance(where, Sequence | set | frozenset | range | np.ndarray) and not isinstance(where, bytes)
+    items = list(where) if several else None
+    if items is None or _is_nested(items) or any(isinstance(item, bool | np.bool_) for item in items):
         raise TypeError(
-            f"where is a {type(where).__name__}. Give a path, an array, GeoJSON, a box such as '0:100,0:200', or indices of "
-            "tiles."
+            f"where is of type {type(where).__name__}{_content(items)}. Give a path, an array, GeoJSON, a box such as "
+            "'0:100,0:200', or indices of tiles. A mask must be an array with the axes of the image."
         )
     if not items:
         raise ValueError(
             "The region of interest is empty: where is an empty list. Leave out where= (--where) to segment everything."
         )
-    if all(isinstance(item, int | np.integer) for item in items):
+    if all(map(_is_index, items)):
         return _of_tiles(items, grid)
     if all(isinstance(item, Mapping) for item in items):
         return Roi(grid.shape, (read_polygons(items, frame, "The GeoJSON"),)), "polygons"
@@ -142,6 +148,15 @@ def _read_several(where: Any, frame: Frame, grid: TileGrid) -> tuple[Roi, str]:
     return roi, " and ".join(name for _, name in found)
 
 
+def _is_nested(items: Sequence[Any]) -> bool:
+    """Whether these are the rows of a mask, which would be taken for tiles."""
+    return len(items) > 0 and all(isinstance(item, list | tuple) for item in items)
+
+
+def _content(items: Sequence[Any] | None) -> str:
+    return f" and holds {type(items[0]).__name__}" if items else ""
+
+
 def _of_tiles(indices: Sequence[int], grid: TileGrid) -> tuple[Roi, str]:
     tiles = sorted({int(index) for index in indices})
     for index in (tiles[0], tiles[-1]):
@@ -150,13 +165,19 @@ def _of_tiles(indices: Sequence[int], grid: TileGrid) -> tuple[Roi, str]:
     return Roi(grid.shape, (MaskPart.of_tiles(tiles, grid),)), count_text(len(tiles), "tile")
 
 
-def _indices(text: str) -> list[int]:
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _indices(text: str, n_tiles: int) -> list[int]:
     """The tiles in text such as ``tiles:0,5,8-12``."""
     found: list[int] = []
     for part in text.removeprefix(TILES).split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not _is_number(first) or (dash and not _is_number(last)) or int(last or first) < int(first):
             raise ValueError(f"{part!r} in {text!r} is no tile. Use numbers and ranges, such as {TILES}0,5,8-12.")
+        if int(last or first) >= n_tiles:
+            raise ValueError(f"where names tile {last or first}, and the image has tiles 0 to {n_tiles - 1}.")
         found.extend(range(int(first), int(last or first) + 1))
     return found
 

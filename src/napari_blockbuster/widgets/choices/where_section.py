@@ -73,7 +73,7 @@ class WhereSection(Section):
         self._drops = False
         self._roi: Roi | None = None
         self._problem, self._reading = "", False
-        self._seconds_per_tile: float | None = None
+        self._preview: Any = None
         self.chosen: np.ndarray | None = None
         self.overlay = TileOverlay(viewer)
         self._choice = TileChoice(viewer, self._toggle)
@@ -143,8 +143,8 @@ class WhereSection(Section):
         return found | self.skip.values()
 
     def show_tile(self, event: Any) -> None:
-        """Take the time that a tile takes from a preview (`TileFound`)."""
-        self._seconds_per_tile = event.estimate.seconds / max(event.estimate.n_tiles, 1)
+        """Take the time that tiles take from a preview (`TileFound`)."""
+        self._preview = event
         self._say()
 
     @property
@@ -370,8 +370,8 @@ class WhereSection(Section):
         voxels = math.prod(grid.shape) * n / len(grid)
         parts = [f"{n:,} of {count_text(len(grid), 'tile')}"]
         parts.append(f"{bytes_text(int(voxels * source.dtype.itemsize * source.n_channels))} of pixels")
-        if self._seconds_per_tile is not None:
-            parts.append(f"about {duration(self._seconds_per_tile * n)}")
+        if self._preview is not None and self._preview.grid == grid:
+            parts.append(f"about {duration(self._preview.estimate(n).seconds)}")
         text = ", ".join(parts)
         self.say_brief(text, problem=n == 0)
         if self.skip.empty is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import with_neighbor
 from napari_blockbuster.widgets.clicks import ClickPicker
-from napari_blockbuster.widgets.preview.control import PreviewControl
+from napari_blockbuster.widgets.preview.control import PreviewControl, TileFound
 
 from .run_form import RunForm
 
@@ -29,7 +29,7 @@ class PreviewActions:
         section.halo_wanted.connect(self._use_halo)
         control.busy.connect(section.say_busy)
         form.model.preview_wanted.connect(self.preview_tile)
-        control.tile_found.connect(section.show_tile)
+        control.tile_found.connect(self._show_tile)
         control.seam_found.connect(section.show_seam)
         control.failed.connect(section.fail)
         for shown in (control.tile_found, control.seam_found, control.failed):
@@ -63,6 +63,10 @@ class PreviewActions:
             self._reveal()
             return
         self._control.preview_seam(plan, tiles, self._form.place())
+
+    def _show_tile(self, event: TileFound) -> None:
+        is_same = self._form.tiles.grid == event.grid
+        self._form.preview.show_tile(event, self._form.where.n_chosen if is_same else len(event.grid))
 
     def _reveal(self, *_: Any) -> None:
         section = self._form.preview

@@ -63,6 +63,8 @@ class RunForm(QScrollArea):
         self.model.changed.connect(self._model_changed)
         self.tiles.changed.connect(self._check)
         self.where.changed.connect(self._check)
+        # Its line changes with the number of tiles.
+        self.where.briefed.connect(lambda: self.preview.show_run(self.tiles.grid, self.where.n_chosen))
         self._model_changed()
         self._image_changed()
 

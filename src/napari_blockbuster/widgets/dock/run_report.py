@@ -80,8 +80,10 @@ class RunReport:
 
     def _progressed(self, progress: Any) -> None:
         self._form.running.show_progress(progress)
+        job = self._control.job
+        if job is not None and self._control.state == "staging":
+            self._form.running.footer.show_performance(job.performance)
         if progress.total and self._control.state in ("staging", "writing"):
-            job = self._control.job
             self._activity.show(progress, "Blockbuster" if job is None else Path(job.spec.output).name)
 
     def _cancel(self) -> None:
@@ -93,10 +95,8 @@ class RunReport:
 
     def say(self, text: str) -> None:
         """Show a text in the status line. While tiles run, a link to the dask dashboard follows."""
-        address = self._dashboard()
-        if address and self._control.state == "staging":
-            text += f" · {link(address, 'dask dashboard')}"
-        self._form.running.status.say(text)
+        address = self._dashboard() if self._control.state == "staging" else ""
+        self._form.running.footer.say(text, link(address, "dask dashboard") if address else "")
 
     def _failed(self, message: str) -> None:
         running = self._form.running

@@ -38,12 +38,16 @@ PREVIEW = "preview"
 
 @dataclass(frozen=True)
 class TileFound:
-    """Preview of a tile, and the estimate for the run."""
+    """Preview of a tile, and what an estimate for the run needs."""
 
     found: Preview
-    estimate: Estimate
     grid: TileGrid
+    n_workers: int
     settings: str
+
+    def estimate(self, n_tiles: int) -> Estimate:
+        """Estimate a run of so many of the tiles."""
+        return estimate(self.found, self.grid, self.n_workers, n_tiles)
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,7 @@ class PreviewControl(QObject):
             yield f"Segmenting {grid[index]}…"
             found = preview_tile(as_shown(plan.source), model, grid, index, client, cancelled=stale)
             if found is not None:
-                n_workers = max(1, len(client.nthreads()))
-                yield TileFound(found, estimate(found, grid, n_workers), grid, _brief(plan.model))
+                yield TileFound(found, grid, max(1, len(client.nthreads())), _brief(plan.model))
 
         self._launch(produce, place)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
-from napari_blockbuster.job.preview import Preview, SeamPreview
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.job.preview import Estimate, Preview, SeamPreview
 from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.controls import Fold, Note, Section, button, bytes_text, row_of, times
@@ -50,6 +51,7 @@ class PreviewSection(Section):
         self.status = Note()
         self.report = Note()
         self._failed, self._result = False, ""
+        self._found: TileFound | None = None
         self.advice = HaloAdvice()
         self.advice.use.clicked.connect(lambda *_: self.halo_wanted.emit(self.advice.halo))
         self._kept = KeptPreviews()
@@ -79,26 +81,43 @@ class PreviewSection(Section):
         for each in (self.tile, self.seam, self.pick):
             each.setEnabled(ready)
 
-    def show_tile(self, event: TileFound) -> None:
-        """Report the preview of a tile."""
-        found, run = event.found, event.estimate
-        n_objects, seconds = count_text(found.n_objects, "object"), duration(found.seconds)
+    def show_tile(self, event: TileFound, n_tiles: int) -> None:
+        """Report the preview of a tile, and estimate a run of `n_tiles` tiles."""
+        found = event.found
+        self._found, self._failed = event, False
+        self.advice.show_tile(event)
+        self._kept.current = f"{event.settings}: {count_text(found.n_objects, 'object')}, {duration(found.seconds)}"
+        self.keep.setEnabled(found.n_objects > 0)
+        self._report_tile(n_tiles)
+
+    def show_run(self, grid: TileGrid | None, n_tiles: int) -> None:
+        """Estimate the run again for other tiles.
+
+        Parameters
+        ----------
+        grid : TileGrid or None
+        n_tiles : int
+            Number of its tiles that are segmented.
+        """
+        if self._found is not None and self._found.grid == grid:
+            self._report_tile(n_tiles)
+
+    def _report_tile(self, n_tiles: int) -> None:
+        assert self._found is not None
+        found, run = self._found.found, self._found.estimate(n_tiles)
+        n_objects = count_text(found.n_objects, "object")
         loading = f" (plus {duration(found.load_seconds)} to load)" if found.load_seconds > 1 else ""
-        tiles = f"All {run.n_tiles:,} tiles take" if run.n_tiles != 1 else "The only tile takes"
         self.report.say(
-            f"<b>{n_objects}</b> in the tile, {seconds}{loading}; {_memory(found)}<br>"
-            f"{tiles} about <b>{duration(run.seconds)}</b> and at most {bytes_text(run.disk_bytes)} on disk.",
+            f"<b>{n_objects}</b> in the tile, {duration(found.seconds)}{loading}; {_memory(found)}<br>"
+            f"{_run_text(run, len(self._found.grid))}",
             problem=found.tight,
         )
-        self.advice.show_tile(event)
-        self._kept.current = f"{event.settings}: {n_objects}, {seconds}"
-        self._failed, self._result = False, f"{n_objects}; the run takes {duration(run.seconds)}"
-        self.keep.setEnabled(found.n_objects > 0)
+        self._result = f"{n_objects}; the run takes {duration(run.seconds)}"
         self._describe()
 
     def show_seam(self, found: SeamPreview) -> None:
         """Report the preview of a seam."""
-        merged = found.merged
+        merged, self._found = found.merged, None
         self.report.say(
             f"{count_text(merged.n_labels, 'label')} on both sides become "
             f"<b>{count_text(merged.n_objects, 'object')}</b>: {int(merged.joined.sum()):,} of "
@@ -120,7 +139,7 @@ class PreviewSection(Section):
 
     def fail(self, message: str) -> None:
         """Report why there is no preview."""
-        self._failed = True
+        self._failed, self._found = True, None
         self.report.say(message, problem=True)
         self.advice.clear()
         self._describe()
@@ -183,6 +202,18 @@ class KeptPreviews(Note):
         """Add the current preview."""
         self._texts.append(self.current)
         self.say("<br>".join(f"{chr(ord('A') + i % 26)}: {text}" for i, text in enumerate(self._texts)))
+
+
+def _run_text(run: Estimate, n_all: int) -> str:
+    """Return what a run takes that segments some of all tiles."""
+    n = run.n_tiles
+    if not n:
+        return "No tile is chosen."
+    if n < n_all:
+        tiles = f"1 of {n_all:,} tiles is chosen. It takes" if n == 1 else f"The {n:,} chosen of {n_all:,} tiles take"
+    else:
+        tiles = "The only tile takes" if n == 1 else f"All {n:,} tiles take"
+    return f"{tiles} about <b>{duration(run.seconds)}</b> and at most {bytes_text(run.disk_bytes)} on disk."
 
 
 def _memory(found: Preview) -> str:

@@ -6,6 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_blockbuster.job.progress.bar import duration
+from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.controls import Note, button, row_of
 
@@ -48,6 +49,7 @@ class RunFooter(QWidget):
         column.setSpacing(4)
         self.reason, self.problem, self.status = Note(), Note(), Note()
         self.status.setOpenExternalLinks(True)
+        self._status = self._link = self._busy = ""
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress")
         self.bar.hide()
@@ -77,6 +79,39 @@ class RunFooter(QWidget):
         self.stop.setVisible(state in ("staging", "pausing", "paused"))
         self.stop.setEnabled(state != "pausing")
         self.new.setVisible(state == "paused")
+        if state == "idle":
+            self.show_performance(Performance())
+        if state not in ("staging", "pausing"):
+            # The tooltips stay: they tell how the run went.
+            self._busy = ""
+        self._show_status()
+
+    def say(self, text: str, link: str = "") -> None:
+        """Show a text in the status line, with a link after it."""
+        self._status, self._link = text, f" · {link}" if link else ""
+        self._show_status()
+
+    def show_performance(self, performance: Performance) -> None:
+        """Show how busy the model is, and in the tooltips what it waits for and what helps."""
+        line, advice = performance.line(), performance.advice()
+        tip = f"<p>Model {line}.</p>" if line else ""
+        if advice:
+            tip += f"<p>{advice}.</p>"
+        for widget in (self.bar, self.status):
+            widget.setToolTip(tip)
+        self._busy = f" · model busy {100 * performance.busy:.0f} %" if line else ""
+        self._show_status()
+
+    def _show_status(self) -> None:
+        """Show the status, and how busy the model is if that takes no further line: the footer must not jump."""
+        short, status = f"{self._status}{self._link}", self.status
+        status.say(short)
+        if self._status and self._busy:
+            height = status.heightForWidth(status.width())
+            long = f"{self._status}{self._busy}{self._link}"
+            status.setText(long)
+            if status.heightForWidth(status.width()) > height:
+                status.setText(short)
 
     def show_progress(self, progress: StepProgress) -> None:
         """Move the progress bar."""

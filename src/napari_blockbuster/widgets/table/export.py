@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_blockbuster.machine.files import beside
+from napari_blockbuster.output.parquet import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +33,6 @@ def export_rows(frame: pd.DataFrame, rows: np.ndarray, file: Path) -> int:
     OSError
         If it cannot be written.
     """
-    part = beside(file, f".{os.getpid()}.part")
     chosen = frame.iloc[rows]
-    try:
-        if file.suffix == ".parquet":
-            chosen.to_parquet(part, index=False)
-        else:
-            chosen.to_csv(part, index=False)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    save_table(chosen, file)
     return len(chosen)
