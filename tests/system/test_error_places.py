@@ -11,6 +11,7 @@ from jobs import OPTIONS, components
 from napari_blockbuster import Job
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.stage.tile_file import TileFile
 
 
 @pytest.fixture
@@ -58,8 +59,10 @@ def test_a_damaged_tile_is_still_named(job: Job) -> None:
 
 def test_damaged_bands_are_named(job: Job) -> None:
     shutil.rmtree(job.store.folder / "seams" / "0-999")
-    # The last part of the file is a band.
     path = job.store.path("tiles", 0)
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    file, content = TileFile(str(path)), bytearray(path.read_bytes())
+    for name in (name for name in file.parts if "/" in name):
+        content[file._start + file._parts[name][0]] ^= 1
+    path.write_bytes(content)
     with pytest.raises(JobError, match=r"a staged tile of .* is damaged"):
         job.merge("touch")

@@ -71,7 +71,7 @@ def test_a_disk_that_lacks_calls_is_used_without_them(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["o.ome.zarr", "o.ome.zarr.job"]
+    assert json.loads(done.stdout) == ["o.ome.zarr", "o.ome.zarr.job", "o.ome.zarr.table.parquet"]
     assert chunks_of(output) == expected
 
 

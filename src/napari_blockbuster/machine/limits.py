@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .system import control_group
+
 __all__ = ["cpu_count", "memory_limit_bytes", "worker_limit_bytes"]
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -75,8 +77,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 def _group_files(names: tuple[str, ...]) -> Iterator[Path]:
     """Yield files of the control group of this process and of all that it is in."""
-    own = next((word.rpartition(":")[2] for word in _words(Path("/proc/self/cgroup")) if word.startswith("0::")), "/")
-    inner = GROUPS / own.strip("/")
+    inner = GROUPS / control_group().strip("/")
     for folder in (inner, *inner.parents):
         if folder == GROUPS or GROUPS in folder.parents:
             for name in names:

@@ -27,6 +27,7 @@ except ImportError:  # Windows
 
 __all__ = [
     "PORTABLE",
+    "control_group",
     "exchange",
     "glibc",
     "has_file_locks",
@@ -229,6 +230,17 @@ def process_fields(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def control_group() -> str:
+    """Return the control group of this process (``man cgroups``), such as ``/user.slice``; "/" if there is none, or elsewhere."""
+    if only_portable():
+        return "/"
+    try:
+        words = Path("/proc/self/cgroup").read_text("utf-8", "replace").split()
+    except OSError:
+        return "/"
+    return next((word.rpartition(":")[2] for word in words if word.startswith("0::")), "/")
 
 
 def user_number() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.machine.files import beside
+from napari_blockbuster.machine.system import replace
 
 from .groups import KEY
 
@@ -54,7 +55,7 @@ def save_table(table: pd.DataFrame, file: Path) -> None:
     part = beside(file, f".{os.urandom(4).hex()}.part")
     try:
         _write(pa.Table.from_pandas(table, preserve_index=False), part, as_parquet=file.suffix == ".parquet")
-        os.replace(part, file)
+        replace(part, file)
     finally:
         part.unlink(missing_ok=True)
 

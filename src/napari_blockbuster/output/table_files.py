@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_blockbuster.machine.files import named_after
+from napari_blockbuster.machine.system import replace
 
 from .label_image import labels_info
 from .parquet import CSV, PARQUET, read_parquet, token_of_table
@@ -60,7 +61,7 @@ def place_table(part: Path, output: Path) -> None:
     for suffix in TABLE_SUFFIXES:
         new, final = part / f"table{suffix}", table_file(output, suffix)
         if new.exists():
-            os.replace(new, final)
+            replace(new, final)
         elif suffix == PARQUET and token_of_table(final) is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(final, part / f"old{suffix}")

@@ -21,6 +21,7 @@ from napari_blockbuster.images import open_image
 from napari_blockbuster.images.sizes import conversion
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside, discard
+from napari_blockbuster.machine.system import replace
 
 from .label_image import labels_info
 
@@ -168,7 +169,7 @@ def _check_target(final: Path, source: LabelSource, overwrite: bool) -> None:
 
 def _put_in_place(part: Path, final: Path, overwrite: bool) -> None:
     if overwrite:
-        os.replace(part, final)
+        replace(part, final)
         return
     try:
         # Unlike a rename, a link never replaces a file that appeared meanwhile.
@@ -176,7 +177,7 @@ def _put_in_place(part: Path, final: Path, overwrite: bool) -> None:
     except OSError:
         if os.path.lexists(final):
             raise FileExistsError(f"{final} exists. Pass overwrite=True (--overwrite) to replace it.") from None
-        os.rename(part, final)
+        replace(part, final)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -199,7 +199,7 @@ def test_a_job_folder_opens_from_outside(viewer: Any, until: Any, pixels: np.nda
     # napari asks for the reader, because its own reader opens folders too.
     readers = 0 if way in ("menu", "button") else 1
     assert (asked.count("Choose reader"), len(asked)) == (readers, readers + (way != "drop")), asked
-    assert {layer.name for layer in viewer.layers} >= {"blobs.tif", "out.ome.zarr", "Tiles"}
+    assert {layer.name for layer in viewer.layers} >= {"blobs.tif", "out labels", "Tiles"}
     assert widget.tiles.tile.values == (70, 70)
     assert widget.model.choice.currentText() == "threshold"
 

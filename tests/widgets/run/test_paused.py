@@ -332,7 +332,7 @@ def test_a_run_of_an_image_in_memory_finds_it_among_the_layers(
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     assert len(widget.control.job.staged()) == 20
     assert widget.image.layer is viewer.layers["copy"]
-    np.testing.assert_array_equal(viewer.layers["out.ome.zarr"].scale, (0.5, 0.5))
+    np.testing.assert_array_equal(viewer.layers["out labels"].scale, (0.5, 0.5))
     assert widget.running.output.text() == str(tmp_path / "out.ome.zarr")
     assert not widget.running.form.isRowVisible(widget.running.layer)
 

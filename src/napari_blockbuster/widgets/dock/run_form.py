@@ -147,9 +147,9 @@ class RunForm(QScrollArea):
             self.tiles.set_values(job.grid.tile_shape[frames:], job.grid.halo[frames:], axes)
 
     def place(self) -> dict[str, Any]:
-        """Return the place of the chosen image (`napari_blockbuster.widgets.layers.placement`)."""
-        assert self.image.source is not None
-        return self.image.place(self.image.source.ndim)
+        """Return the place of the chosen image (`napari_blockbuster.widgets.layers.placement`); empty without an image."""
+        source = self.image.source
+        return {} if source is None else self.image.place(source.ndim)
 
     def reloaded_model(self) -> Model | None:
         """Return the model with its function read again; None, with a note below the model, if it cannot be used."""
