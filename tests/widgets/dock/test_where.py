@@ -105,7 +105,7 @@ def test_draw_a_region_run_and_grow_it(dock: Any, until: Any, qtbot: Any, pixels
     # The region grows: the same job continues.
     layer = viewer.layers["Region"]
     layer.mode = "pan_zoom"
-    layer.add_rectangles(np.array([[60, 5], [60, 120], [95, 120], [95, 5]]))
+    layer.add_rectangles(np.array([[110, 5], [110, 120], [145, 120], [145, 5]]))
     until(lambda: where.n_chosen > n_chosen, 5)
     assert f"The {where.n_chosen} chosen of 16 tiles take about" in report.plain
     assert "The region changed. Run continues with it" in widget.running.change_note.text()
