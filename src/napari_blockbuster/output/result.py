@@ -149,9 +149,7 @@ def default_output(source: ImageSource) -> Path:
     ValueError
         If the image is not a file or folder of this machine.
     """
-    path = source.local_path
-    if path is None:
-        raise ValueError("this image has no folder of its own: say where the labels go, output='labels.ome.zarr' (-o)")
+    path = _path_of(source, "labels go, output='labels.ome.zarr' (-o)")
     return path.with_name(labels_name(path.name))
 
 
@@ -163,9 +161,7 @@ def converted_output(source: ImageSource) -> Path:
     ValueError
         If the image is not a file of this machine, or has this name itself.
     """
-    path = source.local_path
-    if path is None:
-        raise ValueError("this image has no folder of its own: say where the result goes, output='image.ome.zarr' (-o)")
+    path = _path_of(source, "result goes, output='image.ome.zarr' (-o)")
     target = path.with_name(f"{_stem(path.name)}.ome.zarr")
     if target == path:
         raise ValueError(f"{path} has the name of the result itself: say where the result goes, output= (-o)")
@@ -180,10 +176,14 @@ def tissue_output(source: ImageSource) -> Path:
     ValueError
         If the image is not a file or folder of this machine.
     """
-    path = source.local_path
-    if path is None:
-        raise ValueError("this image has no folder of its own: say where the mask goes, output= (-o)")
+    path = _path_of(source, "mask goes, output= (-o)")
     return path.with_name(f"{_stem(path.name)}.tissue.ome.zarr")
+
+
+def _path_of(source: ImageSource, remedy: str) -> Path:
+    if source.local_path is None:
+        raise ValueError(f"this image has no folder of its own: say where the {remedy}")
+    return source.local_path
 
 
 def labels_name(image: str, extra: str = "") -> str:
