@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
-
 from napari_blockbuster.widgets.bottom_docks import dock_below
+from napari_blockbuster.widgets.viewer_docks import OnceInViewer, widgets_of
 
 from .object_table import ObjectTable
 
@@ -19,42 +17,15 @@ HEIGHT = 340
 """Wished height of a new dock, in pixels."""
 
 
-def _plain(viewer: Any) -> Any:
-    """Return the viewer behind a proxy of napari."""
-    return getattr(viewer, "__wrapped__", viewer)
-
-
 def find_table(viewer: Any) -> ObjectTable | None:
     """Return the table of a viewer, also if its dock was closed."""
-    for widget in QApplication.allWidgets():
-        if isinstance(widget, ObjectTable) and _plain(widget.viewer) is _plain(viewer):
-            return widget
-    return None
+    return next((widget for widget in widgets_of(viewer) if isinstance(widget, ObjectTable)), None)
 
 
-class TableDock(ObjectTable):
-    """`ObjectTable` of a viewer: a new one, or the existing one without its dock.
+class TableDock(OnceInViewer, ObjectTable):
+    """`ObjectTable` of a viewer."""
 
-    napari's menus accept only widget classes and functions, and only a class receives the viewer.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-    """
-
-    def __new__(cls, napari_viewer: Any) -> Any:
-        widget = find_table(napari_viewer)
-        if widget is None:
-            return super().__new__(cls)
-        if widget.parent() is not None:
-            napari_viewer.window.remove_dock_widget(widget)
-        # Qt hides a widget that loses its dock, and does not show it in the next one.
-        QTimer.singleShot(0, widget.show)
-        return widget
-
-    def __init__(self, napari_viewer: Any) -> None:
-        if "viewer" not in self.__dict__:
-            super().__init__(napari_viewer)
+    existing = staticmethod(find_table)
 
 
 def show_table(viewer: Any) -> ObjectTable:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QApplication
 
 from napari_blockbuster.images import ArraySource, ImageSource, open_image
 from napari_blockbuster.images.axes import Request, plain_layout
@@ -18,6 +17,7 @@ from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.placement import place_of_layer
 from napari_blockbuster.widgets.layers.viewer_layers import SPARE, is_image
 from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.viewer_docks import widgets_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,16 +127,8 @@ def _source(data: Any, axes: str, name: str, place: dict[str, Any]) -> ImageSour
 
 def find_control(viewer: Any) -> RunControl | None:
     """Return the control of the run in a viewer, if its dock was opened."""
-    for widget in QApplication.allWidgets():
-        control = getattr(widget, "control", None)
-        if isinstance(control, RunControl) and _plain(getattr(widget, "viewer", None)) is _plain(viewer):
-            return control
-    return None
-
-
-def _plain(viewer: Any) -> Any:
-    """Return the viewer behind a proxy of napari."""
-    return getattr(viewer, "__wrapped__", viewer)
+    controls = (getattr(widget, "control", None) for widget in widgets_of(viewer))
+    return next((control for control in controls if isinstance(control, RunControl)), None)
 
 
 def find_subjects(viewer: Any, control: RunControl | None) -> list[Subject]:
