@@ -11,6 +11,7 @@ from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.progress.events import Heartbeat, StageEvent, TileFailed, TileStaged
 from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.state.job_state import JobState
+from napari_blockbuster.job.steps.object_table import chosen_by, table_of
 from napari_blockbuster.job.steps.publication import WriteOptions
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
@@ -25,7 +26,6 @@ from .setup import preflight
 from .state import edited_function
 from .steps import second_try
 from .steps import sequence as steps
-from .steps.object_table import chosen_by, table_of
 
 if TYPE_CHECKING:
     import pandas as pd

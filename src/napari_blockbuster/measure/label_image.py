@@ -17,11 +17,11 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import discard
 from napari_blockbuster.merge.assignment import Merge, MergeSettings
-from napari_blockbuster.stage.comparison import evidence_dtype
-from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.labels import OBJECT
-from napari_blockbuster.stage.sum_table import SumTable
-from napari_blockbuster.stage.sums import TileSums, place_rows
+from napari_blockbuster.stage.seams.comparison import evidence_dtype
+from napari_blockbuster.stage.sums.label_sums import TileSums, place_rows
+from napari_blockbuster.stage.tables.label_table import LabelTable
+from napari_blockbuster.stage.tables.sum_table import SumTable
 
 from .overlaps import pair_grid
 from .regions import RegionFunction, measure_regions

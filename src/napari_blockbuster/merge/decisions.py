@@ -30,7 +30,7 @@ from napari_blockbuster.execution.admission import SETTINGS_FILE
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.records import STAGE, life_of, name_in_life, read_record
+from napari_blockbuster.stage.records.records import STAGE, life_of, name_in_life, read_record
 
 from .assignment import Merge
 from .pairs import PairOfLabels, described, ordered

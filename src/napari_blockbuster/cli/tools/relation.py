@@ -82,7 +82,7 @@ def _relate_files(
     from napari_blockbuster.images import open_image
     from napari_blockbuster.measure.overlaps import pair_grid
     from napari_blockbuster.measure.relation import check_pair
-    from napari_blockbuster.output.parquet import save_table
+    from napari_blockbuster.output.tables.parquet import save_table
 
     level, axes = part
     parents, children = (open_image(image, level=level, axes=axes) for image in images)

@@ -68,8 +68,8 @@ def write_tissue(
     ValueError
         If no tissue was found, or an argument cannot be used.
     """
+    from napari_blockbuster.images.content.tissue import tissue_mask
     from napari_blockbuster.images.opening import open_all_channels
-    from napari_blockbuster.images.tissue import tissue_mask
     from napari_blockbuster.output.mask_image import write_mask
     from napari_blockbuster.output.result import tissue_output
 

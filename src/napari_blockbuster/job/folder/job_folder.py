@@ -19,7 +19,7 @@ from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.files import discard
 from napari_blockbuster.machine.ownership import PRIVATE, Owner
 from napari_blockbuster.output.result import job_folder, output_of
-from napari_blockbuster.stage.records import life_of
+from napari_blockbuster.stage.records.records import life_of
 from napari_blockbuster.stage.store import StageStore
 
 from .files import JobFiles

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.images.emptiness import empty_tiles
-from napari_blockbuster.images.tissue import tissue_mask
+from napari_blockbuster.images.content.emptiness import empty_tiles
+from napari_blockbuster.images.content.tissue import tissue_mask
 from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.job.where import read_roi
 from napari_blockbuster.machine.units import bytes_text, count_text

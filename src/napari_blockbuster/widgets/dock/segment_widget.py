@@ -21,7 +21,7 @@ from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.run.fields import output_for
 from napari_blockbuster.widgets.run.jobs import JobList
 from napari_blockbuster.widgets.run.merge_section import MergeSection

@@ -10,8 +10,15 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.widgets.layers.of_job.tile_map import (
+    BLENDING,
+    STATES,
+    ends_of,
+    parts_of,
+    pixels_of,
+    place_of_map,
+)
 
-from .of_job.tile_map import BLENDING, STATES, ends_of, parts_of, pixels_of, place_of_map
 from .placement import voxel_at
 from .viewer_layers import put_away, show_labels
 

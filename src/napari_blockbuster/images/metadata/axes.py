@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import ChannelNotChosenError, Layout
+from napari_blockbuster.images.base import ChannelNotChosenError, Layout
+
 from .sizes import Sizes, voxel_sizes
 
 __all__ = [

@@ -21,9 +21,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
 from napari_blockbuster.machine.files import read_table
-
-from .arrays import create_array, open_array
-from .labels import OBJECT
+from napari_blockbuster.stage.arrays import create_array, open_array
+from napari_blockbuster.stage.labels import OBJECT
 
 if TYPE_CHECKING:
     import tensorstore as ts

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.machine.files import beside
 from napari_blockbuster.machine.system import replace
-
-from .groups import KEY
+from napari_blockbuster.output.groups import KEY
 
 if TYPE_CHECKING:
     import pandas as pd

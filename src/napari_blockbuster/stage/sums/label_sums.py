@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from . import label_pairs
+from napari_blockbuster.stage import label_pairs
 
 __all__ = ["CONTACT", "INTENSITY", "PLACE", "PlaceRows", "TileSums", "place_rows", "tile_sums"]
 
@@ -116,7 +116,7 @@ def tile_sums(labels: np.ndarray, n: int, pixels: np.ndarray | None = None) -> T
     channels = 0 if pixels is None else pixels.shape[-1] if pixels.ndim > ndim else 1
     if not n:
         return TileSums.empty(ndim, channels)
-    from . import sum_kernels
+    from . import kernels as sum_kernels
 
     volume = np.ascontiguousarray(labels, np.uint32).reshape((1,) * (3 - ndim) + labels.shape)
     place = sum_kernels.empty_places(n)

@@ -10,9 +10,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.roi.coverage import over_ranges
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.images.base import ImageSource, StoredChunks
 from napari_blockbuster.machine.limits import cpu_count
-
-from .base import ImageSource, StoredChunks
 
 __all__ = ["empty_tiles"]
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
-
-from .base import ImageSource
-from .opening import open_all_channels, open_image
+from napari_blockbuster.images.base import ImageSource
+from napari_blockbuster.images.opening import open_all_channels, open_image
 
 __all__ = ["METHODS", "coarse_pixels", "tissue_mask"]
 

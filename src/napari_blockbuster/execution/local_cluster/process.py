@@ -1,4 +1,4 @@
-"""Process of a local cluster: ``python -m napari_blockbuster.execution.cluster_process PLAN``.
+"""Process of a local cluster: ``python -m napari_blockbuster.execution.local_cluster.process PLAN``.
 
 It prints one line of JSON once the workers are running, and stops when its standard input ends. The line contains the private
 key of the cluster. The key is only sent through the pipe, never written to a file or a command line that others can read.
@@ -28,7 +28,7 @@ FORKS = sys.platform == "linux"
 PRELOADED = (
     "distributed.worker",
     "distributed.nanny",
-    "napari_blockbuster.execution.worker_log",
+    "napari_blockbuster.execution.local_cluster.worker_log",
     "napari_blockbuster.stage.work",
 )
 """Modules that start no thread when they are imported."""
@@ -49,7 +49,7 @@ async def _serve(plan: dict[str, Any]) -> None:
                 "nthreads": 1,
                 "memory_limit": plan["memory_limit"],
                 "env": _environment(plan, i),
-                "preload": ["napari_blockbuster.execution.worker_log"],
+                "preload": ["napari_blockbuster.execution.local_cluster.worker_log"],
             },
         }
         for i in range(plan["n_workers"])

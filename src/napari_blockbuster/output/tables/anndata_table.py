@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_blockbuster.output.groups import KEY, refresh_consolidated, update_attributes, utf8
+
 from . import anndata_layout
-from .groups import KEY, refresh_consolidated, update_attributes, utf8
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from qtpy.QtGui import QColor, QPainterPath
 from qtpy.QtWidgets import QComboBox, QGraphicsPathItem, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_blockbuster.widgets.controls import row_of
+from napari_blockbuster.widgets.table.content import TableContent
+from napari_blockbuster.widgets.table.latest import Latest
 
-from .content import TableContent
 from .density import Bars, Cloud, bars, cloud, inside
-from .latest import Latest
 
 __all__ = ["PlotPanel"]
 

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .labels import OBJECT
-from .store import StageStore
+from napari_blockbuster.stage.labels import OBJECT
+from napari_blockbuster.stage.store import StageStore
 
 __all__ = ["LabelTable", "LabelTableCache"]
 

@@ -11,10 +11,10 @@ from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table
 from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.stage import label_pairs
+from napari_blockbuster.stage.store import StagedTile, StageStore
 
-from . import label_pairs
 from .comparison import compare, compare_all, evidence_dtype
-from .store import StagedTile, StageStore
 
 __all__ = ["close_seams", "compare", "evidence_dtype", "gather_evidence", "in_order", "missing_pairs"]
 

@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from .system import glibc
+from napari_blockbuster.machine.system import glibc
 
 __all__ = ["PeakMemory"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_blockbuster.job.job import Heartbeat, Job, TileStaged
 from napari_blockbuster.job.steps.second_try import tiles_again
 from napari_blockbuster.merge.decisions import Decisions
-from napari_blockbuster.merge.region_search import RegionSearchCanceled
+from napari_blockbuster.merge.holes.region_search import RegionSearchCanceled
 from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.choices.plan import MergeChoice
 from napari_blockbuster.widgets.layers.of_job.live import LiveLabels

@@ -1,4 +1,4 @@
-"""Table of the sums of all staged labels, tile after tile, in the order of `napari_blockbuster.stage.label_table`."""
+"""Table of the sums of all staged labels, tile after tile, in the order of `napari_blockbuster.stage.tables.label_table`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
-
-from .store import StageStore
-from .sums import CONTACT, TileSums
+from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.sums.label_sums import CONTACT, TileSums
 
 __all__ = ["NoSumsError", "SumTable", "SumTableCache"]
 

@@ -143,7 +143,7 @@ def in_shards(folder: Path | str, index: int, suffix: str) -> str:
 
 
 def marker_name(stage: Path, index: int) -> str:
-    """Return the name of the file that makes a tile staged (see `napari_blockbuster.stage.tile_file`)."""
+    """Return the name of the file that makes a tile staged (see `napari_blockbuster.stage.records.tile_file`)."""
     return in_shards(f"{stage}/tiles", index, "tile")
 
 

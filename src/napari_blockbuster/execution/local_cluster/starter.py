@@ -87,7 +87,7 @@ class StartingCluster:
     Parameters
     ----------
     plan : dict
-        See `napari_blockbuster.execution.cluster_process`.
+        See `napari_blockbuster.execution.local_cluster.process`.
     """
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def _start(plan: dict[str, Any]) -> subprocess.Popen[str]:
         "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "napari_blockbuster.execution.cluster_process", json.dumps(plan)],
+        [sys.executable, "-m", "napari_blockbuster.execution.local_cluster.process", json.dumps(plan)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -7,7 +7,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 
-from .system import glibc
+from napari_blockbuster.machine.system import glibc
 
 __all__ = ["keep_freed_memory"]
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
-
-from . import label_pairs
+from napari_blockbuster.stage import label_pairs
 
 __all__ = ["compare", "compare_all", "evidence_dtype"]
 
