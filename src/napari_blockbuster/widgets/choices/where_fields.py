@@ -8,6 +8,11 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
 
+from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.images import ImageSource
+from napari_blockbuster.images.content.emptiness import empty_tiles
+from napari_blockbuster.widgets.runner import in_thread
+
 __all__ = ["SkipField"]
 
 NOTHING, ONE_VALUE, BELOW = "No tile", "Tiles of one value", "Tiles not above"
@@ -23,6 +28,10 @@ class SkipField(QWidget):
     """
 
     changed = Signal()
+    searched = Signal()
+    """`empty` is known."""
+    failed = Signal(str)
+    """The search ended with an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,13 +59,23 @@ class SkipField(QWidget):
             {"skip_empty": True} if kind == ONE_VALUE else {"skip_below": self.below.value()} if kind == BELOW else {}
         )
 
-    def search(self, canceled: threading.Event) -> None:
-        """Note that a search began. `canceled` is set when it is no longer wanted."""
-        self._canceled = canceled
+    def search(self, source: ImageSource, grid: TileGrid) -> None:
+        """Search the tiles that hold nothing in a thread, unless they are known or none are wanted."""
+        asked = self.values()
+        if not asked or self.empty is not None:
+            return
+        canceled = self._canceled = threading.Event()
+        in_thread(
+            lambda: empty_tiles(source, grid, range(len(grid)), asked.get("skip_below"), canceled=canceled),
+            lambda found: self._take(found, canceled),
+            lambda error: self.failed.emit(str(error)),
+            owner=self,
+        )
 
-    def found(self, tiles: list[int]) -> None:
-        """Take the result of a search."""
-        self.empty = tiles
+    def _take(self, found: list[int], canceled: threading.Event) -> None:
+        if not canceled.is_set():
+            self.empty = found
+            self.searched.emit()
 
     def forget(self) -> None:
         """Forget the tiles of another grid or image."""
