@@ -32,8 +32,8 @@ __all__ = ["Heartbeat", "Job", "StageEvent", "TileFailed", "TileStaged"]
 class Job(StagedJob):
     """One run on one image. Use `Job.create` or `Job.open` to make one.
 
-    Its parts, and what is known of them, are those of `JobState`; its merge is that of `StagedJob`. The steps are `stage`, `merge` and
-    `write`.
+    Its parts, and what is known of them, are those of `JobState`. `StagedJob` has its merge. The steps are `stage`,
+    `merge` and `write`.
     """
 
     @classmethod

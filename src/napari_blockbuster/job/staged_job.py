@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.job.folder.job_folder import naming_deletion
 from napari_blockbuster.job.state.job_state import JobState
-from napari_blockbuster.job.steps import sequence as steps
 from napari_blockbuster.job.steps.object_table import chosen_by, table_of
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.merge.selection import apply_filter
 from napari_blockbuster.output.result import StagedMerge
+
+from .steps import sequence as steps
 
 if TYPE_CHECKING:
     import pandas as pd

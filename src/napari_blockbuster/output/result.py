@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.merge.inside import clipped
+from napari_blockbuster.merge.region.inside import clipped
 from napari_blockbuster.output.tables.parquet import read_parquet
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore

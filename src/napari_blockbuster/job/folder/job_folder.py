@@ -56,10 +56,6 @@ class JobFolder(JobFiles):
         beside = cls.beside(path)
         return beside if beside.is_job() else None
 
-    def is_job(self) -> bool:
-        """Whether the folder holds a job."""
-        return self.settings.exists()
-
     def of(self, spec: JobSpec) -> Self:
         """Return the same folder for the job with these settings, and for none that replaces it."""
         return dataclasses.replace(self, life=spec.life)
@@ -147,10 +143,6 @@ class JobFolder(JobFiles):
         return self.settings.read_text("utf-8", "surrogateescape")
 
     # ----------------------------------------------------------------------------------------------------------- stage
-    def has_stage(self) -> bool:
-        """Whether the stage has not been deleted."""
-        return (self.stage / "labels").exists()
-
     def check_stage(self) -> None:
         """Refuse to merge or write after the stage was deleted.
 

@@ -15,10 +15,10 @@ from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.machine.ownership import Owner
-from napari_blockbuster.merge.cut_at_region import LabelsCutAtRegion
 from napari_blockbuster.merge.holes.region_graph import RegionGraph
 from napari_blockbuster.merge.holes.region_search import RegionCache
-from napari_blockbuster.merge.inside_search import InsideSearch
+from napari_blockbuster.merge.region.cut_at_region import LabelsCutAtRegion
+from napari_blockbuster.merge.region.inside_search import InsideSearch
 from napari_blockbuster.stage.records.records import TileFailure, TileRecord
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence

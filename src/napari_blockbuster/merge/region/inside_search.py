@@ -18,11 +18,11 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.execution.work import Work
 from napari_blockbuster.geometry.roi import Coverage, Roi
 from napari_blockbuster.machine.disk import damage_named
+from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.stage.store import StageStore
 from napari_blockbuster.stage.sums.label_sums import place_rows
 from napari_blockbuster.stage.tables.sum_table import SumTable
 
-from .assignment import Merge
 from .inside import keep_objects, object_centroids, tiles_to_read
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.roi import Coverage, Roi
 from napari_blockbuster.geometry.tiles import Box
-
-from .assignment import Merge
+from napari_blockbuster.merge.assignment import Merge
 
 __all__ = ["clipped", "keep_objects", "object_centroids", "tiles_to_read"]
 
