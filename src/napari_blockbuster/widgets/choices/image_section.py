@@ -6,11 +6,12 @@ from typing import Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.widgets.controls import Note, Section, button, times
+from napari_blockbuster.widgets.layers.layer_watch import LayerWatch
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
 from napari_blockbuster.widgets.layers.viewer_layers import is_image
@@ -46,11 +47,8 @@ class ImageSection(Section):
         self.source: ImageSource | None = None
         self._pixels: ImageSource | None = None
         self._turn = 0
-        self._watched: Image | None = None
-        self._moved = QTimer(self)
-        self._moved.setSingleShot(True)
-        self._moved.setInterval(150)
-        self._moved.timeout.connect(self._place)
+        self._watch = LayerWatch(self, MOVES, self._layer_changed)
+        self._watch.timeout.connect(self._place)
         self._add_fields()
         viewer.layers.events.inserted.connect(self._update)
         viewer.layers.events.removed.connect(self._update)
@@ -123,7 +121,7 @@ class ImageSection(Section):
 
     def _layer_changed(self, *_: Any) -> None:
         layer = self.layer
-        self._watch(layer)
+        self._watch.watch(layer)
         for widget in (self.axes, self.level):
             widget.blockSignals(True)
         self.axes.clear()
@@ -138,22 +136,6 @@ class ImageSection(Section):
         for widget in (self.axes, self.level):
             widget.blockSignals(False)
         self._axes_changed()
-
-    def _watch(self, layer: Image | None) -> None:
-        """Open the image again when the data of its layer are replaced, and follow its place."""
-        if self._watched is layer:
-            return
-        for each, connect in ((self._watched, False), (layer, True)):
-            if each is None:
-                continue
-            for name, call in [("data", self._layer_changed), *((name, self._on_moved) for name in MOVES)]:
-                emitter = getattr(each.events, name)
-                (emitter.connect if connect else emitter.disconnect)(call)
-        self._watched = layer
-
-    def _on_moved(self, event: Any = None) -> None:
-        # A slider moves a layer many times.
-        self._moved.start()
 
     def _axes_changed(self) -> None:
         self._list_channels(keep=False)

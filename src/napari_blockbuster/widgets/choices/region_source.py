@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from napari.layers import Labels, Layer, Shapes
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QApplication, QComboBox
 
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.where import read_roi
+from napari_blockbuster.widgets.layers.layer_watch import LayerWatch
 from napari_blockbuster.widgets.layers.of_image.region_layers import DRAWING, is_being_drawn, roi_of_layer, size_of_mask
 from napari_blockbuster.widgets.layers.tile_overlay import TileChoice, TileOverlay
 from napari_blockbuster.widgets.layers.viewer_layers import SPARE
@@ -20,6 +21,8 @@ from napari_blockbuster.widgets.runner import in_thread
 __all__ = ["RegionSource"]
 
 EVERYWHERE, TILES = "Everywhere", "Chosen tiles"
+EDITS = ("data", "set_data", "paint", "labels_update", "scale", "translate", "affine")
+"""Events of a layer after which the region is another one."""
 AT_ONCE = 2**22
 """Voxels of a mask that are read in the GUI thread. A larger one is read in another thread."""
 
@@ -62,9 +65,7 @@ class RegionSource(QComboBox):
         self._choice = TileChoice(viewer, self.edited.emit)
         self.roi: Roi | None = None
         self.problem, self.is_reading = "", False
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(150)
+        self._later = LayerWatch(self, EDITS)
         self._later.timeout.connect(self._settle)
         viewer.layers.events.inserted.connect(self._list)
         viewer.layers.events.removed.connect(self._list)
@@ -136,25 +137,12 @@ class RegionSource(QComboBox):
             self._turn()
 
     def _turn(self) -> None:
-        self._listen(False)
         layer = self.currentData()
         self._layer = layer if isinstance(layer, Layer) else None
-        self._listen(True)
+        self._later.watch(self._layer)
         self.chosen.emit()
 
     # --------------------------------------------------------------------------------------------------------- editing
-    def _listen(self, on: bool) -> None:
-        if self._layer is None:
-            return
-        events = self._layer.events
-        for name in ("data", "set_data", "paint", "labels_update", "scale", "translate", "affine"):
-            emitter = getattr(events, name, None)
-            if emitter is not None:
-                (emitter.connect if on else emitter.disconnect)(self._on_edit)
-
-    def _on_edit(self, event: Any = None) -> None:
-        self._later.start()
-
     def _settle(self) -> None:
         """Report an edit, but not in the middle of a drawing: the overlay is a layer, and a new layer would end it."""
         if self.is_drawn or QApplication.mouseButtons() != Qt.NoButton:
