@@ -17,7 +17,7 @@ from napari_blockbuster.widgets.layers.tile_overlay import TileOverlay
 
 from .region_buttons import RegionButtons
 from .region_source import RegionSource
-from .where_fields import SkipField
+from .skip_field import SkipField
 
 __all__ = ["WhereSection"]
 
