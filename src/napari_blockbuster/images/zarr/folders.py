@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.images.axes import (
+from napari_blockbuster.images.base import ImageReadError, ImageSource
+from napari_blockbuster.images.metadata.axes import (
     Request,
     axes_of_names,
     check_dtype,
@@ -16,10 +17,9 @@ from napari_blockbuster.images.axes import (
     plain_layout,
     resolve_axes,
 )
-from napari_blockbuster.images.base import ImageReadError, ImageSource
+from napari_blockbuster.images.metadata.scenes import Scene, pick_scene
+from napari_blockbuster.images.metadata.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.places import Place, few, is_remote, join, name_of, zip_file_of
-from napari_blockbuster.images.scenes import Scene, pick_scene
-from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
 
 from .multiscales import Multiscale, attributes_of_image, channel_names, multiscales_of
 from .source import StoredSource, new_opening, open_array
