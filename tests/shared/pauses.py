@@ -98,7 +98,7 @@ def take_over(
     The result is wholly that of one run, its record is that of the result, and the run without a result says why.
     """
     # The other run may wait for a tile of the stopped one.
-    chances = chances or Chances(1.5 * peace.run.seconds)
+    chances = chances or Chances(min(1.5 * peace.run.seconds, LONG))
     bench = Bench.make(folder, peace.run.image)
     first = start(context, bench, bench.words(), stop_at=stop_at)
     story = f"{'replaced' if replaces else 'resumed'} at {stop_at}"
