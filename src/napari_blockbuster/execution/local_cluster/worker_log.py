@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+from distributed.comm import CommClosedError
+
 from napari_blockbuster.machine.processes import is_running, is_stopped
 
 __all__ = ["CLUSTER", "dask_setup"]
@@ -19,10 +21,10 @@ DYING = 0.05
 
 
 class _WhileClusterRuns(logging.Filter):
-    """Drops records once the process of the cluster is gone or stopped.
+    """Drops records once the process of the cluster is gone or stopped, and those of a lost connection.
 
-    The driver has ended it, or reports that it lost it. How each worker lost its connections would only stand between the
-    lines of the driver. The same holds for the error of a task: the driver gets it, and reports it.
+    The driver has ended the cluster, or reports that it lost it. How each worker lost its connections would only stand between
+    the lines of the driver. The same holds for the error of a task: the driver gets it, and reports it.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,9 @@ class _WhileClusterRuns(logging.Filter):
         self._cluster = int(os.environ[CLUSTER])
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith("Compute Failed") or self._is_lost():
+        # A cluster that is closing waits for a worker that was stopped, and runs when that worker finds its connection closed.
+        lost_connection = record.exc_info is not None and isinstance(record.exc_info[1], CommClosedError)
+        if str(record.msg).startswith("Compute Failed") or lost_connection or self._is_lost():
             return False
         time.sleep(DYING)
         return not self._is_lost()
