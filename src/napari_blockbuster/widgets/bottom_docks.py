@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from qtpy.compat import isalive
@@ -47,7 +48,7 @@ def dock_below(viewer: Any, widget: QWidget, name: str, height: int) -> Any:
         wished = min(height, round(window.height() * MOST_SHARE))
         window.resizeDocks([inner], [wished], Qt.Vertical)
         # Its height is known after the layout.
-        QTimer.singleShot(0, lambda: _make_room(inner, wished) if isalive(inner) else None)
+        QTimer.singleShot(0, partial(_make_room, inner, wished))
     dock.show()
     dock.raise_()
     return dock
@@ -55,6 +56,8 @@ def dock_below(viewer: Any, widget: QWidget, name: str, height: int) -> Any:
 
 def _make_room(dock: Any, height: int) -> None:
     """Give a dock the height that the docks on the left leave no room for."""
+    if not isalive(dock):
+        return
     window = dock.window()
     missing = height - dock.height()
     if dock.isFloating() or missing <= (1 - ENOUGH) * height:
