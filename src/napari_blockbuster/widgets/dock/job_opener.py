@@ -84,6 +84,8 @@ class JobOpener:
                 metadata={layer_images.ORIGIN: layer_images.origin_of(source)},
                 **place,
             )
+            # napari takes the contrast from the first plane, which may be empty. By now it shows the one in the middle.
+            layer.reset_contrast_limits()
         form.image.choice.value = layer
         self._show_spacing(source)
         form.tiles.set_image(source, place)

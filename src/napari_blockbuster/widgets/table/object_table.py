@@ -63,7 +63,7 @@ class ObjectTable(QWidget):
         column.addWidget(self.bar)
         column.addWidget(self.note)
         column.addWidget(parts, 1)
-        self.setMinimumHeight(170)
+        self.setMinimumHeight(136)
 
     def _wire(self) -> None:
         follower, objects, plot, bar = self.follower, self.objects, self.plot, self.bar

@@ -88,7 +88,7 @@ class PlotPanel(QWidget):
         self.area.drawn.connect(self._drawn)
         self.plot = pg.PlotWidget(viewBox=self.area)
         self.plot.hideButtons()
-        self.plot.setMinimumSize(120, 80)
+        self.plot.setMinimumSize(120, 60)
         self.plot.setToolTip("Drag to select objects. Wheel: zoom. Middle button: move. Double-click: show everything.")
         self.hint = QLabel()
         self.hint.setWordWrap(True)
