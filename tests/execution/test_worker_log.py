@@ -7,7 +7,6 @@ import os
 
 import pytest
 from distributed.comm import CommClosedError
-
 from napari_blockbuster.execution.worker_log import CLUSTER, _WhileClusterRuns
 
 
