@@ -6,8 +6,7 @@ import logging
 import os
 
 import pytest
-from distributed.comm import CommClosedError
-
+from distributed.comm.core import CommClosedError
 from napari_blockbuster.execution.worker_log import CLUSTER, _WhileClusterRuns
 
 
