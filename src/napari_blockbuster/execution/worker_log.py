@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from napari_blockbuster.machine.processes import is_running, is_stopped
 
