@@ -51,7 +51,7 @@ class Warm:
     """Fails unless everything that comes after the model has been imported before."""
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        if "napari_blockbuster.stage.sum_kernels" not in sys.modules:
+        if "napari_blockbuster.stage.sums.kernels" not in sys.modules:
             raise RuntimeError("the device will wait for numba")
         return (pixels > 100).astype(np.uint8)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images.metadata.axes import Request, axes_of_names, plain_layout
 from napari_blockbuster.images.zarr.source import StoredSource
 
-from .axes import Request, axes_of_names, plain_layout
 from .base import ImageSource, Layout, PixelPart, Pixels
 from .blocks import spread_blocks
 from .chunks import CachedReader

@@ -14,12 +14,12 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile
 from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.stage.records.records import TileRecord
+from napari_blockbuster.stage.records.tile_file import packed
+from napari_blockbuster.stage.sums.label_sums import TileSums, tile_sums
 
 from .labels import Compacted, compact, lookup
-from .records import TileRecord
 from .store import Bands, StageStore
-from .sums import TileSums, tile_sums
-from .tile_file import packed
 
 __all__ = ["StagingTile", "check_folder", "stage_labels", "warm_up"]
 

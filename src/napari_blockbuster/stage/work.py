@@ -25,10 +25,10 @@ from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
 from napari_blockbuster.models.planes import begun, plane_of
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
+from napari_blockbuster.stage.seams.evidence import close_seams, compare_missing
 
 from .claims import Claim
-from .records import TileFailure, TileRecord
-from .seams import close_seams, compare_missing
 from .staging import check_folder, stage_labels, warm_up
 from .store import StageStore
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
-from napari_blockbuster.images.emptiness import empty_tiles
-from napari_blockbuster.images.sizes import say
+from napari_blockbuster.images.content.emptiness import empty_tiles
+from napari_blockbuster.images.metadata.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec, Measured
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside, check_threshold
