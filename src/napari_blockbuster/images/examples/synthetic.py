@@ -151,7 +151,8 @@ def as_dask(image: SyntheticNuclei, chunks: int | Sequence[int]) -> da.Array:
     """Return an image as a lazy dask array."""
     import dask.array as da
 
-    return da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False)
+    array: da.Array = da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False)
+    return array
 
 
 def nuclei_pyramid(shape: Sequence[int], pitch: int = 24, coarsest: int = 2**22) -> list[SyntheticNuclei]:
