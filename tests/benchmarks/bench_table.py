@@ -21,14 +21,15 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.measure.space import Space
 from napari_blockbuster.measure.table import object_table
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.output.anndata_table import write_anndata
-from napari_blockbuster.output.parquet import write_table
-from napari_blockbuster.stage import staging, sums
-from napari_blockbuster.stage.comparison import evidence_dtype
-from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.output.tables.anndata_table import write_anndata
+from napari_blockbuster.output.tables.parquet import write_table
+from napari_blockbuster.stage import staging
 from napari_blockbuster.stage.labels import OBJECT
-from napari_blockbuster.stage.sum_table import SumTable
-from napari_blockbuster.stage.sums import TileSums, tile_sums
+from napari_blockbuster.stage.seams.comparison import evidence_dtype
+from napari_blockbuster.stage.sums import label_sums as sums
+from napari_blockbuster.stage.sums.label_sums import TileSums, tile_sums
+from napari_blockbuster.stage.tables.label_table import LabelTable
+from napari_blockbuster.stage.tables.sum_table import SumTable
 
 
 class Stopwatch:

@@ -20,10 +20,10 @@ from napari_blockbuster import Job, segment
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import StoredSource, open_image
-from napari_blockbuster.images.emptiness import empty_tiles
+from napari_blockbuster.images.content.emptiness import empty_tiles
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.stage.sum_table import NoSumsError
+from napari_blockbuster.stage.tables.sum_table import NoSumsError
 
 WHOLE = Box((0, 0, 0), SHAPE)
 TILINGS = {TILE: HALO, (22, 10, 7): 2, (11, 30, 5): 0}

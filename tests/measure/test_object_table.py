@@ -18,11 +18,11 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.measure.space import Space
 from napari_blockbuster.measure.table import object_table
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.stage.seams import close_seams
+from napari_blockbuster.stage.seams.evidence import close_seams
 from napari_blockbuster.stage.staging import stage_labels
 from napari_blockbuster.stage.store import StageStore
-from napari_blockbuster.stage.sum_table import SumTable, SumTableCache
-from napari_blockbuster.stage.sums import CONTACT, TileSums, place_rows, tile_sums
+from napari_blockbuster.stage.sums.label_sums import CONTACT, TileSums, place_rows, tile_sums
+from napari_blockbuster.stage.tables.sum_table import SumTable, SumTableCache
 
 EXACT = ("label", "area", "bbox", "area_bbox", "intensity_min", "intensity_max")
 CLOSE = ("centroid", "extent", "equivalent_diameter_area", "intensity_mean", "intensity_std", "centroid_weighted")
@@ -190,8 +190,8 @@ def test_nothing_is_lost_far_from_the_origin(shift: int) -> None:
 
 def single_tile_merge(counts: np.ndarray) -> Merge:
     from napari_blockbuster.merge.numbering import merge_labels
-    from napari_blockbuster.stage.comparison import evidence_dtype
-    from napari_blockbuster.stage.label_table import LabelTable
+    from napari_blockbuster.stage.seams.comparison import evidence_dtype
+    from napari_blockbuster.stage.tables.label_table import LabelTable
 
     return merge_labels(np.zeros(0, evidence_dtype(2)), LabelTable.of_counts(counts), rule="none")
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.rules import band_iou, face_iou
-from napari_blockbuster.stage.sum_table import SumTable
-from napari_blockbuster.stage.sums import COUNT, HIGHEST, LOWEST, SQUARES, SUM, WEIGHTED, place_rows
+from napari_blockbuster.stage.sums.label_sums import COUNT, HIGHEST, LOWEST, SQUARES, SUM, WEIGHTED, place_rows
+from napari_blockbuster.stage.tables.sum_table import SumTable
 
 from .groups import Groups
 from .shapes import axis_lengths, ball_diameter, principal_variances

@@ -143,9 +143,6 @@ def test_a_step_can_be_added_after_the_image(open_dock: Any) -> None:
     assert widget.form.path.current is section
 
 
-@pytest.mark.xfail(
-    reason="The last steps of the tour were not reached in time after the run, for a reason that is not known yet"
-)
 def test_the_tour_leads_over_the_sample(viewer: Any, until: Any, scheduler: str) -> None:
     choose(viewer, PLUGIN)
     widget = see_dock(viewer).inner_widget()

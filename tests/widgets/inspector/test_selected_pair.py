@@ -50,10 +50,13 @@ def test_keys_after_a_real_click_on_a_row_and_over_the_canvas(
     click(qtbot, widget.running.main)
     until(lambda: widget.control.state == "staged" and widget.control.merged is not None)
     inspector = widget.inspect()
-    qtbot.wait(50)
-    assert window.height() <= 768, "the inspector does not grow the window"
+    panel, pairs, merging = inspector.panel, inspector.tabs.pairs, widget.merging
+    # The inspector does not grow the window, and everything that is needed beside it is on the screen.
+    until(lambda: pairs.table.viewport().height() >= 5 * pairs.table.verticalHeader().defaultSectionSize(), 5)
+    for button in (panel.decisions.undo, panel.again.accept, merging.seams, merging.inspect, merging.table):
+        until(lambda button=button: button.visibleRegion().boundingRect().size() == button.size(), 5)
+    assert window.height() <= 768
     window.activateWindow()
-    pairs = inspector.tabs.pairs
     pairs.filter.setCurrentText("all")
     table = pairs.table
     row = table.visualRect(pairs.model.index(0, 2)).center()
@@ -73,6 +76,18 @@ def test_keys_after_a_real_click_on_a_row_and_over_the_canvas(
         assert widget.control.decisions.decision_on(pair) == "cut"
         settle(until, widget, lambda: QTest.keyClick(canvas, Qt.Key_U))
         assert widget.control.decisions.decision_on(pair) == "join"
+
+
+def test_a_small_window_grows_for_the_inspector(open_dock: Any, until: Any, qtbot: Any, pixels: np.ndarray) -> None:
+    viewer, widget = open_dock(pixels, show=True, name="blobs")
+    window = viewer.window._qt_window
+    # As napari opens it.
+    window.resize(1089, 687)
+    qtbot.wait(50)
+    table = widget.inspect().tabs.pairs.table
+    until(lambda: table.viewport().height() >= 5 * table.verticalHeader().defaultSectionSize(), 5)
+    assert window.width() == 1089
+    assert window.frameGeometry().bottom() <= window.screen().availableGeometry().bottom()
 
 
 def test_no_key_is_one_of_napari() -> None:

@@ -7,7 +7,7 @@ import re
 
 from napari_blockbuster.geometry.roi.box_part import BoxPart
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.images.sizes import conversion
+from napari_blockbuster.images.metadata.sizes import conversion
 
 from .frame import Frame
 

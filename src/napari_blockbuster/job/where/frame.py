@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from napari_blockbuster.images import ImageSource, source_from_description
-from napari_blockbuster.images.sizes import level_factor
+from napari_blockbuster.images.metadata.sizes import level_factor
 
 __all__ = ["Frame"]
 

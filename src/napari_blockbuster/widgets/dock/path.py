@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QElidingLabel
@@ -53,6 +55,7 @@ class StepHeader(QPushButton):
     @property
     def title_width(self) -> int:
         """Pixels that the title takes."""
+        self._title.ensurePolished()
         return self._title.sizeHint().width()
 
     def align(self, width: int) -> None:
@@ -109,8 +112,18 @@ class Path(QWidget):
         header.toggled.connect(lambda on: self._turn(section, on))
         for number, each in enumerate(self._headers, 1):
             each.number = number
-            each.align(max(other.title_width for other in self._headers))
             each.update_line()
+        self._align()
+
+    def showEvent(self, event: Any) -> None:
+        """Align the steps. Only now their fonts are known."""
+        super().showEvent(event)
+        self._align()
+
+    def _align(self) -> None:
+        width = max(header.title_width for header in self._headers)
+        for header in self._headers:
+            header.align(width)
 
     @property
     def current(self) -> Section | None:

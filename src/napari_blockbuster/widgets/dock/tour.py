@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QPoint, QTimer
 from qtpy.QtWidgets import QAbstractButton, QWidget
-
-from napari_blockbuster.widgets.controls import unfold
 
 from .bubble import Bubble
 
@@ -53,6 +51,7 @@ class Tour(QObject):
         self.bubble: Bubble | None = None
         self.place = 0
         self._stops: list[Stop] = []
+        self._seen_at = -1
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_INTERVAL)
         self._timer.timeout.connect(self._look)
@@ -98,9 +97,8 @@ class Tour(QObject):
         if place >= len(self._stops) or self.bubble is None:
             self.end()
             return
-        self.place = place
+        self.place, self._seen_at = place, -1
         stop = self._stops[place]
-        unfold(stop.target())
         self.bubble.say(f"{place + 1} of {len(self._stops)} · {stop.title}", stop.text, place == len(self._stops) - 1)
         self.bubble.show()
         self._point()
@@ -117,10 +115,20 @@ class Tour(QObject):
         target = stop.target()
         if self.bubble is not None:
             self.bubble.next.setEnabled(stop.is_done is None or stop.is_done() or self._can_press())
+            self._reveal(target)
         if self.bubble is not None and self._dock.isVisible() and target.isVisible():
             self.bubble.point_at(target, self._dock)
         elif self.bubble is not None and not self._dock.isVisible():
             self.end()
+
+    def _reveal(self, target: QWidget) -> None:
+        """Open the step of the target and scroll to it, again if a text above it has moved it. The user may scroll away."""
+        form = self._dock.form
+        if form.path.isAncestorOf(target) and (target.isVisible() or self._seen_at < 0):
+            at = target.mapTo(form.path, QPoint(0, target.height())).y()
+            if at != self._seen_at:
+                self._seen_at = at
+                form.reveal(target)
 
 
 def _stops(dock: Any) -> list[Stop]:

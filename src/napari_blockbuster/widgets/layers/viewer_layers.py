@@ -7,6 +7,7 @@ emptied, and reused for content of their kind.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,10 @@ PAINTED = "blockbuster painted"
 PLACE = ("scale", "translate", "affine", "units")
 PAINTING = ("paint", "erase", "fill", "polygon")
 """Modes of a labels layer that change its voxels."""
-NOT_PAINTED = "To paint on labels of a run, duplicate the layer. To join or separate objects, open Inspect merges."
+NOT_PAINTED = "Duplicate this layer to paint on it. Inspect merges joins, cuts and deletes objects of a run."
+"""Its first sentence fits on the line of a notification."""
+QUIET = 1.0
+"""Seconds until it is said again."""
 CONTENT: dict[type[Layer], tuple[str, ...]] = {
     Points: ("features", "symbol", "size", "border_color", "face_color"),
     Vectors: ("edge_width", "edge_color"),
@@ -170,10 +174,16 @@ def protect(layer: Labels) -> None:
     napari itself does not paint on multiscale labels.
     """
 
+    last = -QUIET
+
     def refuse(event: Any) -> None:
+        nonlocal last
         if str(layer.mode) in PAINTING and SPARE not in layer.metadata:
             layer.mode = "pan_zoom"
-            show_info(NOT_PAINTED)
+            # A click on one of napari's buttons sets the mode twice.
+            if time.monotonic() - last > QUIET:
+                show_info(NOT_PAINTED)
+            last = time.monotonic()
 
     layer.events.mode.connect(refuse)
 

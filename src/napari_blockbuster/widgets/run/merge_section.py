@@ -46,12 +46,13 @@ class MergeSection(Section):
         self._rest.timeout.connect(self.changed.emit)
         self.counts = Note()
         self.form.addRow(self.counts)
+        # What a user does with a result comes first: in a small window, the settings are below the edge.
         self._add_write()
+        self._add_checks()
         self.rule = RuleFields(self)
         self.rule.changed.connect(self._rest.start)
         self.filter = FilterFields(self)
         self.filter.changed.connect(self._rest.start)
-        self._add_seams()
         self.form.addRow(self.delete)
         self.show_state("idle", None)
 
@@ -61,30 +62,19 @@ class MergeSection(Section):
             "Write an OME-Zarr in the background, and show it in place of the live labels.",
             self.write_wanted.emit,
         )
-        self.form.addRow(self.write)
         self.export = button(
             "Save as TIFF…",
             "Save the written labels as OME-TIFF with the size of a voxel, or as plain TIFF.",
             self.export_wanted.emit,
         )
-        self.form.addRow(self.export)
+        self.form.addRow(row_of(self.write, self.export, equal=True))
         self.delete = button(
             "Delete intermediate tiles…",
             "The tiles are needed only to merge again. A dialog asks first.",
             self.delete_wanted.emit,
         )
 
-    def _add_seams(self) -> None:
-        self.seams = QCheckBox("Show seams")
-        self.seams.setToolTip(
-            "Show rings on pairs of labels at the seams: green is joined, orange is separate. Doubtful pairs come first."
-        )
-        self.seams.toggled.connect(self.seams_wanted.emit)
-        previous = button("◀", "Previous doubtful pair (Shift+N)", lambda: self.step_wanted.emit(-1))
-        following = button("▶", "Next doubtful pair (N)", lambda: self.step_wanted.emit(1))
-        self.pair = Note()
-        self.form.addRow(row_of(self.seams, None, previous, following))
-        self.form.addRow(self.pair)
+    def _add_checks(self) -> None:
         self.inspect = button(
             "Inspect merges…",
             "List all pairs at the seams. Join, cut and undo. See alarms and the seam report.",
@@ -96,6 +86,16 @@ class MergeSection(Section):
             self.table_wanted.emit,
         )
         self.form.addRow(row_of(self.inspect, self.table, equal=True))
+        self.seams = QCheckBox("Show seams")
+        self.seams.setToolTip(
+            "Show rings on pairs of labels at the seams: green is joined, orange is separate. Doubtful pairs come first."
+        )
+        self.seams.toggled.connect(self.seams_wanted.emit)
+        previous = button("◀", "Previous doubtful pair (Shift+N)", lambda: self.step_wanted.emit(-1))
+        following = button("▶", "Next doubtful pair (N)", lambda: self.step_wanted.emit(1))
+        self.pair = Note()
+        self.form.addRow(row_of(self.seams, None, previous, following))
+        self.form.addRow(self.pair)
 
     def choice(self) -> MergeChoice:
         """Return the chosen rule and object filter."""
@@ -172,10 +172,11 @@ class RuleFields(QObject):
         self._value.setMinimumWidth(36)
         row.addWidget(self.slider, 1)
         row.addWidget(self._value)
-        tip = "Smallest agreement (IoU, 0 to 1) of two labels that are joined. A lower threshold joins more."
-        section.row("Threshold", self._threshold, tip)
+        # A model may have a threshold, too: of gray values.
+        tip = "Smallest agreement (IoU, 0 to 1) of two labels that are joined. A lower value joins more."
+        section.row("Agreement", self._threshold, tip)
         self.slider.setToolTip(tip)
-        self.slider.setAccessibleName("Threshold")
+        self.slider.setAccessibleName("Agreement")
         self.slider.valueChanged.connect(self._slid)
 
     @property

@@ -59,13 +59,15 @@ class PairsTab(QWidget):
             "A pair is doubtful if its margin, the difference between agreement and threshold, is at most this."
         )
         self.band.setAccessibleName("Largest margin of doubtful pairs")
+        self.band.setMaximumWidth(90)
+        self._band_label = QLabel("Margin up to")
         self.count = QLabel()
         self.note = Note()
         self.note.linkActivated.connect(lambda *_: self.filter.setCurrentText("all"))
         self.bar = QWidget()
         row = QHBoxLayout(self.bar)
         row.setContentsMargins(0, 0, 0, 2)
-        for widget in (QLabel("Show"), self.filter, QLabel("Margin up to"), self.band, self.count):
+        for widget in (self.filter, self._band_label, self.band, self.count):
             row.addWidget(widget)
         self.table = self._table()
         column = QVBoxLayout(self)
@@ -147,11 +149,14 @@ class PairsTab(QWidget):
         self._count()
 
     def _filter(self, *_: Any) -> None:
-        self.band.setEnabled(self.filter.currentText() == "doubtful")
+        # Room for the tabs beside it.
+        for widget in (self._band_label, self.band):
+            widget.setVisible(self.filter.currentText() == "doubtful")
         self.model.filter(self.filter.currentText(), self.band.value())
 
     def _count(self) -> None:
-        self.count.setText(f"{self.model.rowCount():,} of {count_text(self.model.n_pairs, 'pair')}")
+        self.count.setText(f"{self.model.rowCount():,} of {self.model.n_pairs:,}")
+        self.count.setToolTip(f"Listed, of {count_text(self.model.n_pairs, 'pair')} of labels at seams.")
         self.note.say("" if self.model.rowCount() else self._why_empty())
         self.listed.emit()
 

@@ -13,7 +13,7 @@ import pint
 from napari.layers import Image, Layer
 
 from napari_blockbuster.images import ChannelsSource, ImageSource, list_scenes, open_image
-from napari_blockbuster.images.sizes import Sizes, conversion, level_factor, voxel_sizes
+from napari_blockbuster.images.metadata.sizes import Sizes, conversion, level_factor, voxel_sizes
 from napari_blockbuster.images.zarr.source import StoredSource
 from napari_blockbuster.widgets.layers.placement import is_turned, mixes_axes, place_of_layer
 
@@ -324,7 +324,7 @@ def _may_show(layer: Image, source: ImageSource) -> bool:
     """Return whether a layer may still show its file. Its data may have been replaced."""
     data = layer.data[0] if layer.multiscale else layer.data
     if isinstance(data, LazyView):
-        return data.source is not None
+        return data.has_source
     return set(source.shown.shape) <= {1, *data.shape}
 
 
