@@ -6,8 +6,9 @@ import logging
 import os
 
 import pytest
-from distributed.comm import CommClosedError
-from napari_blockbuster.execution.worker_log import CLUSTER, _WhileClusterRuns
+from distributed.comm.core import CommClosedError
+
+from napari_blockbuster.execution.local_cluster.worker_log import CLUSTER, _WhileClusterRuns
 
 
 @pytest.mark.parametrize(("error", "said"), [(CommClosedError("closed"), False), (ValueError("a bug of dask"), True)])

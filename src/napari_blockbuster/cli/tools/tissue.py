@@ -65,7 +65,7 @@ def write_tissue(
     part : dict
         Which image of a file is opened: axes and scene.
     finding : dict
-        Further arguments of `napari_blockbuster.images.tissue.tissue_mask`.
+        Further arguments of `napari_blockbuster.images.content.tissue.tissue_mask`.
     overwrite : bool
 
     Raises

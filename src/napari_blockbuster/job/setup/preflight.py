@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.execution import waits
 from napari_blockbuster.execution.admission import (
-    DEATHS,
     LOADING,
     Requirements,
     Survey,
     dask_versions,
+    look_around,
+    unanswered,
+)
+from napari_blockbuster.execution.model_checks import (
+    DEATHS,
     load_shipped,
     loading_killed,
-    look_around,
     not_loaded,
     shipped_model,
-    unanswered,
 )
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
