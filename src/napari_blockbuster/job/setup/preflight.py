@@ -89,7 +89,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
     folder = job_folder(output).parent
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
-        raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
+        raise NotADirectoryError(f"the output {output} cannot be created: {existing} is a file")
     _try_to_write(existing, output)
 
 
@@ -124,7 +124,7 @@ def _try_to_write(folder: Path, output: Path) -> None:
         probe.write_bytes(b"?")
     except OSError as error:
         why = f"{folder} is not writable ({error.strerror}). Choose another output or change its permissions"
-        raise PermissionError(f"the output {output} cannot be made: {why}") from None
+        raise PermissionError(f"the output {output} cannot be created: {why}") from None
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
