@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_blockbuster.api import convert, relate, segment, segment_many
     from napari_blockbuster.execution.cluster import make_local_cluster
     from napari_blockbuster.geometry.tiles import TileGrid
-    from napari_blockbuster.images.tissue import tissue_mask
+    from napari_blockbuster.images.content.tissue import tissue_mask
     from napari_blockbuster.job.job import Heartbeat, Job, TileFailed, TileStaged
     from napari_blockbuster.job.measurement import measure_objects
     from napari_blockbuster.output.result import Result
@@ -46,7 +46,7 @@ _HOME = {
     "make_local_cluster": "execution.cluster",
     "relate": "api",
     "segment": "api",
-    "tissue_mask": "images.tissue",
+    "tissue_mask": "images.content.tissue",
     "segment_many": "api",
 }
 

@@ -162,43 +162,15 @@ def segment(
     >>> result = segment("brain.ome.zarr", "voronoi-otsu", halo=32)  # doctest: +SKIP
     >>> result.n_objects, result.labels  # doctest: +SKIP
     """
-    asked = Finish(
-        merge,
-        min_iou,
-        connectivity,
-        sequential_labels,
-        filter,
-        keep_stage,
-        overwrite,
-        ome_zarr_version,
-        pairs_of(cut, "cut"),
-        pairs_of(join, "join"),
-        labels_of(remove, "remove"),
-        csv,
-    )
-    check_time_limit(tile_timeout, client)
-    if client is not None:
-        from napari_blockbuster.execution.cluster import check_client
-
-        check_client(client)
-    job = Job.create(
-        image,
-        model,
-        output,
-        tile_shape=tile_shape,
-        halo=halo,
-        channel=channel,
-        level=level,
-        axes=axes,
-        scene=scene,
-        spacing=spacing,
-        measure=measure,
-        overwrite=overwrite,
-        where=where,
-        inside=inside,
-        skip_empty=skip_empty,
-        skip_below=skip_below,
-    )
+    by_hand = {"cut": pairs_of(cut, "cut"), "join": pairs_of(join, "join"), "remove": labels_of(remove, "remove")}
+    writing = {"overwrite": overwrite, "ome_zarr_version": ome_zarr_version, "csv": csv, "keep_stage": keep_stage}
+    steps: dict[str, Any] = by_hand | writing
+    asked = Finish(merge, min_iou, connectivity, sequential_labels, filter, **steps)
+    _check_cluster(client, tile_timeout)
+    part: dict[str, Any] = {"channel": channel, "level": level, "axes": axes, "scene": scene, "spacing": spacing}
+    part |= {"tile_shape": tile_shape, "halo": halo, "measure": measure, "overwrite": overwrite}
+    part |= {"where": where, "inside": inside, "skip_empty": skip_empty, "skip_below": skip_below}
+    job = Job.create(image, model, output, **part)
     asked, watch = asked.begun(job), Watch()
     with Progress(enabled=progress) as bar:
         bar.follow(job.stage(client, heartbeat=1.0, tile_timeout=tile_timeout))
@@ -258,11 +230,7 @@ def segment_many(
     if unknown := set(options) - _CREATE:
         raise TypeError(f"segment_many() got an unexpected keyword argument {sorted(unknown)[0]!r}")
     asked = Finish(overwrite=overwrite, **finishing)
-    check_time_limit(tile_timeout, client)
-    if client is not None:
-        from napari_blockbuster.execution.cluster import check_client
-
-        check_client(client)
+    _check_cluster(client, tile_timeout)
     found = find_images(images)
     if found is None:
         if not isinstance(images, str | Path):
@@ -271,6 +239,14 @@ def segment_many(
     targets = targets_of(found, output, name, scene)
     batch = Batch(targets, as_model(model), asked, options, tile_timeout)
     return BatchResult(list(batch.run(client, progress)))
+
+
+def _check_cluster(client: Client | None, tile_timeout: float | None) -> None:
+    check_time_limit(tile_timeout, client)
+    if client is not None:
+        from napari_blockbuster.execution.cluster import check_client
+
+        check_client(client)
 
 
 _CREATE = {"tile_shape", "halo", "channel", "level", "axes", "spacing", "measure", "where", "inside"}

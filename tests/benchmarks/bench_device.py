@@ -72,6 +72,8 @@ def measure(folder: Path, n_workers: int, n_tiles: int, seconds: float) -> dict[
         wall = time.perf_counter() - began
         cpu = sum(client.run(_processor_seconds).values()) - before
     beside = sum(record.seconds - record.model_seconds for record in records) / len(records)
+    waits = ("read_wait", "write_wait", "other_wait")
+    idle = {name: sum(getattr(record, name) for record in records) / len(records) for name in waits}
     return {
         "workers": n_workers,
         "tiles": len(records),
@@ -79,6 +81,7 @@ def measure(folder: Path, n_workers: int, n_tiles: int, seconds: float) -> dict[
         "busy": round(device.busy(), 3),
         "beside_model_ms": round(1000 * beside, 1),
         "worker_cpu_ms_per_tile": round(1000 * cpu / len(records), 1),
+        **{f"{name}_ms": round(1000 * seconds, 1) for name, seconds in idle.items()},
     }
 
 

@@ -126,8 +126,8 @@ def cluster_rate(work: Path, n: int) -> dict:
 def merge_at_scale(n_tiles: int = 2200, labels_per_tile: int = 455, pairs: int = 100_000) -> dict:
     """A first merge, and one at another threshold, of a million labels and 100,000 pairs (tables made up, in memory)."""
     from napari_blockbuster.merge.numbering import merge_labels
-    from napari_blockbuster.stage.label_table import LabelTable
-    from napari_blockbuster.stage.seams import evidence_dtype
+    from napari_blockbuster.stage.seams.evidence import evidence_dtype
+    from napari_blockbuster.stage.tables.label_table import LabelTable
 
     rng = np.random.default_rng(0)
     table = np.zeros(pairs, evidence_dtype(3))

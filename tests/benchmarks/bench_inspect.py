@@ -27,9 +27,9 @@ N_LABELS, N_PAIRS = 1_000_000, 100_000
 def make_tables(rng: np.random.Generator) -> tuple:
     """A grid, its labels and its evidence."""
     from napari_blockbuster.geometry.tiles import TileGrid
-    from napari_blockbuster.stage.label_table import LabelTable
     from napari_blockbuster.stage.labels import OBJECT
-    from napari_blockbuster.stage.seams import evidence_dtype
+    from napari_blockbuster.stage.seams.evidence import evidence_dtype
+    from napari_blockbuster.stage.tables.label_table import LabelTable
 
     grid = TileGrid([n * TILE for n in GRID_SHAPE], TILE, 32)
     per_tile = N_LABELS // len(grid) + 1

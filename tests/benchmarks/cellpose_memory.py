@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "tests" / "models"))
 import numpy as np  # noqa: E402
 from model_data import ArraySource, drawn  # noqa: E402
 
-from napari_blockbuster.machine.peak_memory import PeakMemory  # noqa: E402
+from napari_blockbuster.machine.memory.peak_memory import PeakMemory  # noqa: E402
 from napari_blockbuster.models.cellpose.tile import SCALED_BYTES, VOXEL_BYTES  # noqa: E402
 
 CASES = {

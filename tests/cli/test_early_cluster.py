@@ -9,7 +9,7 @@ import pytest
 from jobs import write_image
 
 from napari_blockbuster.cli.main import main
-from napari_blockbuster.execution import local_cluster
+from napari_blockbuster.execution.local_cluster import starter as local_cluster
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.machine.limits import cpu_count
 

@@ -19,8 +19,8 @@ import pytest
 from jobs import N_TILES, OPTIONS, Counting, chunks_of
 
 from napari_blockbuster import Heartbeat, Job, make_local_cluster
-from napari_blockbuster.execution import local_cluster
 from napari_blockbuster.execution.cluster import check_client, connect
+from napari_blockbuster.execution.local_cluster import starter as local_cluster
 from napari_blockbuster.machine.errors import ClusterLostError, JobError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_blockbuster.images import ImageWarning
-from napari_blockbuster.images.sizes import Sizes, level_factor, voxel_sizes
+from napari_blockbuster.images.metadata.sizes import Sizes, level_factor, voxel_sizes
 
 MICRO = dict.fromkeys("zyx", "micrometer")
 
@@ -85,7 +85,7 @@ def test_factors_of_levels(full: int, here: int, factor: float) -> None:
 def test_usual_units_do_not_load_pint() -> None:
     """It takes half a second, for each process that opens an image."""
     code = (
-        "import sys; from napari_blockbuster.images.sizes import voxel_sizes; "
+        "import sys; from napari_blockbuster.images.metadata.sizes import voxel_sizes; "
         "voxel_sizes('yx', (9, 9), {'y': 500, 'x': 0.5}, {'y': 'nm', 'x': 'µm'}, 'a'); assert 'pint' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_blockbuster.images.synthetic import SyntheticNuclei, nuclei_levels, nuclei_pyramid
+from napari_blockbuster.images.examples.synthetic import SyntheticNuclei, nuclei_levels, nuclei_pyramid
 from napari_blockbuster.models import get_model
 
 

@@ -70,7 +70,7 @@ def test_tissue_is_found_on_slides_and_in_fluorescence(
 def test_large_images_are_averaged_and_levels_are_used(
     truth: np.ndarray, fluorescence: np.ndarray, tmp_path: Path
 ) -> None:
-    from napari_blockbuster.images.tissue import coarse_pixels
+    from napari_blockbuster.images.content.tissue import coarse_pixels
 
     coarse = coarse_pixels(open_image(fluorescence), most=40_000)
     assert coarse.shape == (150, 200)

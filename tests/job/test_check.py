@@ -15,8 +15,8 @@ from napari_blockbuster import Job
 from napari_blockbuster.job.folder.lock import JobLockedError
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.stage.labels import OBJECT
-from napari_blockbuster.stage.sums import CONTACT, INTENSITY, PLACE
-from napari_blockbuster.stage.tile_file import TileFile, packed
+from napari_blockbuster.stage.records.tile_file import TileFile, packed
+from napari_blockbuster.stage.sums.label_sums import CONTACT, INTENSITY, PLACE
 
 TILE = 13
 """The middle tile: it has all its bands and neighbours."""

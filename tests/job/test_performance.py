@@ -14,7 +14,7 @@ from napari_blockbuster.cli.info.jobs import describe_job
 from napari_blockbuster.execution.turns import ModelUse
 from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.job.steps.completion import Finish, Watch, finish
-from napari_blockbuster.stage.records import TileRecord
+from napari_blockbuster.stage.records.records import TileRecord
 
 READ = 0.2
 """Seconds for a chunk of the slow image."""

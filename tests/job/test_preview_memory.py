@@ -12,7 +12,7 @@ import pytest
 from napari_blockbuster.images import open_image
 from napari_blockbuster.job.preview import Preview, preview_tile, warm_up
 from napari_blockbuster.job.setup.suggestion import make_grid
-from napari_blockbuster.machine.peak_memory import PeakMemory
+from napari_blockbuster.machine.memory.peak_memory import PeakMemory
 from napari_blockbuster.models import as_model, get_model
 from napari_blockbuster.models.planes import prepared_on
 

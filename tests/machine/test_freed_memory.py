@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from napari_blockbuster.machine.freed_memory import keep_freed_memory
+from napari_blockbuster.machine.memory.freed_memory import keep_freed_memory
 
 SCRIPT = """
 import os, numpy as np, psutil

@@ -395,7 +395,7 @@ def test_the_check_finds_damaged_voxels(tmp_path: Path, kind: str) -> None:
 
 def test_it_stops_when_told_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = staged(tmp_path, holey((30, 40)), 11)
-    from napari_blockbuster.merge import region_search
+    from napari_blockbuster.merge.holes import region_search
 
     done: list[int] = []
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.stage.label_table import LabelTable
-from napari_blockbuster.stage.seams import evidence_dtype
+from napari_blockbuster.stage.seams.evidence import evidence_dtype
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 
 def evidence(*rows: tuple[int, int, int, int]) -> np.ndarray:

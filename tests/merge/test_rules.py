@@ -15,9 +15,9 @@ from helpers import assemble, assert_same_objects, merge_store, stage_tiles
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.inspect.doubt import doubt_of, margin_text
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.stage.label_table import LabelTable
-from napari_blockbuster.stage.seams import evidence_dtype
+from napari_blockbuster.stage.seams.evidence import evidence_dtype
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 SCENES = {
     2: {"shape": (640, 640), "tile": 160, "cell": 24, "halo": 32, "seeds": range(900, 908)},

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_data import ArraySource, drawn
 
-from napari_blockbuster.images.samples import write_nuclei
+from napari_blockbuster.images.examples.samples import write_nuclei
 from napari_blockbuster.models import (
     Model,
     Segmenter,

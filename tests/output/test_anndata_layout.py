@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from napari_blockbuster.output import anndata_layout
-from napari_blockbuster.output.anndata_table import write_anndata
+from napari_blockbuster.output.tables import anndata_layout
+from napari_blockbuster.output.tables.anndata_table import write_anndata
 
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
@@ -89,7 +89,7 @@ def test_anndata_reads_the_same_table(
 def test_writing_a_table_does_not_import_anndata(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import pandas as pd; "
-        "from napari_blockbuster.output.anndata_table import write_anndata; "
+        "from napari_blockbuster.output.tables.anndata_table import write_anndata; "
         "folder = Path(sys.argv[1]); "
         "write_anndata(pd.DataFrame({'label': [1], 'area': [2]}), folder / 'tables', folder / 'o', '0.5', 't'); "
         "print(sorted({'anndata', 'dask', 'numba'} & set(sys.modules)))"

@@ -11,10 +11,10 @@ from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.filters import ObjectFilter
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.stage.label_table import LabelTableCache
-from napari_blockbuster.stage.seams import close_seams, gather_evidence
+from napari_blockbuster.stage.seams.evidence import close_seams, gather_evidence
 from napari_blockbuster.stage.staging import stage_labels
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.tables.label_table import LabelTableCache
 
 
 def stage_all(

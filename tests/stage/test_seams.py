@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.job.folder.lock import holding
 from napari_blockbuster.merge.rules import band_iou, face_iou
-from napari_blockbuster.stage.seams import close_seams, compare_missing, gather_evidence, missing_pairs
+from napari_blockbuster.stage.seams.evidence import close_seams, compare_missing, gather_evidence, missing_pairs
 from napari_blockbuster.stage.store import StageStore
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine import files
-from napari_blockbuster.stage.seams import close_seams, gather_evidence, missing_pairs
+from napari_blockbuster.stage.seams.evidence import close_seams, gather_evidence, missing_pairs
 from napari_blockbuster.stage.staging import stage_labels
 from napari_blockbuster.stage.store import StageStore
 

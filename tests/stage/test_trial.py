@@ -19,7 +19,7 @@ from napari_blockbuster import Job, TileGrid, make_local_cluster
 from napari_blockbuster.execution.cluster import connect
 from napari_blockbuster.job.setup import preflight
 from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.stage.records import TileFailure, TileRecord
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
 from napari_blockbuster.stage.trial import TrialError, TrialQueue
 
 GRID = TileGrid(SHAPE, TILE, HALO)

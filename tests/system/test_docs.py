@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from forked import command_line
 
-from napari_blockbuster.images.samples import write_nuclei
+from napari_blockbuster.images.examples.samples import write_nuclei
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -139,7 +139,7 @@ def test_the_design_names_every_package() -> None:
 
 
 def test_files_of_packages_exist() -> None:
-    """Files and folders that the design names without the root, as `stage/sums.py` or `merge/`."""
+    """Files and folders that the design names without the root, as `stage/sums/label_sums.py` or `merge/`."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     package = ROOT / "src" / "napari_blockbuster"
     own = "|".join(path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("_"))

@@ -11,7 +11,7 @@ from jobs import OPTIONS, components
 from napari_blockbuster import Job
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
-from napari_blockbuster.stage.tile_file import TileFile
+from napari_blockbuster.stage.records.tile_file import TileFile
 
 
 @pytest.fixture

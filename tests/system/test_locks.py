@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,18 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from jobs import OPTIONS, components
+from jobs import OPTIONS, components, write_image
 
 from napari_blockbuster import Heartbeat, Job
 from napari_blockbuster.detached import follow
 from napari_blockbuster.detached.files import DriverState
 from napari_blockbuster.job.folder.lock import JobLockedError, holding
+from napari_blockbuster.machine import patience
+from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.processes import ProcessIdentity, is_stopped
 
 HOLD = """
@@ -134,8 +138,33 @@ def test_a_standard_output_that_is_closed_is_no_failure_of_the_run(image: Path, 
     assert (tmp_path / "o.ome.zarr" / "zarr.json").exists()
 
 
-def test_a_wait_for_pixels_that_do_not_arrive_is_told() -> None:
-    from napari_blockbuster.machine.patience import WaitWarning, noticed
+@linux
+@pytest.mark.parametrize("begin", ["create", "resume"])
+def test_a_wait_for_pixels_that_do_not_arrive_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    """A chunk of the image is a pipe into which nobody writes."""
+    path = write_image(tmp_path / "image.zarr")
+    job = Job.create(path, components, tmp_path / "o.ome.zarr", **OPTIONS)
+    chunk = path / "c" / "0" / "0" / "0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
+    told: list[str] = []
 
-    with pytest.warns(WaitWarning, match=r"Still waiting for the image after 0\.1 s"), noticed("the image", 0.1):
-        time.sleep(0.5)
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        told.append(str(message))
+        # The end of the wait: a chunk that is empty.
+        os.close(os.open(chunk, os.O_WRONLY))
+
+    monkeypatch.setattr(warnings, "showwarning", tell)
+    # What an empty chunk means is another matter.
+    with warnings.catch_warnings(), contextlib.suppress(OSError, JobError):
+        warnings.simplefilter("always", patience.WaitWarning)
+        if begin == "create":
+            Job.create(path, components, tmp_path / "p.ome.zarr", **OPTIONS)
+        else:
+            list(Job.open(job.folder, model=components).stage())
+    assert told[0].startswith(
+        "Still waiting for pixels to recognize the image by (a disk or server that does not answer"
+    )

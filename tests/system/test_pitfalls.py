@@ -17,8 +17,8 @@ from napari_blockbuster import Job, segment
 from napari_blockbuster.execution.cluster_run.cluster_run import TILES_PER_WORKER
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.stage.label_table import LabelTable
-from napari_blockbuster.stage.seams import evidence_dtype
+from napari_blockbuster.stage.seams.evidence import evidence_dtype
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 
 # ------------------------------------------------------------------------------------------- 1. the in-process client

@@ -212,7 +212,7 @@ def test_posix_calls_are_in_one_module() -> None:
 
 
 def test_memory_is_left_alone_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_blockbuster.machine.freed_memory import keep_freed_memory
+    from napari_blockbuster.machine.memory.freed_memory import keep_freed_memory
     from napari_blockbuster.machine.system import glibc
 
     monkeypatch.setenv(PORTABLE, "1")

@@ -117,7 +117,7 @@ def test_ctrl_c_ends_a_command_whose_scheduler_does_not_answer(tmp_path: Path) -
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
     (scheduler,) = [
-        each for each in family if "napari_blockbuster.execution.cluster_process" in " ".join(each.cmdline())
+        each for each in family if "napari_blockbuster.execution.local_cluster.process" in " ".join(each.cmdline())
     ]
     scheduler.suspend()
     time.sleep(2)

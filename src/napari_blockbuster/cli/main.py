@@ -18,12 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from napari_blockbuster import __version__
+from napari_blockbuster.cli.demo.command import demo
+from napari_blockbuster.cli.info.command import info, models
+from napari_blockbuster.cli.tools.conversion import convert
+from napari_blockbuster.cli.tools.measurement import measure
+from napari_blockbuster.cli.tools.relation import relate
+from napari_blockbuster.cli.tools.tiff_export import export
+from napari_blockbuster.cli.tools.tissue import tissue
 from napari_blockbuster.machine.signals import STOPPED, TERMINATED, stopping_cleanly
 
 from .attach import detach as start_driver
 from .attach import follow
-from .demo.command import demo
-from .info.command import info, models
 from .notices import plain_warnings
 from .options import (
     Channels,
@@ -38,11 +43,6 @@ from .options import (
 )
 from .run import Interrupted, RunOptions, check_free, report, run_job
 from .terminal import DONE, MISTAKE, flush_output, leave_pipe, take_any_text
-from .tools.conversion import convert
-from .tools.measurement import measure
-from .tools.relation import relate
-from .tools.tiff_export import export
-from .tools.tissue import tissue
 from .unexpected import UNEXPECTED, describe, is_expected
 from .workers import EarlyCluster, WorkerOptions
 
@@ -110,8 +110,9 @@ def segment(
         For many images: CSV file with a row for each. Default: segmentation.csv in the output folder.
     """
     run.check()
+    from napari_blockbuster.cli.info.jobs import described_where
+
     from .batch import BatchOptions, collection_of, run_batch
-    from .info.jobs import described_where
 
     found = collection_of((image, *more), part)
     if found is not None:

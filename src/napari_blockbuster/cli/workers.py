@@ -16,7 +16,7 @@ from .options import UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_blockbuster.execution.local_cluster import StartingCluster
+    from napari_blockbuster.execution.local_cluster.starter import StartingCluster
 
 __all__ = ["EarlyCluster", "WorkerOptions"]
 

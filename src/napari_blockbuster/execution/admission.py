@@ -6,7 +6,9 @@ when it joins, and not only at the start of the run.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import threading
 import time
 import uuid
 import warnings
@@ -23,10 +25,13 @@ from napari_blockbuster.models import Model
 
 from . import waits
 from .cluster import IN_PROCESS
-from .serialization import pickle_work, shallow
+from .model_checks import DEATHS, load_shipped, loading_killed, shipped_model
+from .serialization import shallow
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+    from .worker import WorkPlugin
 
 __all__ = [
     "Admission",
@@ -34,11 +39,7 @@ __all__ = [
     "Survey",
     "admit",
     "dask_versions",
-    "load_shipped",
-    "loading_killed",
     "look_around",
-    "not_loaded",
-    "shipped_model",
     "unanswered",
 ]
 
@@ -46,8 +47,6 @@ MUST_AGREE = ("python", "napari-blockbuster", "numpy")
 """Packages of the same version in all processes: pickles are sent between them, and results must not depend on the worker."""
 SPEAK = ("dask", "distributed")
 """Packages of the same version in the scheduler, the workers and this process: their protocol may change between versions."""
-DEATHS = 2
-"""Number of workers that die while they load the model, after which the model is taken for the cause."""
 LOADING = 3600.0
 """Seconds for a worker to load the model. It may have to download it, and to finish other work first."""
 OVERDUE = 5.0
@@ -163,53 +162,7 @@ def dask_versions() -> dict[str, str]:
     return {package: str(importlib.import_module(package).__version__) for package in SPEAK}
 
 
-# -------------------------------------------------------------------------------------------------------------- models
-class _Loading:
-    """A model that is sent to a worker."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    @property
-    def functions(self) -> list[Any]:
-        """Functions of the user's that must travel along."""
-        return self.model.functions
-
-
-def shipped_model(model: Model) -> bytes:
-    """Return the pickle of a model for a worker."""
-    return pickle_work(_Loading(model))
-
-
-def load_shipped(blob: bytes) -> str:
-    """Load a model in a worker. Return the error as text: some exceptions cannot be sent back."""
-    import cloudpickle
-
-    from napari_blockbuster.models.loaded_model import load_once
-
-    from .turns import in_turn
-
-    try:
-        in_turn(lambda: None, load_once, cloudpickle.loads(blob).model)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def not_loaded(where: str, problem: str) -> str:
-    """Return the message for a model that cannot be loaded."""
-    return f"The model cannot be loaded {where} ({problem}). No tile was started. Fix the problem and resume."
-
-
-def loading_killed(worker: str) -> str:
-    """Return the message for a model that kills its worker while it is loaded."""
-    return (
-        f"Loading the model killed worker {worker} and {DEATHS - 1} more before it: it needs more memory than a worker has "
-        "(give workers more memory), or the model's library crashed (the worker's log says which). No tile was started. "
-        "Fix the problem and resume."
-    )
-
-
+# ------------------------------------------------------------------------------------------------------------ messages
 def no_answer(worker: str) -> str:
     """Return the message for a worker whose checks failed with an error that did not arrive."""
     return (
@@ -389,9 +342,19 @@ def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     problem = requirements.problem(look_around(folder, requirements.settings_file))
     if problem:
         return problem
-    if model is not None and (problem := load_shipped(model)):
-        return f"cannot load the model ({problem}). Fix the problem there"
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
+    # Otherwise the device would wait for it after the first tile.
+    warming_up = threading.Thread(target=_warm_up, args=[plugin], name="blockbuster-warm-up", daemon=True)
+    warming_up.start()
+    if model is not None and (problem := load_shipped(model)):
+        return f"cannot load the model ({problem}). Fix the problem there"
+    warming_up.join()
     plugin.admitted = True
     return ""
+
+
+def _warm_up(plugin: WorkPlugin) -> None:
+    # The first item finds the same error, and reports it.
+    with contextlib.suppress(Exception):
+        plugin.work.warm_up()

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_blockbuster.execution.local_cluster.starter import LocalProcessCluster, StartingCluster
 from napari_blockbuster.machine.gpus import Share, gpu_table, visible_gpus
 from napari_blockbuster.machine.limits import cpu_count, memory_limit_bytes
 from napari_blockbuster.machine.processes import place_of_this_process
-
-from .local_cluster import LocalProcessCluster, StartingCluster
 
 if TYPE_CHECKING:
     from distributed import Client

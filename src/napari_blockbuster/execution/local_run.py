@@ -10,7 +10,7 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from napari_blockbuster.machine.freed_memory import keep_freed_memory
+from napari_blockbuster.machine.memory.freed_memory import keep_freed_memory
 
 from .queue import TileQueue
 from .turns import exclusive

@@ -6,8 +6,10 @@ import contextlib
 import contextvars
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,33 +18,81 @@ __all__ = ["ModelUse", "Turn", "exclusive", "in_turn"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_turn = threading.Lock()
+
+class _Turnstile:
+    """A lock that is passed on in the order of arrival: the thread of the model, which always comes back, starves nobody."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+_turn = _Turnstile()
 _threads: list[Executor] = []
 
 
-def exclusive() -> threading.Lock:
+def exclusive() -> AbstractContextManager[None]:
     """Return the lock of the model of this process, for use with ``with``."""
     return _turn
 
 
-def in_turn(begin: Callable[[], None], call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def in_turn(
+    check: Callable[[], None], began: Callable[[], None], call: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
     """Wait for the model to be free, and call a function that uses it.
 
-    Two networks that compute at the same time need the memory of both, and are no faster.
+    Two networks that compute at the same time need the memory of both, and are no faster. The next call begins in the thread
+    of the model itself, right after the one before: passing a turn on from thread to thread would let the device wait for the
+    interpreter lock several times.
 
     Parameters
     ----------
-    begin : callable
-        Called in this thread once the turn has come. May raise, which gives up the turn.
+    check : callable
+        Called once the turn has come. May raise, which gives up the turn.
+    began : callable
+        Called in this thread while the model computes.
     call : callable
         Called in the thread of the model: some libraries keep state for each thread, and a new thread for each tile would
         build it again.
     """
-    with _turn:
-        begin()
-        # dask knows by the context which worker a thread belongs to.
-        context = contextvars.copy_context()
-        return _thread().submit(lambda: context.run(call, *args, **kwargs)).result()
+    # dask knows by the context which worker a thread belongs to.
+    context = contextvars.copy_context()
+    checked = threading.Event()
+    comes = False
+
+    def turn() -> R:
+        nonlocal comes
+        with _turn:
+            try:
+                check()
+                comes = True
+            finally:
+                checked.set()
+            return context.run(call, *args, **kwargs)
+
+    future = _thread().submit(turn)
+    checked.wait()
+    if comes:
+        began()
+    return future.result()
 
 
 def _thread() -> Executor:

@@ -46,6 +46,9 @@ class Work(ABC, Generic[R]):
         """Functions of the user that travel to workers with the code of their module."""
         return ()
 
+    def warm_up(self) -> None:
+        """Import and compile what the first item needs, while the model is loaded. Default: nothing."""
+
     @abstractmethod
     def ahead(self, item: int) -> Any:
         """Return the payload for an item that will run here soon; may start reading."""

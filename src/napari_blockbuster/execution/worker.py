@@ -73,11 +73,10 @@ class WorkPlugin(WorkerPlugin):
         """Start no more items: the run has ended. Called by dask."""
         self.stop()
 
-    def start_turn(self) -> None:
-        """Free the thread of this task for the next one, which prepares its item. Raise `WorkStoppedError` after `stop`."""
+    def check(self) -> None:
+        """Raise `WorkStoppedError` after `stop`."""
         if self._stopped:
             raise WorkStoppedError
-        secede()
 
     @property
     def is_idle(self) -> bool:
@@ -128,7 +127,8 @@ def _phases(plugin: WorkPlugin, item: int, payload: Any) -> Any:
     if not work.takes_turns:
         return work(item, prepared)()
     try:
-        finish = in_turn(plugin.start_turn, work, item, prepared)
+        # While the model computes, the next task gets the thread of this one, to prepare its item.
+        finish = in_turn(plugin.check, secede, work, item, prepared)
     except WorkStoppedError:
         work.drop(prepared)
         raise

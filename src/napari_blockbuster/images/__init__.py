@@ -1,5 +1,7 @@
 """Images as the engine sees them: axes, scale, and pixels of a box; never the whole image at once."""
 
+from napari_blockbuster.images.metadata.scenes import Scene
+from napari_blockbuster.images.metadata.sizes import ImageWarning
 from napari_blockbuster.images.tiff.source import TiffSource
 from napari_blockbuster.images.zarr.source import StoredSource
 
@@ -8,8 +10,6 @@ from .base import ChannelNotChosenError, ImageReadError, ImageSource
 from .channels import ChannelsSource
 from .collection import Collection, Member, find_images
 from .opening import list_scenes, open_image, source_from_description
-from .scenes import Scene
-from .sizes import ImageWarning
 
 __all__ = [
     "ArraySource",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.images.metadata.axes import Request, axes_of_names, plain_layout
 from napari_blockbuster.images.zarr.source import StoredSource
 
-from .axes import Request, axes_of_names, plain_layout
 from .base import ImageSource, Layout, PixelPart, Pixels
 from .blocks import spread_blocks
 from .chunks import CachedReader
@@ -83,7 +83,7 @@ def _open_xarray(image: Any, request: Request) -> ImageSource:
     if axes is None and request.axes is None:
         raise ValueError(
             f"this xarray has the dimensions {', '.join(map(str, image.dims))} of extent {image.shape}; "
-            "say which they are, as axes='tczyx' (t time, c channel, z, y, x)"
+            f"say which they are, as axes={'tczyx'[-len(image.shape) :]!r} (t time, c channel, z, y, x)"
         )
     stored = request.axes or axes or ""
     coords = getattr(image, "coords", {})

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
+from napari_blockbuster.machine.patience import SILENT_STORAGE, noticed
 
 from .blocks import digest_of, frame_box, spread_blocks
 
@@ -51,7 +52,7 @@ class Layout:
     Attributes
     ----------
     stored_axes : str
-        Axes as stored, as ``"tczyx"``; ``s`` for colour samples beside channels.
+        Axes as stored, as ``"tczyx"``; ``s`` for color samples beside channels.
     channel : int or None
         Index along ``c`` (and ``s``, which runs faster); None where there is no such axis.
     scale, translation : tuple of float
@@ -282,11 +283,13 @@ class ImageSource(ABC):
         """
         # Sizes that the user gave decide what the model sees, as pixels do.
         given = {} if self.layout.spacing is None else {"spacing": _plain(self.layout.spacing)}
+        with noticed(f"pixels to recognize the image by ({SILENT_STORAGE})"):
+            content = digest_of(*(self.read(box) for box in self._digest_boxes()))
         return given | {
             "shape": list(self.shape),
             "axes": "".join(self.axes),
             "dtype": str(self.dtype),
-            "content": digest_of(*(self.read(box) for box in self._digest_boxes())),
+            "content": content,
         }
 
     def _digest_boxes(self) -> list[Box]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_blockbuster.images.metadata.sizes import say
+from napari_blockbuster.images.zarr.folders import fields_of_plate
+
 from .places import is_remote, join, locate, name_of
-from .sizes import say
-from .zarr.folders import fields_of_plate
 
 __all__ = ["Collection", "Member", "find_images"]
 
@@ -134,8 +135,9 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _is_image(path: str) -> bool:
+    from napari_blockbuster.images.zarr.folders import is_label_image
+
     from .opening import is_image_file
-    from .zarr.folders import is_label_image
 
     if not os.path.isdir(path):
         return is_image_file(locate(path))
@@ -144,7 +146,7 @@ def _is_image(path: str) -> bool:
 
 def _without_parts(members: Sequence[Member]) -> tuple[list[Member], list[str]]:
     """Leave out the files that belong to an image of which another file was taken already."""
-    from .tiff.files import files_of_image
+    from napari_blockbuster.images.tiff.files import files_of_image
 
     taken: set[str] = set()
     kept, parts = [], []

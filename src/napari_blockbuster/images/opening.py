@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.images.formats.planes import find_planes
+from napari_blockbuster.images.formats.planes import open_place as open_planes
+from napari_blockbuster.images.metadata.axes import Request
+from napari_blockbuster.images.metadata.scenes import Scene
+
 from .arrays import open_in_memory
-from .axes import Request
 from .base import ChannelNotChosenError, ImageSource
 from .channels import PARTS, ChannelsSource
-from .formats.planes import find_planes
-from .formats.planes import open_place as open_planes
 from .places import Place, is_remote, locate, zip_file_of
-from .scenes import Scene
 
 __all__ = ["is_image_file", "list_scenes", "open_all_channels", "open_image", "source_from_description"]
 

@@ -21,9 +21,9 @@ from napari_blockbuster.machine.disk import StoreError
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import drop_damaged_evidence
-from napari_blockbuster.stage.seams import compare, gather_evidence
+from napari_blockbuster.stage.seams.evidence import compare, gather_evidence
 from napari_blockbuster.stage.store import StagedTile, StageStore
-from napari_blockbuster.stage.sums import tile_sums
+from napari_blockbuster.stage.sums.label_sums import tile_sums
 
 __all__ = ["CheckReport", "check_job"]
 

@@ -17,7 +17,7 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside
 from napari_blockbuster.measure.label_image import measure_label_image
 from napari_blockbuster.measure.regions import RegionFunction, check_properties
-from napari_blockbuster.output.parquet import save_table
+from napari_blockbuster.output.tables.parquet import save_table
 
 if TYPE_CHECKING:
     import pandas as pd

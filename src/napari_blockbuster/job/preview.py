@@ -18,7 +18,7 @@ from napari_blockbuster.job.progress.events import TileFailed
 from napari_blockbuster.job.setup.channels import check_channels
 from napari_blockbuster.job.setup.preflight import estimated_bytes
 from napari_blockbuster.machine.limits import worker_limit_bytes
-from napari_blockbuster.machine.peak_memory import PeakMemory
+from napari_blockbuster.machine.memory.peak_memory import PeakMemory
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.models import Model, get_model
 from napari_blockbuster.models.loaded_model import load_once

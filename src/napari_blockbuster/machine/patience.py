@@ -7,7 +7,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["WaitWarning", "noticed"]
+__all__ = ["SILENT_STORAGE", "WaitWarning", "noticed"]
+
+PATIENCE = 10.0
+"""Seconds after which a wait is unusually long."""
+SILENT_STORAGE = "a disk or server that does not answer, or a slow one"
 
 
 class WaitWarning(UserWarning):
@@ -15,13 +19,18 @@ class WaitWarning(UserWarning):
 
 
 @contextlib.contextmanager
-def noticed(what: str, seconds: float = 10.0) -> Iterator[None]:
-    """Warn once if the block takes longer than some seconds. `what` follows "waiting for"."""
+def noticed(what: str, seconds: float | None = None) -> Iterator[None]:
+    """Warn once if the block takes longer than some seconds. `what` follows "waiting for".
+
+    It does not end the block: a read that takes minutes may still succeed (a tape, a server that was asleep), and nothing can
+    end a call in which the operating system waits for a disk. Ctrl-C does, wherever the system allows it.
+    """
+    longest = PATIENCE if seconds is None else seconds
 
     def tell() -> None:
-        warnings.warn(f"Still waiting for {what} after {seconds:g} s", WaitWarning, stacklevel=2)
+        warnings.warn(f"Still waiting for {what} after {longest:g} s", WaitWarning, stacklevel=2)
 
-    timer = threading.Timer(seconds, tell)
+    timer = threading.Timer(longest, tell)
     timer.daemon = True
     timer.start()
     try:

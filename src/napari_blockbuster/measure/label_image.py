@@ -17,14 +17,14 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import discard
 from napari_blockbuster.merge.assignment import Merge, MergeSettings
-from napari_blockbuster.stage.comparison import evidence_dtype
-from napari_blockbuster.stage.label_table import LabelTable
 from napari_blockbuster.stage.labels import OBJECT
-from napari_blockbuster.stage.sum_table import SumTable
-from napari_blockbuster.stage.sums import TileSums, place_rows
+from napari_blockbuster.stage.seams.comparison import evidence_dtype
+from napari_blockbuster.stage.sums.label_sums import TileSums, place_rows
+from napari_blockbuster.stage.tables.label_table import LabelTable
+from napari_blockbuster.stage.tables.sum_table import SumTable
 
 from .overlaps import pair_grid
-from .regions import RegionFunction, measure_regions
+from .regions import RegionFunction, RegionMeasures, measure_regions
 from .space import Space
 from .table import object_table
 from .tile_measurement import LevelImage, Measurement, MeasureWork, kept_tiles
@@ -73,6 +73,7 @@ def measure_label_image(
     level = None if image is None else LevelImage(image, labels.shape)
     if level is not None:
         level.check(labels.name, labels.axes)
+    measures = RegionMeasures(labels, level, tuple(names), tuple(properties), tuple(functions))
     grid = pair_grid(labels)
     kept = None if resume is None else resume / _digest(labels, image)
     work = MeasureWork(grid, labels, level, kept)
@@ -82,16 +83,15 @@ def measure_label_image(
             kept.mkdir(parents=True, exist_ok=True)
         known = kept_tiles(kept)
     waiting = [index for index in grid.order() if index not in known]
-    passes = 2 if properties or functions else 1
+    passes = 2 if measures else 1
     for found in run(work, TileQueue(waiting), client):
         if found is not None:
             known[found.tile] = found
             if progress is not None:
                 progress(len(known), passes * len(grid))
     table = _table(grid, known, space_of(labels, image), names)
-    if passes == 2:
-        more = measure_regions(table, labels, level, grid, names, properties, functions, client, progress)
-        for name, values in more.items():
+    if measures:
+        for name, values in measure_regions(table, grid, measures, client, progress).items():
             table[name] = values
     if resume is not None:
         discard(resume)

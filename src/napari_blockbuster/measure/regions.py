@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-__all__ = ["RegionFunction", "check_properties", "measure_regions"]
+__all__ = ["RegionFunction", "RegionMeasures", "check_properties", "measure_regions"]
 
 RegionFunction = Callable[[Any], Mapping[str, float]]
 """From a region (`skimage.measure._regionprops.RegionProperties`) to names and numbers."""
@@ -104,18 +104,71 @@ def _region(mask: np.ndarray, pixels: np.ndarray | None) -> Any:
     return regionprops(mask.astype(np.uint8), pixels)[0]  # type: ignore[no-untyped-call]
 
 
+@dataclass(frozen=True)
+class RegionMeasures:
+    """What is measured of each object beside its sums.
+
+    Attributes
+    ----------
+    labels : ImageSource
+    image : LevelImage or None
+    names : tuple of str
+        Names of the channels of the image.
+    properties : tuple of str
+        Names of properties of a region.
+    functions : tuple of callable
+        From a region to names and numbers.
+    """
+
+    labels: ImageSource
+    image: LevelImage | None
+    names: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    functions: tuple[RegionFunction, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.properties or self.functions)
+
+
 def measure_regions(
     table: pd.DataFrame,
-    labels: ImageSource,
-    image: LevelImage | None,
     grid: TileGrid,
-    names: Sequence[str],
-    properties: Sequence[str],
-    functions: Sequence[RegionFunction],
+    measures: RegionMeasures,
     client: Client | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, np.ndarray]:
-    """Return a column for each property, in the order of a table. Parameters are those of `measure_label_image`."""
+    """Return a column for each property, in the order of a table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Labels and bounding boxes of the objects, and their time, if there is time. Its columns are not measured again.
+    grid : TileGrid
+    measures : RegionMeasures
+    client : distributed.Client or None
+    progress : callable or None
+        ``progress(done, total)`` in tiles, in the second half of two passes.
+    """
+    # The table has these from the sums, exact and in the place of the whole image.
+    taken = frozenset(map(str, table.columns))
+    known = taken | {name.partition("-")[0] for name in taken} | set(PLACED)
+    measures = replace(
+        measures, properties=tuple(name for name in dict.fromkeys(measures.properties) if name not in known)
+    )
+    groups = _groups(table, grid)
+    found: dict[int, dict[str, float]] = {}
+    work = RegionWork(measures, grid.separate_axes, taken, groups)
+    for done, rows in enumerate(run(work, TileQueue(list(groups)), client), 1):
+        if rows is not None:
+            found.update(rows)
+            if progress is not None:
+                progress(len(grid) + done * len(grid) // len(groups), 2 * len(grid))
+    columns = list(dict.fromkeys(name for row in found.values() for name in row))
+    return {name: np.array([found[i].get(name, np.nan) for i in range(len(table))], np.float64) for name in columns}
+
+
+def _groups(table: pd.DataFrame, grid: TileGrid) -> dict[int, _Group]:
+    """Return the objects whose bounding boxes begin in each tile."""
     ndim, leading = grid.ndim - grid.separate_axes, grid.separate_axes
     corners = table[[f"bbox-{axis}" for axis in range(2 * ndim)]].to_numpy(np.int64)
     times = table["t"].to_numpy(np.int64)[:, None] if leading else np.zeros((len(table), 0), np.int64)
@@ -126,24 +179,11 @@ def measure_regions(
     ids = table["label"].to_numpy(np.int64)
     order = np.argsort(tiles, kind="stable")
     starts = np.flatnonzero(np.diff(tiles[order], prepend=-1))
-    groups = {
+    return {
         int(tiles[rows[0]]): _Group(rows, ids[rows], low[rows], high[rows])
         for rows in np.split(order, starts[1:])
         if len(rows)
     }
-    # The table has these from the sums, exact and in the place of the whole image.
-    taken = frozenset(map(str, table.columns))
-    known = taken | {name.partition("-")[0] for name in taken} | set(PLACED)
-    wanted = tuple(name for name in dict.fromkeys(properties) if name not in known)
-    work = RegionWork(labels, image, leading, tuple(names), wanted, tuple(functions), taken, groups)
-    found: dict[int, dict[str, float]] = {}
-    for done, rows in enumerate(run(work, TileQueue(list(groups)), client), 1):
-        if rows is not None:
-            found.update(rows)
-            if progress is not None:
-                progress(len(grid) + done * len(grid) // len(groups), 2 * len(grid))
-    columns = list(dict.fromkeys(name for row in found.values() for name in row))
-    return {name: np.array([found[i].get(name, np.nan) for i in range(len(ids))], np.float64) for name in columns}
 
 
 class _Group(NamedTuple):
@@ -159,25 +199,26 @@ class _Group(NamedTuple):
 class RegionWork(Work[dict[int, dict[str, float]]]):
     """Visit the objects whose bounding boxes begin in a tile."""
 
-    labels: ImageSource
-    image: LevelImage | None
+    measures: RegionMeasures
     leading: int
-    names: tuple[str, ...]
-    properties: tuple[str, ...]
-    own: tuple[RegionFunction, ...]
     taken: frozenset[str]
     groups: dict[int, _Group] = field(repr=False)
 
     @property
     def functions(self) -> Sequence[Callable[..., Any]]:
-        return self.own
+        return self.measures.functions
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"groups": {}, **({} if self._shippable else {"labels": None, "image": None})}
+        # Pixels in memory travel with each tile.
+        measures = self.measures
+        if not self._shippable:
+            measures = replace(measures, labels=None, image=None)  # type: ignore[arg-type]
+        return self.__dict__ | {"groups": {}, "measures": measures}
 
     @property
     def _shippable(self) -> bool:
-        return self.labels.shippable and (self.image is None or self.image.source.shippable)
+        image = self.measures.image
+        return self.measures.labels.shippable and (image is None or image.source.shippable)
 
     def ahead(self, item: int) -> tuple[_Group, list[_Part] | None]:
         return self.groups[item], None
@@ -188,8 +229,9 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
 
     def _part(self, box: Box, rows: np.ndarray) -> _Part:
         """Read a box of labels and image."""
-        labels = self.labels.read(box)
-        pixels = None if self.image is None else self.image.spread(self.image.source.read(self.image.box(box)), box)
+        image = self.measures.image
+        labels = self.measures.labels.read(box)
+        pixels = None if image is None else image.spread(image.source.read(image.box(box)), box)
         return box, rows, labels, pixels
 
     def __call__(
@@ -210,7 +252,7 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
     def _values(self, label: int, mask: np.ndarray, pixels: np.ndarray | None) -> dict[str, float]:
         region = _region(mask, pixels)
         found: dict[str, float] = {}
-        for name in self.properties:
+        for name in self.measures.properties:
             if name.startswith((PERCENTILE, MEDIAN)):
                 found |= self._percentile(name, mask, pixels)
                 continue
@@ -219,7 +261,7 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
             except (ValueError, ZeroDivisionError, IndexError, np.linalg.LinAlgError):
                 # Objects of a few voxels have no convex hull or surface. Their value is missing.
                 continue
-        for function in self.own:
+        for function in self.measures.functions:
             found |= self._own_values(function, label, region)
         return found
 
@@ -248,8 +290,8 @@ class RegionWork(Work[dict[int, dict[str, float]]]):
     def _flat(self, name: str, value: Any) -> dict[str, float]:
         """Name the numbers of a property: by channel for intensities, by their place otherwise."""
         values = np.asarray(value, np.float64).ravel()
-        if name.startswith("intensity") and len(values) == len(self.names):
-            return {f"{name}-{n}" if n else name: float(v) for n, v in zip(self.names, values, strict=True)}
+        if name.startswith("intensity") and len(values) == len(self.measures.names):
+            return {f"{name}-{n}" if n else name: float(v) for n, v in zip(self.measures.names, values, strict=True)}
         if len(values) == 1:
             return {name: float(values[0])}
         return {f"{name}-{k}": float(v) for k, v in enumerate(values)}

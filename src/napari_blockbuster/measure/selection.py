@@ -11,10 +11,10 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.merge.column_ranges import Ranges
 from napari_blockbuster.merge.numbering import merge_labels
-from napari_blockbuster.stage.comparison import evidence_dtype
-from napari_blockbuster.stage.label_table import LabelTable
-from napari_blockbuster.stage.sum_table import SumTable
-from napari_blockbuster.stage.sums import TileSums
+from napari_blockbuster.stage.seams.comparison import evidence_dtype
+from napari_blockbuster.stage.sums.label_sums import TileSums
+from napari_blockbuster.stage.tables.label_table import LabelTable
+from napari_blockbuster.stage.tables.sum_table import SumTable
 
 from .space import Space
 from .table import object_table

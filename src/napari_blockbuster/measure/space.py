@@ -35,7 +35,7 @@ class Space:
         cls, scale: Sequence[float], units: Sequence[str | None], translation: Sequence[float] | None = None
     ) -> Self:
         """Return the space of an image from what its layout says of each spatial axis. Lengths become micrometers."""
-        from napari_blockbuster.images.sizes import conversion
+        from napari_blockbuster.images.metadata.sizes import conversion
 
         factors = []
         for unit in units:

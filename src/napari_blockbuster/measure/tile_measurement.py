@@ -14,8 +14,8 @@ from napari_blockbuster.execution.work import Work
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.sums import INTENSITY, PLACE, TileSums, place_rows, tile_sums
-from napari_blockbuster.stage.tile_file import TileFile, packed
+from napari_blockbuster.stage.records.tile_file import TileFile, packed
+from napari_blockbuster.stage.sums.label_sums import INTENSITY, PLACE, TileSums, place_rows, tile_sums
 
 __all__ = ["LevelImage", "MeasureWork", "Measurement"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_blockbuster.geometry.roi import Roi
-from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.merge.holes.filling import Filled
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 from .filters import ObjectFilter
-from .holes import Filled
 from .pairs import PairOfLabels
 
 __all__ = ["Merge", "MergeSettings"]
@@ -57,7 +57,7 @@ class Merge:
     n_objects : int
         Number of merged objects.
     seams : numpy.ndarray
-        The evidence (`napari_blockbuster.stage.seams.evidence_dtype`), one row per pair of labels.
+        The evidence (`napari_blockbuster.stage.seams.evidence.evidence_dtype`), one row per pair of labels.
     joined : numpy.ndarray of bool
         For each row of `seams`, whether the pair was joined.
     agreement : numpy.ndarray

@@ -8,98 +8,18 @@ counts again once the earlier staging of the tile is restored.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-
-from napari_blockbuster.execution.admission import SETTINGS_FILE
-from napari_blockbuster.machine.disk import StoreError, writing_to
-from napari_blockbuster.machine.errors import JobError
-from napari_blockbuster.machine.files import write_atomically
-from napari_blockbuster.stage.records import STAGE, life_of, name_in_life, read_record
 
 from .assignment import Merge
+from .decision_file import Decision, DecisionFile, DecisionsError, Entry, Removal, Stamps, Step, Steps
 from .pairs import PairOfLabels, described, ordered
 
 __all__ = ["Decision", "Decisions", "DecisionsError"]
-
-FILE = "decisions.json"
-FORMAT = 1
-
-Decision = Literal["join", "cut"]
-Label = tuple[NonNegativeInt, PositiveInt]
-_Stamp = tuple[str, int]
-"""Identifies one staging of a tile (empty: not staged), and its number of labels."""
-
-
-class DecisionsError(JobError):
-    """Decisions that cannot be read, saved or applied."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Entry(_Frozen):
-    """A decision on one pair. None withdraws the earlier decision."""
-
-    pair: tuple[Label, Label]
-    decision: Decision | None = Field(validation_alias="verdict", serialization_alias="verdict")
-    """Under its first name in the file, so that old job folders stay readable."""
-    stamps: tuple[str, str]
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Entry:
-        if self.pair[0] >= self.pair[1]:
-            raise ValueError("the labels of a pair must differ, and the lower tile must come first")
-        return self
-
-
-class Removal(_Frozen):
-    """A label that is background. `removed` False withdraws the earlier removal."""
-
-    label: Label
-    removed: bool
-    stamp: str
-
-
-class Step(_Frozen):
-    """The changes of one action."""
-
-    at: str
-    entries: tuple[Entry, ...] = ()
-    removals: tuple[Removal, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, handler: Any) -> dict[str, Any]:
-        # Earlier versions read files without removals.
-        return {name: value for name, value in handler(self).items() if name != "removals" or value}
-
-
-class _File(_Frozen):
-    format: Literal[1] = 1
-    done: NonNegativeInt = 0
-    steps: tuple[Step, ...] = ()
-
-    @model_validator(mode="after")
-    def _counts(self) -> _File:
-        if self.done > len(self.steps):
-            raise ValueError(f"done is {self.done}, but the file has {len(self.steps)} steps")
-        return self
 
 
 class Decisions:
@@ -108,15 +28,13 @@ class Decisions:
     Not thread-safe. If another process has changed the file meanwhile, a change is refused.
     """
 
-    def __init__(self, folder: Path, content: _File, on_disk: bytes | None) -> None:
-        self.folder = folder
-        self._life = life_of(folder / SETTINGS_FILE)
-        self._steps, self._done = list(content.steps), content.done
-        self._on_disk = on_disk
+    def __init__(self, file: DecisionFile) -> None:
+        self.folder = file.folder
+        self._file = file
         self._entries: dict[PairOfLabels, Entry] = {}
         self._set_aside: dict[PairOfLabels, str] = {}
         self._removals: dict[tuple[int, int], Removal] = {}
-        self._stamps: dict[int, _Stamp] = {}
+        self._stamps = Stamps(file.stage)
         self._replay()
 
     @classmethod
@@ -128,9 +46,7 @@ class Decisions:
         DecisionsError
             If the file is damaged or was written by a newer version.
         """
-        path = Path(folder) / FILE
-        data = _read(path)
-        return cls(Path(folder), _File() if data is None else _parse(path, data), data)
+        return cls(DecisionFile(Path(folder)))
 
     # --------------------------------------------------------------- reading
     @property
@@ -152,7 +68,7 @@ class Decisions:
     @property
     def removed(self) -> tuple[tuple[int, int], ...]:
         """Labels that are background, for `Job.merge`. Those of tiles that were segmented again do not count."""
-        return tuple(label for label, each in self._removals.items() if self._stamp(label[0])[0] == each.stamp)
+        return tuple(label for label, each in self._removals.items() if self._stamps.of(label[0])[0] == each.stamp)
 
     @property
     def set_aside(self) -> dict[PairOfLabels, str]:
@@ -166,11 +82,11 @@ class Decisions:
 
     @property
     def can_undo(self) -> bool:
-        return self._done > 0
+        return self._file.steps.done > 0
 
     @property
     def can_redo(self) -> bool:
-        return self._done < len(self._steps)
+        return self._file.steps.done < len(self._file.steps.steps)
 
     def without_effect(self, merged: Merge) -> list[PairOfLabels]:
         """Cuts without effect: their two labels are still one object, connected through other labels."""
@@ -207,7 +123,7 @@ class Decisions:
         if decision not in ("join", "cut", None):
             raise DecisionsError(f"{decision!r} is not a decision. Use 'join', 'cut' or None.")
         pairs = list(_pairs(pair))
-        self._forget_stamps(pairs)
+        self._stamps.forget(pairs)
         self._step([self._entry(p, decision) for p in pairs])
 
     def remove(self, labels: Iterable[tuple[int, int]]) -> None:
@@ -236,7 +152,7 @@ class Decisions:
         wanted: dict[PairOfLabels, Decision] = dict.fromkeys(cut, "cut")
         wanted.update(dict.fromkeys(join, "join"))
         new = {pair: decision for pair, decision in wanted.items() if self.applied.get(pair) != decision}
-        self._forget_stamps(new)
+        self._stamps.forget(new)
         removals = [self._removal(label) for label in remove if label not in self._removals]
         self._step([self._entry(pair, decision) for pair, decision in new.items()], removals)
 
@@ -257,12 +173,12 @@ class Decisions:
 
     def refresh(self) -> None:
         """Compare the stamps with the staged tiles again."""
-        self._stamps = {}
+        self._stamps = Stamps(self._file.stage)
         self._replay()
 
     def _replay(self) -> None:
         self._entries, self._removals = {}, {}
-        for step in self._steps[: self._done]:
+        for step in self._file.steps.steps[: self._file.steps.done]:
             for entry in step.entries:
                 self._entries.pop(entry.pair, None)
                 if entry.decision is not None:
@@ -271,7 +187,7 @@ class Decisions:
                 self._removals.pop(removal.label, None)
                 if removal.removed:
                     self._removals[removal.label] = removal
-        reasons = ((pair, self._why_stale(entry)) for pair, entry in self._entries.items())
+        reasons = ((pair, self._stamps.why_stale(entry)) for pair, entry in self._entries.items())
         self._set_aside = {pair: why for pair, why in reasons if why}
 
     def _entry(self, pair: PairOfLabels, decision: Decision | None) -> Entry:
@@ -287,109 +203,34 @@ class Decisions:
                 "To separate objects inside a tile, segment the tile again."
             )
         for end in pair:
-            self._check_exists(end)
-        return Entry(pair=pair, decision=decision, stamps=(self._stamp(a)[0], self._stamp(b)[0]))
+            self._stamps.check_exists(end)
+        return Entry(pair=pair, decision=decision, stamps=(self._stamps.of(a)[0], self._stamps.of(b)[0]))
 
     def _removal(self, label: tuple[int, int]) -> Removal:
-        self._forget_stamps([(label, label)])
-        self._check_exists(label)
-        return Removal(label=label, removed=True, stamp=self._stamp(label[0])[0])
-
-    def _check_exists(self, end: tuple[int, int]) -> None:
-        tile, label = end
-        stamp, n_labels = self._stamp(tile)
-        if not stamp:
-            raise DecisionsError(f"Tile {tile} is not staged, so it has no label {label}.")
-        if not 1 <= label <= n_labels:
-            raise DecisionsError(f"Label {label} of tile {tile} does not exist. The tile has labels 1 to {n_labels}.")
+        self._stamps.forget([(label, label)])
+        self._stamps.check_exists(label)
+        return Removal(label=label, removed=True, stamp=self._stamps.of(label[0])[0])
 
     def _step(self, entries: Sequence[Entry], removals: Sequence[Removal] = ()) -> None:
         if not entries and not removals:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         step = Step(at=now, entries=tuple(entries), removals=tuple(removals))
-        self._save([*self._steps[: self._done], step], self._done + 1)
+        done = self._file.steps.done
+        self._save(Steps(done=done + 1, steps=(*self._file.steps.steps[:done], step)))
 
     def _move(self, by: int) -> tuple[PairOfLabels, ...]:
-        if not 0 <= self._done + by <= len(self._steps):
+        done, steps = self._file.steps.done, self._file.steps.steps
+        if not 0 <= done + by <= len(steps):
             return ()
-        pairs = tuple(entry.pair for entry in self._steps[min(self._done, self._done + by)].entries)
-        self._forget_stamps(pairs)
-        self._save(self._steps, self._done + by)
+        pairs = tuple(entry.pair for entry in steps[min(done, done + by)].entries)
+        self._stamps.forget(pairs)
+        self._save(Steps(done=done + by, steps=steps))
         return pairs
 
-    def _save(self, steps: list[Step], done: int) -> None:
-        path = self.folder / FILE
-        if _read(path) != self._on_disk:
-            raise DecisionsError(f"Another process changed {path}. Load the decisions again.")
-        if life_of(self.folder / SETTINGS_FILE) != self._life:
-            raise DecisionsError(f"Another run replaced the job in {self.folder}. Open it again.")
-        data = _File(done=done, steps=tuple(steps)).model_dump_json(by_alias=True).encode()
-        stage = self.folder / name_in_life(STAGE, self._life)
-        try:
-            with writing_to(self.folder):
-                # Renamed from the folder of this life, which is gone if the job was replaced since the check.
-                write_atomically(path, data, temporary=stage / f".{FILE}-{uuid.uuid4().hex}")
-        except StoreError as error:
-            if stage.is_dir() or not self.folder.is_dir():
-                raise
-            if life_of(self.folder / SETTINGS_FILE) != self._life:
-                raise DecisionsError(f"Another run replaced the job in {self.folder}. Open it again.") from error
-            raise DecisionsError(
-                f"The tiles of {self.folder} were deleted. Segment again to decide on them."
-            ) from error
-        self._on_disk, self._steps, self._done = data, steps, done
+    def _save(self, steps: Steps) -> None:
+        self._file.save(steps)
         self._replay()
-
-    # ---------------------------------------------------------------- stamps
-    def _forget_stamps(self, pairs: Iterable[PairOfLabels]) -> None:
-        # Read only the markers of these tiles again: reading all of them at every click would be slow.
-        for tile in {tile for pair in pairs for tile, _ in pair}:
-            self._stamps.pop(tile, None)
-
-    def _stamp(self, tile: int) -> _Stamp:
-        if tile not in self._stamps:
-            try:
-                record = read_record(self.folder / name_in_life(STAGE, self._life), tile)
-                self._stamps[tile] = f"{record.staged_at:.6f}/{record.objects_crc32:08x}", record.n_objects
-            except (OSError, ValueError):
-                self._stamps[tile] = "", 0
-        return self._stamps[tile]
-
-    def _why_stale(self, entry: Entry) -> str:
-        for (tile, _), stamp in zip(entry.pair, entry.stamps, strict=True):
-            now, _ = self._stamp(tile)
-            if not now:
-                return f"tile {tile} is not staged"
-            if now != stamp:
-                return f"tile {tile} was segmented again"
-        return ""
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DecisionsError(f"Cannot read {path}: {error.strerror}.") from error
-
-
-def _parse(path: Path, data: bytes) -> _File:
-    try:
-        return _File.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("format",):
-            raise DecisionsError(
-                f"{path} has format {first['input']!r}. This version reads format {FORMAT}. Update napari-blockbuster."
-            ) from None
-        place = ".".join(map(str, first["loc"]))
-        raise DecisionsError(
-            f"{path} is damaged{f' at {place}' if place else ''}: {first['msg']}. "
-            "Fix it, or move it away to start without decisions."
-        ) from None
 
 
 def _pairs(pair: Any) -> Iterator[PairOfLabels]:

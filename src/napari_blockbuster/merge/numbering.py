@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from napari_blockbuster.geometry.components import connected_components
-from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 from .assignment import Merge, MergeSettings
 from .pairs import PairOfLabels, ordered
@@ -33,7 +33,7 @@ def merge_labels(
     Parameters
     ----------
     evidence : numpy.ndarray
-        Rows of `napari_blockbuster.stage.seams.evidence_dtype`.
+        Rows of `napari_blockbuster.stage.seams.evidence.evidence_dtype`.
     labels : LabelTable
         The labels of each tile of the grid.
     rule : {"overlap", "face", "touch", "none"}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_blockbuster.stage.label_table import LabelTable
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 __all__ = [
     "DEFAULT_MIN_IOU",
@@ -65,7 +65,7 @@ def agreement(rule: str, seams: np.ndarray, labels: LabelTable) -> np.ndarray:
     ----------
     rule : {"overlap", "face"}
     seams : numpy.ndarray
-        `napari_blockbuster.stage.seams.evidence_dtype`.
+        `napari_blockbuster.stage.seams.evidence.evidence_dtype`.
     labels : LabelTable
         Sizes of the labels, for ``overlap``.
     """

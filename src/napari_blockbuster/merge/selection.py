@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from napari_blockbuster.merge.holes.filling import Filled, fill
+from napari_blockbuster.merge.holes.region_graph import RegionGraph
+
 from .assignment import Merge
 from .filters import ObjectFilter
-from .holes import Filled, fill
-from .region_graph import RegionGraph
 
 __all__ = ["apply_filter"]
 

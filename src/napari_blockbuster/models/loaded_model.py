@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from napari_blockbuster.models.networks.base import NetworkModel, NetworkSegmenter
+
 from .base import Model, Segmenter
-from .networks.base import NetworkModel, NetworkSegmenter
 
 __all__ = ["load_once"]
 

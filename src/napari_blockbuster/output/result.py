@@ -11,13 +11,13 @@ import numpy as np
 
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.merge.inside import clipped
+from napari_blockbuster.merge.region.inside import clipped
+from napari_blockbuster.output.tables.parquet import read_parquet
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore
 
 from .label_image import open_labels
-from .parquet import read_parquet
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -57,7 +57,7 @@ class Result:
     missing_tiles : list of int
         Tiles that hold background because they were not staged (yet), failed ones included. Skipped tiles are not among them.
     seams : numpy.ndarray
-        The evidence of all pairs at the seams (`napari_blockbuster.stage.seams.evidence_dtype`).
+        The evidence of all pairs at the seams (`napari_blockbuster.stage.seams.evidence.evidence_dtype`).
     joined : numpy.ndarray of bool
         For each row of `seams`, whether the pair became one object.
     provenance : dict

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.machine.files import named_after
 from napari_blockbuster.machine.system import replace
+from napari_blockbuster.output.tables.parquet import CSV, PARQUET, read_parquet, token_of_table
 
 from .label_image import labels_info
-from .parquet import CSV, PARQUET, read_parquet, token_of_table
 from .result import JOB_SUFFIX, job_folder
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import open_image
-from napari_blockbuster.images.sizes import conversion
+from napari_blockbuster.images.metadata.sizes import conversion
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import beside, discard
 from napari_blockbuster.machine.system import replace

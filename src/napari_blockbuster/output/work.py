@@ -14,7 +14,7 @@ from napari_blockbuster.execution.work import Work
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.merge.inside import clipped
+from napari_blockbuster.merge.region.inside import clipped
 from napari_blockbuster.stage.labels import lookup
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.store import StageStore

@@ -11,8 +11,8 @@ from napari_blockbuster.execution.run import run
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import read_table
 from napari_blockbuster.machine.ownership import Owner
+from napari_blockbuster.stage.seams.evidence import evidence_dtype, gather_evidence, in_order, missing_pairs
 
-from .seams import evidence_dtype, gather_evidence, in_order, missing_pairs
 from .store import StageStore
 from .work import CompareWork
 

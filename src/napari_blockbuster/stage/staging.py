@@ -14,14 +14,14 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Tile
 from napari_blockbuster.machine.disk import writing_to
+from napari_blockbuster.stage.records.records import TileRecord
+from napari_blockbuster.stage.records.tile_file import packed
+from napari_blockbuster.stage.sums.label_sums import TileSums, tile_sums
 
-from .labels import Compacted, compact
-from .records import TileRecord
+from .labels import Compacted, compact, lookup
 from .store import Bands, StageStore
-from .sums import TileSums, tile_sums
-from .tile_file import packed
 
-__all__ = ["StagingTile", "check_folder", "stage_labels"]
+__all__ = ["StagingTile", "check_folder", "stage_labels", "warm_up"]
 
 
 class StagingTile:
@@ -82,6 +82,21 @@ def check_folder(store: StageStore) -> None:
     """
     with writing_to(store.folder):
         os.stat(store.folder / "tiles")
+
+
+def warm_up(ndim: int, dtype: Any) -> None:
+    """Import and compile what staging needs: numba takes as long as some tiles.
+
+    Parameters
+    ----------
+    ndim : int
+        Spatial axes of a tile.
+    dtype : dtype_like
+        Of the pixels.
+    """
+    one = np.ones((2,) * ndim, np.uint32)
+    lookup(np.arange(2, dtype=np.uint32), one.copy())
+    packed({}, tile_sums(one, 1, one.astype(dtype)).parts())
 
 
 def stage_labels(

@@ -3,11 +3,11 @@
 Layout of a stage folder::
 
     labels/                       zarr v3, uint32, the image's shape, one shard per tile: ids 1..n of each tile's core
-    tiles/<a>-<b>/<tile>.tile     all else of the tile (`napari_blockbuster.stage.tile_file`); it makes the tile staged
-    seams/<a>-<b>/<tile>.npy      evidence, written by `napari_blockbuster.stage.seams`
+    tiles/<a>-<b>/<tile>.tile     all else of the tile (`napari_blockbuster.stage.records.tile_file`); it makes the tile staged
+    seams/<a>-<b>/<tile>.npy      evidence, written by `napari_blockbuster.stage.seams.evidence`
     failed/<tile>.json            the reason why a tile failed
 
-No two writers share a file. Folders of the first layout (`napari_blockbuster.stage.first_layout`) are read as well.
+No two writers share a file. Folders of the first layout (`napari_blockbuster.stage.records.first_layout`) are read as well.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import discard, with_checksum, write_atomically
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.machine.system import sync_named
+from napari_blockbuster.stage.records.first_layout import FirstLayout, first_marker
+from napari_blockbuster.stage.records.records import (
+    TileFailure,
+    TileRecord,
+    in_shards,
+    marker_name,
+    read_failure,
+    read_record,
+    record_in,
+)
+from napari_blockbuster.stage.records.tile_file import TileFile
+from napari_blockbuster.stage.sums.label_sums import CONTACT, INTENSITY, PLACE, TileSums
 
 from .arrays import ChunkBeingEncoded, create_array, encode_chunk, open_array
-from .first_layout import FirstLayout, first_marker
 from .labels import OBJECT
-from .records import TileFailure, TileRecord, in_shards, marker_name, read_failure, read_record, record_in
-from .sums import CONTACT, INTENSITY, PLACE, TileSums
-from .tile_file import TileFile
 
 if TYPE_CHECKING:
     import tensorstore as ts

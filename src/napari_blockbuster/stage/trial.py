@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.errors import JobError
-
-from .records import TileFailure, TileRecord
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
 
 __all__ = ["TrialError", "TrialQueue"]
 

@@ -25,11 +25,11 @@ from napari_blockbuster.models.base import Model
 from napari_blockbuster.models.loaded_model import load_once
 from napari_blockbuster.models.networks.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory
 from napari_blockbuster.models.planes import begun, plane_of
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
+from napari_blockbuster.stage.seams.evidence import close_seams, compare_missing
 
 from .claims import Claim
-from .records import TileFailure, TileRecord
-from .seams import close_seams, compare_missing
-from .staging import check_folder, stage_labels
+from .staging import check_folder, stage_labels, warm_up
 from .store import StageStore
 
 __all__ = ["SURE", "CompareWork", "PixelWork", "StageWork", "allowed_attempts"]
@@ -182,6 +182,10 @@ class StageWork(PixelWork[TileRecord | TileFailure]):
     @property
     def required_model(self) -> Model:
         return self.model
+
+    def warm_up(self) -> None:
+        source = self.source or self._local_source
+        warm_up(self.grid.ndim - self.grid.separate_axes, np.uint16 if source is None else source.dtype)
 
     def ahead(self, item: int) -> Reading:  # type: ignore[override]
         if self.store.is_staged(item):

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_blockbuster.machine.units import bytes_text
-from napari_blockbuster.widgets.texts import times
+
+from .texts import times
 
 __all__ = ["NARROW", "Fold", "Note", "Section", "add_row", "button", "bytes_text", "row_of", "times", "unfold"]
 

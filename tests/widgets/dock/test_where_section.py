@@ -191,6 +191,16 @@ def test_tissue_and_empty_tiles_are_shown_before_a_run(open_dock: Any, until: An
     until(lambda: "Tissue" in viewer.layers)
     assert isinstance(viewer.layers["Tissue"], Labels)
     assert where.note.plain.startswith("4 of 16 tiles")
+    # A large mask is read in a thread.
+    fine = np.zeros((2000, 2600), np.uint8)
+    fine[1000:1200, 1000:1200] = 1
+    viewer.add_labels(fine, name="fine", scale=(0.1, 0.1))
+    where.choose("fine")
+    assert where.note.text() == "Reading the region…"
+    with pytest.raises(ValueError, match="still being read"):
+        where.values()
+    until(lambda: where.note.plain.startswith("1 of 16 tiles"), 5)
+    assert where.values()["where"].bounds() == Box((100, 100), (120, 120))
     where.choose("Everywhere")
     assert where.overlay.layer is None
     where.skip.kind.setCurrentText("Tiles of one value")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_blockbuster import Job
-from napari_blockbuster.widgets.run.earlier_result import EarlierResult
-from napari_blockbuster.widgets.run.open_job import OpenJob
+from napari_blockbuster.widgets.run.control.earlier_result import EarlierResult
+from napari_blockbuster.widgets.run.control.open_job import OpenJob
 
 
 def components(pixels: np.ndarray) -> np.ndarray:

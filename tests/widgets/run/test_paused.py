@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_blockbuster import Job
-from napari_blockbuster.images.synthetic import nuclei_levels
+from napari_blockbuster.images.examples.synthetic import nuclei_levels
 from napari_blockbuster.job.steps.second_try import tiles_again
 from napari_blockbuster.widgets.layers.of_job.live import LiveLabels
 

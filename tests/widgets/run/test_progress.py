@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from napari_blockbuster.job.progress.performance import Performance
-from napari_blockbuster.stage.records import TileRecord
-from napari_blockbuster.widgets.run import events as run_events
-from napari_blockbuster.widgets.run.events import Meter, StepProgress
+from napari_blockbuster.stage.records.records import TileRecord
+from napari_blockbuster.widgets.run.control import events as run_events
+from napari_blockbuster.widgets.run.control.events import Meter, StepProgress
 from napari_blockbuster.widgets.run.footer import RunFooter
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from napari_blockbuster.widgets.table.content import Arrangement, LabelValues, TableContent, arrange, robust_limits
-from napari_blockbuster.widgets.table.density import MOST_POINTS, bars, cloud, inside
 from napari_blockbuster.widgets.table.expression import ExpressionError, evaluate, ranges_of
+from napari_blockbuster.widgets.table.plots.density import MOST_POINTS, bars, cloud, inside
 
 COLUMNS = {
     "area": np.array([10, 50, 90, 200]),

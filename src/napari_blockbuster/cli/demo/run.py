@@ -13,7 +13,7 @@ from napari_blockbuster.cli.options import UsageError
 from napari_blockbuster.cli.run import RunOptions, report, run_job
 from napari_blockbuster.cli.terminal import print_rows
 from napari_blockbuster.cli.workers import WorkerOptions
-from napari_blockbuster.images.samples import SPACING, read_nuclei, write_nuclei
+from napari_blockbuster.images.examples.samples import SPACING, read_nuclei, write_nuclei
 from napari_blockbuster.job.shell import command
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def _largest(scenes: list[Scene]) -> int:
 
 def _scene_rows(scenes: list[Scene], scene: Any, unclear: bool) -> Rows:
     """The images that a file holds; no row for a single one."""
-    from napari_blockbuster.images.scenes import listed
+    from napari_blockbuster.images.metadata.scenes import listed
 
     if len(scenes) < 2:
         return []

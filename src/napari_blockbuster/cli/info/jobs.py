@@ -214,7 +214,7 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     from napari_blockbuster.job.folder.results import own_record
     from napari_blockbuster.job.steps.object_table import chosen_by
     from napari_blockbuster.merge.filters import ObjectFilter
-    from napari_blockbuster.merge.region_search import RegionCache
+    from napari_blockbuster.merge.holes.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
 
     try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.cli.options import Output, OutputOptions, UsageError
 from napari_blockbuster.cli.terminal import print_rows
@@ -12,7 +11,7 @@ from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.machine.units import count_text
 
 if TYPE_CHECKING:
-    pass
+    from napari_blockbuster.measure.relation import Relation
 
 __all__ = ["relate"]
 
@@ -49,65 +48,14 @@ def relate(
     axes
         Names of the axes if the images do not name them, such as tczyx.
     """
-    return _relate_files((cells, nuclei), output, (cells_table, nuclei_table), (level, axes), workers, writing)
-
-
-def _relate_files(
-    images: tuple[str, str],
-    output: Path | None,
-    files: Sequence[Path | None],
-    part: tuple[int, str | None],
-    workers: WorkerOptions,
-    writing: OutputOptions,
-) -> int:
-    """Relate two label images, write what was asked for, and print the counts. Return the exit code.
-
-    Parameters
-    ----------
-    images : tuple of str
-        Cells and nuclei.
-    output : Path or None
-        Where the cells without their nuclei go.
-    files : sequence of Path or None
-        Where the tables of cells and nuclei go.
-    part : tuple
-        Level and axes.
-    """
+    tables = {"cells": cells_table, "nuclei": nuclei_table}
     workers.check()
-    for file in files:
-        _check_file(file, writing.overwrite)
-    if files[0] is not None and files[0] == files[1]:
-        raise UsageError(f"--cells-table and --nuclei-table are both {files[0]}. Give each table a file of its own")
-    from napari_blockbuster.api import relate
-    from napari_blockbuster.images import open_image
-    from napari_blockbuster.measure.overlaps import pair_grid
-    from napari_blockbuster.measure.relation import check_pair
-    from napari_blockbuster.output.parquet import save_table
+    _check_tables(tables, writing.overwrite)
+    from napari_blockbuster.output.tables.parquet import save_table
 
-    level, axes = part
-    parents, children = (open_image(image, level=level, axes=axes) for image in images)
-    check_pair(parents, children)
-    with workers.connect(len(pair_grid(parents))) as client:
-        found = relate(
-            *images,
-            output,
-            level=level,
-            axes=axes,
-            client=client,
-            overwrite=writing.overwrite,
-            progress=not writing.quiet,
-            ome_zarr_version=writing.ome_zarr or "0.5",
-        )
-    counts = found.summary()
-    rows = [
-        ("cells", f"{counts['parents']:,}"),
-        ("nuclei", f"{counts['children']:,}"),
-        ("cells without nucleus", f"{counts['parents_without_child']:,}"),
-        ("cells with one nucleus", f"{counts['parents_with_one_child']:,}"),
-        ("cells with several", f"{counts['parents_with_several']:,}"),
-        ("nuclei without cell", f"{counts['children_without_parent']:,}"),
-    ]
-    for name, file, table in zip(("cells", "nuclei"), files, (found.parents, found.children), strict=True):
+    found = _related((cells, nuclei), output, {"level": level, "axes": axes}, workers, writing)
+    rows = _counts(found)
+    for (name, file), table in zip(tables.items(), (found.parents, found.children), strict=True):
         if file is not None:
             save_table(table, file)
             rows.append((f"table of {name}", f"{file} ({count_text(len(table), 'row')})"))
@@ -115,6 +63,65 @@ def _relate_files(
         rows.append(("output", str(output)))
     print_rows(rows)
     return 0
+
+
+def _related(
+    images: tuple[str, str],
+    output: Path | None,
+    part: dict[str, Any],
+    workers: WorkerOptions,
+    writing: OutputOptions,
+) -> Relation:
+    """Relate two label images.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Cells and nuclei.
+    output : Path or None
+        Where the cells without their nuclei go.
+    part : dict
+        Level and axes.
+    """
+    from napari_blockbuster.api import relate
+    from napari_blockbuster.images import open_image
+    from napari_blockbuster.measure.overlaps import pair_grid
+    from napari_blockbuster.measure.relation import check_pair
+
+    parents, children = (open_image(image, **part) for image in images)
+    check_pair(parents, children)
+    with workers.connect(len(pair_grid(parents))) as client:
+        return relate(
+            *images,
+            output,
+            **part,
+            client=client,
+            overwrite=writing.overwrite,
+            progress=not writing.quiet,
+            ome_zarr_version=writing.ome_zarr or "0.5",
+        )
+
+
+def _counts(found: Relation) -> list[tuple[str, str]]:
+    counts = found.summary()
+    return [
+        ("cells", f"{counts['parents']:,}"),
+        ("nuclei", f"{counts['children']:,}"),
+        ("cells without nucleus", f"{counts['parents_without_child']:,}"),
+        ("cells with one nucleus", f"{counts['parents_with_one_child']:,}"),
+        ("cells with several", f"{counts['parents_with_several']:,}"),
+        ("nuclei without cell", f"{counts['children_without_parent']:,}"),
+    ]
+
+
+def _check_tables(tables: dict[str, Path | None], overwrite: bool) -> None:
+    """Refuse tables that cannot be written, before the work."""
+    for file in tables.values():
+        _check_file(file, overwrite)
+    if tables["cells"] is not None and tables["cells"] == tables["nuclei"]:
+        raise UsageError(
+            f"--cells-table and --nuclei-table are both {tables['cells']}. Give each table a file of its own"
+        )
 
 
 def _check_file(file: Path | None, overwrite: bool) -> None:

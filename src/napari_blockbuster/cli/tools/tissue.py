@@ -47,36 +47,40 @@ def tissue(
     overwrite
         Replace an existing output.
     """
-    options = {"channel": one_or_all(channel), "axes": axes, "scene": scene}
-    print_rows(write_tissue(image, output, level, method, smoothing, overwrite, **options))
+    part = {"axes": axes, "scene": scene}
+    finding = {"level": level, "method": method, "smoothing": smoothing, "channel": one_or_all(channel)}
+    print_rows(write_tissue(image, output, part, finding, overwrite=overwrite))
     return 0
 
 
 def write_tissue(
-    image: str,
-    output: Path | None,
-    level: int | None,
-    method: str,
-    smoothing: float,
-    overwrite: bool,
-    **options: Any,
+    image: str, output: Path | None, part: dict[str, Any], finding: dict[str, Any], *, overwrite: bool
 ) -> list[tuple[str, str]]:
     """Write the mask of an image, and return the report.
+
+    Parameters
+    ----------
+    image : str
+    output : Path or None
+    part : dict
+        Which image of a file is opened: axes and scene.
+    finding : dict
+        Further arguments of `napari_blockbuster.images.content.tissue.tissue_mask`.
+    overwrite : bool
 
     Raises
     ------
     ValueError
         If no tissue was found, or an argument cannot be used.
     """
+    from napari_blockbuster.images.content.tissue import tissue_mask
     from napari_blockbuster.images.opening import open_all_channels
-    from napari_blockbuster.images.tissue import tissue_mask
     from napari_blockbuster.output.mask_image import write_mask
     from napari_blockbuster.output.result import tissue_output
 
-    part = {name: value for name, value in options.items() if name != "channel"}
     source = open_all_channels(image, **part)[0][0]
     target = tissue_output(source) if output is None else output.absolute()
-    mask = tissue_mask(image, level, method, smoothing=smoothing, **options)
+    mask = tissue_mask(image, **finding, **part)
     if not mask.any():
         raise ValueError(
             f"no tissue was found in {image}: nothing stands out. Try --method triangle, or another channel"

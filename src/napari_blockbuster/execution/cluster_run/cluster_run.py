@@ -59,8 +59,7 @@ class ClusterRun(Generic[R]):
         admission = Admission(client, self._name, work.folder, work.required_model, self._wake)
         self._pool = WorkerPool(admission, waiting)
         self._strandings = Strandings()
-        self._stranded: Counter[int] = Counter()
-        self._dropped: Counter[int] = Counter()
+        self._losses: Counter[tuple[str, int]] = Counter()
         self._failures: deque[R] = deque()
         self._deadlines = Deadlines()
 
@@ -203,10 +202,10 @@ class ClusterRun(Generic[R]):
 
     def _dropped_by_cluster(self, item: int) -> R | None:
         """Send a task again that ended without a result: someone canceled it, or the scheduler is gone."""
-        self._dropped[item] += 1
+        self._losses["dropped", item] += 1
         if self._client.status != "running":
             raise waits.lost("the connection broke")
-        if self._dropped[item] >= CANCELLED_TIMES:
+        if self._losses["dropped", item] >= CANCELLED_TIMES:
             return self._work.lost(item, RuntimeError(f"the cluster dropped the task {CANCELLED_TIMES} times"))
         self._dispatch.send_again(item)
         return None
@@ -221,8 +220,8 @@ class ClusterRun(Generic[R]):
             self._flights.give_up(flight)
             with waits.scheduler_errors(self._client):
                 waits.ask(functools.partial(self._client.cancel, [flight.future], force=True))
-            self._stranded[flight.item] += 1
-            if self._stranded[flight.item] < STRANDED_TIMES:
+            self._losses["stranded", flight.item] += 1
+            if self._losses["stranded", flight.item] < STRANDED_TIMES:
                 # It may not have begun: it was sent to a worker that had just died.
                 self._dispatch.send_again(flight.item)
             elif (result := self._killed(flight)) is not None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.images.axes import Request, axes_of_names
 from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.metadata.axes import Request, axes_of_names
+from napari_blockbuster.images.metadata.scenes import Scene
 from napari_blockbuster.images.places import Place, few
-from napari_blockbuster.images.scenes import Scene
 from napari_blockbuster.images.zarr.source import decoded_chunks
 from napari_blockbuster.machine.system import tensorstore_path
 

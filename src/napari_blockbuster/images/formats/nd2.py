@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.images.axes import Request
 from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.metadata.axes import Request
+from napari_blockbuster.images.metadata.scenes import Scene
+from napari_blockbuster.images.metadata.sizes import say
 from napari_blockbuster.images.places import Place, name_of
-from napari_blockbuster.images.scenes import Scene
-from napari_blockbuster.images.sizes import say
 
 from .source import FileImage, FileSource, PlaneArray, library, open_scene
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.images.axes import Request
 from napari_blockbuster.images.base import ImageReadError
+from napari_blockbuster.images.metadata.axes import Request
+from napari_blockbuster.images.metadata.scenes import Scene
 from napari_blockbuster.images.places import Place, few
-from napari_blockbuster.images.scenes import Scene
 from napari_blockbuster.images.tiff.files import open_tiff
 from napari_blockbuster.images.tiff.metadata import facts_of
 

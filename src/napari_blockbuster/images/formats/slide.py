@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_blockbuster.images.axes import Request
+from napari_blockbuster.images.metadata.axes import Request
+from napari_blockbuster.images.metadata.scenes import Scene
 from napari_blockbuster.images.places import Place
-from napari_blockbuster.images.scenes import Scene
 
 from .source import FileImage, FileSource, library, open_scene, spans_of
 

@@ -24,12 +24,19 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.images.axes import Request, check_dtype, check_level, image_axes, make_layout, resolve_axes
 from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout
 from napari_blockbuster.images.chunks import CachedReader
+from napari_blockbuster.images.metadata.axes import (
+    Request,
+    check_dtype,
+    check_level,
+    image_axes,
+    make_layout,
+    resolve_axes,
+)
+from napari_blockbuster.images.metadata.scenes import Scene, listed, pick_scene
+from napari_blockbuster.images.metadata.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.places import Place, name_of
-from napari_blockbuster.images.scenes import Scene, listed, pick_scene
-from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.zarr.source import new_opening
 
 __all__ = ["FileImage", "FileSource", "PlaneArray", "library", "micrometers", "open_scene", "spans_of"]

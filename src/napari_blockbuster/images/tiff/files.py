@@ -65,8 +65,9 @@ class OpenTiff:
         for i, series in enumerate(self.series):
             able = [k for k in range(start, len(images)) if _fits(images[k], series)]
             # A file that was renamed is not among the names, and belongs to the first image that it can be.
-            found = next((k for k in able if _names_a_file_of(images[k], series)), able[0] if able else None)
-            if found is not None:
+            named = (k for k in able if len(able) == 1 or _names_a_file_of(images[k], series))
+            if able:
+                found = next(named, able[0])
                 self.images[i], start = images[found], found + 1
 
 
@@ -200,8 +201,10 @@ def _fits(image: Any, series: Any) -> bool:
 
 def _names_a_file_of(image: Any, series: Any) -> bool:
     names = {name.lower() for name in _file_names(image)}
+    if not names:
+        return True
     parents = {Path(page.parent.filehandle.path).name.lower() for page in series if page is not None}
-    return not names or bool(parents & names)
+    return bool(parents & names)
 
 
 def files_of_image(path: str) -> set[str]:

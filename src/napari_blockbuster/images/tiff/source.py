@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
-from napari_blockbuster.images.axes import Request, check_dtype, check_level, image_axes, make_layout, resolve_axes
 from napari_blockbuster.images.base import ImageReadError, ImageSource, Layout
 from napari_blockbuster.images.chunks import CachedReader
+from napari_blockbuster.images.metadata.axes import (
+    Request,
+    check_dtype,
+    check_level,
+    image_axes,
+    make_layout,
+    resolve_axes,
+)
+from napari_blockbuster.images.metadata.scenes import Scene, pick_scene
+from napari_blockbuster.images.metadata.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.places import Place
-from napari_blockbuster.images.scenes import Scene, pick_scene
-from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.zarr.source import new_opening
 
 from .files import OpenTiff, check_complete, open_tiff
@@ -149,7 +156,7 @@ def _stored_axes(request: Request, own: str, shape: tuple[int, ...], path: str) 
     if request.axes is not None:
         if both and "s" not in request.axes:
             raise ValueError(
-                f"axes={request.axes!r}, but {path} has channels and colour samples: its axes are {letters!r}. "
+                f"axes={request.axes!r}, but {path} has channels and color samples: its axes are {letters!r}. "
                 "Leave axes out, or name the samples s; every sample counts as a channel"
             )
         return resolve_axes(request.axes, shape, path)

@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.images.axes import (
+from napari_blockbuster.images.base import ImageReadError, ImageSource
+from napari_blockbuster.images.metadata.axes import (
     Request,
     axes_of_names,
     check_dtype,
@@ -16,10 +17,9 @@ from napari_blockbuster.images.axes import (
     plain_layout,
     resolve_axes,
 )
-from napari_blockbuster.images.base import ImageReadError, ImageSource
+from napari_blockbuster.images.metadata.scenes import Scene, pick_scene
+from napari_blockbuster.images.metadata.sizes import level_factor, say, voxel_sizes
 from napari_blockbuster.images.places import Place, few, is_remote, join, name_of, zip_file_of
-from napari_blockbuster.images.scenes import Scene, pick_scene
-from napari_blockbuster.images.sizes import level_factor, say, voxel_sizes
 
 from .multiscales import Multiscale, attributes_of_image, channel_names, multiscales_of
 from .source import StoredSource, new_opening, open_array
@@ -39,7 +39,10 @@ def scenes(place: Place) -> list[Scene]:
     if attributes is None:
         return [Scene("")]
     said = attributes_of_image(attributes)
-    inner = _inner_images(place.text, said)
+    return _scenes(said, _inner_images(place.text, said))
+
+
+def _scenes(said: dict[str, Any], inner: list[str] | None) -> list[Scene]:
     if inner is not None:
         return [Scene(name) for name in inner]
     several = said.get("multiscales")
@@ -64,9 +67,10 @@ def open_place(place: Place, request: Request) -> ImageSource:
     if attributes is None:
         return _open_plain(root, request)
     said = attributes_of_image(attributes)
-    found = scenes(place)
+    images = _inner_images(root, said)
+    found = _scenes(said, images)
     inner = ""
-    if _inner_images(root, said) and found:
+    if images:
         if ("plate" in said or "well" in said) and request.scene is None and len(found) > 1:
             raise ValueError(_many_fields(root, found))
         index = pick_scene(found, request.scene, root)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_blockbuster.images.axes import axes_of_names
 from napari_blockbuster.images.base import ImageReadError
-from napari_blockbuster.images.sizes import Sizes, say
+from napari_blockbuster.images.metadata.axes import axes_of_names
+from napari_blockbuster.images.metadata.sizes import Sizes, say
 
 __all__ = ["LevelPlace", "Multiscale", "attributes_of_image", "channel_names", "multiscales_of"]
 

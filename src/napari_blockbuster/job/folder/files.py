@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_blockbuster.execution.admission import SETTINGS_FILE
-from napari_blockbuster.merge.decisions import FILE as DECISIONS_FILE
-from napari_blockbuster.stage.records import STAGE, life_of, name_in_life
+from napari_blockbuster.merge.decision_file import FILE as DECISIONS_FILE
+from napari_blockbuster.stage.records.records import STAGE, life_of, name_in_life
 
 __all__ = ["JobFiles"]
 
@@ -130,3 +130,11 @@ class JobFiles:
         """Return the folders of all lives, also of dead ones."""
         found = (path for name in (STAGE, AGAIN) for path in self.path.glob(f"{name}*") if _OF_A_LIFE.match(path.name))
         return sorted(found)
+
+    def is_job(self) -> bool:
+        """Whether the folder holds a job."""
+        return self.settings.exists()
+
+    def has_stage(self) -> bool:
+        """Whether the stage has not been deleted."""
+        return (self.stage / "labels").exists()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,12 +16,13 @@ from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.machine.files import discard
-from napari_blockbuster.machine.ownership import PRIVATE, Owner
+from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.output.result import job_folder, output_of
-from napari_blockbuster.stage.records import life_of
+from napari_blockbuster.stage.records.records import life_of
 from napari_blockbuster.stage.store import StageStore
 
 from .files import JobFiles
+from .leftovers import is_leftover, sweep
 from .lock import JobLockedError, holding
 from .placing import take_back
 from .settings import JobSpec
@@ -55,10 +55,6 @@ class JobFolder(JobFiles):
             return here
         beside = cls.beside(path)
         return beside if beside.is_job() else None
-
-    def is_job(self) -> bool:
-        """Whether the folder holds a job."""
-        return self.settings.exists()
 
     def of(self, spec: JobSpec) -> Self:
         """Return the same folder for the job with these settings, and for none that replaces it."""
@@ -147,10 +143,6 @@ class JobFolder(JobFiles):
         return self.settings.read_text("utf-8", "surrogateescape")
 
     # ----------------------------------------------------------------------------------------------------------- stage
-    def has_stage(self) -> bool:
-        """Whether the stage has not been deleted."""
-        return (self.stage / "labels").exists()
-
     def check_stage(self) -> None:
         """Refuse to merge or write after the stage was deleted.
 
@@ -197,7 +189,7 @@ class JobFolder(JobFiles):
     def _same_run(self, spec: JobSpec, overwrite: bool) -> JobSpec | None:
         """See `known`."""
         if not self.is_job():
-            if self.path.exists() and not all(self._is_leftover(path) for path in self.path.iterdir()):
+            if self.path.exists() and not all(is_leftover(self, path) for path in self.path.iterdir()):
                 raise JobError(f"{self.path} exists and is not a job folder. Move it away or choose another output.")
             return None
         known = self.load_stored()
@@ -211,17 +203,6 @@ class JobFolder(JobFiles):
             listing = "\n  ".join(differences)
             raise JobMismatchError(f"{self.path} holds tiles of a different run:\n  {listing}\n{known.remedy(spec)}")
         return None
-
-    def _is_leftover(self, path: Path) -> bool:
-        """Whether a crash while a job was made or replaced can have left this file."""
-        if path in self.lives():
-            # Earlier versions kept the model of a second try in a file of its own.
-            tries = {each.name for each in (self.again_new, self.again_before, self.again_tried)} | {"model.json"}
-            children = {child.name for child in path.iterdir() if not child.name.startswith(".")}
-            return not children or not children.isdisjoint({"tiles", "labels"}) or children <= tries
-        if path in self.locks or (path in self.content and path != self.settings):
-            return True
-        return path.name.startswith(".") and path.name.endswith((".tmp", ".deleted", PRIVATE))
 
     def make(
         self, spec: JobSpec, overwrite: bool, check_output: Callable[[], None], where: Where = EVERYWHERE
@@ -279,18 +260,7 @@ class JobFolder(JobFiles):
 
     def sweep(self, owner: Owner) -> None:
         """Delete the half-written and half-deleted files of killed processes, and dead lives. Call it with the lock."""
-        alive = (self.stage, self.again) if self.is_job() else ()
-        dead = [life for life in self.lives() if life not in alive and self._is_leftover(life)]
-        leftovers = [*self.path.glob(".*.tmp"), *self.path.glob(".*.deleted")]
-        # After the look: what is in it is not of the next owner, also if this process is asleep from here on.
-        owner.check()
-        for life in dead:
-            discard(life)
-        for leftover in leftovers:
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        sweep(self, owner, alive=(self.stage, self.again) if self.is_job() else ())
 
     def delete(self) -> None:
         """Delete the job. Its results, and files of others in the folder, stay.

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
-from napari_blockbuster.stage.records import TileFailure, TileRecord
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
 
 __all__ = ["Beats", "Heartbeat", "StageEvent", "StepProgress", "Tally", "TileFailed", "TileStaged"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Self
 
-from napari_blockbuster.stage.records import TileRecord
+from napari_blockbuster.stage.records.records import TileRecord
 
 __all__ = ["Performance"]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
-from napari_blockbuster.images.emptiness import empty_tiles
-from napari_blockbuster.images.sizes import say
+from napari_blockbuster.images.content.emptiness import empty_tiles
+from napari_blockbuster.images.metadata.sizes import say
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.job.folder.settings import GridSpec, JobSpec, Measured
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where, check_inside, check_threshold
@@ -25,7 +25,7 @@ from napari_blockbuster.job.state.inputs import reopen_others, reopen_source, wi
 from napari_blockbuster.job.state.tiles import Tiles
 from napari_blockbuster.job.where import default_inside, read_roi
 from napari_blockbuster.machine.errors import JobMismatchError
-from napari_blockbuster.machine.patience import noticed
+from napari_blockbuster.machine.patience import SILENT_STORAGE, noticed
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.machine.versions import describe_versions
 from napari_blockbuster.models import Model, as_model
@@ -81,7 +81,8 @@ class NewJob:
         ValueError
             If the region is empty, or outside the image.
         """
-        roi, said = read_roi(self.where, source, grid)
+        with noticed(f"the region of interest to be read ({SILENT_STORAGE})"):
+            roi, said = read_roi(self.where, source, grid)
         inside = default_inside(self.where) if self.inside is None else self.inside
         return Where(roi, inside, self.skip_below, said=said)
 
@@ -103,7 +104,7 @@ class NewJob:
         if before.empty is not None and replace(before, empty=None).digest == where.digest:
             return replace(where, empty=before.empty)
         tiles = np.flatnonzero(where.chosen(grid))
-        with noticed("pixels in search of empty tiles (a slow disk)", 30.0):
+        with noticed(f"pixels in search of empty tiles ({SILENT_STORAGE})", 30.0):
             empty = empty_tiles(source, grid, tiles, self.skip_below)
         if len(empty) == len(tiles):
             what = "all of one value" if self.skip_below is None else f"not above {self.skip_below:g}"
@@ -156,7 +157,7 @@ def create(asked: NewJob) -> JobParts:
         check_inside(asked.inside)
     check_threshold(asked.skip_below)
     model = as_model(asked.model)
-    with noticed("the image to be opened (its disk or server does not answer)"):
+    with noticed(f"the image to be opened ({SILENT_STORAGE})"):
         source = asked.source(model)
         measured, others = asked.measured(source)
     check_channels(source, model)
@@ -177,7 +178,7 @@ def create(asked: NewJob) -> JobParts:
     where = asked.without_empty(where, EVERYWHERE, source, grid)
     if asked.planned is not None:
         asked.planned(int(where.chosen(grid).sum()) if where else len(grid))
-    with noticed(f"{model.display_name} to measure the image (pixels that do not arrive, or a slow disk)", 30.0):
+    with noticed(f"{model.display_name} to measure the image ({SILENT_STORAGE})", 30.0):
         prepared = prepared_on(model, source)
     spec = spec.model_copy(update={"prepared": prepared.settings()})
     n_tiles = int(where.chosen(grid).sum()) if where else None
@@ -207,7 +208,8 @@ def reopen(path: Path, image: Any, model: Any) -> JobParts:
     """Open the job at a path; see `napari_blockbuster.Job.open`."""
     folder = JobFolder.find(path) or JobFolder(path)
     spec = folder.load()
-    source = reopen_source(spec, image)
+    with noticed(f"the image to be opened ({SILENT_STORAGE})"):
+        source = reopen_source(spec, image)
     asked = as_model(model) if model is not None else None
     if asked is not None:
         there = spec.model_copy(update={"model": asked.settings()})

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 from napari_blockbuster.execution import waits
 from napari_blockbuster.execution.admission import (
-    DEATHS,
     LOADING,
     Requirements,
     Survey,
     dask_versions,
+    look_around,
+    unanswered,
+)
+from napari_blockbuster.execution.model_checks import (
+    DEATHS,
     load_shipped,
     loading_killed,
-    look_around,
     not_loaded,
     shipped_model,
-    unanswered,
 )
 from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.images import ImageSource
@@ -33,9 +35,9 @@ from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
 from napari_blockbuster.machine.units import bytes_text
 from napari_blockbuster.models import Model
-from napari_blockbuster.output.anndata_table import check_image_table
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.output.table_files import check_table_files
+from napari_blockbuster.output.tables.anndata_table import check_image_table
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -9,7 +9,7 @@ import numpy as np
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.chunks import cache_bytes
-from napari_blockbuster.images.sizes import say
+from napari_blockbuster.images.metadata.sizes import say
 from napari_blockbuster.job.shell import command
 from napari_blockbuster.machine.units import bytes_text
 

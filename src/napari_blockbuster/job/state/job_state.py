@@ -15,9 +15,9 @@ from napari_blockbuster.job.folder.job_folder import JobFolder, naming_deletion
 from napari_blockbuster.job.folder.settings import JobSpec
 from napari_blockbuster.job.folder.where import Where
 from napari_blockbuster.models import Model
-from napari_blockbuster.stage.label_table import LabelTable
-from napari_blockbuster.stage.records import TileFailure
+from napari_blockbuster.stage.records.records import TileFailure
 from napari_blockbuster.stage.store import StageStore
+from napari_blockbuster.stage.tables.label_table import LabelTable
 
 from .control import Control
 from .inputs import Inputs

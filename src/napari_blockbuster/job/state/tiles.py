@@ -15,16 +15,16 @@ from napari_blockbuster.geometry.tiles import Tile, TileGrid
 from napari_blockbuster.job.folder.where import EVERYWHERE, Where
 from napari_blockbuster.machine.disk import damage_named
 from napari_blockbuster.machine.ownership import Owner
-from napari_blockbuster.merge.cut_at_region import LabelsCutAtRegion
-from napari_blockbuster.merge.inside_search import InsideSearch
-from napari_blockbuster.merge.region_graph import RegionGraph
-from napari_blockbuster.merge.region_search import RegionCache
-from napari_blockbuster.stage.label_table import LabelTable, LabelTableCache
-from napari_blockbuster.stage.records import TileFailure, TileRecord
+from napari_blockbuster.merge.holes.region_graph import RegionGraph
+from napari_blockbuster.merge.holes.region_search import RegionCache
+from napari_blockbuster.merge.region.cut_at_region import LabelsCutAtRegion
+from napari_blockbuster.merge.region.inside_search import InsideSearch
+from napari_blockbuster.stage.records.records import TileFailure, TileRecord
 from napari_blockbuster.stage.regions.store import RegionStore
 from napari_blockbuster.stage.repair import Evidence, complete_evidence
 from napari_blockbuster.stage.store import StageStore
-from napari_blockbuster.stage.sum_table import NoSumsError, SumTable, SumTableCache
+from napari_blockbuster.stage.tables.label_table import LabelTable, LabelTableCache
+from napari_blockbuster.stage.tables.sum_table import NoSumsError, SumTable, SumTableCache
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -176,7 +176,7 @@ class Tiles:
             return self._sums.table(staged)
 
     def evidence(self, client: Client | None = None) -> np.ndarray:
-        """Return the evidence (`napari_blockbuster.stage.seams.evidence_dtype`) of all pairs of staged tiles.
+        """Return the evidence (`napari_blockbuster.stage.seams.evidence.evidence_dtype`) of all pairs of staged tiles.
 
         Pairs without evidence, because a run was cut short, are compared now. Nothing is written: the folder may be
         read-only, or in use by another process.

@@ -31,16 +31,16 @@ from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.measure.table import OtherVoxelsError
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.output.anndata_table import check_image_table, place_image_table, write_anndata
 from napari_blockbuster.output.groups import KEY
 from napari_blockbuster.output.occupant import Occupant
-from napari_blockbuster.output.parquet import write_table
 from napari_blockbuster.output.place import clear_parts, part_of, put_in_place, restore_old, take_back_part
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.output.table_files import check_table_files, has_csv, place_table, table_file
+from napari_blockbuster.output.tables.anndata_table import check_image_table, place_image_table, write_anndata
+from napari_blockbuster.output.tables.parquet import write_table
 from napari_blockbuster.output.work import WriteBlockWork, WriteTileWork
 from napari_blockbuster.output.writer import LabelsWriter
-from napari_blockbuster.stage.sum_table import NoSumsError
+from napari_blockbuster.stage.tables.sum_table import NoSumsError
 
 from .object_table import measured_result, table_of
 

@@ -25,7 +25,7 @@ from napari_blockbuster.machine.errors import JobMismatchError
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.numbering import merge_labels
 from napari_blockbuster.output.result import Result, StagedMerge
-from napari_blockbuster.stage.records import TileRecord
+from napari_blockbuster.stage.records.records import TileRecord
 from napari_blockbuster.stage.trial import TrialQueue
 from napari_blockbuster.stage.work import StageWork
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
-from napari_blockbuster.images.sizes import conversion
+from napari_blockbuster.images.metadata.sizes import conversion
 
 from .frame import Frame
 

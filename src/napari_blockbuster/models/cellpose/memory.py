@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.machine.gpus import gpu_share, gpu_table, visible_devices
-from napari_blockbuster.machine.peak_memory import PeakMemory
+from napari_blockbuster.machine.memory.peak_memory import PeakMemory
 
 __all__ = ["Footprint", "check_share", "free_gpu_bytes", "measure"]
 

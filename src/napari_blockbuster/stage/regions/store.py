@@ -22,7 +22,7 @@ from napari_blockbuster.geometry.tiles import Tile, browse_chunk
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table, write_atomically
 from napari_blockbuster.stage.arrays import create_array, open_array
-from napari_blockbuster.stage.records import in_shards
+from napari_blockbuster.stage.records.records import in_shards
 from napari_blockbuster.stage.store import StageStore
 
 if TYPE_CHECKING:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
 from napari_blockbuster.images import ImageSource
-from napari_blockbuster.widgets.controls import Note, Section, button, bytes_text, times
+from napari_blockbuster.widgets.controls import Note, Section, button, times
+from napari_blockbuster.widgets.layers.layer_watch import LayerWatch
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.placement import is_turned, place_of_layer
 from napari_blockbuster.widgets.layers.viewer_layers import is_image
@@ -19,6 +19,7 @@ from napari_blockbuster.widgets.runner import in_thread
 from napari_blockbuster.widgets.texts import voxels_name
 
 from .channels_field import ChannelsField
+from .image_facts import facts, same_size
 from .spacing_field import SpacingField
 
 __all__ = ["AXES", "ImageSection"]
@@ -26,10 +27,6 @@ __all__ = ["AXES", "ImageSection"]
 NO_IMAGE = "Open an image first: drag a file into the viewer, or try the plugin on a sample."
 AXES = {1: ["x"], 2: ["yx"], 3: ["zyx", "tyx", "cyx"], 4: ["tzyx", "czyx", "ctyx"], 5: ["ctzyx"]}
 COLORS = ("red", "green", "blue", "alpha")
-TURNED = (
-    "The layer is rotated, sheared or flipped. The labels lie on it in napari. OME-Zarr stores only scale and place, "
-    "so other programs will show the labels without it."
-)
 MOVES = ("scale", "translate", "rotate", "shear", "affine", "units")
 """Events of a layer that change its place."""
 
@@ -50,11 +47,8 @@ class ImageSection(Section):
         self.source: ImageSource | None = None
         self._pixels: ImageSource | None = None
         self._turn = 0
-        self._watched: Image | None = None
-        self._moved = QTimer(self)
-        self._moved.setSingleShot(True)
-        self._moved.setInterval(150)
-        self._moved.timeout.connect(self._place)
+        self._watch = LayerWatch(self, MOVES, self._layer_changed)
+        self._watch.timeout.connect(self._place)
         self._add_fields()
         viewer.layers.events.inserted.connect(self._update)
         viewer.layers.events.removed.connect(self._update)
@@ -127,7 +121,7 @@ class ImageSection(Section):
 
     def _layer_changed(self, *_: Any) -> None:
         layer = self.layer
-        self._watch(layer)
+        self._watch.watch(layer)
         for widget in (self.axes, self.level):
             widget.blockSignals(True)
         self.axes.clear()
@@ -143,22 +137,6 @@ class ImageSection(Section):
             widget.blockSignals(False)
         self._axes_changed()
 
-    def _watch(self, layer: Image | None) -> None:
-        """Open the image again when the data of its layer are replaced, and follow its place."""
-        if self._watched is layer:
-            return
-        for each, connect in ((self._watched, False), (layer, True)):
-            if each is None:
-                continue
-            for name, call in [("data", self._layer_changed), *((name, self._on_moved) for name in MOVES)]:
-                emitter = getattr(each.events, name)
-                (emitter.connect if connect else emitter.disconnect)(call)
-        self._watched = layer
-
-    def _on_moved(self, event: Any = None) -> None:
-        # A slider moves a layer many times.
-        self._moved.start()
-
     def _axes_changed(self) -> None:
         self._list_channels(keep=False)
         for widget in (self.axes, self.level):
@@ -173,7 +151,7 @@ class ImageSection(Section):
             n = layer_images.level_shapes(layer)[0][axes.index("c")]
             names = [f"{i}: {COLORS[i]}" if layer.rgb and i < len(COLORS) else str(i) for i in range(n)]
         elif layer is not None:
-            self.channel.layers = self._same_size(layer)
+            self.channel.layers = same_size(layer, self._images())
             names = [each.name for each in self.channel.layers]
         before = self.channel.value()
         self.channel.set_names(names, keep)
@@ -181,18 +159,6 @@ class ImageSection(Section):
         if keep and self.source is not None and self.channel.value() != before:
             # A layer that was one of the channels is gone.
             self._open()
-
-    def _same_size(self, layer: Image) -> list[Image]:
-        """Return a layer and the others that can be further channels of it: equal in shape and place."""
-        shapes = layer_images.level_shapes(layer)
-        found = [layer]
-        for other in self._images():
-            if other is layer or other.rgb or layer_images.level_shapes(other) != shapes:
-                continue
-            mine, theirs = place_of_layer(layer, layer.ndim), place_of_layer(other, other.ndim)
-            if all(_is_close(mine[name], theirs[name]) for name in ("scale", "translate", "affine")):
-                found.append(other)
-        return found
 
     def _channels_chosen(self) -> None:
         chosen = [self.channel.layers[number] for number in self.channel.value() if self.channel.layers]
@@ -270,25 +236,11 @@ class ImageSection(Section):
         self.say_brief(message, problem=True)
 
     def _describe(self, source: ImageSource, level: int) -> None:
-        size = bytes_text(source.dtype.itemsize * math.prod(source.shape) * source.n_channels)
-        text = f"{times(source.shape)} {source.dtype}, {size}."
         factors = layer_images.level_factors(source, self.layer)
         sizes = layer_images.micrometers(source)
         known = any(source.units[source.separate_axes :]) or set(source.spacing) != {1.0}
         self.spacing.show_sizes([s / f for s, f in zip(sizes, factors, strict=True)] if known else [None] * len(sizes))
-        name = voxels_name(len(sizes))
-        if not known:
-            same = "square" if name == "pixel" else "cubic"
-            text += f" The {name} size is unknown. Without it, {name}s count as {same}."
-        elif not any(source.units[source.separate_axes :]):
-            text += f" The {name} size has no unit."
-        if source.n_channels > 1:
-            text += f" {source.n_channels} channels."
-        if is_turned(self.place(source.ndim)):
-            text += f" {TURNED}"
-        if not source.describe().get("path"):
-            text += " It is only in memory: save it to resume a run without this layer, or from the command line."
-        self.note.say(text)
+        self.note.say(facts(source, known, is_turned(self.place(source.ndim))))
         self._say_brief(known)
 
     def _say_brief(self, known: bool) -> None:
@@ -306,7 +258,3 @@ class ImageSection(Section):
         if known and all(sizes):
             parts.append(f"{times([float(f'{size:.3g}') for size in sizes])} µm")
         self.say_brief(", ".join(parts))
-
-
-def _is_close(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and abs(one - other).max() < 1e-9

@@ -18,7 +18,7 @@ from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.of_image.lazy import views_of
 from napari_blockbuster.widgets.layers.placement import place_of_image, place_of_layer, unknown_place
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 from .run_form import RunForm
 

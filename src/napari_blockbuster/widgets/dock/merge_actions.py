@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_blockbuster.output.tiff_export import TIFF_SUFFIXES, tiff_beside
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 from napari_blockbuster.widgets.run.tiff_saving import save_tiff
 

@@ -15,7 +15,7 @@ from napari_blockbuster.widgets.choices.image_section import ImageSection
 from napari_blockbuster.widgets.choices.model_section import ModelSection
 from napari_blockbuster.widgets.choices.plan import Plan
 from napari_blockbuster.widgets.choices.tiles_section import TilesSection
-from napari_blockbuster.widgets.choices.where_section import WhereSection
+from napari_blockbuster.widgets.choices.where.where_section import WhereSection
 from napari_blockbuster.widgets.controls import Section, unfold
 from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 from napari_blockbuster.widgets.preview.section import PreviewSection

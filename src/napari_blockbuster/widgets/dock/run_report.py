@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.output.result import Result
 from napari_blockbuster.widgets.run.activity import Activity
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.run.fields import free_path
 from napari_blockbuster.widgets.texts import link
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
@@ -21,7 +21,7 @@ from napari_blockbuster.widgets.layers.of_image.wishes import TILE
 from napari_blockbuster.widgets.preview.control import PreviewControl
 from napari_blockbuster.widgets.preview.section import PreviewSection
 from napari_blockbuster.widgets.run.actions import RunActions
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.run.fields import output_for
 from napari_blockbuster.widgets.run.jobs import JobList
 from napari_blockbuster.widgets.run.merge_section import MergeSection
@@ -39,6 +39,14 @@ from .tools import tools
 from .tour import Tour
 
 __all__ = ["SegmentWidget"]
+
+
+class Actions(NamedTuple):
+    """What buttons of the form do."""
+
+    run: RunActions
+    preview: PreviewActions
+    merge: MergeActions
 
 
 class SegmentWidget(KeyboardWidget):
@@ -61,9 +69,8 @@ class SegmentWidget(KeyboardWidget):
         self.jobs = JobList(control)
         self.tour = Tour(self)
         self._opener = JobOpener(viewer, form, control)
-        self._run_actions = RunActions(self)
-        self._preview_actions = PreviewActions(viewer, form, self.previews)
-        self._merge_actions = MergeActions(form.merging, control, self)
+        previewing = PreviewActions(viewer, form, self.previews)
+        self._actions = Actions(RunActions(self), previewing, MergeActions(form.merging, control, self))
         self.was_docked = False
         life = control.life
 
@@ -155,7 +162,7 @@ class SegmentWidget(KeyboardWidget):
         )
         if source is not None and is_other and not self.control.is_busy:
             self.running.suggest_output(output_for(source))
-        self._run_actions.check()
+        self._actions.run.check()
         # The mouse may have been here before the image, for example on the button of the sample.
         if self.underMouse():
             self._warm_up()
@@ -163,7 +170,7 @@ class SegmentWidget(KeyboardWidget):
     def _control_changed(self) -> None:
         if self.control.state == "staged" and self.merging.seams.isChecked():
             self.seams.show(True)
-        self._run_actions.check()
+        self._actions.run.check()
 
     def _show_labels(self, on: bool) -> None:
         """Show the labels of the run, or hide them under a preview, so that one set of labels is on the screen."""
@@ -219,7 +226,7 @@ class SegmentWidget(KeyboardWidget):
 
     def preview_tile(self, world: Any = None) -> None:
         """Preview the tile at world coordinates, or in the center of the view."""
-        self._preview_actions.preview_tile(world)
+        self._actions.preview.preview_tile(world)
 
     def choose_sample(self) -> bool:
         """Open the sample image of nuclei, or choose its layer if it is open; returns whether there is one."""

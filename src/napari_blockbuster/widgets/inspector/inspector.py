@@ -14,16 +14,16 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QScrollArea, QWidget
 from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.inspector.lists.alarm_search import AlarmSearch
+from napari_blockbuster.widgets.inspector.lists.pair_saving import save_pairs
+from napari_blockbuster.widgets.inspector.selected.descriptions import pair_text
+from napari_blockbuster.widgets.inspector.selected.label_picker import LabelPicker
+from napari_blockbuster.widgets.inspector.selected.navigator import PairNavigator
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 from .buttons import SidePanel
 from .keys import InspectorKeys, key_calls
-from .lists.alarm_search import AlarmSearch
-from .lists.pair_saving import save_pairs
 from .second_try import SecondTryActions
-from .selected.descriptions import pair_text
-from .selected.label_picker import LabelPicker
-from .selected.navigator import PairNavigator
 from .tabs import InspectorTabs
 
 __all__ = ["SeamInspector"]

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 __all__ = ["InspectorKeys", "key_calls", "release_keys"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.bottom_docks import dock_below
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.docks.bottom_docks import dock_below
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.run.merge_section import MergeSection
 
 from .inspector import SeamInspector

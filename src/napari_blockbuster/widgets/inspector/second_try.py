@@ -10,11 +10,11 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.models import Model
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.inspector.selected.descriptions import replaced_text
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 from .buttons import AgainButtons
 from .segment_again import SegmentAgain
-from .selected.descriptions import replaced_text
 
 __all__ = ["SecondTryActions"]
 

@@ -18,9 +18,9 @@ from napari_blockbuster.models import Model
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.layers.placement import place_of_part
 from napari_blockbuster.widgets.layers.viewer_layers import put_away, show_labels
-from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.run.events import Status
-from napari_blockbuster.widgets.run.steps import HEARTBEAT, read_tiles, staging_outcome
+from napari_blockbuster.widgets.run.control.control import RunControl
+from napari_blockbuster.widgets.run.control.events import Status
+from napari_blockbuster.widgets.run.control.steps import HEARTBEAT, read_tiles, staging_outcome
 
 __all__ = ["SegmentAgain"]
 

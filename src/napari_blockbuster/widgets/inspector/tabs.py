@@ -8,10 +8,9 @@ from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.inspect.seam_report import SeamReport
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.widgets.controls import Note
-
-from .lists.alarms_tab import AlarmsTab
-from .lists.histogram import Histogram
-from .lists.pairs_tab import PairsTab
+from napari_blockbuster.widgets.inspector.lists.alarms_tab import AlarmsTab
+from napari_blockbuster.widgets.inspector.lists.histogram import Histogram
+from napari_blockbuster.widgets.inspector.lists.pairs_tab import PairsTab
 
 __all__ = ["InspectorTabs"]
 

@@ -10,8 +10,15 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_blockbuster.geometry.tiles import TileGrid
+from napari_blockbuster.widgets.layers.of_job.tile_map import (
+    BLENDING,
+    STATES,
+    ends_of,
+    parts_of,
+    pixels_of,
+    place_of_map,
+)
 
-from .of_job.tile_map import BLENDING, STATES, ends_of, parts_of, pixels_of, place_of_map
 from .placement import voxel_at
 from .viewer_layers import put_away, show_labels
 
@@ -86,12 +93,19 @@ class TileChoice:
     Parameters
     ----------
     viewer : napari.Viewer
-    toggled : callable
-        ``toggled(tiles, first)``, with the tiles under the mouse and whether these are the first of a click or a drag.
+    changed : callable
+        Called when tiles were chosen or dropped.
+
+    Attributes
+    ----------
+    picked : set of int
+        The chosen tiles.
     """
 
-    def __init__(self, viewer: Any, toggled: Callable[[list[int], bool], None]) -> None:
-        self._viewer, self._toggled = viewer, toggled
+    def __init__(self, viewer: Any, changed: Callable[[], None]) -> None:
+        self._viewer, self._changed = viewer, changed
+        self.picked: set[int] = set()
+        self._drops = False
         self.grid: TileGrid | None = None
         self.place: dict[str, Any] = {}
 
@@ -103,6 +117,13 @@ class TileChoice:
         elif not on and self._dragged in callbacks:
             callbacks.remove(self._dragged)
 
+    def _toggle(self, tile: int, first: bool) -> None:
+        """Choose a tile, or drop it if the first tile of a click or drag was chosen."""
+        if first:
+            self._drops = tile in self.picked
+        self.picked = self.picked - {tile} if self._drops else self.picked | {tile}
+        self._changed()
+
     def _dragged(self, viewer: Any, event: Any) -> Any:
         first = self._tile(event.position)
         start, moved = np.asarray(event.pos), False
@@ -110,7 +131,7 @@ class TileChoice:
         if paints and first is not None:
             # The camera must not move with a drag that chooses.
             event.handled = True
-            self._toggled([first], True)
+            self._toggle(first, True)
         yield
         last = first
         while event.type == "mouse_move":
@@ -118,11 +139,11 @@ class TileChoice:
             here = self._tile(event.position)
             if paints and here is not None and here != last:
                 event.handled = True
-                self._toggled([here], False)
+                self._toggle(here, False)
                 last = here
             yield
         if not paints and not moved and first is not None:
-            self._toggled([first], True)
+            self._toggle(first, True)
 
     def _tile(self, world: Any) -> int | None:
         """The tile at world coordinates; None outside of the image."""

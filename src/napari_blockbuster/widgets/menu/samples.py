@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import open_image
-from napari_blockbuster.images.synthetic import SyntheticNuclei, as_dask, nuclei_pyramid
+from napari_blockbuster.images.examples.synthetic import SyntheticNuclei, as_dask, nuclei_pyramid
 from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 
@@ -19,7 +19,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 def nuclei() -> list[LayerData]:
     """Return a small real 3D image: the nuclei channel of scikit-image's cells3d."""
-    from napari_blockbuster.images.samples import SPACING, read_nuclei
+    from napari_blockbuster.images.examples.samples import SPACING, read_nuclei
 
     try:
         pixels, _ = read_nuclei()

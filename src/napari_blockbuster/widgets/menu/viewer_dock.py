@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from napari_blockbuster.widgets.dock.segment_widget import SegmentWidget
+from napari_blockbuster.widgets.docks.viewer_docks import OnceInViewer, widgets_of
 from napari_blockbuster.widgets.layers.warming import warm_napari
-from napari_blockbuster.widgets.viewer_docks import OnceInViewer, widgets_of
 
 __all__ = ["NAME", "SegmentDock", "find_widget"]
 

@@ -16,8 +16,8 @@ from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.choices.code_button import ask_to_run
 from napari_blockbuster.widgets.choices.consent import consent
 from napari_blockbuster.widgets.choices.plan import Plan
+from napari_blockbuster.widgets.run.control.control import RunControl
 
-from .control import RunControl
 from .fields import free_path, output_problem
 from .image_offer import ImageOffer
 from .section import RunSection

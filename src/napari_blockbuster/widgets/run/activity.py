@@ -7,7 +7,7 @@ from typing import Any
 
 from napari.utils import cancelable_progress
 
-from .events import StepProgress
+from napari_blockbuster.widgets.run.control.events import StepProgress
 
 __all__ = ["Activity"]
 

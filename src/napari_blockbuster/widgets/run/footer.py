@@ -9,8 +9,7 @@ from napari_blockbuster.job.progress.bar import duration
 from napari_blockbuster.job.progress.performance import Performance
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.controls import Note, button, row_of
-
-from .events import StepProgress
+from napari_blockbuster.widgets.run.control.events import StepProgress
 
 __all__ = ["LABELS", "RunFooter"]
 

@@ -15,9 +15,9 @@ from napari_blockbuster.widgets.choices.image_section import AXES, ImageSection
 from napari_blockbuster.widgets.controls import times
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.viewer_layers import is_image
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
 
-from .control import RunControl
 from .section import RunSection
 
 __all__ = ["ImageOffer", "Match"]

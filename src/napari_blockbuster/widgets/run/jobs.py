@@ -10,8 +10,7 @@ from qtpy.QtWidgets import QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QW
 
 from napari_blockbuster.job.folder.job_folder import JobFolder
 from napari_blockbuster.machine.units import count_text
-
-from .control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 __all__ = ["JobList"]
 

@@ -10,12 +10,12 @@ from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.stage.store import TileFailure
 from napari_blockbuster.widgets.controls import Note, Section
+from napari_blockbuster.widgets.run.control.events import StepProgress
+from napari_blockbuster.widgets.run.control.open_job import BUSY
 from napari_blockbuster.widgets.session import ClusterChoice
 
-from .events import StepProgress
 from .fields import ClusterFields, FailedTiles, OutputField
 from .footer import LABELS, RunFooter
-from .open_job import BUSY
 
 __all__ = ["LABELS", "RunSection"]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from napari.utils.notifications import show_info, show_warning
 
 from napari_blockbuster.output.tiff_export import export_tiff
+from napari_blockbuster.widgets.run.control.control import RunControl
+from napari_blockbuster.widgets.run.control.events import Stopped
 from napari_blockbuster.widgets.runner import in_thread
-
-from .control import RunControl
-from .events import Stopped
 
 __all__ = ["save_tiff"]
 

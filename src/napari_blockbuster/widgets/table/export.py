@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_blockbuster.output.parquet import save_table
+from napari_blockbuster.output.tables.parquet import save_table
 
 if TYPE_CHECKING:
     import pandas as pd

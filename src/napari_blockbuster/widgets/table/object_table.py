@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QSizePolicy, QSplitte
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.widgets.controls import Note, button, row_of
 from napari_blockbuster.widgets.runner import in_thread
+from napari_blockbuster.widgets.table.plots.plot import PlotPanel
 
 from .clicks import LabelClicks
 from .content import TableContent
@@ -21,7 +22,6 @@ from .expression import ranges_of
 from .follower import TableFollower
 from .object_list import ObjectList
 from .painter import TablePainter
-from .plot import PlotPanel
 from .subjects import JobSubject
 
 __all__ = ["ObjectTable"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_blockbuster.widgets.bottom_docks import dock_below
-from napari_blockbuster.widgets.viewer_docks import OnceInViewer, widgets_of
+from napari_blockbuster.widgets.docks.bottom_docks import dock_below
+from napari_blockbuster.widgets.docks.viewer_docks import OnceInViewer, widgets_of
 
 from .object_table import ObjectTable
 

@@ -10,14 +10,14 @@ import numpy as np
 from napari.layers import Image, Labels
 
 from napari_blockbuster.images import ArraySource, ImageSource, open_image
-from napari_blockbuster.images.axes import Request, plain_layout
+from napari_blockbuster.images.metadata.axes import Request, plain_layout
 from napari_blockbuster.measure.label_image import measure_label_image
+from napari_blockbuster.widgets.docks.viewer_docks import widgets_of
 from napari_blockbuster.widgets.layers.of_image import layer_images
 from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.placement import place_of_layer
 from napari_blockbuster.widgets.layers.viewer_layers import SPARE, is_image
-from napari_blockbuster.widgets.run.control import RunControl
-from napari_blockbuster.widgets.viewer_docks import widgets_of
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 if TYPE_CHECKING:
     import pandas as pd

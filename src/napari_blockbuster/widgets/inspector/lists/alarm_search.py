@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_blockbuster.inspect.seam_report import SeamReport
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.runner import stream
 
 __all__ = ["AlarmSearch"]

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.pair_export import export_csv
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
 
 __all__ = ["save_pairs"]

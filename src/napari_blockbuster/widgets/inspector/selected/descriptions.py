@@ -10,7 +10,7 @@ from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.merge.pairs import PairOfLabels
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 
 __all__ = ["describe_pair", "listed", "pair_text", "planes_text", "replaced_text", "tiles_text"]
 

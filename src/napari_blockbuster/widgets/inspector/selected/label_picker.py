@@ -11,7 +11,7 @@ from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.merge.links import other_links
 from napari_blockbuster.merge.pairs import described
 from napari_blockbuster.widgets.clicks import ClickPicker
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
 
 from .descriptions import tiles_text

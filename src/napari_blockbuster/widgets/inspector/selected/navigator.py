@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_blockbuster.inspect.alarm import Alarm
 from napari_blockbuster.merge.assignment import Merge
 from napari_blockbuster.merge.pairs import PairOfLabels
-from napari_blockbuster.widgets.run.control import RunControl
+from napari_blockbuster.widgets.run.control.control import RunControl
 from napari_blockbuster.widgets.runner import in_thread
 
 from .pair_view import PairPixels, PairView, read_far_pair, read_label, read_pair

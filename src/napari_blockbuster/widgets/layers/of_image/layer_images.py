@@ -13,7 +13,7 @@ import pint
 from napari.layers import Image, Layer
 
 from napari_blockbuster.images import ChannelsSource, ImageSource, list_scenes, open_image
-from napari_blockbuster.images.sizes import Sizes, conversion, level_factor, voxel_sizes
+from napari_blockbuster.images.metadata.sizes import Sizes, conversion, level_factor, voxel_sizes
 from napari_blockbuster.images.zarr.source import StoredSource
 from napari_blockbuster.widgets.layers.placement import is_turned, mixes_axes, place_of_layer
 

@@ -1,0 +1,1 @@
+"""A dask cluster on this machine, in a process of its own."""

@@ -1,0 +1,1 @@
+"""Where an image holds something: tissue, and tiles that are empty."""

@@ -1,0 +1,1 @@
+"""Images to try: real samples and synthetic nuclei."""

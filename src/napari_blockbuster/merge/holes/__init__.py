@@ -1,0 +1,1 @@
+"""Holes of merged objects: the regions of the background, and which of them to fill."""

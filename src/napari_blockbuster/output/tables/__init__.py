@@ -1,0 +1,1 @@
+"""Formats of tables on disk: AnnData in zarr, Parquet and CSV."""

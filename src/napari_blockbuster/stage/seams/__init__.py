@@ -1,0 +1,1 @@
+"""Evidence at seams: which labels of neighboring tiles may be one object."""

@@ -1,0 +1,1 @@
+"""Sums over the voxels of each label, and the compiled loops that take them."""

@@ -1,0 +1,1 @@
+"""Tables of the labels of all staged tiles."""

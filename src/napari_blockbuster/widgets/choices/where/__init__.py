@@ -1,0 +1,1 @@
+"""Where section of the dock: the region of interest, and the tiles to skip."""

@@ -1,0 +1,1 @@
+"""Dock widgets of napari: which viewer one belongs to, and where the wide ones go."""

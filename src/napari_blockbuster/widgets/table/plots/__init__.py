@@ -1,0 +1,1 @@
+"""Plots of the table of objects, and the numbers behind them."""
