@@ -164,7 +164,7 @@ def test_time_after_space(tmp_path: Path) -> None:
 
 def test_colour(tmp_path: Path) -> None:
     colour = np.zeros((20, 20, 3), np.uint8)
-    refuse(r"looks like a colour image; say axes='yxc' and a channel, or axes='zyx' if it is a stack", colour)
+    refuse(r"looks like a color image; say axes='yxc' and a channel, or axes='zyx' if it is a stack", colour)
     assert open_image(colour, axes="zyx").shape == (20, 20, 3)
     tifffile.imwrite(tmp_path / "i.tif", colour, photometric="rgb")
     refuse(r"i\.tif has 3 channels; say which one", tmp_path / "i.tif")

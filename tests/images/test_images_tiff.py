@@ -356,7 +356,7 @@ def test_samples_beside_channels_are_channels_of_their_own(tmp_path: Path) -> No
     np.testing.assert_array_equal(pixels(several), data[0])
     with pytest.raises(ValueError, match=r"has 6 channels; .* 0 \(H&E R\), 1 \(H&E G\), .*5 \(IHC B\)"):
         open_image(tmp_path / "a.ome.tif")
-    with pytest.raises(ValueError, match="has channels and colour samples"):
+    with pytest.raises(ValueError, match="has channels and color samples"):
         open_image(tmp_path / "a.ome.tif", channel=0, axes="tzyxc")
 
 

@@ -23,6 +23,7 @@ from napari_blockbuster.images import StoredSource, open_image
 from napari_blockbuster.images.content.emptiness import empty_tiles
 from napari_blockbuster.machine.errors import JobError, JobMismatchError
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.output.result import StagedMerge
 from napari_blockbuster.stage.tables.sum_table import NoSumsError
 
 WHOLE = Box((0, 0, 0), SHAPE)
@@ -103,10 +104,15 @@ def test_inside_a_mask_objects_are_those_of_the_whole_image(
     assert model.calls == len(chosen) == job.n_chosen
     assert [event.total for event in events] == [len(chosen)] * len(chosen)
 
-    labels = np.asarray(job.merge(merge).labels)
-    full = whole(tile, merge)
-    skipped = np.ones(SHAPE, bool)
-    for index in chosen:
+    assert_as_in_the_whole(job, job.merge(merge), whole(tile, merge), inside)
+
+
+def assert_as_in_the_whole(job: Job, merged: StagedMerge, full: np.ndarray, inside: str) -> int:
+    """Compare the labels and the table of a run in a region with the labels of the whole image. Return the objects compared."""
+    assert job.where.roi is not None
+    labels, in_region = np.asarray(merged.labels), job.where.roi.mask(Box((0,) * full.ndim, full.shape))
+    skipped = np.ones(full.shape, bool)
+    for index in job.staged():
         skipped[job.grid.core(index).slices] = False
     # Of an object that reaches into a skipped tile, only a part is known.
     complete = ~np.isin(full, np.unique(full[skipped]))
@@ -116,24 +122,59 @@ def test_inside_a_mask_objects_are_those_of_the_whole_image(
     pairs = np.unique(np.stack([labels[wanted > 0], wanted[wanted > 0]]), axis=1)
     assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
     assert not (labels[~in_region].any() and inside == "clip")
+    if inside != "clip":
+        # Each object in the labels has a row, and nothing else has one.
+        table, sizes = job.table(merged), np.bincount(labels.ravel())[1:]
+        np.testing.assert_array_equal(table["label"], np.arange(1, len(sizes) + 1))
+        np.testing.assert_array_equal(table["area"], sizes)
+    return pairs.shape[1]
 
 
-def test_the_default_rule_gives_the_same_where_tiles_hold_enough_objects(tmp_path: Path) -> None:
-    """The rule takes the typical size of a tile from the tile itself once it holds ten whole objects."""
+CROWDED = {(80, 80): 20, (60, 120): 15}
+"""Tilings of an image whose tiles hold ten whole objects and more."""
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
+    """An image of many objects, and its merged labels by the rule `overlap` for each tiling."""
     from scipy import ndimage
 
     field = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((240, 240)), 2.5)
-    pixels = ((field > 0.05) * 200).astype(np.uint8)
-    options: dict = {"tile_shape": 80, "halo": 20, "progress": False}
-    full = np.asarray(segment(pixels, components, tmp_path / "whole.zarr", **options).labels)
-    part = segment(pixels, components, tmp_path / "part.zarr", where="0:160,0:160", inside="touching", **options)
-    labels = np.asarray(part.labels)
-    complete = np.isin(full, np.unique(full[:160, :160])) & ~np.isin(full, np.unique(full[labels.shape[0] :]))
-    complete &= ~np.isin(full, np.concatenate([np.unique(full[160:]), np.unique(full[:, 160:])]))
-    assert complete.sum() > 3000
-    pairs = np.unique(np.stack([full[complete & (full > 0)], labels[complete & (full > 0)]]), axis=1)
-    assert pairs[1].all()
-    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+    pixels, folder = ((field > 0.05) * 200).astype(np.uint8), tmp_path_factory.mktemp("crowded")
+    found = {}
+    for tile, halo in CROWDED.items():
+        job = Job.create(pixels, components, folder / f"{tile[0]}.zarr", tile_shape=tile, halo=halo)
+        list(job.stage())
+        found[tile] = np.asarray(job.merge("overlap").labels)
+    return pixels, found
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.sampled_from(sorted(CROWDED)),
+    st.sampled_from(["centroid", "touching", "clip"]),
+    st.lists(
+        st.tuples(st.integers(0, 11), st.integers(0, 11), st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=3
+    ),
+)
+def test_the_rule_overlap_gives_the_same_where_tiles_hold_enough_objects(
+    crowded: tuple[np.ndarray, dict[tuple[int, int], np.ndarray]],
+    tmp_path_factory: pytest.TempPathFactory,
+    tile: tuple[int, int],
+    inside: str,
+    blocks: list[tuple[int, int, int, int]],
+) -> None:
+    """The rule takes the typical size of a tile from the tile itself once it holds ten whole objects."""
+    pixels, whole = crowded
+    mask = np.zeros((12, 12), bool)
+    for y, x, height, width in blocks:
+        mask[y : y + height, x : x + width] = True
+    output = tmp_path_factory.mktemp("part") / "part.zarr"
+    job = Job.create(pixels, components, output, tile_shape=tile, halo=CROWDED[tile], where=mask, inside=inside)
+    list(job.stage())
+    found = assert_as_in_the_whole(job, job.merge("overlap"), whole[tile], inside)
+    if mask.sum() > 60 and inside != "clip":
+        assert found > 10
 
 
 # ------------------------------------------------------------------------------------------------------- what users say
@@ -230,6 +271,8 @@ def test_a_mask_with_sizes_and_an_offset_is_placed_by_them(tmp_path: Path) -> No
         ("8:3,:,:", "holds no voxel along z"),
         ("0um:3um,:,:", "how large a voxel"),
         ("0ly:3ly,:,:", "unknown unit"),
+        ("22:,:,:", "holds no voxel along z. The image has the voxels 0 to 21 there"),
+        ({"type": "Polygon", "coordinates": [[[4.6, 4.6], [5.4, 4.6], [5.4, 5.4], [4.6, 5.4]]]}, "center of no voxel"),
         ([3, N_TILES], f"names tile {N_TILES}"),
         ("tiles:3,x", "is no tile"),
         (np.ones((10, 9, 26)), "do not show the same field"),
@@ -250,6 +293,21 @@ def test_a_region_that_cannot_be_used_is_refused_before_any_work(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="Choose one of centroid, touching, clip"):
         segment(image, components, tmp_path / "labels.zarr", where="0:9,:,:", inside="within", **OPTIONS, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("0um:1um,:,:", "is in um along t. Give time points there, such as 0:5"),
+        (":,1.1um:1.3um,:", "9 centers there, from 0 to 4 micrometer"),
+        (":,9um:,:", "9 centers there, from 0 to 4 micrometer"),
+        (":,3um:1um,:", "The stop must be larger"),
+    ],
+)
+def test_boxes_in_world_units_that_hold_nothing_are_sentences(tmp_path: Path, where: str, words: str) -> None:
+    movie = np.zeros((3, 9, 9), np.uint8)
+    with pytest.raises(ValueError, match=words):
+        Job.create(movie, components, tmp_path / "a.zarr", axes="tyx", spacing=0.5, where=where, tile_shape=9)
 
 
 @pytest.mark.parametrize(
@@ -399,6 +457,18 @@ def test_tiles_below_a_threshold_are_skipped_and_counted(sparse: Path, tmp_path:
     # Within a region, the two come together; asked again, nothing is read twice.
     within = segment(sparse, model, tmp_path / "both.zarr", where="0:40,:", skip_below=300, **options)
     assert within.n_skipped == 16 - len([i for i in wanted if i < 8])
+
+
+@pytest.mark.parametrize("chunk", [60, 25, 10])
+def test_large_chunks_hide_no_empty_tiles(tmp_path: Path, chunk: int) -> None:
+    """What a chunk holds outside a tile says nothing about the tile."""
+    pixels = np.zeros((60, 60), np.uint16)
+    pixels[:25, :25] = np.random.default_rng(0).integers(0, 60000, (25, 25))
+    zarr.create_array(str(tmp_path / "image.zarr"), data=pixels, chunks=(chunk, chunk))
+    for halo in (0, 4):
+        grid = TileGrid(pixels.shape, 20, halo)
+        wanted = [tile.index for tile in grid if not pixels[tile.read.slices].any()]
+        assert empty_tiles(open_image(tmp_path / "image.zarr"), grid, range(9)) == wanted
 
 
 def test_an_image_that_holds_nothing_is_a_sentence(tmp_path: Path) -> None:

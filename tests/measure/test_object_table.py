@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -195,24 +196,42 @@ def single_tile_merge(counts: np.ndarray) -> Merge:
     return merge_labels(np.zeros(0, evidence_dtype(2)), LabelTable.of_counts(counts), rule="none")
 
 
-def test_the_sums_of_one_tile_are_those_of_numpy() -> None:
+@pytest.mark.parametrize("dtype", ["u2", "f8"])
+@pytest.mark.parametrize("highest", [1, 4], ids=["long runs", "short runs"])
+def test_the_sums_of_one_tile_are_those_of_numpy(dtype: str, highest: int) -> None:
     rng = np.random.default_rng(3)
-    labels = rng.integers(0, 5, (4, 7, 9)).astype(np.uint32)
-    image = rng.normal(3e4, 1e-2, (4, 7, 9, 2))
-    image[0, 0, :3, 1] = np.inf
-    sums = tile_sums(labels, 4, image)
+    labels = rng.integers(0, highest + 1, (4, 7, 41)).astype(np.uint32)
+    labels[1, 2:5, 3:38] = highest
+    if dtype == "u2":
+        image = rng.integers(65500, 65536, (*labels.shape, 2)).astype(np.uint16)
+    else:
+        image = rng.normal(3e4, 1e-2, (*labels.shape, 2))
+        image[0, 0, :3, 1] = np.inf
+    sums = tile_sums(labels, highest, image)
     rows = place_rows(3)
-    for label in range(1, 5):
+    for label in range(1, highest + 1):
         inside = labels == label
         places = np.argwhere(inside)
+        np.testing.assert_array_equal(sums.place[rows.low, label - 1], places.min(axis=0))
+        np.testing.assert_array_equal(sums.place[rows.high, label - 1], places.max(axis=0))
         np.testing.assert_array_equal(sums.place[rows.first, label - 1], places.sum(axis=0))
         products = [(places[:, i] * places[:, j]).sum() for i, j in zip(*np.triu_indices(3), strict=True)]
         np.testing.assert_array_equal(sums.place[rows.second, label - 1], products)
+        around = np.pad(inside, 1).astype(int)
+        faces = [np.abs(np.diff(around, axis=axis)).sum() for axis in range(3)]
+        np.testing.assert_array_equal(sums.place[rows.faces, label - 1], faces)
         for channel in range(2):
-            values = image[..., channel][inside & np.isfinite(image[..., channel])]
+            finite = inside & np.isfinite(image[..., channel])
+            values = image[..., channel][finite].astype(float)
             found = sums.intensity[channel, :, label - 1]
             np.testing.assert_allclose(found[:2], [len(values), values.sum()], rtol=1e-12)
             np.testing.assert_allclose(found[2], ((values - values.mean()) ** 2).sum(), rtol=1e-9)
-    pairs = {tuple(sorted(p)) for p in zip(labels[1:].ravel(), labels[:-1].ravel(), strict=True) if 0 not in p}
-    along_z = {(int(c["low"]), int(c["high"])) for c in sums.contacts if c["faces"][0]}
-    assert along_z == {(int(a), int(b)) for a, b in pairs if a != b}
+            np.testing.assert_array_equal(found[3:5], [values.min(), values.max()])
+            np.testing.assert_allclose(found[5:], values @ np.argwhere(finite), rtol=1e-12)
+    expected: Counter[tuple[int, int, int]] = Counter()
+    for axis in range(3):
+        last = labels.shape[axis] - 1
+        below, above = (np.delete(labels, end, axis).ravel().tolist() for end in (last, 0))
+        expected.update((min(p), max(p), axis) for p in zip(below, above, strict=True) if p[0] != p[1] and all(p))
+    faces_of = [(c, axis, n) for c in sums.contacts for axis, n in enumerate(c["faces"].tolist()) if n]
+    assert {(int(c["low"]), int(c["high"]), axis): n for c, axis, n in faces_of} == expected

@@ -49,6 +49,15 @@ def test_one_plane_gives_the_labels_of_the_2d_image(name: str, flat: np.ndarray,
     assert suggested_for(model, source).halo == (0, *suggested_for(model, open_image(flat)).halo)
 
 
+def test_numbers_for_the_axis_of_one_plane_may_be_left_out(slide: Path, tmp_path: Path) -> None:
+    job = Job.create(slide, "threshold", tmp_path / "out.zarr", tile_shape=(40, 30), halo=(12, 10))
+    assert job.grid.tile_shape[-3:] == (1, 40, 30)
+    assert job.grid.halo[-3:] == (0, 12, 10)
+    for wrong in ((40, 30, 20, 10), (40.5, 30), "64"):
+        with pytest.raises(ValueError, match="numbers"):
+            Job.create(slide, "threshold", tmp_path / "other.zarr", tile_shape=wrong)  # type: ignore[arg-type]
+
+
 def test_a_function_gets_two_axes_and_then_the_channels(flat: np.ndarray, slide: Path, tmp_path: Path) -> None:
     def seen(tile: np.ndarray) -> np.ndarray:
         assert tile.ndim == 2, tile.shape

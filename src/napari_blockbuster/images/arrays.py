@@ -83,7 +83,7 @@ def _open_xarray(image: Any, request: Request) -> ImageSource:
     if axes is None and request.axes is None:
         raise ValueError(
             f"this xarray has the dimensions {', '.join(map(str, image.dims))} of extent {image.shape}; "
-            "say which they are, as axes='tczyx' (t time, c channel, z, y, x)"
+            f"say which they are, as axes={'tczyx'[-len(image.shape) :]!r} (t time, c channel, z, y, x)"
         )
     stored = request.axes or axes or ""
     coords = getattr(image, "coords", {})

@@ -52,7 +52,7 @@ class Layout:
     Attributes
     ----------
     stored_axes : str
-        Axes as stored, as ``"tczyx"``; ``s`` for colour samples beside channels.
+        Axes as stored, as ``"tczyx"``; ``s`` for color samples beside channels.
     channel : int or None
         Index along ``c`` (and ``s``, which runs faster); None where there is no such axis.
     scale, translation : tuple of float

@@ -69,7 +69,7 @@ class Job(StagedJob):
         output : path, optional
             Where the merged labels go. Default: ``<image>.labels.ome.zarr`` next to the image.
         tile_shape, halo : int or sequence of int, optional
-            In voxels along the spatial axes. Default: chosen from chunks, memory and model.
+            In voxels along the spatial axes. Default: chosen from chunks, memory and model. Axes of one plane may be left out.
         channel, level, axes, scene, spacing
             See `napari_blockbuster.images.open_image`.
         measure : int, str or sequence of these, optional

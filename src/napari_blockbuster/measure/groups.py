@@ -61,6 +61,20 @@ class Groups:
         starts = np.cumsum(lengths[several]) - lengths[several]
         return cls(sorted_ids[begin].astype(np.int64), row, order[begin], several, members, starts)
 
+    @classmethod
+    def of_labels(cls, n: int) -> Groups:
+        """Return groups in which each of n labels is an object."""
+        each, none = np.arange(n), np.zeros(0, np.int64)
+        return cls(each + 1, each, each, none, none, none)
+
+    def only_several(self) -> Groups:
+        """Return the objects with several labels alone."""
+        n, row = len(self.several), np.full(len(self.row), -1, np.int64)
+        owners = np.repeat(np.arange(n), np.diff(self.starts, append=len(self.members)))
+        row[self.members] = owners
+        first = self.members[self.starts]
+        return Groups(self.ids[self.several], row, first, np.arange(n), self.members, self.starts)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -85,6 +99,8 @@ class Groups:
 
     def _reduced(self, reduce: np.ufunc, values: np.ndarray | Values) -> np.ndarray:
         of = values if callable(values) else values.__getitem__
+        if len(self.several) == len(self.first) > 0:
+            return np.asarray(reduce.reduceat(of(self.members), self.starts))
         found: np.ndarray = of(self.first)
         if len(self.several):
             found[self.several] = reduce.reduceat(of(self.members), self.starts)
@@ -106,9 +122,20 @@ class Groups:
         """Return how many different keys the labels of each object have. Keys do not decrease from label to label."""
         found = np.ones(len(self.ids), np.int64)
         if len(self.several):
-            new = np.ones(len(self.members), np.int64)
-            of_members = keys[self.members]
-            new[1:] = of_members[1:] != of_members[:-1]
-            new[self.starts] = 1
-            found[self.several] = np.add.reduceat(new, self.starts)
+            found[self.several] = np.add.reduceat(self._new(keys).astype(np.int64), self.starts)
         return found
+
+    def members_with_the_same(self, keys: np.ndarray) -> np.ndarray:
+        """Return the labels in `members` whose object has another label with the same key. Keys do not decrease."""
+        new = self._new(keys)
+        alone = new & np.append(new[1:], True)
+        kept: np.ndarray = self.members[~alone]
+        return kept
+
+    def _new(self, keys: np.ndarray) -> np.ndarray:
+        """Whether each of `members` has another key than the label before it, or is the first label of its object."""
+        new = np.ones(len(self.members), bool)
+        of_members = keys[self.members]
+        new[1:] = of_members[1:] != of_members[:-1]
+        new[self.starts] = True
+        return new

@@ -83,14 +83,12 @@ def object_table(
             "Write the labels: the result has a table, for which they are measured."
         )
     groups = Groups.of(merged.new_ids[1:])
-    columns = _places(groups, merged, sums, space)
-    columns |= _seams(groups, merged, sums.tiles)
+    names = list(channels) if len(channels) == sums.n_channels else [str(k) for k in range(sums.n_channels)]
+    places, intensities = _of_voxels(groups, merged, sums, space, tuple(f"-{name}" if name else "" for name in names))
+    columns: Columns = {"label": groups.ids} | places | _seams(groups, merged, sums.tiles)
     if alarms is not None:
         columns["alarms"] = np.array([alarms.get(label, 0) for label in groups.ids.tolist()], np.int64)
-    names = list(channels) if len(channels) == sums.n_channels else [str(k) for k in range(sums.n_channels)]
-    for channel, name in enumerate(names):
-        columns |= _intensities(groups, sums, channel, f"-{name}" if name else "", space)
-    return pd.DataFrame(columns, copy=False)
+    return pd.DataFrame(columns | intensities, copy=False)
 
 
 def seam_table(merged: Merge) -> pd.DataFrame:
@@ -102,12 +100,42 @@ def seam_table(merged: Merge) -> pd.DataFrame:
     return pd.DataFrame({"label": groups.ids} | _seams(groups, merged, np.repeat(np.arange(len(counts)), counts)))
 
 
+def _of_voxels(
+    groups: Groups, merged: Merge, sums: SumTable, space: Space | None, endings: tuple[str, ...]
+) -> tuple[Columns, Columns]:
+    """Return the columns of places and of intensities. Those of objects with one label hold for every merge."""
+    key = space, endings
+    if key not in sums.cache:
+        sums.cache.clear()
+        sums.cache[key] = _computed(Groups.of_labels(len(merged.new_ids) - 1), merged, sums, space, endings)
+    places, intensities = (_rows(part, groups.first) for part in sums.cache[key])
+    if len(groups.several):
+        of_several = _computed(groups.only_several(), merged, sums, space, endings)
+        for columns, part in zip((places, intensities), of_several, strict=True):
+            for name, values in part.items():
+                columns[name][groups.several] = values
+    return places, intensities
+
+
+def _rows(columns: Columns, rows: np.ndarray) -> Columns:
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def _computed(
+    groups: Groups, merged: Merge, sums: SumTable, space: Space | None, endings: tuple[str, ...]
+) -> tuple[Columns, Columns]:
+    intensities: Columns = {}
+    for channel, ending in enumerate(endings):
+        intensities |= _intensities(groups, sums, channel, ending)
+    return _places(groups, merged, sums, space), intensities
+
+
 # -------------------------------------------------------------------------------------------------------------- places
 def _places(groups: Groups, merged: Merge, sums: SumTable, space: Space | None) -> Columns:
     ndim, rows, place = sums.ndim, place_rows(sums.ndim), sums.sums.place
     origins = sums.origins[sums.grid.separate_axes :]
     area = groups.total(place[0])
-    columns: Columns = {"label": groups.ids}
+    columns: Columns = {}
     if sums.grid.separate_axes:
         columns["t"] = groups.lowest(sums.origins[0])
     columns["area"] = area
@@ -174,13 +202,12 @@ def _axes(
 
 
 def _lengths(groups: Groups, sums: SumTable, of_several: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the lengths of the axes of each object. Those of single labels hold for every merge."""
+    """Return the lengths of the axes of each object."""
     low, high = np.triu_indices(sums.ndim)
     by = (np.array(spacing)[low] * np.array(spacing)[high])[:, None]
-    key = "lengths", spacing
-    if key not in sums.cache:
-        sums.cache[key] = axis_lengths(principal_variances(_label_covariance(sums) * by))
-    lengths = sums.cache[key][:, groups.first]
+    if len(groups.several) == len(groups):
+        return axis_lengths(principal_variances(of_several * by))
+    lengths = axis_lengths(principal_variances(_label_covariance(sums)[:, groups.first] * by))
     if len(groups.several):
         lengths[:, groups.several] = axis_lengths(principal_variances(of_several * by))
     return lengths
@@ -217,13 +244,15 @@ def _covariance(
     number: type[np.generic] = np.int64 if exact else np.float64
     if not len(members):
         return np.zeros((ndim * (ndim + 1) // 2, 0))
-    place = sums.sums.place[:, members].astype(number, copy=False)
+    voxels = sums.sums.place[0, members].astype(number, copy=False)
+    first = sums.sums.place[rows.first, members].astype(number, copy=False)
     origins = sums.origins[sums.grid.separate_axes :, members]
     labels = np.diff(groups.starts, append=len(members))
     away = [(origins[k] - np.repeat(base[k], labels)).astype(number) for k in range(ndim)]
-    first, found = place[rows.first], []
+    found = []
     for at, (i, j) in enumerate(zip(*np.triu_indices(ndim), strict=True)):
-        moment = place[rows.second][at] + away[i] * first[j] + away[j] * (first[i] + place[0] * away[i])
+        second = sums.sums.place[rows.second][at][members]
+        moment = second + away[i] * first[j] + away[j] * (first[i] + voxels * away[i])
         found.append(np.add.reduceat(moment, groups.starts) / area - rest[i] * rest[j])
     return np.stack(found)
 
@@ -271,9 +300,12 @@ def _exposed_faces(groups: Groups, merged: Merge, sums: SumTable) -> list[np.nda
     """Return the faces along each axis that are not between two voxels of the same object."""
     ndim, separate_axes, n = sums.ndim, sums.grid.separate_axes, len(groups)
     place = sums.sums.place[place_rows(ndim).faces]
-    low, high = (groups.row[each] for each in sums.contacts)
-    inside = np.flatnonzero((low == high) & (low >= 0))
-    of_pairs, touching = low[inside], sums.sums.contacts["faces"][inside, 3 - ndim :]
+    if not len(groups.several):
+        return [groups.total(each) for each in place]
+    # Labels of one tile that are one object are rare: their contacts alone are looked at.
+    rows, low, high = sums.contacts(groups.members_with_the_same(sums.tiles))
+    inside = np.flatnonzero(groups.row[low] == groups.row[high])
+    of_pairs, touching = groups.row[low[inside]], sums.sums.contacts["faces"][rows[inside], 3 - ndim :]
     seams = merged.seams
     seam_low, seam_high = (groups.row[merged.labels_table.numbers(seams[s], seams[f"{s}_id"])] for s in ("low", "high"))
     across = np.flatnonzero((seam_low == seam_high) & (seam_low >= 0) & (seams["contact"][:, 0] > 0))
@@ -312,7 +344,7 @@ def _seams(groups: Groups, merged: Merge, tiles: np.ndarray) -> Columns:
 
 
 # --------------------------------------------------------------------------------------------------------- intensities
-def _intensities(groups: Groups, sums: SumTable, channel: int, ending: str, space: Space | None) -> Columns:
+def _intensities(groups: Groups, sums: SumTable, channel: int, ending: str) -> Columns:
     values = sums.sums.intensity[channel]
     count, total = groups.total(values[COUNT]), groups.total(values[SUM])
     some = count > 0

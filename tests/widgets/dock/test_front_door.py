@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,12 @@ def test_running_again_uses_the_layers_again(viewer: Any, until: Any, pixels: np
     assert counts[0] > counts[1] > counts[2]
     assert not [layer for layer in removed if type(layer).__name__ == "Labels"]
     assert len([layer for layer in viewer.layers if type(layer).__name__ == "Labels"]) == 4
+
+
+def test_the_large_sample_opens_without_dask() -> None:
+    # Its import would take as long as everything else.
+    code = (
+        "import sys; from napari_blockbuster.widgets.menu.samples import volume; (levels, _, _), = volume(); "
+        "assert 'dask.array' not in sys.modules; assert levels[0].source.shape == levels[0].shape == (2048, 8192, 7680)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -65,6 +65,12 @@ class PolygonPart:
     def is_empty(self) -> bool:
         return not any(len(ring) >= 3 for polygon in self.polygons for ring in polygon)
 
+    @property
+    def is_near(self) -> bool:
+        """Whether the box around a polygon meets the image, even if the center of no voxel is inside."""
+        outlines = (np.array(polygon[0]) for polygon in self.polygons if polygon and polygon[0])
+        return any(((o.max(0) > 0) & (o.min(0) < self.plane)).all() for o in outlines)
+
     @cached_property
     def runs(self) -> Runs:
         """The voxels inside, clipped to the image."""

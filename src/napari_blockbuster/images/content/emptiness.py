@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from napari_blockbuster.geometry.roi.coverage import over_ranges
+from napari_blockbuster.geometry.roi.coverage import outer, over_ranges
 from napari_blockbuster.geometry.tiles import TileGrid
 from napari_blockbuster.images.base import ImageSource, StoredChunks
 from napari_blockbuster.machine.limits import cpu_count
@@ -83,21 +83,33 @@ def _is_empty(pixels: np.ndarray, below: float | None) -> bool:
 
 
 def _from_chunks(source: ImageSource, grid: TileGrid, below: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """For each tile, whether all of its chunks are blank, and whether one of them certainly is not."""
+    """For each tile, whether all of its chunks are blank, and whether a chunk inside its read box has several values."""
     nothing = np.zeros(len(grid), bool)
     stored = source.stored_chunks()
     if stored is None:
         return nothing, nothing
-    ranges = []
+    touched, contained = [], []
     for axis, tiling in enumerate(grid.axes):
-        ends = np.array([tiling.read(p) for p in range(len(tiling))], np.int64)
-        ranges.append((ends[:, 0] // source.chunks[axis], (ends[:, 1] - 1) // source.chunks[axis]))
-    blank = over_ranges(np.logical_and, stored.sizes == 0, ranges).reshape(-1)
+        start, stop = np.array([tiling.read(p) for p in range(len(tiling))], np.int64).T
+        size, extent = source.chunks[axis], grid.shape[axis]
+        touched.append((start // size, (stop - 1) // size))
+        contained.append((-(-start // size), np.where(stop == extent, (stop - 1) // size, stop // size - 1)))
+    blank = over_ranges(np.logical_and, stored.sizes == 0, touched).reshape(-1)
     if below is not None:
         return (blank if stored.fill_value <= below else nothing), nothing
+    if _is_unpacked(stored, source):
+        return blank, nothing
+    # What a chunk holds outside a tile says nothing about the tile.
     large = stored.sizes > max(PACKED * np.prod(source.chunks) * source.dtype.itemsize, SMALL)
-    unpacked = _is_unpacked(stored, source)
-    return blank, nothing if unpacked else over_ranges(np.logical_or, large, ranges).reshape(-1)
+    return blank, _any_within(large, contained).reshape(-1)
+
+
+def _any_within(values: np.ndarray, ranges: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Whether any value of a block is True, for blocks that may be empty along an axis (the last index before the first)."""
+    some = outer([first <= last for first, last in ranges])
+    not_empty = [(np.minimum(first, last).clip(0), last.clip(0)) for first, last in ranges]
+    found: np.ndarray = some & over_ranges(np.logical_or, values, not_empty)
+    return found
 
 
 def _is_unpacked(stored: StoredChunks, source: ImageSource) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["SyntheticNuclei", "nuclei_levels", "nuclei_pyramid"]
+__all__ = ["SyntheticNuclei", "as_dask", "nuclei_levels", "nuclei_pyramid"]
 
 BACKGROUND, NOISE = 200, 64
 """Gray value between nuclei, and range of the noise that is added."""
@@ -144,12 +144,15 @@ def nuclei_levels(
     coarsest : int
         Levels are added until one has this many voxels or fewer.
     """
+    return [as_dask(image, chunks) for image in nuclei_pyramid(shape, pitch, coarsest)]
+
+
+def as_dask(image: SyntheticNuclei, chunks: int | Sequence[int]) -> da.Array:
+    """Return an image as a lazy dask array."""
     import dask.array as da
 
-    return [
-        da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False)
-        for image in nuclei_pyramid(shape, pitch, coarsest)
-    ]
+    array: da.Array = da.from_array(image, chunks=chunks, asarray=False, inline_array=True, name=False)
+    return array
 
 
 def nuclei_pyramid(shape: Sequence[int], pitch: int = 24, coarsest: int = 2**22) -> list[SyntheticNuclei]:

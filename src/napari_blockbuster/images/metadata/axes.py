@@ -41,7 +41,7 @@ class Request:
 
 
 def image_axes(stored: str) -> str:
-    """Axes of an image, from those of its stored pixels: without channels and colour samples."""
+    """Axes of an image, from those of its stored pixels: without channels and color samples."""
     return "".join(a for a in stored if a not in "cs")
 
 
@@ -120,7 +120,7 @@ def _usual_axes(shape: tuple[int, ...], what: str) -> str:
         )
     if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 16 < shape[1]:
         raise ValueError(
-            f"{what} of shape {shape} looks like a colour image; say axes='yxc' and a channel, "
+            f"{what} of shape {shape} looks like a color image; say axes='yxc' and a channel, "
             "or axes='zyx' if it is a stack"
         )
     return axes

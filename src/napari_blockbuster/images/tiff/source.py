@@ -156,7 +156,7 @@ def _stored_axes(request: Request, own: str, shape: tuple[int, ...], path: str) 
     if request.axes is not None:
         if both and "s" not in request.axes:
             raise ValueError(
-                f"axes={request.axes!r}, but {path} has channels and colour samples: its axes are {letters!r}. "
+                f"axes={request.axes!r}, but {path} has channels and color samples: its axes are {letters!r}. "
                 "Leave axes out, or name the samples s; every sample counts as a channel"
             )
         return resolve_axes(request.axes, shape, path)

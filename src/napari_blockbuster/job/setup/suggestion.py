@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from napari_blockbuster.geometry.axis import GridError
 from napari_blockbuster.geometry.tiles import DEFAULT_BAND_DEPTH, TileGrid
@@ -34,7 +35,7 @@ def suggest_tiles(
     source : ImageSource
     model : Model
     tile_shape, halo : int or sequence of int, optional
-        The choice of the user, in voxels along the spatial axes.
+        The choice of the user, in voxels along the spatial axes. Axes of a single plane may be left out.
 
     Returns
     -------
@@ -44,11 +45,11 @@ def suggest_tiles(
     """
     shape, axes = source.spatial_shape, source.axes[source.separate_axes :]
     wish = suggested_for(model, source)
-    reach = _each(wish.halo if halo is None else halo, axes, "halo")
+    reach = _each(wish.halo if halo is None else halo, axes, shape, "halo")
     # Along an axis of one plane there is nothing to see beyond it.
     reach = tuple(h if n > 1 else 0 for h, n in zip(reach, shape, strict=True))
     if tile_shape is not None:
-        tile = _each(tile_shape, axes, "tile size")
+        tile = _each(tile_shape, axes, shape, "tile size")
         if halo is None:
             # A suggested halo must fit the tile of the user.
             reach = tuple(min(h, t) for h, t in zip(reach, tile, strict=True))
@@ -92,14 +93,25 @@ def make_grid(
     return grid
 
 
-def _each(value: int | Sequence[int], axes: Sequence[str], what: str) -> tuple[int, ...]:
-    values = (value,) * len(axes) if isinstance(value, int) else tuple(int(v) for v in value)
+def _each(value: int | Sequence[int], axes: Sequence[str], shape: Sequence[int], what: str) -> tuple[int, ...]:
+    """Return one number per axis. Numbers for an axis of a single plane may be left out."""
+    values = (value,) * len(axes) if isinstance(value, int) else tuple(_whole(v, value, what) for v in value)
+    thick = [i for i, n in enumerate(shape) if n > 1]
+    if len(values) == len(thick) < len(axes):
+        known = dict(zip(thick, values, strict=True))
+        return tuple(known.get(i, 1) for i in range(len(axes)))
     if len(values) != len(axes):
         raise ValueError(
             f"{len(values)} numbers for the {what} {values}, but the image has {len(axes)} axes ({', '.join(axes)}). "
             f"Give one number for all axes, or {len(axes)} numbers."
         )
     return values
+
+
+def _whole(number: Any, value: Any, what: str) -> int:
+    if isinstance(number, str) or number != int(number):
+        raise ValueError(f"The {what} {value!r} is not made of whole numbers of voxels.")
+    return int(number)
 
 
 def _from_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], halo: tuple[int, ...]) -> tuple[int, ...]:

@@ -73,8 +73,8 @@ def _span(text: str, axis: int, box: str, frame: Frame) -> tuple[int, int]:
     numbers = [float(m[1]) if m is not None and m[1] else None for m in found]
     units = [m[2] for m in found if m is not None and m[2]]
     if not units:
-        first, last = (_whole(number, text, box) for number in numbers)
-        span = (0 if first is None else first, frame.shape[axis] if last is None else last)
+        low, high = (_whole(number, text, box) for number in numbers)
+        span = (0 if low is None else int(low), frame.shape[axis] if high is None else int(high))
     else:
         # "5:80um" is in micrometers at both ends.
         own = [m[2] if m is not None and m[2] else units[0] for m in found]
@@ -83,10 +83,13 @@ def _span(text: str, axis: int, box: str, frame: Frame) -> tuple[int, int]:
             raise ValueError(f"{text!r} in the box {box!r} is no range: a number is too large.")
         span = frame.span(axis, low, high)
     if span[0] >= span[1]:
-        raise ValueError(
-            f"{text!r} in the box {box!r} holds no voxel along {frame.axes[axis]}. The stop must be larger."
-        )
+        hint = "The stop must be larger." if _is_turned(low, high) else frame.extent(axis, in_units=bool(units))
+        raise ValueError(f"{text!r} in the box {box!r} holds no voxel along {frame.axes[axis]}. {hint}")
     return span
+
+
+def _is_turned(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low >= high
 
 
 def _whole(number: float | None, text: str, box: str) -> int | None:
@@ -106,6 +109,8 @@ def _in_unit(name: str, axis: int, box: str, frame: Frame) -> float:
     if name not in UNITS:
         raise ValueError(f"{name!r} in the box {box!r} is an unknown unit. Use one of {', '.join(UNITS)}, or voxels.")
     unit = frame.units[axis]
+    if frame.axes[axis] == "t":
+        raise ValueError(f"The box {box!r} is in {name} along t. Give time points there, such as 0:5.")
     if unit is None:
         raise ValueError(
             f"The box {box!r} is in {name}, and the image does not say how large a voxel is along {frame.axes[axis]}. "

@@ -51,6 +51,18 @@ class Frame:
         """Return the shape with the names of the axes, for a message."""
         return f"{' x '.join(map(str, self.shape))} ({', '.join(self.axes)})"
 
+    def extent(self, axis: int, *, in_units: bool) -> str:
+        """Return a sentence that says where the voxels of an axis lie, for a message."""
+        n = self.shape[axis]
+        if not in_units:
+            return f"The image has the voxels 0 to {n - 1} there."
+        first = self.translation[axis]
+        last = first + (n - 1) * self.scale[axis]
+        return (
+            f"A voxel is inside if its center is, and the image has {n} centers there, from {first:g} to {last:g} "
+            f"{self.units[axis]}."
+        )
+
     def span(self, axis: int, low: float | None, high: float | None) -> tuple[int, int]:
         """Return the voxels whose centers lie from one world coordinate to another, along an axis."""
         first, last = (

@@ -12,6 +12,7 @@ import numpy as np
 from napari_blockbuster.geometry.roi import Roi
 from napari_blockbuster.geometry.roi.box_part import BoxPart
 from napari_blockbuster.geometry.roi.mask_part import MaskPart
+from napari_blockbuster.geometry.roi.polygon_part import PolygonPart
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.job.folder.files import JobFiles
@@ -56,6 +57,11 @@ def read_roi(where: Any, source: ImageSource, grid: TileGrid) -> tuple[Roi | Non
             "segment everything."
         )
     if not (roi.bounds().size and (roi.coverage(grid) > 0).any()):
+        if any(isinstance(part, PolygonPart) and part.is_near for part in roi.parts):
+            raise ValueError(
+                f"The region of interest ({name}) holds the center of no voxel of the image. A voxel is inside if its center is: "
+                "draw a larger polygon."
+            )
         raise ValueError(
             f"The region of interest ({name}) lies outside the image, whose shape is {Frame.of(source).named()}. Check its "
             "offset, its unit and its resolution."

@@ -8,12 +8,23 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["INTENSITY_COLUMNS", "PLACE_COLUMNS", "empty_intensities", "empty_places", "intensities", "places"]
+__all__ = [
+    "INTENSITY_COLUMNS",
+    "PLACE_COLUMNS",
+    "empty_intensities",
+    "empty_places",
+    "find_runs",
+    "sum_floats",
+    "sum_places",
+    "sum_whole_numbers",
+]
 
 PLACE_COLUMNS = 19
 """Voxels, lowest and highest coordinates (3 + 3), first moments (3), second moments (6), exposed faces per axis (3)."""
 INTENSITY_COLUMNS = 9
 """Finite voxels, shift, sums of the shifted values and of their squares, minimum, maximum, value-weighted coordinates (3)."""
+STEP = 8
+"""Voxels compared at once while a run is followed."""
 
 
 def empty_places(n: int) -> np.ndarray:
@@ -65,48 +76,148 @@ def _grown(keys, counts):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _collected(events, axes, number, keys, counts, used):  # type: ignore[no-untyped-def]
-    """Count events in a hash table. Return the table, which may have grown, and the number of its keys."""
+def _collected(events, number, keys, counts, used):  # type: ignore[no-untyped-def]
+    """Add up events in a hash table. Return the table, which may have grown, and the number of its keys."""
     for event in range(number):
+        key = events[event, 0]
         if 2 * used >= len(keys):
             keys, counts = _grown(keys, counts)
-        at = _slot(keys, events[event])
+        at = _slot(keys, key)
         if keys[at] == np.uint64(0):
-            keys[at] = events[event]
+            keys[at] = key
             used += 1
-        counts[at, axes[event]] += 1
+        counts[at, events[event, 1]] += np.int64(events[event, 2])
     return keys, counts, used
 
 
 @_compiled
-def _pair(a, b):  # type: ignore[no-untyped-def]
+def _note(events, number, a, b, axis, faces):  # type: ignore[no-untyped-def]
+    """Note faces between two labels. Return the number of events."""
     low, high = (a, b) if a < b else (b, a)
-    return (np.uint64(low) << np.uint64(32)) | np.uint64(high)
+    events[number, 0] = (np.uint64(low) << np.uint64(32)) | np.uint64(high)
+    events[number, 1] = axis
+    events[number, 2] = faces
+    return number + 1
 
 
 @_compiled
-def _compare(row, before, axis, sums, events, axes, number):  # type: ignore[no-untyped-def]
-    """Count the faces between a row and the row before it along an axis. Return the number of events."""
-    for x in range(len(row)):
-        label, other = row[x], before[x]
-        if label != other:
-            sums[label, 16 + axis] += 1
-            sums[other, 16 + axis] += 1
-            if label != 0 and other != 0:
-                events[number] = _pair(label, other)
-                axes[number] = axis
-                number += 1
-    return number
-
-
-@_compiled
-def places(labels, sums):  # type: ignore[no-untyped-def]
-    """Sum the places of labels.
+def find_runs(labels):  # type: ignore[no-untyped-def]
+    """Find the runs of equal labels along the rows of a tile. Background has none.
 
     Parameters
     ----------
     labels : numpy.ndarray
-        uint32, (z, y, x), C order, from 0 to n.
+        uint32, (z, y, x), C order.
+
+    Returns
+    -------
+    runs : numpy.ndarray
+        int32, (at least all runs, 3): label, first voxel, and the voxel behind the last one.
+    starts : numpy.ndarray
+        int64, (rows + 1): the first run of each row.
+    """
+    depth, height, width = labels.shape
+    runs = np.empty((16 * height + width, 3), np.int32)
+    starts = np.zeros(depth * height + 1, np.int64)
+    end, step = np.uintp(width), np.uintp(STEP)
+    number = 0
+    for line in range(depth * height):
+        if number + width > len(runs):
+            more = np.empty((2 * len(runs) + width, 3), np.int32)
+            # An assignment of slices takes seconds to compile.
+            for run in range(number):
+                for column in range(3):
+                    more[run, column] = runs[run, column]
+            runs = more
+        row = labels[line // height, line % height]
+        x = np.uintp(0)
+        while x < end:
+            label = row[x]
+            begin = x
+            x += np.uintp(1)
+            # The compiler turns the inner loop into few instructions, because unsigned indices need no check of their sign.
+            while x + step <= end:
+                different = np.uint32(0)
+                for ahead in range(step):
+                    different |= row[x + ahead] ^ label
+                if different != 0:
+                    break
+                x += step
+            while x < end and row[x] == label:
+                x += np.uintp(1)
+            if label != 0:
+                runs[number, 0], runs[number, 1], runs[number, 2] = label, begin, x
+                number += 1
+        starts[line + 1] = number
+    return runs, starts
+
+
+@_compiled
+def _sum_row(z, y, runs, sums, events, number):  # type: ignore[no-untyped-def]
+    """Add the runs of a row to the sums. Return the number of events."""
+    behind = np.int64(0)
+    for run in range(len(runs)):
+        label, begin, end = runs[run, 0], np.int64(runs[run, 1]), np.int64(runs[run, 2])
+        voxels = end - begin
+        along = voxels * (begin + end - 1) // 2
+        squares = (end - 1) * end * (2 * end - 1) // 6 - (begin - 1) * begin * (2 * begin - 1) // 6
+        of = sums[label]
+        of[0] += voxels
+        of[1] = min(of[1], z)
+        of[2] = min(of[2], y)
+        of[3] = min(of[3], begin)
+        of[4] = max(of[4], z)
+        of[5] = max(of[5], y)
+        of[6] = max(of[6], end - 1)
+        of[7] += voxels * z
+        of[8] += voxels * y
+        of[9] += along
+        of[10] += voxels * z * z
+        of[11] += voxels * z * y
+        of[12] += z * along
+        of[13] += voxels * y * y
+        of[14] += y * along
+        of[15] += squares
+        # Both sides of each voxel along z and y. Rows that meet take back those inside a label.
+        of[16] += 2 * voxels
+        of[17] += 2 * voxels
+        of[18] += 2
+        if begin == behind and run > 0:
+            number = _note(events, number, runs[run - 1, 0], label, np.int64(2), np.int64(1))
+        behind = end
+    return number
+
+
+@_compiled
+def _meet(runs, others, axis, sums, events, number):  # type: ignore[no-untyped-def]
+    """Take back the faces inside labels between two rows, and note those between labels. Return the number of events."""
+    run = other = 0
+    while run < len(runs) and other < len(others):
+        end, other_end = runs[run, 2], others[other, 2]
+        shared = min(end, other_end) - max(runs[run, 1], others[other, 1])
+        if shared > 0:
+            label, other_label = runs[run, 0], others[other, 0]
+            if label == other_label:
+                sums[label, 16 + axis] -= 2 * shared
+            else:
+                number = _note(events, number, label, other_label, axis, shared)
+        if end <= other_end:
+            run += 1
+        if other_end <= end:
+            other += 1
+    return number
+
+
+@_compiled
+def sum_places(height, runs, starts, sums):  # type: ignore[no-untyped-def]
+    """Sum the places of labels.
+
+    Parameters
+    ----------
+    height : int
+        Rows of a plane.
+    runs, starts : numpy.ndarray
+        From `find_runs`.
     sums : numpy.ndarray
         int64, (n + 1, `PLACE_COLUMNS`), from `empty_places`. The sums are added to it.
 
@@ -118,116 +229,105 @@ def places(labels, sums):  # type: ignore[no-untyped-def]
     """
     keys = np.zeros(256, np.uint64)
     counts = np.zeros((256, 3), np.int64)
-    used = number = 0
-    depth, height, width = labels.shape
-    events = np.zeros(3 * width + 65536, np.uint64)
-    axes = np.zeros(len(events), np.int8)
-    for z in range(depth):
-        for y in range(height):
-            row = labels[z, y]
-            x = 0
-            while x < width:
-                label = row[x]
-                begin = x
-                while x < width and row[x] == label:
-                    x += 1
-                if label == 0:
-                    continue
-                voxels = x - begin
-                along = voxels * (begin + x - 1) // 2
-                squares = (x - 1) * x * (2 * x - 1) // 6 - (begin - 1) * begin * (2 * begin - 1) // 6
-                of = sums[label]
-                of[0] += voxels
-                of[1] = min(of[1], z)
-                of[2] = min(of[2], y)
-                of[3] = min(of[3], begin)
-                of[4] = max(of[4], z)
-                of[5] = max(of[5], y)
-                of[6] = max(of[6], x - 1)
-                of[7] += voxels * z
-                of[8] += voxels * y
-                of[9] += along
-                of[10] += voxels * z * z
-                of[11] += voxels * z * y
-                of[12] += z * along
-                of[13] += voxels * y * y
-                of[14] += y * along
-                of[15] += squares
-                # Borders of the tile count as faces. The merge subtracts those between labels of one object.
-                of[18] += 2
-                if y == 0:
-                    of[17] += voxels
-                if y == height - 1:
-                    of[17] += voxels
-                if z == 0:
-                    of[16] += voxels
-                if z == depth - 1:
-                    of[16] += voxels
-                if x < width and row[x] != 0:
-                    events[number] = _pair(label, row[x])
-                    axes[number] = 2
-                    number += 1
-            if z > 0:
-                number = _compare(row, labels[z - 1, y], 0, sums, events, axes, number)
-            if y > 0:
-                number = _compare(row, labels[z, y - 1], 1, sums, events, axes, number)
-            if number + 3 * width > len(events):
-                # Arrays are passed on per row and not per voxel: numba counts references at each assignment.
-                keys, counts, used = _collected(events, axes, number, keys, counts, used)
-                number = 0
-    keys, counts, used = _collected(events, axes, number, keys, counts, used)
+    # Constants would be types of their own: the helpers would be compiled for each.
+    used = number = np.int64(0)
+    along_z, along_y = np.int64(0), np.int64(1)
+    events = np.empty((65536, 3), np.uint64)
+    for line in range(len(starts) - 1):
+        row = runs[starts[line] : starts[line + 1]]
+        if not len(row):
+            continue
+        above = runs[starts[line - height] : starts[line - height + 1]] if line >= height else row[:0]
+        before = runs[starts[line - 1] : starts[line]] if line % height else row[:0]
+        room = 3 * len(row) + len(above) + len(before)
+        if number + room > len(events):
+            # Arrays are passed on per row and not per voxel: numba counts references at each assignment.
+            keys, counts, used = _collected(events, number, keys, counts, used)
+            number = np.int64(0)
+            if room > len(events):
+                events = np.empty((2 * room, 3), np.uint64)
+        number = _sum_row(line // height, line % height, row, sums, events, number)
+        number = _meet(row, above, along_z, sums, events, number)
+        number = _meet(row, before, along_y, sums, events, number)
+    keys, counts, used = _collected(events, number, keys, counts, used)
     return keys, counts
 
 
 @_compiled
-def intensities(labels, pixels, sums):  # type: ignore[no-untyped-def]
-    """Sum the pixels of labels. Values that are not finite do not count.
+def sum_whole_numbers(runs, starts, pixels, sums):  # type: ignore[no-untyped-def]
+    """Sum the pixels of labels, for integers of at most 16 bits. The sums of each run are exact.
 
     Parameters
     ----------
-    labels : numpy.ndarray
-        uint32, (z, y, x), C order, from 0 to n.
+    runs, starts : numpy.ndarray
+        From `find_runs`.
     pixels : numpy.ndarray
         (z, y, x, channels), C order.
     sums : numpy.ndarray
         float64, (n + 1, channels, `INTENSITY_COLUMNS`), from `empty_intensities`. The sums are added to it.
     """
-    channels = pixels.shape[3]
-    depth, height, width = labels.shape
-    for z in range(depth):
-        for y in range(height):
-            row = labels[z, y]
-            x = 0
-            while x < width:
-                label = row[x]
-                begin = x
-                while x < width and row[x] == label:
-                    x += 1
-                if label == 0:
-                    continue
-                for channel in range(channels):
-                    of = sums[label, channel]
-                    finite, shift = of[0], of[1]
-                    total, squares, weighted, raw = 0.0, 0.0, 0.0, 0.0
-                    low, high = of[4], of[5]
-                    for at in range(begin, x):
-                        value = np.float64(pixels[z, y, at, channel])
-                        if not np.isfinite(value):
-                            continue
-                        if finite == 0:
-                            # Values are summed as differences from the first one: large values with a small spread keep it.
-                            shift = value
-                        finite += 1
-                        difference = value - shift
-                        total += difference
-                        squares += difference * difference
-                        raw += value
-                        weighted += value * at
-                        low = min(low, value)
-                        high = max(high, value)
-                    of[0], of[1], of[4], of[5] = finite, shift, low, high
-                    of[2] += total
-                    of[3] += squares
-                    of[6] += raw * z
-                    of[7] += raw * y
-                    of[8] += weighted
+    height = pixels.shape[1]
+    for line in range(len(starts) - 1):
+        z, y = line // height, line % height
+        for run in range(starts[line], starts[line + 1]):
+            begin, end = np.int64(runs[run, 1]), np.int64(runs[run, 2])
+            for channel in range(pixels.shape[3]):
+                first = np.int64(pixels[z, y, begin, channel])
+                low = high = first
+                total = squares = weighted = np.int64(0)
+                place = begin
+                for pixel in pixels[z, y, begin:end, channel]:
+                    value = np.int64(pixel)
+                    total += value
+                    squares += value * value
+                    weighted += value * place
+                    low = min(low, value)
+                    high = max(high, value)
+                    place += 1
+                of = sums[runs[run, 0], channel]
+                if of[0] == 0:
+                    of[1] = first
+                shift, voxels = np.int64(of[1]), end - begin
+                of[0] += voxels
+                of[2] += total - voxels * shift
+                of[3] += squares - 2 * shift * total + voxels * shift * shift
+                of[4] = min(of[4], low)
+                of[5] = max(of[5], high)
+                of[6] += total * z
+                of[7] += total * y
+                of[8] += weighted
+
+
+@_compiled
+def sum_floats(runs, starts, pixels, sums):  # type: ignore[no-untyped-def]
+    """Sum the pixels of labels as `sum_whole_numbers` does, for any real dtype. Values that are not finite do not count."""
+    height = pixels.shape[1]
+    for line in range(len(starts) - 1):
+        z, y = line // height, line % height
+        for run in range(starts[line], starts[line + 1]):
+            for channel in range(pixels.shape[3]):
+                of = sums[runs[run, 0], channel]
+                finite, shift = of[0], of[1]
+                total, squares, weighted, raw = 0.0, 0.0, 0.0, 0.0
+                low, high = of[4], of[5]
+                for at in range(runs[run, 1], runs[run, 2]):
+                    value = np.float64(pixels[z, y, at, channel])
+                    if not np.isfinite(value):
+                        continue
+                    if finite == 0:
+                        # Values are summed as differences from the first one: large values with a small spread keep it.
+                        shift = value
+                    finite += 1
+                    difference = value - shift
+                    total += difference
+                    squares += difference * difference
+                    raw += value
+                    weighted += value * at
+                    low = min(low, value)
+                    high = max(high, value)
+                of[0], of[1], of[4], of[5] = finite, shift, low, high
+                of[2] += total
+                of[3] += squares
+                of[6] += raw * z
+                of[7] += raw * y
+                of[8] += weighted

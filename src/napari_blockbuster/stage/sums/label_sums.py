@@ -119,14 +119,14 @@ def tile_sums(labels: np.ndarray, n: int, pixels: np.ndarray | None = None) -> T
     from . import kernels as sum_kernels
 
     volume = np.ascontiguousarray(labels, np.uint32).reshape((1,) * (3 - ndim) + labels.shape)
-    place = sum_kernels.empty_places(n)
-    keys, counts = sum_kernels.places(volume, place)
-    intensity = np.zeros((0, WEIGHTED + ndim, n), INTENSITY)
-    if pixels is not None:
-        sums = sum_kernels.empty_intensities(n, channels)
-        if channels:
-            sum_kernels.intensities(volume, _native(pixels).reshape((*volume.shape, channels)), sums)
-        intensity = _intensity_rows(sums[1:], ndim)
+    runs, starts = sum_kernels.find_runs(volume)
+    place, sums = sum_kernels.empty_places(n), sum_kernels.empty_intensities(n, channels)
+    keys, counts = sum_kernels.sum_places(volume.shape[1], runs, starts, place)
+    if pixels is not None and channels:
+        values = _native(pixels).reshape((*volume.shape, channels))
+        add_pixels = sum_kernels.sum_whole_numbers if values.dtype.kind == "u" else sum_kernels.sum_floats
+        add_pixels(runs, starts, values, sums)
+    intensity = _intensity_rows(sums[1:], ndim)
     return TileSums(_without_axes(place[1:], ndim), intensity, _contacts(keys, counts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class SumTable:
     counts : numpy.ndarray
         int64, labels of each tile of the grid; 0 for tiles that are not staged.
     sums : TileSums
-        The labels of all tiles, one tile after the other. The labels in `contacts` are local to their tile.
+        The labels of all tiles, one tile after the other. The labels in `contacts` are local to their tile, and the rows of a
+        tile are in ascending order.
     contact_counts : numpy.ndarray
         int64, rows of ``sums.contacts`` of each tile of the grid.
     """
@@ -39,7 +41,7 @@ class SumTable:
     counts: np.ndarray
     sums: TileSums
     contact_counts: np.ndarray
-    cache: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    cache: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     """What was computed from the sums of each label, and holds for every merge."""
 
     @property
@@ -65,12 +67,32 @@ class SumTable:
         return np.stack([p.astype(np.int64) * n for p, n in zip(positions, extents, strict=True)])
 
     @cached_property
-    def contacts(self) -> tuple[np.ndarray, np.ndarray]:
-        """The two labels of each contact inside a tile, as numbers over all tiles from 0."""
-        offsets = np.concatenate([[0], np.cumsum(self.counts)])
-        first = np.repeat(offsets[:-1], self.contact_counts)
-        contacts = self.sums.contacts
-        return first + contacts["low"] - 1, first + contacts["high"] - 1
+    def contact_starts(self) -> np.ndarray:
+        """int64, (labels + 1): the first row of ``sums.contacts`` in which each label is the lower one."""
+        offsets = np.cumsum(self.counts) - self.counts
+        lower = np.repeat(offsets, self.contact_counts) + self.sums.contacts["low"] - 1
+        per_label = np.bincount(lower, minlength=int(self.counts.sum()))
+        return np.concatenate([[0], np.cumsum(per_label)])
+
+    def contacts(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the contacts inside tiles in which these labels are the lower ones.
+
+        Parameters
+        ----------
+        labels : numpy.ndarray
+            Numbers of labels over all tiles, from 0.
+
+        Returns
+        -------
+        rows, low, high : numpy.ndarray
+            Rows of ``sums.contacts``, and the numbers of their labels.
+        """
+        starts, ends = self.contact_starts[labels], self.contact_starts[labels + 1]
+        lengths = ends - starts
+        rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        low = np.repeat(labels, lengths)
+        local = self.sums.contacts[rows]
+        return rows, low, low + local["high"] - local["low"]
 
 
 class SumTableCache:

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import open_image
-from napari_blockbuster.images.examples.synthetic import SyntheticNuclei, nuclei_levels, nuclei_pyramid
+from napari_blockbuster.images.examples.synthetic import SyntheticNuclei, as_dask, nuclei_pyramid
 from napari_blockbuster.widgets.layers.of_image.lazy import LazyView
 from napari_blockbuster.widgets.layers.of_image.wishes import DIAMETER, TILE
 
@@ -51,13 +51,11 @@ def volume() -> list[LayerData]:
 def _views(shape: tuple[int, ...], pitch: int, chunks: int | tuple[int, ...]) -> list[LazyView]:
     """Return levels that compute only the voxels on the screen: from dask, a plane would cost all planes of its chunks."""
 
-    def view(image: SyntheticNuclei, level: Any) -> LazyView:
+    def view(image: SyntheticNuclei) -> LazyView:
         def read(box: Box) -> np.ndarray:
             return image[box.slices]
 
-        return LazyView(image.shape, image.dtype, read, open_image(level))
+        # To be shown, an image needs no dask, whose import takes a second.
+        return LazyView(image.shape, image.dtype, read, lambda: open_image(as_dask(image, chunks)))
 
-    return [
-        view(image, level)
-        for image, level in zip(nuclei_pyramid(shape, pitch), nuclei_levels(shape, pitch, chunks), strict=True)
-    ]
+    return [view(image) for image in nuclei_pyramid(shape, pitch)]

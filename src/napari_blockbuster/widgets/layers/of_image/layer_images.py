@@ -324,7 +324,7 @@ def _may_show(layer: Image, source: ImageSource) -> bool:
     """Return whether a layer may still show its file. Its data may have been replaced."""
     data = layer.data[0] if layer.multiscale else layer.data
     if isinstance(data, LazyView):
-        return data.source is not None
+        return data.has_source
     return set(source.shown.shape) <= {1, *data.shape}
 
 

@@ -24,8 +24,8 @@ class LazyView:
     dtype : numpy.dtype
     read : callable
         ``read(box) -> numpy.ndarray`` of the box's shape.
-    source : ImageSource, optional
-        Image behind the view. Slices of a view have none.
+    source : ImageSource, or a function that opens it, optional
+        Image behind the view. It is opened when it is first needed: not to be shown. Slices of a view have none.
     """
 
     def __init__(
@@ -33,12 +33,24 @@ class LazyView:
         shape: tuple[int, ...],
         dtype: Any,
         read: Callable[[Box], np.ndarray],
-        source: ImageSource | None = None,
+        source: ImageSource | Callable[[], ImageSource] | None = None,
     ) -> None:
         self.dtype = np.dtype(dtype)
-        self.source = source
+        self._source = source
         self._read = read
         self._spans: tuple[range | int, ...] = tuple(range(n) for n in shape)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the view shows an image that can be opened."""
+        return self._source is not None
+
+    @property
+    def source(self) -> ImageSource | None:
+        """Image behind the view."""
+        if callable(self._source):
+            self._source = self._source()
+        return self._source
 
     @property
     def shape(self) -> tuple[int, ...]:
