@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from model_data import ArraySource
 
 from napari_blockbuster.models import get_model, list_models, model_from_settings
 from napari_blockbuster.models.cellpose import weights
+from napari_blockbuster.models.cellpose.imports import import_cellpose
 from napari_blockbuster.models.cellpose.model import Cellpose
+from napari_blockbuster.models.cellpose.tile import runs_of_network
 from napari_blockbuster.models.networks.weights import digest
 
 find_spec = importlib.util.find_spec
@@ -221,6 +224,38 @@ def test_suggested_tiles(shape: tuple[int, ...], spacing: tuple[float, ...], set
         assert t % 2 == 0 or t == n
         if not (settings.get("mode") == "planes" and s == spacing[0] and h == 1):
             assert h == np.ceil(2 * model.diameter / s)
+
+
+@pytest.mark.parametrize("gibibytes", [1.5, 3, 4, 6, 9, 14, 32])
+@pytest.mark.parametrize("shape", [(20_000, 20_000), (400, 4000, 4000)])
+def test_suggested_tiles_fill_whole_batches(
+    shape: tuple[int, ...], gibibytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the network tiles that a batch holds, few are missing, unless memory forces the tile to be small."""
+    monkeypatch.setattr("napari_blockbuster.machine.limits.memory_limit_bytes", lambda: int(gibibytes * 2**30))
+    monkeypatch.setattr("napari_blockbuster.machine.limits.cpu_count", lambda: 1)
+    model = Cellpose(device="cpu")
+    tile, halo = model.suggest(ArraySource(np.broadcast_to(np.uint8(0), shape)))
+    assert tile is not None
+    read = [t + 2 * h for t, h in zip(tile, halo, strict=True)]
+    in_plane = [1 if n + 32 <= 256 else math.ceil(1.2 * (16 * math.ceil(n / 16) + 16) / 256) for n in read[-2:]]
+    planes = read[0] if len(read) == 3 else 1
+    runs = runs_of_network(read, 256, "planes")
+    if in_plane[0] > 2 or planes > 1:
+        assert math.prod(in_plane) * planes / (8 * runs) > 0.8, (in_plane, runs)
+
+
+def test_runs_of_the_network_are_those_of_cellpose() -> None:
+    if find_spec("cellpose") is None:
+        pytest.skip("Cellpose is not installed")
+    import_cellpose()
+    from cellpose import transforms
+
+    for extents in [(200, 240), (241, 1000), (700, 812), (1674, 1674), (3000, 300)]:
+        (low, high), (left, right) = np.reshape(transforms.get_pad_yx(*extents), (2, 2))
+        padded = np.zeros((1, extents[0] + low + high, extents[1] + left + right), np.float32)
+        tiles = math.prod(transforms.make_tiles(padded, bsize=256, tile_overlap=0.1)[0].shape[:2])
+        assert runs_of_network(extents, 256, "3d") == math.ceil(tiles / 8)
 
 
 def test_one_tile_of_the_network_holds_what_one_network_tile_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,8 +172,8 @@ class StageStore:
                 if stem.isdigit() and suffix == _SUFFIX.get(kind) and shard_of(int(stem)) == name:
                     yield int(stem), f"{name}/{file}"
 
-    def staged(self, index: int) -> StagedTile:
-        """Open the file of a staged tile.
+    def staged(self, index: int, *, recent: bool = False) -> StagedTile:
+        """Open the file of a staged tile. With `recent`, parts that this process has read before may come from memory.
 
         Raises
         ------
@@ -183,7 +183,8 @@ class StageStore:
             If it is damaged.
         """
         try:
-            return StagedTile(self, index, TileFile(marker_name(self.folder, index)))
+            opened = TileFile.recent if recent else TileFile
+            return StagedTile(self, index, opened(marker_name(self.folder, index)))
         except FileNotFoundError:
             if not os.path.exists(first_marker(self.folder, index)):
                 raise

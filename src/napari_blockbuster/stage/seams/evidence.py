@@ -80,7 +80,7 @@ class _StoredBands:
 
     def _opened(self, index: int) -> StagedTile:
         if index not in self._tiles:
-            self._tiles[index] = self._store.staged(index)
+            self._tiles[index] = self._store.staged(index, recent=True)
         return self._tiles[index]
 
 
