@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_blockbuster.execution import waits
-from napari_blockbuster.execution.admission import (
+from napari_blockbuster.execution.admission.admission import (
     LOADING,
     Requirements,
     Survey,
@@ -20,7 +20,7 @@ from napari_blockbuster.execution.admission import (
     look_around,
     unanswered,
 )
-from napari_blockbuster.execution.model_checks import (
+from napari_blockbuster.execution.admission.model_checks import (
     DEATHS,
     load_shipped,
     loading_killed,
