@@ -33,7 +33,7 @@ from napari_blockbuster.job.folder.results import restore_output, wrote
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
-from napari_blockbuster.machine.units import bytes_text
+from napari_blockbuster.machine.units import bytes_text, shape_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.output.table_files import check_table_files
@@ -207,7 +207,7 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     spatial = sum(n > 1 for n in grid.tile_shape)
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
-        f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
+        f"a tile of {shape_text(grid.tile_shape)} voxels with its halo of {shape_text(grid.halo)} needs at least "
         f"{bytes_text(voxels * alone)}, {bytes_text(voxels * per_voxel)} with those that are read and written "
         f"meanwhile, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
@@ -217,10 +217,6 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
 def _corner_and_middle(grid: TileGrid) -> list[Tile]:
     """Return two tiles, one of which has the largest read box."""
     return [grid[grid.index([min(place, n - 1) for n in grid.grid_shape])] for place in (0, 1)]
-
-
-def _times(extents: tuple[int, ...]) -> str:
-    return " x ".join(map(str, extents))
 
 
 # ------------------------------------------------------------------------------------------------------------- workers
