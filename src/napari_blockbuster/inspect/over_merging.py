@@ -301,7 +301,7 @@ def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | Non
         labels = list(dict.fromkeys([*pair, *labels]))
         text += f". Weakest link: {described(pair)} (IoU {link.strength:.2f})"
         if link.is_bridge:
-            text += f"; without it, a part {_factor_text(link.side / table.typical[owner])} a typical object separates"
+            text += f". Without it, a part {_factor_text(link.side / table.typical[owner])} a typical object separates"
     return Alarm(signs[0].kind, float(signs[0].weight), place, (owner,), tuple(labels), tiles, text + ".", pair)
 
 
