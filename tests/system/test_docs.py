@@ -148,6 +148,25 @@ def test_files_of_packages_exist() -> None:
     assert [path for path in named if not (package / path).exists()] == []
 
 
+def test_names_in_backquotes_exist() -> None:
+    """Modules and what is in them, as `napari_blockbuster.merge.rules.decide`, in docstrings and in the documentation."""
+    source = ROOT / "src"
+    pages = [*source.rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+    named = {
+        name for page in pages for name in re.findall(r"`(napari_blockbuster(?:\.\w+)+)`", page.read_text("utf-8"))
+    }
+    assert len(named) > 60
+    for name in named:
+        place, rest = source, name.split(".")
+        while rest and (place / rest[0]).is_dir():
+            place /= rest.pop(0)
+        if rest and (place / f"{rest[0]}.py").exists():
+            text = (place / f"{rest.pop(0)}.py").read_text("utf-8")
+        else:
+            text = (place / "__init__.py").read_text("utf-8")
+        assert not rest or re.search(rf"\b{rest[0]}\b", text), name
+
+
 def test_skipped_snippets_are_few_and_say_why() -> None:
     skipped = [b.skip for page in PAGES for b in blocks(page) if b.skip]
     assert len(skipped) <= 8

@@ -196,7 +196,7 @@ class Tiles:
             self._evidence = staged, complete_evidence(self.store, counts, client, keep=owner)
 
     def inside(self, merged: Merge, client: Client | None = None) -> Merge:
-        """Return a merge with only the objects that lie in the region of interest; see `merge.inside_search`.
+        """Return a merge with only the objects in the region of interest; see `napari_blockbuster.merge.region.inside_search`.
 
         It knows which labels continue in skipped tiles. The tiles at the edge of the region are read the first time only.
         """
