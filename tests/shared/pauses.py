@@ -213,7 +213,7 @@ def _victim(bench: Bench, first: BaseProcess, kind: str, staged: int) -> psutil.
     """Return the stopped process of a kind; None if the run ended before."""
     if kind == "driver":
         return psutil.Process(first.pid) if stopped(first) else None
-    note, deadline = bench.folder / "stopped", time.monotonic() + 60
+    note, deadline = bench.folder / "stopped", time.monotonic() + 240
     while first.exitcode is None:
         assert time.monotonic() < deadline, "the run does not get on"
         with contextlib.suppress(psutil.NoSuchProcess):

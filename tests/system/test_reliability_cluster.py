@@ -333,7 +333,7 @@ def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byt
     return bench.folder / "image.zarr", bench.result()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0])
 def test_a_driver_killed_with_its_cluster_goes_on(seed: int, peace, tmp_path: Path) -> None:
     _killed_with_cluster(Bench.make(tmp_path / "run", peace[0]), peace[1], seed, 0.3)
 

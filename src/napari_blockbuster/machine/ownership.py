@@ -1,7 +1,7 @@
 """Ownership of a folder that several processes want to change: the one place that checks it.
 
 A process that was stopped (a laptop asleep, a stalled disk) does not know that its lock was taken over. A check right before a
-change is not enough: the process may be stopped between the two. Therefore every change that cannot be taken back is a rename
+change is not enough: the process may be stopped between the two. Therefore every change that cannot be undone is a rename
 from or into a private folder of the owner, next to the lock. Whoever takes the lock over first moves that folder away. Each
 later rename of the former owner then fails, at the disk, whenever it continues. This needs neither locks of the operating
 system nor an exchange of two names.
@@ -10,6 +10,7 @@ system nor an exchange of two names.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -32,7 +33,8 @@ PRIVATE = ".own"
 def read_holder(lock: Path) -> dict[str, Any] | None:
     """Return the content of a lock file; None if it is missing or cannot be read."""
     try:
-        holder = json.loads(lock.read_bytes())
+        with open(lock, "rb", buffering=0) as file:
+            holder = json.loads(file.read())
     except (OSError, ValueError):
         return None
     return holder if isinstance(holder, dict) else None
@@ -53,7 +55,7 @@ class Owner:
     lock: Path
     token: str
 
-    @property
+    @functools.cached_property
     def private(self) -> Path:
         """The private folder. It exists while the ownership lasts."""
         return beside(self.lock, f".{self.token[:16]}{PRIVATE}")
@@ -109,14 +111,23 @@ class Owner:
                     file.write(data)
                     if durable:
                         sync(file)
-                if below is not None:
-                    create_folders(path, below)
                 self.check()
-                replace(temporary, path)
+                self._put(temporary, path, below)
             except OSError:
                 # An incomplete file takes space on a full disk.
                 temporary.unlink(missing_ok=True)
                 raise
+
+    def _put(self, temporary: Path, path: Path, below: Path | None) -> None:
+        try:
+            replace(temporary, path)
+        except FileNotFoundError:
+            # The first file of a folder, unless the private folder is gone.
+            if below is None or not os.path.lexists(temporary):
+                raise
+            create_folders(path, below)
+            self.check()
+            replace(temporary, path)
 
     def remove(self, path: Path) -> None:
         """Delete a file or folder, if it exists, completely or not at all, unless the folder was taken over.

@@ -61,7 +61,7 @@ def check_properties(properties: Sequence[str], ndim: int, has_image: bool) -> N
             _check_percentile(name)
         elif name not in known:
             raise ValueError(
-                f"{name!r} is no property of a region. Use names of skimage.measure.regionprops ({', '.join(known[:6])}, "
+                f"{name!r} is not a property of a region. Use names of skimage.measure.regionprops ({', '.join(known[:6])}, "
                 "...), or intensity_percentile_90."
             )
         if not has_image and (is_own or "intensity" in name or "weighted" in name):
@@ -76,7 +76,7 @@ def _check_percentile(name: str) -> None:
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{name!r} is no percentile. Use a number from 0 to 100, such as {PERCENTILE}90.")
+        raise ValueError(f"{name!r} is not a percentile. Use a number from 0 to 100, such as {PERCENTILE}90.")
 
 
 def _check_number(name: str, ndim: int) -> None:
@@ -91,7 +91,9 @@ def _check_number(name: str, ndim: int) -> None:
         except (TypeError, ValueError):
             counts.add(-1)
     if len(counts) > 1 or -1 in counts:
-        raise ValueError(f"The property {name!r} is no number for each object, so it has no column in a table.")
+        raise ValueError(
+            f"The property {name!r} is not a fixed number of values per object, so a table has no column for it."
+        )
 
 
 def _ball(shape: tuple[int, ...]) -> np.ndarray:

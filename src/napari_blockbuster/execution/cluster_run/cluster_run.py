@@ -193,7 +193,7 @@ class ClusterRun(Generic[R]):
         if self._deadlines.age(flight) >= (silence := worker_silence()):
             cause = (
                 f"ended by dask because it did not answer for {silence:.0f} s (a model that hangs, or a process that was "
-                f"stopped; a time limit for tiles tells), or {cause}"
+                f"stopped, which a time limit for tiles would show), or {cause}"
             )
         return WorkerDiedError(
             f"its worker process died each time it was tried, at last with nothing else running: {cause}. "

@@ -98,7 +98,7 @@ def _is_color(image: Any) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------- reading
 def _sources(image: Any, level: int | None, options: dict[str, Any]) -> list[ImageSource]:
-    """The image at each of its channels, at the level to look at."""
+    """Open the image once for each channel, at the level in which tissue is searched."""
     if isinstance(image, ImageSource):
         return [image]
     if level is not None:

@@ -106,7 +106,7 @@ def _arranged(path: str) -> tuple[list[str], tuple[int, ...], str]:
     if missing or len(places) < len(names):
         raise ImageReadError(
             f"{path}: {len(names)} files do not fill a grid of {' x '.join(map(str, shape))} planes, by the numbers in their "
-            f"names; {len(missing)} are missing, or two have the same numbers"
+            f"names. {len(missing)} are missing, or two have the same numbers"
         )
     return [places[place] for place in np.ndindex(*shape)], shape, _letters(next(iter(texts)), varying)
 

@@ -238,7 +238,9 @@ class TableBar(QWidget):
         self.subject = _combo("Labels", "Labels layer whose objects are listed.", 12)
         self.color = _combo("Color by", "Color the objects in the viewer by a column.", 10)
         self.again = button("Measure again", "Read the labels again, for example after you painted.", lambda: None)
-        self.only = button("Selected only", "List only the objects that are selected in the table or in the plot.", lambda: None)
+        self.only = button(
+            "Selected only", "List only the objects that are selected in the table or in the plot.", lambda: None
+        )
         self.only.setCheckable(True)
         self.keep = button("Keep only these", "Leave out all other objects when the labels are merged.", lambda: None)
         self.undo = button("Undo filter", "Bring back the objects that were left out last.", lambda: None)
