@@ -169,11 +169,13 @@ def table_tour(session: Session) -> None:
     session.until(lambda: table.painter.colors.is_shown)
     session.rest()
     area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
-    low, high = np.median(area), area.max() * 1.03
-    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
+    # A lasso around the five objects that are least round.
+    points = np.column_stack([area, round_])
+    around = points[np.argsort(round_)[:5]]
+    low, high = around.min(axis=0), around.max(axis=0)
     angles = np.linspace(0, 2 * np.pi, 40)
-    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
-    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    table.plot.select_inside((low + high) / 2 + (high - low) * 0.72 * circle)
     session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
     session.take("napari-table")
 
