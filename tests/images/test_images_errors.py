@@ -142,7 +142,7 @@ def test_pixels_that_are_no_numbers_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", [None, 5, {"a": 1}, object(), [[1], [1, 2]], np.float32(3)], ids=lambda w: repr(w)[:9])
 def test_no_array_at_all(what: Any) -> None:
-    refuse(f"cannot be made of {type(what).__name__}. Pass a path, or a zarr, dask or numpy array", what)
+    refuse(f"{type(what).__name__} is not an image. Pass a path, or a zarr, dask or numpy array", what)
 
 
 def test_axes_that_nobody_named(tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_importing_the_registry_is_light() -> None:
     assert not {"torch", "napari", "qtpy", "skimage"} & set(re.findall(r"'(.*?)'", run.stdout))
 
 
+def test_built_in_models_are_found_without_a_list_of_all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list takes a tenth of a second, and a job that is opened asks for its model several times."""
+
+    def listed(**_: object) -> None:
+        raise AssertionError("entry points of all packages were listed")
+
+    monkeypatch.setattr(metadata, "entry_points", listed)
+    assert get_model("threshold").settings()["model"] == "threshold"
+
+
 @pytest.mark.parametrize("name", NAMES[:4])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)

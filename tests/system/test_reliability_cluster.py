@@ -289,7 +289,7 @@ def test_a_model_that_cannot_be_loaded_here_is_refused(image: Path, tmp_path: Pa
 
 def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
     """A disk of this machine alone: here the workers' view of it is changed by what they read at the same path."""
-    from napari_blockbuster.execution.admission import Requirements, look_around
+    from napari_blockbuster.execution.admission.admission import Requirements, look_around
 
     job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
     there = dataclasses.replace(look_around(str(tmp_path / "nowhere")), place=("node17", 1))

@@ -57,9 +57,7 @@ def _as_array(image: Any) -> np.ndarray:
     except ValueError:  # Lists of unequal length.
         array = np.empty(0, object)
     if array.dtype == object or array.ndim == 0:
-        raise ValueError(
-            f"an image cannot be made of {type(image).__name__}. Pass a path, or a zarr, dask or numpy array"
-        )
+        raise ValueError(f"{type(image).__name__} is not an image. Pass a path, or a zarr, dask or numpy array")
     return array
 
 

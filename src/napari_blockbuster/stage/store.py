@@ -27,6 +27,7 @@ from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.machine.system import sync_named
 from napari_blockbuster.stage.records.first_layout import FirstLayout, first_marker
 from napari_blockbuster.stage.records.records import (
+    SHARD,
     TileFailure,
     TileRecord,
     in_shards,
@@ -166,10 +167,15 @@ class StageStore:
                 if stem.isdigit() and suffix == _FIRST_SUFFIX[kind]:
                     yield int(stem), name
                 continue
+            first = name.partition("-")[0]
+            if kind not in _SUFFIX or not first.isdigit() or shard_of(int(first)) != name:
+                continue
+            end = f".{_SUFFIX[kind]}"
+            here = range(int(first), int(first) + SHARD)
             for file in _files_in(folder, name):
-                stem, _, suffix = file.partition(".")
+                stem = file.removesuffix(end)
                 # A file in the folder of other tiles is not read as the file of its tile.
-                if stem.isdigit() and suffix == _SUFFIX.get(kind) and shard_of(int(stem)) == name:
+                if len(stem) < len(file) and stem.isdigit() and int(stem) in here:
                     yield int(stem), f"{name}/{file}"
 
     def staged(self, index: int, *, recent: bool = False) -> StagedTile:

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari_blockbuster.execution import waits
-from napari_blockbuster.execution.admission import Admission
+from napari_blockbuster.execution.admission.admission import Admission
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.execution.time_limit import timeout_error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.images.base import ChannelNotChosenError, Layout
+from napari_blockbuster.machine.units import shape_text
 
 from .sizes import Sizes, voxel_sizes
 
@@ -159,7 +160,7 @@ def pick_channel(
 def check_level(level: int, shapes: Sequence[tuple[int, ...]], what: str) -> None:
     """Refuse a level that does not exist."""
     if not 0 <= level < len(shapes):
-        listing = "; ".join(f"{i}: {' x '.join(map(str, shape))}" for i, shape in enumerate(shapes))
+        listing = "; ".join(f"{i}: {shape_text(shape)}" for i, shape in enumerate(shapes))
         raise ValueError(f"there is no level {level} in {what}. Its levels are {listing}")
 
 

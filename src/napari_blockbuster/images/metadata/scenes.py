@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from napari_blockbuster.machine.units import shape_text
+
 __all__ = ["Scene", "pick_scene"]
 
 
@@ -24,7 +26,7 @@ class Scene:
     shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
-        size = " x ".join(map(str, self.shape)) if self.shape else ""
+        size = shape_text(self.shape) if self.shape else ""
         return ", ".join(part for part in (self.name, size) if part)
 
 

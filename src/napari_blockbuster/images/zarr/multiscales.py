@@ -123,7 +123,7 @@ class Multiscale:
             if by_axis is None:
                 continue
             if kind == "scale":
-                scale |= {a: _times(scale.get(a), v) for a, v in by_axis.items()}
+                scale |= {a: _product(scale.get(a), v) for a, v in by_axis.items()}
                 translation = {a: v * (_plain(by_axis.get(a)) or 1.0) for a, v in translation.items()}
             else:
                 translation |= {a: translation.get(a, 0.0) + (_plain(v) or 0.0) for a, v in by_axis.items()}
@@ -135,7 +135,7 @@ def _plain(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _times(before: Any, value: Any) -> Any:
+def _product(before: Any, value: Any) -> Any:
     """A size after one more scale. What is no number is kept, to be reported as it stands."""
     first, second = _plain(before), _plain(value)
     return value if before is None or first is None or second is None else first * second

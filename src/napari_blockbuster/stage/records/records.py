@@ -18,6 +18,7 @@ from .first_layout import first_marker
 from .tile_file import TileFile
 
 __all__ = [
+    "SHARD",
     "STAGE",
     "TileFailure",
     "TileRecord",
