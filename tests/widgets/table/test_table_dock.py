@@ -56,10 +56,15 @@ def test_a_row_flies_to_its_object_and_a_click_selects_its_row(open_table: Any, 
     until(lambda: table.painter.selection.is_shown)
     shown = np.asarray(table.painter.selection.layer.data)
     np.testing.assert_array_equal(np.isfinite(shown), squares == 47)
+    table.bar.only.click()
+    until(lambda: table.objects.model.rowCount() == 1)
+    table.bar.only.click()
+    until(lambda: table.objects.model.rowCount() == 60)
     # A click on another object of the same plane.
     table.clicks.pick_at(layer.data_to_world((2, 8, 5)))
     assert table.content.labels[table.objects.current_row()] == squares[2, 8, 5] == 41
     assert layer.selected_label == 41
+    assert table.bar.only.text() == "Selected only (1)"
     table.clicks.pick_at(layer.data_to_world((2, 0, 0)))
     assert layer.selected_label == 41, "background is no object"
 

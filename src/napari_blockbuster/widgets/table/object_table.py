@@ -138,6 +138,7 @@ class ObjectTable(QWidget):
     def _select_row(self, row: int) -> None:
         """Select one object, unless it is one of several that are selected."""
         if self.content is not None and (self.selected is None or not self.selected[row]):
+            self.plot.area.clear_outline()
             self.select_rows(np.arange(len(self.content)) == row)
 
     def select_label(self, label: int) -> None:
