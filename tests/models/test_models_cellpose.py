@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from model_data import ArraySource
 
 from napari_blockbuster.models import get_model, list_models, model_from_settings
 from napari_blockbuster.models.cellpose import weights
+from napari_blockbuster.models.cellpose.imports import import_cellpose
 from napari_blockbuster.models.cellpose.model import Cellpose
+from napari_blockbuster.models.cellpose.tile import runs_of_network
 from napari_blockbuster.models.networks.weights import digest
 
 find_spec = importlib.util.find_spec
@@ -80,10 +83,10 @@ def test_settings_explain_themselves_and_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diameter": 1}, r"^cellpose: diameter is 1; it must be 2 to 2000$"),
-        ({"mode": "2d"}, r"mode is '2d'; it should be '3d', 'stitch' or 'planes'"),
-        ({"low": 5, "high": 5}, r"high is 5.0; it must be above low, which is 5.0"),
-        ({"stitch_threshold": 0}, r"stitch_threshold is 0; it must be 0.01 to 1"),
+        ({"diameter": 1}, r"^cellpose: diameter is 1. It must be 2 to 2000$"),
+        ({"mode": "2d"}, r"mode is '2d'. It should be '3d', 'stitch' or 'planes'"),
+        ({"low": 5, "high": 5}, r"high is 5.0. It must be above low, which is 5.0"),
+        ({"stitch_threshold": 0}, r"stitch_threshold is 0. It must be 0.01 to 1"),
         ({"channels": [0, 0]}, r"cellpose has no setting 'channels'"),
         ({"flow_treshold": 1}, r"did you mean 'flow_threshold'\?"),
     ],
@@ -108,8 +111,8 @@ def test_weights_by_name_and_by_path(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("cpsam_v3", ValueError, r"no weights 'cpsam_v3' \(did you mean 'cpsam_v2'\?\); there are cpsam_v2, cpsam, "),
-        ("gone", ValueError, r"no weights 'gone'.*; there are .*mine, or give the path of a file"),
+        ("cpsam_v3", ValueError, r"no weights 'cpsam_v3' \(did you mean 'cpsam_v2'\?\). There are cpsam_v2, cpsam, "),
+        ("gone", ValueError, r"no weights 'gone'.*. There are .*mine, or give the path of a file"),
         ("cyto3", ValueError, r"no weights 'cyto3'"),
         ("weights/none.pt", FileNotFoundError, r"there are no weights at .*weights.none\.pt"),
     ],
@@ -191,7 +194,7 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(
     folder: Path, asked: list[str], name: str, reason: str
 ) -> None:
     with pytest.raises(
-        OSError, match=rf"could not be downloaded from .*({reason}).*put the file at .*{name}, or name a "
+        OSError, match=rf"could not be downloaded from .*({reason}).*Put the file at .*{name}, or name a "
     ):
         weights.obtain_weights(name)
     assert list(folder.iterdir()) == []
@@ -221,6 +224,38 @@ def test_suggested_tiles(shape: tuple[int, ...], spacing: tuple[float, ...], set
         assert t % 2 == 0 or t == n
         if not (settings.get("mode") == "planes" and s == spacing[0] and h == 1):
             assert h == np.ceil(2 * model.diameter / s)
+
+
+@pytest.mark.parametrize("gibibytes", [1.5, 3, 4, 6, 9, 14, 32])
+@pytest.mark.parametrize("shape", [(20_000, 20_000), (400, 4000, 4000)])
+def test_suggested_tiles_fill_whole_batches(
+    shape: tuple[int, ...], gibibytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the network tiles that a batch holds, few are missing, unless memory forces the tile to be small."""
+    monkeypatch.setattr("napari_blockbuster.machine.limits.memory_limit_bytes", lambda: int(gibibytes * 2**30))
+    monkeypatch.setattr("napari_blockbuster.machine.limits.cpu_count", lambda: 1)
+    model = Cellpose(device="cpu")
+    tile, halo = model.suggest(ArraySource(np.broadcast_to(np.uint8(0), shape)))
+    assert tile is not None
+    read = [t + 2 * h for t, h in zip(tile, halo, strict=True)]
+    in_plane = [1 if n + 32 <= 256 else math.ceil(1.2 * (16 * math.ceil(n / 16) + 16) / 256) for n in read[-2:]]
+    planes = read[0] if len(read) == 3 else 1
+    runs = runs_of_network(read, 256, "planes")
+    if in_plane[0] > 2 or planes > 1:
+        assert math.prod(in_plane) * planes / (8 * runs) > 0.8, (in_plane, runs)
+
+
+def test_runs_of_the_network_are_those_of_cellpose() -> None:
+    if find_spec("cellpose") is None:
+        pytest.skip("Cellpose is not installed")
+    import_cellpose()
+    from cellpose import transforms
+
+    for extents in [(200, 240), (241, 1000), (700, 812), (1674, 1674), (3000, 300)]:
+        (low, high), (left, right) = np.reshape(transforms.get_pad_yx(*extents), (2, 2))
+        padded = np.zeros((1, extents[0] + low + high, extents[1] + left + right), np.float32)
+        tiles = math.prod(transforms.make_tiles(padded, bsize=256, tile_overlap=0.1)[0].shape[:2])
+        assert runs_of_network(extents, 256, "3d") == math.ceil(tiles / 8)
 
 
 def test_one_tile_of_the_network_holds_what_one_network_tile_takes(monkeypatch: pytest.MonkeyPatch) -> None:

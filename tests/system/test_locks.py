@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from jobs import OPTIONS, components, write_image
 from napari_blockbuster import Heartbeat, Job
 from napari_blockbuster.detached import follow
 from napari_blockbuster.detached.files import DriverState
-from napari_blockbuster.job.folder.lock import JobLockedError, holding
+from napari_blockbuster.job.folder.lock import JobLockedError, Lock, holding
 from napari_blockbuster.machine import patience
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.processes import ProcessIdentity, is_stopped
@@ -80,6 +81,20 @@ def test_a_stopped_holder_is_alive(tmp_path: Path) -> None:
         while not is_stopped(process.pid):
             time.sleep(0.01)
         assert refused(tmp_path / "lock.json", f"process {process.pid}")
+
+
+def test_two_processes_that_start_a_run_at_once_do_not_refuse_each_other(tmp_path: Path) -> None:
+    """The one that comes too late to make the job holds its lock for a moment, while the other one begins to stage."""
+    path = tmp_path / "lock.json"
+    late = Lock(path, "create")
+    late.acquire()
+    threading.Timer(0.7, late.release).start()
+    with holding(path, "stage"):
+        pass
+    with holding(path, "stage"):
+        began = time.monotonic()
+        assert refused(path, f"process {os.getpid()}")
+        assert time.monotonic() - began < 1, "who stages is not waited for"
 
 
 def test_a_lock_from_the_future_holds_a_job_no_longer_than_one_from_the_past(tmp_path: Path) -> None:

@@ -128,12 +128,12 @@ def compact(labels: Any, tile: Tile, grid: TileGrid, name: str) -> Compacted:
     runs = [core_runs, *(run_lengths(full[slab]) for slab in _around(full.shape, tile.trim))]
     ids, read_sizes = _sizes([i for i, _ in runs], [n for _, n in runs], highest)
     core_ids, core_sizes = _sizes([core_runs[0]], [core_runs[1]], highest)
-    cut = np.isin(ids, _ids_at_borders(full, tile.read, whole_image, separate_axes, of_image=False))
+    cut = _at_borders(ids, highest, full, tile.read, whole_image, separate_axes, of_image=False)
     whole = read_sizes[~cut]
     written = np.searchsorted(ids, core_ids)
     objects = np.zeros(len(core_ids), OBJECT)
     objects["core"], objects["read"], objects["cut"] = core_sizes, read_sizes[written], cut[written]
-    objects["edge"] = np.isin(core_ids, _ids_at_borders(core, tile.core, whole_image, separate_axes, of_image=True))
+    objects["edge"] = _at_borders(core_ids, highest, core, tile.core, whole_image, separate_axes, of_image=True)
     # Beyond this range a look-up table would be larger than the tile.
     renumber = _Renumber(core_ids, highest, table_limit=max(4 * full.size, 1 << 16))
     typical = float(np.median(whole)) if len(whole) else 0.0
@@ -166,17 +166,30 @@ def _sizes(ids: list[np.ndarray], lengths: list[np.ndarray], highest: int) -> tu
     return found[foreground], sizes[foreground].astype(np.int64)
 
 
-def _ids_at_borders(
-    labels: np.ndarray, box: Box, image_shape: tuple[int, ...], separate_axes: int, *, of_image: bool
+def _at_borders(
+    ids: np.ndarray,
+    highest: int,
+    labels: np.ndarray,
+    box: Box,
+    image_shape: tuple[int, ...],
+    separate_axes: int,
+    *,
+    of_image: bool,
 ) -> np.ndarray:
-    """Labels at the borders of a box: those that are the image's edge, or those that lie inside the image."""
-    planes = [np.zeros(0, labels.dtype)]
+    """Return which labels are at the borders of a box: those that are the image's edge, or those inside the image."""
+    planes = []
     for axis in range(separate_axes, labels.ndim):
         for is_edge, place in ((box.start[axis] == 0, 0), (box.stop[axis] == image_shape[axis], -1)):
             if is_edge == of_image:
                 # `take` would copy all of a view first.
-                planes.append(np.unique(labels[(slice(None),) * axis + (place,)]))
-    return np.concatenate(planes)
+                planes.append(labels[(slice(None),) * axis + (place,)])
+    if highest < max(4 * sum(plane.size for plane in planes), 1 << 16):
+        found = np.zeros(highest + 1, bool)
+        for plane in planes:
+            found[plane] = True
+        at_border: np.ndarray = found[ids]
+        return at_border
+    return np.isin(ids, np.concatenate([np.zeros(0, labels.dtype), *map(np.unique, planes)]))
 
 
 def _as_integers(array: np.ndarray, shape: tuple[int, ...], tile: Tile, name: str) -> np.ndarray:

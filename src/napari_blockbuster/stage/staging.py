@@ -7,7 +7,7 @@ import socket
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class StagingTile:
         # The rest of the writing cannot be in the file that it writes.
         seconds = time.perf_counter() - began
         record = replace(self.record, objects_crc32=zlib.crc32(self._objects.tobytes()), write_seconds=seconds)
-        content = packed(asdict(record), self._parts())
+        content = packed(dict(vars(record)), self._parts())
         with writing_to(self.store.folder):
             self.store.write("tiles", index, content)
             self.store.path("failed", index).unlink(missing_ok=True)

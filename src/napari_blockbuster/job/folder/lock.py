@@ -27,7 +27,10 @@ BEAT = 20.0
 """Seconds between two updates of a lock by its holder."""
 HALF_WRITTEN, LOOK = 5.0, 0.5
 """Seconds to wait for the content of an empty lock, and between two looks at it."""
-TRIES = 2 * int(HALF_WRITTEN / LOOK)
+BRIEF, MOMENT = ("create", "replace", "choose where to segment"), 3.0
+"""Steps that last a moment, and the seconds to wait for their end: of two processes that start the same run at once, one makes
+the job, and the other one must not stop it when it looks whether it may."""
+TRIES = 2 * int(max(HALF_WRITTEN, MOMENT) / LOOK)
 SILENCE = 300.0
 """Seconds without an update after which a holder that cannot be looked up from here (on another machine, in another container)
 counts as gone, for example a killed batch job."""
@@ -55,12 +58,13 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock, even from a holder that is gone."""
+        began = time.monotonic()
         # More tries than a half-written lock needs.
         for _ in range(TRIES):
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                _refuse_if_alive(self.path)
+                _refuse_if_alive(self.path, time.monotonic() - began)
                 continue
             try:
                 with os.fdopen(descriptor, "w") as file:
@@ -125,7 +129,7 @@ def holding(path: Path, doing: str) -> Iterator[Lock]:
         lock.acquire()
     try:
         yield lock
-    except TakenOverError:
+    except (TakenOverError, JobLockedError):
         raise
     except Exception as error:
         if lock.owner.is_over():
@@ -157,8 +161,8 @@ def silence_of(path: Path) -> float:
         return 0.0
 
 
-def _refuse_if_alive(path: Path) -> None:
-    """Raise if the holder is alive; otherwise remove its lock."""
+def _refuse_if_alive(path: Path, waited: float) -> None:
+    """Raise if the holder is alive and will not be done in a moment. Remove the lock of a holder that is gone."""
     try:
         age = abs(_age(path, may_write=True))
         holder = read_holder(path)
@@ -170,6 +174,9 @@ def _refuse_if_alive(path: Path) -> None:
             holder = {}
         alive = _is_alive(holder, path)
     except FileNotFoundError:
+        return
+    if alive and holder.get("doing") in BRIEF and waited < MOMENT:
+        time.sleep(LOOK)
         return
     if alive:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(holder.get("since", 0))))

@@ -1,4 +1,4 @@
-"""Suggested tiles for Cellpose: read boxes that fill whole network tiles and fit into the memory of a worker."""
+"""Suggested tiles for Cellpose: read boxes that fill whole network tiles, and whole batches of them, and fit into memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Protocol
 from napari_blockbuster.machine import limits
 from napari_blockbuster.models.networks.device import Device
 
+from .batch import BATCHES
 from .memory import free_gpu_bytes
 from .weights import weights_bytes
 
-__all__ = ["NETWORK_DIAMETER", "SCALED_BYTES", "VOXEL_BYTES", "suggested_tile"]
+__all__ = ["NETWORK_DIAMETER", "SCALED_BYTES", "VOXEL_BYTES", "runs_of_network", "suggested_tile"]
 
 NETWORK_DIAMETER = 30.0
 """Diameter of an object in the image that the network sees, in pixels."""
@@ -30,26 +31,63 @@ class TileSettings(Protocol):
     weights: str
     device: Device
 
+    @property
+    def mode(self) -> str: ...
+
     def scales(self, spacing: Sequence[float]) -> list[float]: ...
 
 
 def suggested_tile(
     settings: TileSettings, shape: Sequence[int], spacing: Sequence[float], halo: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the largest tile that fits into the memory of a worker, from one to eight network tiles along each side."""
+    """Return a tile that fits into the memory of a worker, from one to eight network tiles along each side.
+
+    Of those, it is the tile for which the network runs least often for each voxel: in whole batches, and with little halo.
+    """
     budget = _free_bytes(settings) / 2
     network = 384 if "dino" in settings.weights else 256
     scales = settings.scales(spacing)
     axes = list(zip(shape, scales, halo, strict=True))
-    best: tuple[int, ...] | None = None
+    best: tuple[float, tuple[int, ...]] | None = None
     for count in range(1, MOST + 1):
         # Whatever the memory: a tile is at least as long as its halo.
         tile = tuple(min(n, max(_core(n, s, h, network, count), h)) for n, s, h in axes)
-        voxels = math.prod(min(t + 2 * h, n) for t, (n, _, h) in zip(tile, axes, strict=True))
-        if best is not None and voxels * (VOXEL_BYTES + SCALED_BYTES * math.prod(scales)) > budget:
+        read = [min(t + 2 * h, n) for t, (n, _, h) in zip(tile, axes, strict=True)]
+        if best is not None and math.prod(read) * (VOXEL_BYTES + SCALED_BYTES * math.prod(scales)) > budget:
             break
-        best = tile
-    return best or tuple(shape)
+        scaled = [n * scale for n, scale in zip(read, scales, strict=True)]
+        cost = runs_of_network(scaled, network, settings.mode) / math.prod(tile)
+        if best is None or cost <= best[0]:
+            best = cost, tile
+    assert best is not None
+    return best[1]
+
+
+def runs_of_network(extents: Sequence[float], network: int, mode: str) -> int:
+    """Return how often the network runs for a read box, with the smallest batch.
+
+    Parameters
+    ----------
+    extents : sequence of float
+        Extents of the read box at the scale of the network, (y, x) or (z, y, x).
+    network : int
+        Length of a network tile.
+    mode : str
+        Of a stack: the network sees its planes, or in "3d" the planes along all three axes.
+    """
+    # Cellpose pads each plane to a multiple of 16, and by 16 more. Its tiles overlap by a tenth on each side.
+    padded = [STEP * math.ceil(n / STEP) + STEP for n in extents]
+    tiles = [1 if n <= network else math.ceil(1.2 * n / network) for n in padded]
+    if len(extents) == 2:
+        return _runs(1, tiles[0] * tiles[1])
+    views = ((0, 1, 2), (1, 0, 2), (2, 0, 1)) if mode == "3d" else ((0, 1, 2),)
+    return sum(_runs(math.ceil(extents[axis]), tiles[a] * tiles[b]) for axis, a, b in views)
+
+
+def _runs(planes: int, tiles: int) -> int:
+    """Return the runs for planes of so many network tiles. Cellpose puts as many whole planes into a batch as it takes."""
+    batch = BATCHES[0]
+    return planes * math.ceil(tiles / batch) if tiles >= batch else math.ceil(planes / (batch // tiles))
 
 
 def _free_bytes(settings: TileSettings) -> float:

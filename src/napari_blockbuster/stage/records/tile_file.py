@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import math
 import struct
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +84,7 @@ class TileFile:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._kept: dict[str, bytes] | None = None
         with open(name, "rb", buffering=0) as file:
             data = file.read(FIRST_READ)
             magic, length, checksum = _PREFIX.unpack(data[: _PREFIX.size].ljust(_PREFIX.size, b"\0"))
@@ -98,6 +101,22 @@ class TileFile:
         content = json.loads(head)
         self.record: dict[str, Any] = content["record"]
         self._parts: dict[str, _Part] = content["parts"]
+
+    @classmethod
+    def recent(cls, name: str) -> TileFile:
+        """Open the file of a tile that this process may have read before: a tile is read by all of its neighbors.
+
+        Its head is read again. It has the checksums of all parts, so that parts in memory are those of the same tile.
+        """
+        known = _recent.get(name)
+        if known is not None:
+            with open(name, "rb", buffering=0) as file:
+                if file.read(known._start) == known._data[: known._start]:
+                    return known
+        found = cls(name)
+        found._kept = {}
+        _recent.add(found, len(found._data))
+        return found
 
     @property
     def parts(self) -> list[str]:
@@ -131,6 +150,14 @@ class TileFile:
             self._bytes_of(name)
 
     def _bytes_of(self, name: str) -> bytes:
+        if self._kept is None:
+            return self._read(name)
+        if name not in self._kept:
+            self._kept[name] = self._read(name)
+            _recent.add(self, len(self._kept[name]))
+        return self._kept[name]
+
+    def _read(self, name: str) -> bytes:
         at, stored, checksum, itemsize, shape = self._parts[name]
         raw = itemsize * math.prod(shape)
         start = self._start + at
@@ -152,3 +179,35 @@ class TileFile:
 
     def _damaged(self, why: str) -> ValueError:
         return ValueError(f"{self.name} is damaged: {why}")
+
+
+class _Recent:
+    """The files that this process has read last, by name, with all of their parts that were read."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._files: OrderedDict[str, tuple[TileFile, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> TileFile | None:
+        with self._lock:
+            if name not in self._files:
+                return None
+            self._files.move_to_end(name)
+            return self._files[name][0]
+
+    def add(self, file: TileFile, size: int) -> None:
+        """Add a file, or more bytes of a file."""
+        with self._lock:
+            known, before = self._files.pop(file.name, (file, 0))
+            self._bytes -= before
+            size += before if known is file else 0
+            self._files[file.name] = file, size
+            self._bytes += size
+            while self._bytes > self._limit:
+                _, (_, forgotten) = self._files.popitem(last=False)
+                self._bytes -= forgotten
+
+
+_recent = _Recent(1 << 25)
