@@ -2,7 +2,8 @@
 
     xvfb-run -a -s "-screen 0 1920x1200x24" python docs/make_screenshots.py
 
-takes the pictures of the tutorial, in napari's dark theme, and writes them to ``docs/images/``.
+takes the pictures of the tutorial, in napari's dark theme, and writes them to ``docs/images/``; ``--table`` those of the
+table of objects.
 
     … python docs/make_screenshots.py --every-step FOLDER --theme light --size 1366x768
 
@@ -141,7 +142,6 @@ def tutorial(session: Session) -> None:
 
     inspector.parent().hide()
     viewer.reset_view()
-    table_tour(session)
     session.write()
     viewer.layers["nuclei labels"].contour = 0
     session.take("napari-written")
