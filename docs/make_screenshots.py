@@ -169,11 +169,13 @@ def table_tour(session: Session) -> None:
     session.until(lambda: table.painter.colors.is_shown)
     session.rest()
     area, round_ = (table.content.column(name) for name in ("area", "sphericity"))
-    low, high = np.median(area), area.max() * 1.03
-    bottom, top = round_.min() - 0.01, np.quantile(round_, 0.5)
+    # A lasso around the five objects that are least round.
+    points = np.column_stack([area, round_])
+    around = points[np.argsort(round_)[:5]]
+    low, high = around.min(axis=0), around.max(axis=0)
     angles = np.linspace(0, 2 * np.pi, 40)
-    middle, size = np.array([low + high, bottom + top]) / 2, np.array([high - low, top - bottom]) / 2
-    table.plot.select_inside(middle + size * np.column_stack([np.cos(angles), np.sin(angles)]))
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    table.plot.select_inside((low + high) / 2 + (high - low) * 0.72 * circle)
     session.until(lambda: table.selected is not None and table.painter.selection.is_shown)
     session.take("napari-table")
 
@@ -191,6 +193,29 @@ def table_tour(session: Session) -> None:
     table.parent().hide()
     viewer.reset_view()
     viewer.dims.set_point(0, 30 * 0.29)
+
+
+def where_tutorial(session: Session) -> None:
+    """Take the pictures of a run in a drawn region: before it, and its result."""
+    widget, viewer = session.widget, session.viewer
+    session.open_sample()
+    widget.tiles.set_values((60, 64, 64), (20, 20, 20))
+    widget.form.path.open(widget.form.where)
+    session.press(widget.form.where.draw)
+    layer = viewer.layers["Region"]
+    # Corners are in voxels of the image, whose scale the layer has.
+    corners = np.array([[30, 40], [60, 150], [140, 225], [215, 160], [170, 50]])
+    plane = layer.world_to_data(viewer.dims.point)[0] if layer.ndim == 3 else None
+    layer.add_polygons(corners if plane is None else np.column_stack([np.full(len(corners), plane), corners]))
+    layer.mode = "pan_zoom"
+    where = widget.form.where
+    session.until(lambda: " tiles" in where.note.plain and where.overlay.layer is not None)
+    session.take("napari-where")
+    widget.form.path.open(widget.running)
+    session.run()
+    session.merged()
+    where.overlay.layer.visible = False
+    session.take("napari-where-result")
 
 
 def every_step(session: Session) -> None:
@@ -231,13 +256,21 @@ def main() -> None:
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     parser.add_argument("--size", default="1440x900")
     parser.add_argument("--table", action="store_true", help="only those of the table of objects")
+    parser.add_argument("--where", action="store_true", help="only those of a run in a region")
     parser.add_argument("--every-step", type=Path, metavar="FOLDER")
     chosen = parser.parse_args()
     width, height = map(int, chosen.size.split("x"))
     folder = Path(tempfile.mkdtemp())
     try:
         session = Session(chosen.theme, (width, height), chosen.every_step or IMAGES, folder)
-        (every_step if chosen.every_step else table_tutorial if chosen.table else tutorial)(session)
+        if chosen.every_step:
+            every_step(session)
+        elif chosen.table:
+            table_tutorial(session)
+        elif chosen.where:
+            where_tutorial(session)
+        else:
+            tutorial(session)
         session.viewer.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

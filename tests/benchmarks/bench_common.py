@@ -81,3 +81,29 @@ def replace_section(page: Path, heading: str, lines: list[str]) -> None:
     before, _, after = page.read_text().partition(f"{heading}\n")
     _, mark, rest = after.partition("\n## ")
     page.write_text("\n".join([before.rstrip(), "", heading, "", *lines, ""]) + mark + rest)
+
+
+class Section:
+    """A section of a page in ``docs/`` that a benchmark writes, one line a figure.
+
+    Parameters
+    ----------
+    page : str
+        Name of the page.
+    heading : str
+    about : str
+        First line of the section.
+    """
+
+    def __init__(self, page: str, heading: str, about: str) -> None:
+        self.page, self.heading, self.about = Path(__file__).parents[2] / "docs" / page, heading, about
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Print a line, and keep it for the page."""
+        print(line, flush=True)
+        self.lines.append(f"* {line}")
+
+    def write(self) -> None:
+        """Put the lines under the heading, in place of those of an earlier run."""
+        replace_section(self.page, self.heading, [self.about, "", *self.lines])

@@ -20,7 +20,7 @@ os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.
 import dask.array as da
 import napari
 import numpy as np
-from bench_common import replace_section
+from bench_common import Section
 from bench_streaming import Ticker, until
 from qtpy.QtCore import Qt
 
@@ -30,21 +30,12 @@ from napari_blockbuster.widgets.menu.commands import show_segment_widget
 TILE, HALO, CELL = 512, 16, 23
 
 
-LINES: list[str] = []
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-viewer.md"
-HEADING = "## The merge inspector"
-
-
-def say(line: str) -> None:
-    """Print a line, and keep it for the page."""
-    print(line, flush=True)
-    LINES.append(f"* {line}")
-
-
-def write_page() -> None:
-    """Put the lines into the page of the viewer's benchmarks, in place of those of an earlier run."""
-    about = "Written by `tests/benchmarks/bench_inspector.py`: a lattice of cells, cut at every border."
-    replace_section(PAGE, HEADING, [about, "", *LINES])
+PAGE = Section(
+    "benchmarks-viewer.md",
+    "## The merge inspector",
+    "Written by `tests/benchmarks/bench_inspector.py`: a lattice of cells, cut at every border.",
+)
+say = PAGE.say
 
 
 def lattice(tile: np.ndarray) -> np.ndarray:
@@ -146,7 +137,7 @@ def main() -> None:
         say(f"staged in {time.perf_counter() - began:.0f} s")
         measure(job, image)
         if options.write:
-            write_page()
+            PAGE.write()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

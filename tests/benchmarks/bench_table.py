@@ -101,7 +101,7 @@ def million() -> tuple[SumTable, LabelTable, np.ndarray]:
     evidence = []
     for axis in range(3):
         offset = tuple(int(a == axis) for a in range(3))
-        pairs = [(t, other) for t in range(len(grid)) if (other := grid.neighbour(t, offset)) is not None]
+        pairs = [(t, other) for t in range(len(grid)) if (other := grid.neighbor(t, offset)) is not None]
         per_face = n // 12
         part = np.zeros(len(pairs) * per_face, evidence_dtype(3))
         part["low"], part["high"] = np.repeat(np.array(pairs), per_face, axis=0).T

@@ -21,7 +21,7 @@ os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.
 import napari
 import numpy as np
 import psutil
-from bench_common import replace_section
+from bench_common import Section
 from bench_inspector import HALO, TILE, lattice, place_image
 from bench_streaming import Ticker, until
 from qtpy.QtCore import Qt
@@ -29,21 +29,12 @@ from qtpy.QtCore import Qt
 from napari_blockbuster import Job
 from napari_blockbuster.widgets.menu.commands import show_object_table, show_segment_widget
 
-LINES: list[str] = []
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-viewer.md"
-HEADING = "## The table of objects"
-
-
-def say(line: str) -> None:
-    """Print a line, and keep it for the page."""
-    print(line, flush=True)
-    LINES.append(f"* {line}")
-
-
-def write_page() -> None:
-    """Put the lines at the end of the page of the viewer's benchmarks, in place of those of an earlier run."""
-    about = "Written by `tests/benchmarks/bench_table_dock.py`: the same lattice of cells."
-    replace_section(PAGE, HEADING, [about, "", *LINES])
+PAGE = Section(
+    "benchmarks-viewer.md",
+    "## The table of objects",
+    "Written by `tests/benchmarks/bench_table_dock.py`: the same lattice of cells.",
+)
+say = PAGE.say
 
 
 def megabytes() -> float:
@@ -142,7 +133,7 @@ def main() -> None:
             pass
         measure(job, image)
         if options.write:
-            write_page()
+            PAGE.write()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -68,7 +68,7 @@ def test_score_counts_found_missed_and_invented() -> None:
         score(truth, labels, 0.3)
 
 
-def test_pieces_of_one_object_get_different_colours() -> None:
+def test_pieces_of_one_object_get_different_colors() -> None:
     from napari_blockbuster.cli.demo.picture import _colors, _inherit
 
     cut = np.zeros((4, 20, 20), np.uint32)

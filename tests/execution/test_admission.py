@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from napari_blockbuster.execution.admission import Requirements, Survey, look_around
+from napari_blockbuster.execution.admission.admission import Requirements, Survey, look_around
 
 
 def elsewhere(survey: Survey) -> Survey:

@@ -25,7 +25,7 @@ def test_every_tile_is_handed_out_once_whoever_asks(n: int, workers: int, random
     assert len(waiting) == 0
 
 
-def test_a_worker_keeps_to_neighbours() -> None:
+def test_a_worker_keeps_to_neighbors() -> None:
     waiting = TileQueue(range(100))
     taken: dict[str, list[int]] = {"a": [], "b": []}
     for worker in itertools.islice(itertools.cycle("ab"), 100):

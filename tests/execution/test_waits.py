@@ -114,7 +114,7 @@ from importlib import metadata
 metadata.version = lambda name: metadata.version(name)
 """
 MUTE = """
-import napari_blockbuster.execution.admission as admission
+import napari_blockbuster.execution.admission.admission as admission
 def admit(*arguments):
     return admit(*arguments)
 admission.admit = admit

@@ -92,12 +92,12 @@ def test_bands_at_the_edge_of_the_image_do_not_exist(grid: TileGrid) -> None:
         for axis in range(grid.ndim):
             offset = [0] * grid.ndim
             offset[axis] = 1
-            has_upper = grid.neighbour(tile.index, offset) is not None and axis >= grid.separate_axes
+            has_upper = grid.neighbor(tile.index, offset) is not None and axis >= grid.separate_axes
             assert (grid.band(tile, axis, "low") is not None) == has_upper
 
 
 @given(grids())
-def test_order_visits_every_tile_once_and_steps_to_a_face_neighbour(grid: TileGrid) -> None:
+def test_order_visits_every_tile_once_and_steps_to_a_face_neighbor(grid: TileGrid) -> None:
     order = grid.order()
     assert sorted(order) == list(range(len(grid)))
     for a, b in itertools.pairwise(order):

@@ -92,9 +92,9 @@ def test_channels_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("channel", "message"),
     [
-        ((), "channel is an empty list; give one channel or more"),
+        ((), "channel is an empty list. Give one channel or more"),
         ((1, 1), r"channel is \[1, 1\], which names a channel twice"),
-        ((0, 3), "there is no channel 3 in this array; its channels are 0, 1, 2"),
+        ((0, 3), "there is no channel 3 in this array. Its channels are 0, 1, 2"),
     ],
 )
 def test_mistakes(channel: tuple[int, ...], message: str) -> None:

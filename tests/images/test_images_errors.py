@@ -46,15 +46,15 @@ def refuse(match: str, image: Any, error: type[Exception] = ValueError, **option
 # --------------------------------------------------------------------------------------------------------------- paths
 def test_nothing_there(tmp_path: Path) -> None:
     missing = tmp_path / "no" / "such.zarr"
-    wanted = re.escape(f"there is no image at {missing}; the nearest folder that exists is {tmp_path}")
+    wanted = re.escape(f"there is no image at {missing}. The nearest folder that exists is {tmp_path}")
     refuse(f"^{wanted}$", missing, FileNotFoundError)
-    refuse("path is empty; pass the path of", "")
+    refuse("path is empty. Pass the path of", "")
 
 
 def test_something_else(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    refuse(r"notes\.txt is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF", tmp_path / "notes.txt")
-    refuse(r"is not an image: it holds no zarr\.json, .*; pass the folder of", tmp_path, ImageReadError)
+    refuse(r"notes\.txt is a file but no TIFF. Images are OME-Zarr and zarr folders, and TIFF", tmp_path / "notes.txt")
+    refuse(r"is not an image: it holds no zarr\.json, .*. Pass the folder of", tmp_path, ImageReadError)
     (tmp_path / "bad.tif").write_text("no image")
     refuse(r"bad\.tif cannot be read as TIFF \(not a TIFF file", tmp_path / "bad.tif", ImageReadError)
     refuse("not ftp://", "ftp://somewhere/i.zarr")
@@ -63,10 +63,10 @@ def test_something_else(tmp_path: Path) -> None:
 def test_a_group_that_is_no_image(tmp_path: Path) -> None:
     zarr.create_group(str(tmp_path / "g"))
     zarr.create_array(str(tmp_path / "g" / "raw"), shape=(4, 4), dtype="u1")
-    refuse(r"no multiscales metadata\); inside it are .*/g/raw: pass the path of one array", tmp_path / "g")
-    refuse(r"this is a zarr group \(file:.*; pass its path, or one of its arrays", zarr.open_group(tmp_path / "g"))
+    refuse(r"no multiscales metadata\). Inside it are .*/g/raw: pass the path of one array", tmp_path / "g")
+    refuse(r"this is a zarr group \(file:.*. Pass its path, or one of its arrays", zarr.open_group(tmp_path / "g"))
     zarr.create_group(str(tmp_path / "p"), attributes={"ome": {"version": "0.5", "plate": {}}})
-    refuse("is a plate of many images; pass the path of one field, as .*/p/A/1/0", tmp_path / "p")
+    refuse("is a plate of many images. Pass the path of one field, as .*/p/A/1/0", tmp_path / "p")
 
 
 def test_damaged_metadata(tmp_path: Path) -> None:
@@ -95,19 +95,19 @@ def test_a_codec_that_is_not_installed(tmp_path: Path, tag: str, code: int, name
 
 # ------------------------------------------------------------------------------------------------- channels and levels
 def test_channels(two_channels: Path) -> None:
-    refuse(r"i\.zarr has 2 channels; say which one .*channel= \(--channel\): 0 \(DAPI\), 1 \(GFP\)$", two_channels)
+    refuse(r"i\.zarr has 2 channels. Say which one .*channel= \(--channel\): 0 \(DAPI\), 1 \(GFP\)$", two_channels)
     for wrong in (2, -1, "RFP", "", "1.0", "²"):
-        listed = rf"there is no channel {wrong!r} in .*i\.zarr; its channels are 0 \(DAPI\), 1 \(GFP\)$"
+        listed = rf"there is no channel {wrong!r} in .*i\.zarr. Its channels are 0 \(DAPI\), 1 \(GFP\)$"
         refuse(listed, two_channels, channel=wrong)
     assert [open_image(two_channels, channel=c).layout.channel for c in (1, "1", "GFP", np.int64(1))] == [1] * 4
-    refuse("channel is 1, but this array has no channel axis; leave it out", PLANE, channel=1)
+    refuse("channel is 1, but this array has no channel axis. Leave it out", PLANE, channel=1)
     assert open_image(PLANE, channel="0").shape == open_image(PLANE, channel=0).shape == PLANE.shape
 
 
 def test_channels_of_one_name(tmp_path: Path) -> None:
     labels = {"channels": [{"label": "DAPI"}, {"label": "DAPI"}]}
     path = ome_zarr(tmp_path / "i.zarr", [(2, 20, 20)], "cyx", omero=labels)
-    refuse("several channels called 'DAPI'; say which by number: 0", path, channel="DAPI")
+    refuse("several channels called 'DAPI'. Say which by number: 0", path, channel="DAPI")
 
 
 def test_channels_of_an_ome_tiff_where_only_one_has_a_name(tmp_path: Path) -> None:
@@ -115,23 +115,23 @@ def test_channels_of_an_ome_tiff_where_only_one_has_a_name(tmp_path: Path) -> No
     stack = np.stack([PLANE, PLANE + 1])
     tifffile.imwrite(tmp_path / "i.ome.tif", stack, metadata={"axes": "CYX", "Channel": {"Name": ["", "GFP"]}})
     assert open_image(tmp_path / "i.ome.tif", channel="GFP").layout.channel == 1
-    refuse(r"2 channels; say which one .*: 0, 1 \(GFP\)$", tmp_path / "i.ome.tif")
+    refuse(r"2 channels. Say which one .*: 0, 1 \(GFP\)$", tmp_path / "i.ome.tif")
 
 
 def test_levels(two_channels: Path, tmp_path: Path) -> None:
     for wrong in (2, -1):
-        listed = rf"there is no level {wrong} in .*; its levels are 0: 2 x 20 x 20; 1: 2 x 10 x 10$"
+        listed = rf"there is no level {wrong} in .*. Its levels are 0: 2 x 20 x 20; 1: 2 x 10 x 10$"
         refuse(listed, two_channels, channel=0, level=wrong)
-    refuse("level is 1, but an array has no levels; pass the array of that level", PLANE, level=1)
+    refuse("level is 1, but an array has no levels. Pass the array of that level", PLANE, level=1)
     refuse("level is 1, but .*/1 is a single array without levels", two_channels / "1", level=1)
     tifffile.imwrite(tmp_path / "i.tif", PLANE)
-    refuse("there is no level 1 in .*; its levels are 0: 20 x 20$", tmp_path / "i.tif", level=1)
+    refuse("there is no level 1 in .*. Its levels are 0: 20 x 20$", tmp_path / "i.tif", level=1)
 
 
 # ----------------------------------------------------------------------------------------------------- types and axes
 @pytest.mark.parametrize("wrap", [np.asarray, lambda x: da.from_array(x), zarr.array], ids=["numpy", "dask", "zarr"])
 def test_pixels_that_are_no_numbers(wrap: Any) -> None:
-    refuse(r"pixels of type complex128; images are of integers.*; pass its magnitude, abs\(image\)", wrap(PLANE * 1j))
+    refuse(r"pixels of type complex128. Images are of integers.*. Pass its magnitude, abs\(image\)", wrap(PLANE * 1j))
     refuse("pixels of type datetime64", wrap(PLANE.astype("M8[s]")))
 
 
@@ -142,15 +142,15 @@ def test_pixels_that_are_no_numbers_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", [None, 5, {"a": 1}, object(), [[1], [1, 2]], np.float32(3)], ids=lambda w: repr(w)[:9])
 def test_no_array_at_all(what: Any) -> None:
-    refuse(f"cannot be made of {type(what).__name__}; pass a path, or a zarr, dask or numpy array", what)
+    refuse(f"{type(what).__name__} is not an image. Pass a path, or a zarr, dask or numpy array", what)
 
 
 def test_axes_that_nobody_named(tmp_path: Path) -> None:
     stack = np.zeros((4, 4, 4, 4), np.uint8)
-    refuse(r"this array has 4 axes of extent \(4, 4, 4, 4\) and does not name them; say .* axes='czyx'", stack)
+    refuse(r"this array has 4 axes of extent \(4, 4, 4, 4\) and does not name them. Say .* axes='czyx'", stack)
     zarr.create_array(str(tmp_path / "a"), shape=stack.shape, dtype="u1")
-    refuse(r"/a has 4 axes .* say .* axes='czyx'", tmp_path / "a")
-    refuse(r"this array has 6 axes of extent .*; images have 1 to 5", np.zeros((2,) * 6))
+    refuse(r"/a has 4 axes .* Say .* axes='czyx'", tmp_path / "a")
+    refuse(r"this array has 6 axes of extent .*. Images have 1 to 5", np.zeros((2,) * 6))
     refuse("axes='wzyx': use each of t, c, z, y, x at most once", stack, axes="wzyx")
     refuse("axes='zzyx': use each of", stack, axes="zzyx")
     refuse(r"axes='zyx' names 3 axes, but this array has 4 of extent \(4, 4, 4, 4\)", stack, axes="zyx")
@@ -159,15 +159,15 @@ def test_axes_that_nobody_named(tmp_path: Path) -> None:
 
 def test_time_after_space(tmp_path: Path) -> None:
     path = ome_zarr(tmp_path / "i.zarr", [(4, 3, 20, 20)], "ztyx")
-    refuse(r"i\.zarr has its axes in the order 'ztyx', but time must come before .*; pass it as", path)
+    refuse(r"i\.zarr has its axes in the order 'ztyx', but time must come before .*. Pass it as", path)
 
 
-def test_colour(tmp_path: Path) -> None:
-    colour = np.zeros((20, 20, 3), np.uint8)
-    refuse(r"looks like a color image; say axes='yxc' and a channel, or axes='zyx' if it is a stack", colour)
-    assert open_image(colour, axes="zyx").shape == (20, 20, 3)
-    tifffile.imwrite(tmp_path / "i.tif", colour, photometric="rgb")
-    refuse(r"i\.tif has 3 channels; say which one", tmp_path / "i.tif")
+def test_color(tmp_path: Path) -> None:
+    color = np.zeros((20, 20, 3), np.uint8)
+    refuse(r"looks like a color image. Say axes='yxc' and a channel, or axes='zyx' if it is a stack", color)
+    assert open_image(color, axes="zyx").shape == (20, 20, 3)
+    tifffile.imwrite(tmp_path / "i.tif", color, photometric="rgb")
+    refuse(r"i\.tif has 3 channels. Say which one", tmp_path / "i.tif")
 
 
 def test_empty() -> None:
@@ -178,12 +178,12 @@ def test_empty() -> None:
 
 def test_a_dask_array_of_unknown_shape() -> None:
     unknown = da.from_array(PLANE)[da.from_array(PLANE[:, 0]) == 0]
-    refuse(r"unknown shape \(nan, 20\); call its compute_chunk_sizes\(\) first", unknown)
+    refuse(r"unknown shape \(nan, 20\)\. Call its compute_chunk_sizes\(\) first", unknown)
 
 
 # --------------------------------------------------------------------------------------------------------- descriptions
 def test_opening_again_what_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="this image was in memory; pass it again"):
+    with pytest.raises(ValueError, match=r"this image was in memory\. Pass it again"):
         source_from_description(open_image(PLANE).describe())
     tifffile.imwrite(tmp_path / "i.tif", PLANE)
     described = json.loads(json.dumps(open_image(tmp_path / "i.tif").describe()))

@@ -206,10 +206,10 @@ def tiff_tiled_compressed(folder: Path) -> Case:
 
 
 @case
-def tiff_colour(folder: Path) -> Case:
-    colour = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    tifffile.imwrite(folder / "a.tif", colour, photometric="rgb")
-    return Case(folder / "a.tif", colour[..., 1], "yx", {"channel": 1})
+def tiff_color(folder: Path) -> Case:
+    color = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    tifffile.imwrite(folder / "a.tif", color, photometric="rgb")
+    return Case(folder / "a.tif", color[..., 1], "yx", {"channel": 1})
 
 
 @case

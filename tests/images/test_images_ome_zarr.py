@@ -123,7 +123,7 @@ def test_version_06_is_read_or_refused(tmp_path: Path) -> None:
         open_image(write(tmp_path / "b.zarr", version_06(affine), version="0.6.dev2"))
     with pytest.raises(ImageReadError, match=r"0\.6 whose levels do not share one coordinate system"):
         open_image(write(tmp_path / "c.zarr", multiscale([2, 0.5, 0.5]), version="0.6"))
-    with pytest.raises(ImageReadError, match=r"is OME-Zarr 0\.9; versions 0\.1 to 0\.6 can be read"):
+    with pytest.raises(ImageReadError, match=r"is OME-Zarr 0\.9. Versions 0\.1 to 0\.6 can be read"):
         open_image(write(tmp_path / "d.zarr", multiscale([2, 0.5, 0.5]), version="0.9"))
 
 
@@ -147,7 +147,7 @@ def test_series_of_bioformats2raw(
     root = tmp_path / "i.zarr"
     write_series(root, names, listed, version)
     assert list_scenes(root) == [Scene(name) for name in names]
-    with pytest.warns(ImageWarning, match=rf"holds 2 images; '{names[0]}' is read\. .*: {names[0]}, {names[1]}"):
+    with pytest.warns(ImageWarning, match=rf"holds 2 images. '{names[0]}' is read\. .*: {names[0]}, {names[1]}"):
         np.testing.assert_array_equal(pixels(open_image(root)), STACK)
     for scene in (1, names[1]):
         np.testing.assert_array_equal(pixels(open_image(root, scene=scene)), STACK + 1)
@@ -161,7 +161,7 @@ def test_series_of_bioformats2raw(
 @pytest.mark.parametrize("wrong", [0, -2, None, "two", 1e9, float("nan"), float("inf")])
 def test_a_size_that_cannot_be_is_unknown(tmp_path: Path, wrong: Any) -> None:
     path = write(tmp_path / "i.zarr", multiscale([wrong, 0.5, 0.5]))
-    with pytest.warns(ImageWarning, match=r"i\.zarr: voxel size unknown along z .*; used instead: 0\.5 micrometer"):
+    with pytest.warns(ImageWarning, match=r"i\.zarr: voxel size unknown along z .*. Used instead: 0\.5 micrometer"):
         source = open_image(path)
     assert (source.scale, source.units) == ((0.5, 0.5, 0.5), (None, "micrometer", "micrometer"))
 
@@ -172,7 +172,7 @@ def test_a_scale_of_the_wrong_length(tmp_path: Path) -> None:
     with pytest.warns(ImageWarning, match=r"a scale has 3 numbers \[2, 0\.5, 0\.5\] for 4 axes .* taken for z, y, x"):
         assert open_image(path).scale == (2, 0.5, 0.5)
     path = write(tmp_path / "b.zarr", multiscale([2, 0.5]))
-    with pytest.warns(ImageWarning, match=r"a scale has 2 numbers \[2, 0\.5\] for 3 axes .* it is ignored"):
+    with pytest.warns(ImageWarning, match=r"a scale has 2 numbers \[2, 0\.5\] for 3 axes .* It is ignored"):
         assert open_image(path).scale == (1, 1, 1)
 
 

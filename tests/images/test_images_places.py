@@ -47,10 +47,10 @@ def test_patterns_and_folders_end_in_one_sentence(tmp_path: Path) -> None:
     for i in range(6):
         tifffile.imwrite(tmp_path / f"f{i}.tif", STACK)
     with pytest.raises(
-        ValueError, match=r"\*\.tif is a pattern; it matches 6 paths: f0\.tif, .* and 2 more\. Pass one"
+        ValueError, match=r"\*\.tif is a pattern. It matches 6 paths: f0\.tif, .* and 2 more\. Pass one"
     ):
         segment(tmp_path / "*.tif", "threshold", tmp_path / "o.zarr")
-    with pytest.raises(ValueError, match=r"\*\.czi is a pattern; it matches nothing"):
+    with pytest.raises(ValueError, match=r"\*\.czi is a pattern. It matches nothing"):
         open_image(tmp_path / "*.czi")
     with pytest.raises(ImageReadError, match=r"but 6 other entries: f0\.tif, f1\.tif, f2\.tif, f3\.tif and 2 more"):
         open_image(tmp_path)
@@ -72,7 +72,7 @@ def test_zip_files(tmp_path: Path) -> None:
             np.testing.assert_array_equal(pixels(image), STACK)
         assert source.shippable
         assert source.aliases(flat if path == flat else nested)
-    with pytest.raises(ImageReadError, match=rf"the zip file holds {folder.name}: pass the path of an image in it"):
+    with pytest.raises(ImageReadError, match=rf"The zip file holds {folder.name}: pass the path of an image in it"):
         open_image(nested)
 
 
@@ -91,13 +91,13 @@ def test_dimensions_and_coordinates_of_xarray() -> None:
     np.testing.assert_array_equal(pixels(source), STACK)
     four = xarray.DataArray(STACK, dims=("channel", "y", "x"), coords={"channel": ["a", "b", "GFP", "d"]})
     np.testing.assert_array_equal(pixels(open_image(four, channel="GFP")), STACK[2])
-    with pytest.raises(ValueError, match=r"has 4 channels; .* 2 \(GFP\)"):
+    with pytest.raises(ValueError, match=r"has 4 channels. .* 2 \(GFP\)"):
         open_image(four)
     film = xarray.DataArray(STACK, dims=("time", "y", "x"))
     assert open_image(film).axes == ("t", "y", "x")
     with pytest.raises(ValueError, match="has the dimensions band, y, x"):
         open_image(xarray.DataArray(STACK, dims=("band", "y", "x")))
-    with pytest.raises(ValueError, match="this is an xarray Dataset; inside it are image: pass one DataArray"):
+    with pytest.raises(ValueError, match=r"this is an xarray Dataset\. Inside it are image: pass one DataArray"):
         open_image(xarray.Dataset({"image": film}))
 
 

@@ -53,7 +53,7 @@ def test_units_of_space_become_one(
 @pytest.mark.parametrize("wrong", [None, 0, -0.6, "", "foo", float("nan"), float("inf"), 1e9, 1e-9, [], {}, True - 1])
 def test_unknown_sizes_are_taken_from_x_and_said_once(wrong: Any) -> None:
     with pytest.warns(
-        ImageWarning, match=r"a\.tif: voxel size unknown along z .* used instead: 0\.5 micrometer"
+        ImageWarning, match=r"a\.tif: voxel size unknown along z .* Used instead: 0\.5 micrometer"
     ) as told:
         found = decide({"z": wrong, "y": 0.5, "x": 0.5})
     assert len(told) == 1

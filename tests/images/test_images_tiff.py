@@ -76,7 +76,7 @@ def test_a_pyramid_at_full_resolution_and_below(tmp_path: Path, kind: str, data:
 def test_levels_that_do_not_exist(tmp_path: Path) -> None:
     write_pyramid(tmp_path / "a.tif", "ome", PLANE)
     with pytest.raises(
-        ValueError, match=r"there is no level 3 .* its levels are 0: 200 x 240; 1: 100 x 120; 2: 50 x 60"
+        ValueError, match=r"there is no level 3 .* Its levels are 0: 200 x 240; 1: 100 x 120; 2: 50 x 60"
     ):
         open_image(tmp_path / "a.tif", level=3)
 
@@ -98,9 +98,9 @@ def test_scenes_by_name_and_number(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels(source_from_description(source.describe())), PLANE)
     assert open_image(tmp_path / "a.ome.tif", scene=0).scale == (4.0, 4.0)
     listed = r"0 \(overview, 50 x 60\), 1 \(tissue, 200 x 240\)"
-    with pytest.raises(ValueError, match=rf"holds 2 images; choose one with scene= \(--scene\): {listed}"):
+    with pytest.raises(ValueError, match=rf"holds 2 images. Choose one with scene= \(--scene\): {listed}"):
         open_image(tmp_path / "a.ome.tif")
-    with pytest.raises(ValueError, match=rf"there is no scene 'x' in .*; its scenes are {listed}"):
+    with pytest.raises(ValueError, match=rf"there is no scene 'x' in .*. Its scenes are {listed}"):
         open_image(tmp_path / "a.ome.tif", scene="x")
 
 
@@ -108,7 +108,7 @@ def test_the_first_scene_is_meant_where_it_is_the_largest(tmp_path: Path) -> Non
     write_scenes(tmp_path / "a.ome.tif", ("tissue", PLANE, 0.5), ("label", PLANE[:50, :60], 4.0))
     np.testing.assert_array_equal(pixels(open_image(tmp_path / "a.ome.tif")), PLANE)
     write_scenes(tmp_path / "b.ome.tif", ("field 1", PLANE, 0.5), ("field 2", PLANE + 1, 0.5))
-    with pytest.warns(ImageWarning, match=r"b\.ome\.tif holds 2 images; number 0 is read"):
+    with pytest.warns(ImageWarning, match=r"b\.ome\.tif holds 2 images. Number 0 is read"):
         np.testing.assert_array_equal(pixels(open_image(tmp_path / "b.ome.tif")), PLANE)
 
 
@@ -198,7 +198,7 @@ def test_a_file_whose_metadata_are_in_a_companion(tmp_path: Path) -> None:
         source = open_image(tmp_path / name)
         np.testing.assert_array_equal(pixels(source), STACK)
         assert source.scale == (2.0, 0.5, 0.5)
-    with pytest.raises(ValueError, match="holds only metadata; pass one of the TIFF files"):
+    with pytest.raises(ValueError, match=r"holds only metadata\. Pass one of the TIFF files"):
         open_image(tmp_path / "a.companion.ome")
     (tmp_path / "a.companion.ome").unlink()
     with pytest.warns(ImageWarning, match=r"its OME-XML is in a file that is missing, a\.companion\.ome"):
@@ -230,7 +230,7 @@ def test_damaged_ome_xml_costs_the_sizes_and_not_the_pixels(
 ) -> None:
     xml = DAMAGE[damage](good_xml(tmp_path / "good.ome.tif"))
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK, description=xml, metadata=None, photometric="minisblack")
-    with pytest.warns(ImageWarning, match=r"a\.ome\.tif: its OME-XML .*; its pixels are read"):
+    with pytest.warns(ImageWarning, match=r"a\.ome\.tif: its OME-XML .*. Its pixels are read"):
         source = open_image(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(pixels(source), STACK)
     assert (source.scale, source.units) == ((1.0, 1.0, 1.0), (None, None, None))
@@ -305,7 +305,7 @@ def test_units_as_imagej_writes_them(tmp_path: Path, unit: str, name: str | None
 def test_a_spacing_that_cannot_be_is_unknown(tmp_path: Path, spacing: float) -> None:
     says = {"axes": "ZYX", "spacing": spacing, "unit": "um"}
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(5, 5), metadata=says)
-    with pytest.warns(ImageWarning, match=r"a\.tif: voxel size unknown along z .*; used instead: 0\.2 micrometer"):
+    with pytest.warns(ImageWarning, match=r"a\.tif: voxel size unknown along z .*. Used instead: 0\.2 micrometer"):
         source = open_image(tmp_path / "a.tif")
     assert (source.scale, source.units) == ((0.2, 0.2, 0.2), (None, "micrometer", "micrometer"))
 
@@ -354,7 +354,7 @@ def test_samples_beside_channels_are_channels_of_their_own(tmp_path: Path) -> No
         np.testing.assert_array_equal(pixels(source_from_description(source.describe())), data[c, :, ..., s])
     several = open_image(tmp_path / "a.ome.tif", channel=(0, 1, 2))
     np.testing.assert_array_equal(pixels(several), data[0])
-    with pytest.raises(ValueError, match=r"has 6 channels; .* 0 \(H&E R\), 1 \(H&E G\), .*5 \(IHC B\)"):
+    with pytest.raises(ValueError, match=r"has 6 channels. .* 0 \(H&E R\), 1 \(H&E G\), .*5 \(IHC B\)"):
         open_image(tmp_path / "a.ome.tif")
     with pytest.raises(ValueError, match="has channels and color samples"):
         open_image(tmp_path / "a.ome.tif", channel=0, axes="tzyxc")
@@ -363,7 +363,7 @@ def test_samples_beside_channels_are_channels_of_their_own(tmp_path: Path) -> No
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_complex_pixels_are_refused_before_work(tmp_path: Path, dtype: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PLANE.astype(dtype))
-    with pytest.raises(ValueError, match=f"pixels of type {dtype}; .* pass its magnitude"):
+    with pytest.raises(ValueError, match=f"pixels of type {dtype}. .* Pass its magnitude"):
         open_image(tmp_path / "a.tif")
 
 

@@ -72,7 +72,7 @@ def test_scenes_channels_and_sizes(tmp_path: Path, make: Callable[[Path], tuple[
         np.testing.assert_array_equal(read(again), PIXELS[:, 1])
     with pytest.raises(ValueError, match=r"has 2 channels"):
         open_image(path, **part | {"channel": None})
-    with pytest.raises(ValueError, match=r"there is no scene 7 in .*; its scenes are 0"):
+    with pytest.raises(ValueError, match=r"there is no scene 7 in .*. Its scenes are 0"):
         open_image(path, **part | {"scene": 7})
     assert source.aliases(path)
     assert not source.aliases(tmp_path / "b.labels.ome.zarr")
@@ -84,12 +84,12 @@ def test_scenes_are_listed_and_chosen(tmp_path: Path, make: Callable[[Path], tup
     assert len(list_scenes(path)) == 2
     if make is nd2:
         with pytest.warns(
-            UserWarning, match=r"holds 2 images; number 0 is read. Choose .*: 0 \(well 0, 2 x 3 x 2 x 40"
+            UserWarning, match=r"holds 2 images. Number 0 is read. Choose .*: 0 \(well 0, 2 x 3 x 2 x 40"
         ):
             assert open_image(path, channel=0).shape == (2, 3, 40, 50)
     else:
         # The second is larger: the first may be an overview.
-        with pytest.raises(ValueError, match="holds 2 images; choose one with scene="):
+        with pytest.raises(ValueError, match=r"holds 2 images\. Choose one with scene="):
             open_image(path, channel=0)
 
 

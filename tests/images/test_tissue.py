@@ -90,8 +90,18 @@ def test_nothing_is_no_tissue_and_wrong_arguments_are_refused() -> None:
     assert not tissue_mask(np.full((40, 50), 9, np.uint8)).any()
     with pytest.raises(ValueError, match="otsu, triangle"):
         tissue_mask(np.zeros((9, 9)), method="mean")
-    with pytest.raises(ValueError, match="smoothing is -1"):
-        tissue_mask(np.zeros((9, 9)), smoothing=-1)
+    for smoothing in (-1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"smoothing is {smoothing}"):
+            tissue_mask(np.zeros((9, 9)), smoothing=smoothing)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_pixels_that_are_no_numbers_are_no_tissue(truth: np.ndarray, fluorescence: np.ndarray, value: float) -> None:
+    pixels = fluorescence.astype(np.float32)
+    pixels[20:25, 300:306] = value
+    mask = tissue_mask(pixels)
+    assert overlap(mask, truth) > 0.9
+    assert not mask[20:25, 300:306].any()
 
 
 def test_the_mask_of_a_command_is_a_region_of_interest(

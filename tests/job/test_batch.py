@@ -153,7 +153,7 @@ def test_a_field_is_a_scene_of_its_plate(tmp_path: Path) -> None:
     field = open_image(tmp_path / "p.zarr", scene="B/1/0")
     assert (field.shape, field.scale) == ((60, 50), (0.5, 0.5))
     with pytest.raises(
-        ValueError, match=r"plate of many images; pass the path of one field, as .*/p.zarr/A/1/0.*4 with"
+        ValueError, match=r"plate of many images. Pass the path of one field, as .*/p.zarr/A/1/0.*4 with"
     ):
         open_image(tmp_path / "p.zarr")
 

@@ -19,7 +19,7 @@ from napari_blockbuster.stage.records.tile_file import TileFile, packed
 from napari_blockbuster.stage.sums.label_sums import CONTACT, INTENSITY, PLACE
 
 TILE = 13
-"""The middle tile: it has all its bands and neighbours."""
+"""The middle tile: it has all its bands and neighbors."""
 RAGGED = 26
 """The last one: thinner along every axis."""
 

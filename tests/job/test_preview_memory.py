@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_blockbuster.images import open_image
-from napari_blockbuster.job.preview import Preview, preview_tile
+from napari_blockbuster.job.preview import Preview, preview_tile, warm_up
 from napari_blockbuster.job.setup.suggestion import make_grid
 from napari_blockbuster.machine.memory.peak_memory import PeakMemory
-from napari_blockbuster.models import as_model
+from napari_blockbuster.models import as_model, get_model
+from napari_blockbuster.models.planes import prepared_on
 
 MIB = 2**20
 PIXELS = np.zeros((64, 64), np.uint8)
@@ -60,6 +62,22 @@ def test_a_preview_on_a_worker_knows_its_limit(client: Any) -> None:
     assert found.limit_bytes is not None
     assert found.peak_bytes > 300 * MIB
     assert found.tight == (found.peak_bytes > 0.7 * found.limit_bytes)
+
+
+def test_workers_that_are_warm_import_nothing_for_a_first_tile(client: Any) -> None:
+    def imported() -> set[str]:
+        return {
+            name for name in sys.modules if name.startswith(("scipy.", "numba", "pandas", "napari_blockbuster.models"))
+        }
+
+    source = open_image(PIXELS)
+    warm_up(client)
+    before = client.run(imported)
+    assert all("scipy.ndimage" in names for names in before.values())
+    model = prepared_on(get_model("voronoi-otsu", diameter=10), source)
+    assert preview_tile(source, model, make_grid(source, (64, 64), (0, 0)), 0, client) is not None
+    after = client.run(imported)
+    assert {name for worker in before for name in after[worker] - before[worker]} == set()
 
 
 def test_what_is_nearly_too_much_is_said_with_a_remedy() -> None:

@@ -162,7 +162,7 @@ def test_what_was_not_segmented_again_cannot_be_accepted(job: Job, client: Any) 
     second.accept([3])
 
 
-def test_around_a_tile_are_its_face_neighbours(job: Job) -> None:
+def test_around_a_tile_are_its_face_neighbors(job: Job) -> None:
     assert job.grid.grid_shape == (3, 3)
     assert sorted(tiles_around(job.grid, 4)) == [1, 3, 4, 5, 7]
     assert sorted(tiles_around(job.grid, 0)) == [0, 1, 3]

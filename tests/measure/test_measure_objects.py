@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 import tifffile
 import zarr
 from command_line import mistake, run
+from distributed import Client
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
@@ -172,3 +175,46 @@ def test_the_command(images: tuple, tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["twice"], 2 * table["area"])
     assert {"solidity", "intensity_mean-1"} <= set(table.columns)
     assert "exists" in mistake(*words)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_interrupted_functions_continue_with_the_objects_that_are_left(images: tuple, tmp_path: Path) -> None:
+    path, image, *_ = images
+    target, log = tmp_path / "t.parquet", tmp_path / "visited"
+    options: dict = {"properties": ["solidity"], "progress": False}
+
+    def visited(limit: int | None) -> Callable[[Any], dict[str, float]]:
+        def twice(region: Any) -> dict[str, float]:
+            with log.open("a+") as file:
+                file.write(".")
+                if file.tell() == int((tmp_path / "limit").read_text()):
+                    raise KeyboardInterrupt
+            return {"twice": 2.0 * region.area, "nothing": float("nan")}
+
+        (tmp_path / "limit").write_text(str(limit or -1))
+        return twice
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_objects(path, image, target, functions=[visited(30)], **options)
+    (log).write_text("")
+    table = measure_objects(path, image, target, functions=[visited(None)], **options)
+    assert 0 < len(log.read_text()) < len(table) - 15
+    pd.testing.assert_frame_equal(table, measure_objects(path, image, functions=[visited(None)], **options))
+    np.testing.assert_array_equal(table["twice"], 2 * table["area"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["limit", "t.parquet", "visited"]
+
+
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.usefixtures("small_tiles")
+def test_a_cluster_measures_the_same(images: tuple, client: Client) -> None:
+    path, image, labels, pixels = images
+
+    def half(region: Any) -> dict[str, float]:
+        return {"half": region.area / 2}
+
+    options: dict = {"properties": ["solidity", "intensity_median"], "functions": [half], "progress": False}
+    here = measure_objects(path, image, **options)
+    pd.testing.assert_frame_equal(measure_objects(path, image, client=client, **options), here)
+    # Arrays in memory travel to the workers with each tile.
+    again = measure_objects(labels, np.moveaxis(pixels, 0, -1), client=client, axes="zyxc", **options)
+    pd.testing.assert_frame_equal(again, here)

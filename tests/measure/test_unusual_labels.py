@@ -88,8 +88,8 @@ def test_an_object_without_a_value_does_not_end_the_run() -> None:
         (["intensity_percentile_x"], "Use a number from 0 to 100"),
         (["intensity_median"], "needs an image"),
         (["moments_weighted"], "needs an image"),
-        (["coords"], "is no number for each object"),
-        (["image"], "is no number for each object"),
+        (["coords"], "is not a fixed number of values per object"),
+        (["image"], "is not a fixed number of values per object"),
         (["perimeter"], "does not exist for images with 3 spatial axes"),
     ],
 )

@@ -87,8 +87,8 @@ def test_settings_explain_themselves_and_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diameter": 1}, r"^bioimageio: diameter is 1; it must be 2 to 2000$"),
-        ({"output": "cells"}, r"output is 'cells'; it should be 'auto', 'labels', 'foreground' or 'boundary'"),
+        ({"diameter": 1}, r"^bioimageio: diameter is 1. It must be 2 to 2000$"),
+        ({"output": "cells"}, r"output is 'cells'. It should be 'auto', 'labels', 'foreground' or 'boundary'"),
         ({"weigths": "x.zip"}, r"did you mean 'weights'\?"),
     ],
 )
@@ -286,7 +286,7 @@ def test_sizes_that_the_model_takes(tmp_path: Path) -> None:
     run = model.load()
     assert run(image.pixels[:96, :50]).shape == (96, 50)
     with pytest.raises(
-        ValueError, match=r"has \(200, 200\) voxels, and the model takes at most \(96, 96\); use smaller"
+        ValueError, match=r"has \(200, 200\) voxels, and the model takes at most \(96, 96\). Use smaller"
     ):
         run(image.pixels)
 
@@ -300,7 +300,7 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
             BioImageIO(weights=str(path), **settings).prepare(source)
 
     small = write_package(tmp_path / "small")
-    refuse("does not say how they become objects; set output to labels, foreground or boundary", small)
+    refuse("does not say how they become objects. Set output to labels, foreground or boundary", small)
     refuse("output has 1 channel, so there is no channel 1", small, output="boundary")
     colors = write_package(tmp_path / "rgb", channels=3)
     refuse("is for images of 3 channels, and 1 was chosen", colors, output="foreground")

@@ -83,10 +83,10 @@ def test_settings_explain_themselves_and_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diameter": 1}, r"^cellpose: diameter is 1; it must be 2 to 2000$"),
-        ({"mode": "2d"}, r"mode is '2d'; it should be '3d', 'stitch' or 'planes'"),
-        ({"low": 5, "high": 5}, r"high is 5.0; it must be above low, which is 5.0"),
-        ({"stitch_threshold": 0}, r"stitch_threshold is 0; it must be 0.01 to 1"),
+        ({"diameter": 1}, r"^cellpose: diameter is 1. It must be 2 to 2000$"),
+        ({"mode": "2d"}, r"mode is '2d'. It should be '3d', 'stitch' or 'planes'"),
+        ({"low": 5, "high": 5}, r"high is 5.0. It must be above low, which is 5.0"),
+        ({"stitch_threshold": 0}, r"stitch_threshold is 0. It must be 0.01 to 1"),
         ({"channels": [0, 0]}, r"cellpose has no setting 'channels'"),
         ({"flow_treshold": 1}, r"did you mean 'flow_threshold'\?"),
     ],
@@ -111,8 +111,8 @@ def test_weights_by_name_and_by_path(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("cpsam_v3", ValueError, r"no weights 'cpsam_v3' \(did you mean 'cpsam_v2'\?\); there are cpsam_v2, cpsam, "),
-        ("gone", ValueError, r"no weights 'gone'.*; there are .*mine, or give the path of a file"),
+        ("cpsam_v3", ValueError, r"no weights 'cpsam_v3' \(did you mean 'cpsam_v2'\?\). There are cpsam_v2, cpsam, "),
+        ("gone", ValueError, r"no weights 'gone'.*. There are .*mine, or give the path of a file"),
         ("cyto3", ValueError, r"no weights 'cyto3'"),
         ("weights/none.pt", FileNotFoundError, r"there are no weights at .*weights.none\.pt"),
     ],
@@ -194,7 +194,7 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(
     folder: Path, asked: list[str], name: str, reason: str
 ) -> None:
     with pytest.raises(
-        OSError, match=rf"could not be downloaded from .*({reason}).*put the file at .*{name}, or name a "
+        OSError, match=rf"could not be downloaded from .*({reason}).*Put the file at .*{name}, or name a "
     ):
         weights.obtain_weights(name)
     assert list(folder.iterdir()) == []

@@ -160,7 +160,7 @@ def test_a_network_that_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
     model = SmallCellpose().prepare(ArraySource(np.arange(4096, dtype=np.uint16).reshape(64, 64)))
     monkeypatch.setattr(SmallNetwork, "forward", full)
-    with pytest.raises(MemoryError, match=r"with a single network tile of 256 x 256 pixels; run fewer workers"):
+    with pytest.raises(MemoryError, match=r"with a single network tile of 256 x 256 pixels. Run fewer workers"):
         model.load()
 
 

@@ -201,12 +201,12 @@ def test_opening_settings_runs_nothing(tmp_path: Path) -> None:
     ("name", "error", "message"),
     [
         ("missing.py:f", FileNotFoundError, r"no file .*missing\.py"),
-        ("two.py:three", ValueError, r"has no function 'three'; functions in it: one, two"),
-        ("two.py", ValueError, r"needs the name of a function, as file\.py:function; functions in it: one, two"),
+        ("two.py:three", ValueError, r"has no function 'three'. Functions in it: one, two"),
+        ("two.py", ValueError, r"needs the name of a function, as file\.py:function. Functions in it: one, two"),
         ("bad.py:f", ValueError, r"not valid Python, line 2"),
         ("number.py:n", ValueError, r"holds a int, not a function 'n'"),
         ("no.such.module:f", ValueError, r"no module 'no\.such\.module'"),
-        ("textwrap:nothing", ValueError, r"textwrap has no function 'nothing'; functions in it: .*dedent"),
+        ("textwrap:nothing", ValueError, r"textwrap has no function 'nothing'. Functions in it: .*dedent"),
         (":f", ValueError, r"no module ''"),
     ],
 )

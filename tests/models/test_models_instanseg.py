@@ -84,10 +84,10 @@ def test_settings_explain_themselves_and_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diameter": 1}, r"^instanseg: diameter is 1; it must be 2 to 2000$"),
-        ({"pixel_size": 0}, r"^instanseg: pixel_size is 0; it must be 0 to 100$"),
-        ({"target": "all"}, r"target is 'all'; it should be 'nuclei' or 'cells'"),
-        ({"low": 5, "high": 5}, r"high is 5.0; it must be above low, which is 5.0"),
+        ({"diameter": 1}, r"^instanseg: diameter is 1. It must be 2 to 2000$"),
+        ({"pixel_size": 0}, r"^instanseg: pixel_size is 0. It must be 0 to 100$"),
+        ({"target": "all"}, r"target is 'all'. It should be 'nuclei' or 'cells'"),
+        ({"low": 5, "high": 5}, r"high is 5.0. It must be above low, which is 5.0"),
         ({"seed_treshold": 0.5}, r"did you mean 'seed_threshold'\?"),
     ],
 )
@@ -280,7 +280,7 @@ def test_lack_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError(failure[0])
 
     monkeypatch.setattr(run._instanseg, "eval_small_image", broken)  # type: ignore[attr-defined]
-    with pytest.raises(MemoryError, match=r"with a tile of \(64, 64\) pixels .*use smaller tiles \(tile_shape\)"):
+    with pytest.raises(MemoryError, match=r"with a tile of \(64, 64\) pixels .*Use smaller tiles \(tile_shape\)"):
         run(image.pixels)
     failure[0] = "shapes do not match"
     with pytest.raises(RuntimeError, match="shapes do not match"):
@@ -296,7 +296,7 @@ def test_wrong_networks_and_images_are_refused(tmp_path: Path) -> None:
     text.write_text("not a network")
     torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 3)), other)
     for path in (text, other):
-        with pytest.raises(ValueError, match=r"is not a network that InstanSeg can read .*give its instanseg\.pt"):
+        with pytest.raises(ValueError, match=r"is not a network that InstanSeg can read .*Give its instanseg\.pt"):
             InstanSeg(weights=str(path)).prepare(source)
 
     class Stained(torch.nn.Module):
@@ -316,7 +316,7 @@ def test_wrong_networks_and_images_are_refused(tmp_path: Path) -> None:
     if hasattr(scripted, "pixel_size"):
         with pytest.raises(ValueError, match="cannot be used with 1 channel"):
             InstanSeg(weights=str(stained)).prepare(source)
-    with pytest.raises(ValueError, match="needs images of 2 spatial axes; this one has 3"):
+    with pytest.raises(ValueError, match=r"needs images of 2 spatial axes\. This one has 3"):
         SmallInstanSeg().prepare(ArraySource(np.zeros((8, 64, 64), np.uint8)))
     with pytest.raises(ValueError, match="are not those of this run"):
         SmallInstanSeg(sha256="00").prepare(source)
@@ -395,7 +395,7 @@ def test_a_download_happens_once_and_before_the_run(server: Path, capsys: pytest
     ("name", "reason"), [("none", "404"), ("empty", "has no instanseg.pt"), ("text", "not a zip file")]
 )
 def test_a_failed_download_leaves_nothing_and_says_what_to_do(server: Path, name: str, reason: str) -> None:
-    with pytest.raises(OSError, match=rf"'{name}' could not be downloaded from http.*{reason}.*put its instanseg.pt"):
+    with pytest.raises(OSError, match=rf"'{name}' could not be downloaded from http.*{reason}.*Put its instanseg.pt"):
         weights.obtain_network(name)
     assert [path for path in server.rglob("*") if path.is_file()] == []
 

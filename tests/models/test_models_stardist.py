@@ -96,10 +96,10 @@ def test_settings_explain_themselves_and_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diameter": 1}, r"^stardist: diameter is 1; it must be 2 to 2000$"),
-        ({"scale": 0}, r"^stardist: scale is 0; it must be 0.05 to 20$"),
-        ({"prob_threshold": 1}, r"^stardist: prob_threshold is 1; it must be 0 to 1$"),
-        ({"low": 5, "high": 5}, r"high is 5.0; it must be above low, which is 5.0"),
+        ({"diameter": 1}, r"^stardist: diameter is 1. It must be 2 to 2000$"),
+        ({"scale": 0}, r"^stardist: scale is 0. It must be 0.05 to 20$"),
+        ({"prob_threshold": 1}, r"^stardist: prob_threshold is 1. It must be 0 to 1$"),
+        ({"low": 5, "high": 5}, r"high is 5.0. It must be above low, which is 5.0"),
         ({"prob_thresh": 0.5}, r"did you mean 'prob_threshold'\?"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_network_of_several_files(tmp_path: Path) -> None:
     assert chosen.sha256 != best
     for old, new in (("weights_best.h5", "a.h5"), ("weights_last.h5", "b.h5")):
         (folder / old).rename(folder / new)
-    with pytest.raises(ValueError, match=r"several files of weights \(a\.h5, b\.h5\); give the path of one"):
+    with pytest.raises(ValueError, match=r"several files of weights \(a\.h5, b\.h5\). Give the path of one"):
         StarDist(weights=str(folder)).prepare(flat())
     # Thresholds are part of a network.
     shutil.copy(FLAT / "weights_best.h5", folder)
@@ -156,7 +156,7 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
     (bare / "weights_best.h5").unlink()
     for name, error, message in [
         ("none", FileNotFoundError, "there is no StarDist network at .*none"),
-        ("empty", FileNotFoundError, "it has no config.json; give the folder that StarDist saved"),
+        ("empty", FileNotFoundError, "it has no config.json. Give the folder that StarDist saved"),
         ("text", ValueError, "is not a file of weights that StarDist can read"),
         ("bare", FileNotFoundError, r"has no weights \(\*\.h5\)"),
     ]:
@@ -169,11 +169,11 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
 
 def test_images_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None:
     stack = ArraySource(np.zeros((16, 64, 64), np.uint8))
-    with pytest.raises(ValueError, match=r"is for images of 2 axes, and this one has 3; set weights to one .*3D_demo"):
+    with pytest.raises(ValueError, match=r"is for images of 2 axes, and this one has 3. Set weights to one .*3D_demo"):
         StarDist(weights=str(FLAT)).prepare(stack)
     with pytest.raises(ValueError, match=r"is for images of 3 axes, and this one has 2"):
         StarDist(weights=str(VOLUME)).prepare(flat())
-    with pytest.raises(ValueError, match="needs images of 2 or 3 spatial axes; this one has 1"):
+    with pytest.raises(ValueError, match=r"needs images of 2 or 3 spatial axes\. This one has 1"):
         StarDist().prepare(ArraySource(np.zeros(64, np.uint8)))
     stained = altered(tmp_path / "stained", n_channel_in=3)
     with pytest.raises(ValueError, match="is for images of 3 channels, and 1 was chosen"):
@@ -183,7 +183,7 @@ def test_images_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None
 @pytest.mark.skipif(find_spec("stardist") is None or find_spec("tensorflow") is None, reason="needs the extra stardist")
 def test_workers_never_download(keras: Path) -> None:
     model = StarDist(weights="2D_demo", spacing=(1, 1), low=0, high=1, sha256="00")
-    with pytest.raises(FileNotFoundError, match=r"'2D_demo' is not on this worker's machine .* let KERAS_HOME name"):
+    with pytest.raises(FileNotFoundError, match=r"'2D_demo' is not on this worker's machine .* Let KERAS_HOME name"):
         model.load()
     shutil.copytree(FLAT, keras / "models" / "StarDist2D" / "2D_demo" / "2D_demo")
     with pytest.raises(ValueError, match="are not those of this run"):

@@ -315,7 +315,7 @@ def test_tiles_are_cut_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> 
     # What fits is remembered.
     assert max(sizes) <= limit[0]
     limit[0] = 0
-    with pytest.raises(MemoryError, match=r"also in 64 pieces .*use smaller tiles \(tile_shape\)"):
+    with pytest.raises(MemoryError, match=r"also in 64 pieces .*Use smaller tiles \(tile_shape\)"):
         run(image.pixels)
 
 
@@ -398,7 +398,7 @@ def test_a_failed_download_says_what_to_do(
 ) -> None:
     url = server + ("none.zip" if wrong == "address" else "small.zip")
     register(monkeypatch, "2D_demo", url, b"others" if wrong == "content" else Handler.content)
-    with pytest.raises(OSError, match=r"'2D_demo' could not be downloaded from http.*unpack that archive into .*keras"):
+    with pytest.raises(OSError, match=r"'2D_demo' could not be downloaded from http.*Unpack that archive into .*keras"):
         StarDist(weights="2D_demo").prepare(ArraySource(np.zeros((64, 64), np.uint8)))
     assert not list((tmp_path / "keras").rglob("config.json"))
 

@@ -86,7 +86,7 @@ class NoiseSpec:
         Correlation length (Gaussian sigma) of the displacement field.
     split, fuse : float
         Fraction of the objects of a read box that are cut in two through
-        their centroid, or fused with a random touching neighbour.
+        their centroid, or fused with a random touching neighbor.
     miss_cut : float
         Fraction missed among the objects cut by a border of the read box that
         is not an edge of the image.
@@ -103,7 +103,7 @@ def perfect_model(truth_box, origin, image_shape, seed=0):
     """Return the labels a perfect model gives for one read box.
 
     Ids are local to the box: shuffled 1..n, so that no test can pass by
-    comparing ids of neighbouring tiles.  Parameters as `noisy_model`.
+    comparing ids of neighboring tiles.  Parameters as `noisy_model`.
     """
     rng = np.random.default_rng([seed, *origin])
     return _renumber(truth_box, rng)
@@ -183,7 +183,7 @@ def noisy_model(truth_box, origin, image_shape, seed=0, noise=NoiseSpec()):
             cut[np.unique(labels.take(-1, axis))] = True
     lut = np.arange(n + 1, dtype=np.int32)
     lut[cut & (rng.random(n + 1) < noise.miss_cut)] = 0
-    # 3. fuse with a random touching neighbour, 4. split through the centroid
+    # 3. fuse with a random touching neighbor, 4. split through the centroid
     kind = rng.random(n + 1)
     order = rng.permutation(np.arange(1, n + 1))
     pairs = _touching_pairs(labels)

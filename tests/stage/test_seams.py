@@ -118,7 +118,7 @@ def test_two_tiles_that_saw_each_other_count_once(tmp_path: Path) -> None:
 
 
 def test_bands_are_read_not_volumes(tmp_path: Path) -> None:
-    """Closing seams reads the neighbours' bands: the label chunks can be gone."""
+    """Closing seams reads the neighbors' bands: the label chunks can be gone."""
     import shutil
 
     image = ndimage.label(np.random.default_rng(0).random((24, 24, 24)) < 0.4)[0]

@@ -15,7 +15,7 @@ import pytest
 from faults import Undisturbed, survive, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-SEEDS, SOAK = 50, 1000
+SEEDS, SOAK = 20, 1000
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from faults import undisturbed
 from pauses import Peace, peace_of_both, surprise, take_over, take_over_cluster
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops processes and reads /proc")
-SEEDS, SOAK = 50, 500
+SEEDS, SOAK = 20, 500
 
 
 @pytest.fixture(scope="module")

@@ -289,7 +289,7 @@ def test_a_model_that_cannot_be_loaded_here_is_refused(image: Path, tmp_path: Pa
 
 def test_workers_that_do_not_see_the_job_are_refused(client: Any, image: Path, tmp_path: Path) -> None:
     """A disk of this machine alone: here the workers' view of it is changed by what they read at the same path."""
-    from napari_blockbuster.execution.admission import Requirements, look_around
+    from napari_blockbuster.execution.admission.admission import Requirements, look_around
 
     job = Job.create(image, "threshold", tmp_path / "o.ome.zarr", **OPTIONS)
     there = dataclasses.replace(look_around(str(tmp_path / "nowhere")), place=("node17", 1))
@@ -333,7 +333,7 @@ def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byt
     return bench.folder / "image.zarr", bench.result()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0])
 def test_a_driver_killed_with_its_cluster_goes_on(seed: int, peace, tmp_path: Path) -> None:
     _killed_with_cluster(Bench.make(tmp_path / "run", peace[0]), peace[1], seed, 0.3)
 

@@ -33,7 +33,7 @@ __all__ = [
 LOOK = 1.0
 """Seconds between two looks."""
 MISSED = 3
-"""Signs of life of a driver that may be missed before it is told to be asleep."""
+"""Signs of life of a driver that may be missed before it is reported as asleep."""
 SILENT = 3.0
 """Seconds without any change before the lock of the driver is checked."""
 

@@ -14,7 +14,7 @@ class Client(distributed.Client):
     """A client that leaves nothing behind if it cannot connect.
 
     A client of dask whose connection fails keeps its thread until the garbage collector closes it. If that happens while
-    another client starts its thread, both need the same lock, and the process hangs for ever.
+    another client starts its thread, both need the same lock, and the process hangs forever.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

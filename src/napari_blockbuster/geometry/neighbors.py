@@ -6,11 +6,11 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-__all__ = ["Neighbour", "forward_offsets"]
+__all__ = ["Neighbor", "forward_offsets"]
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbor:
     """Two tiles that touch: `high` lies at ``low.position + offset``.
 
     The first non-zero entry of `offset` is +1, so that each pair of tiles is named once. `axis` is the place of that entry;

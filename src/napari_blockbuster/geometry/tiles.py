@@ -17,9 +17,9 @@ from . import row_major
 from .axis import AxisTiling, check_axis, per_axis
 from .boxes import Box
 from .chunks import browse_chunk
-from .neighbors import Neighbour, forward_offsets
+from .neighbors import Neighbor, forward_offsets
 
-__all__ = ["DEFAULT_BAND_DEPTH", "Box", "Neighbour", "Tile", "TileGrid", "browse_chunk"]
+__all__ = ["DEFAULT_BAND_DEPTH", "Box", "Neighbor", "Tile", "TileGrid", "browse_chunk"]
 
 DEFAULT_BAND_DEPTH = 16
 """Default for `TileGrid.band_depth`: for objects of the usual size, a deeper band adds no evidence."""
@@ -210,33 +210,33 @@ class TileGrid:
         """Offsets of a tile's forward neighbors, faces first."""
         return forward_offsets(self.ndim, self.separate_axes)
 
-    def neighbour(self, index: int, offset: Sequence[int]) -> int | None:
+    def neighbor(self, index: int, offset: Sequence[int]) -> int | None:
         """Return the index of the tile at ``position + offset``, or None outside the grid."""
         position = [p + o for p, o in zip(self.position(index), offset, strict=True)]
         if all(0 <= p < n for p, n in zip(position, self.grid_shape, strict=True)):
             return self.index(position)
         return None
 
-    def face_neighbours(self, index: int) -> list[int]:
+    def face_neighbors(self, index: int) -> list[int]:
         """Return the tiles that share a face with a tile: last axis first, along each axis the following tile first."""
         found = []
         for axis in reversed(range(self.separate_axes, self.ndim)):
             for step in (1, -1):
-                other = self.neighbour(index, [step if a == axis else 0 for a in range(self.ndim)])
+                other = self.neighbor(index, [step if a == axis else 0 for a in range(self.ndim)])
                 if other is not None:
                     found.append(other)
         return found
 
-    def pairs(self, index: int) -> list[Neighbour]:
+    def pairs(self, index: int) -> list[Neighbor]:
         """Return all pairs of touching tiles that `index` belongs to, as low or as high."""
         found = []
         position = self.position(index)
         for offset, step in self._steps:
             ends = [(p + o, p - o, n) for p, o, n in zip(position, offset, self.grid_shape, strict=True)]
             if all(0 <= after < n for after, _, n in ends):
-                found.append(Neighbour(index, index + step, offset))
+                found.append(Neighbor(index, index + step, offset))
             if all(0 <= before < n for _, before, n in ends):
-                found.append(Neighbour(index - step, index, offset))
+                found.append(Neighbor(index - step, index, offset))
         return found
 
     @cached_property
@@ -245,13 +245,13 @@ class TileGrid:
         strides = [math.prod(self.grid_shape[axis + 1 :]) for axis in range(self.ndim)]
         return [(offset, sum(o * s for o, s in zip(offset, strides, strict=True))) for offset in self.offsets]
 
-    def all_pairs(self) -> Iterator[Neighbour]:
+    def all_pairs(self) -> Iterator[Neighbor]:
         """Yield every pair of touching tiles, once."""
         for index in range(len(self)):
             for offset in self.offsets:
-                high = self.neighbour(index, offset)
+                high = self.neighbor(index, offset)
                 if high is not None:
-                    yield Neighbour(index, high, offset)
+                    yield Neighbor(index, high, offset)
 
     # ---------------------------------------------------------------- bands
     def depth(self, axis: int) -> int:

@@ -35,9 +35,9 @@ def open_in_memory(image: Any, request: Request) -> ImageSource:
         If it cannot be an image; the message says why.
     """
     if request.level:
-        raise ValueError(f"level is {request.level}, but an array has no levels; pass the array of that level")
+        raise ValueError(f"level is {request.level}, but an array has no levels. Pass the array of that level")
     if request.scene not in (None, 0, "0"):
-        raise ValueError(f"scene is {request.scene!r}, but an array is one image; leave it out")
+        raise ValueError(f"scene is {request.scene!r}, but an array is one image. Leave it out")
     library = type(image).__module__.partition(".")[0]
     if library == "xarray":
         return _open_xarray(image, request)
@@ -45,7 +45,7 @@ def open_in_memory(image: Any, request: Request) -> ImageSource:
         return DaskSource(image, plain_layout(image, request, "this dask array"), "dask array")
     if getattr(image, "store", None) is not None:
         if not hasattr(image, "chunks"):
-            raise ValueError(f"this is a zarr group ({image.store}); pass its path, or one of its arrays")
+            raise ValueError(f"this is a zarr group ({image.store}). Pass its path, or one of its arrays")
         return _open_zarr_array(image, request)
     array = image if isinstance(image, np.ndarray) else _as_array(image)
     return ArraySource(array, plain_layout(array, request, "this array"), "array")
@@ -57,9 +57,7 @@ def _as_array(image: Any) -> np.ndarray:
     except ValueError:  # Lists of unequal length.
         array = np.empty(0, object)
     if array.dtype == object or array.ndim == 0:
-        raise ValueError(
-            f"an image cannot be made of {type(image).__name__}; pass a path, or a zarr, dask or numpy array"
-        )
+        raise ValueError(f"{type(image).__name__} is not an image. Pass a path, or a zarr, dask or numpy array")
     return array
 
 
@@ -77,13 +75,13 @@ def _open_zarr_array(array: Any, request: Request) -> ImageSource:
 def _open_xarray(image: Any, request: Request) -> ImageSource:
     if type(image).__name__ not in ("DataArray", "Variable"):
         names = few(str(name) for name in getattr(image, "data_vars", ()))
-        inside = f"; inside it are {names}" if names else ""
+        inside = f". Inside it are {names}" if names else ""
         raise ValueError(f"this is an xarray {type(image).__name__}{inside}: pass one DataArray")
     axes = axes_of_names([str(name) for name in image.dims])
     if axes is None and request.axes is None:
         raise ValueError(
-            f"this xarray has the dimensions {', '.join(map(str, image.dims))} of extent {image.shape}; "
-            f"say which they are, as axes={'tczyx'[-len(image.shape) :]!r} (t time, c channel, z, y, x)"
+            f"this xarray has the dimensions {', '.join(map(str, image.dims))} of extent {image.shape}. "
+            f"Say which they are, as axes={'tczyx'[-len(image.shape) :]!r} (t time, c channel, z, y, x)"
         )
     stored = request.axes or axes or ""
     coords = getattr(image, "coords", {})

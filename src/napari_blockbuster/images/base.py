@@ -276,7 +276,7 @@ class ImageSource(ABC):
         """How to open the image again: JSON-ready, see `source_from_description`."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells this image from another: JSON-ready, the same in every process and wherever the image is moved to.
+        """Return what identifies this image: JSON-ready, the same in every process and wherever the image is moved to.
 
         Its digest covers all pixels of a small image; of a larger one, blocks of about four million voxels in all,
         spread evenly. A change between those blocks goes unnoticed.

@@ -69,7 +69,7 @@ _names = itertools.count()
 
 
 class CachedReader:
-    """Reads boxes of a zarr array chunk by chunk through the cache: neighbours' halos decode no chunk again.
+    """Reads boxes of a zarr array chunk by chunk through the cache: neighbors' halos decode no chunk again.
 
     Parameters
     ----------

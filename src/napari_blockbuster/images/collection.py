@@ -116,7 +116,7 @@ def _listed(kind: str, place: str, paths: Sequence[str]) -> Collection:
             others.append(name)
     kept, parts = _without_parts(members)
     if not kept:
-        seen = f"; it holds {len(others)} other entries, such as {others[0]}" if others else ""
+        seen = f". It holds {len(others)} other entries, such as {others[0]}" if others else ""
         raise ValueError(f"{place}: there are no images{seen}")
     _check_names(kept)
     return Collection(kind, place, tuple(kept), (*others, *parts))
@@ -126,7 +126,7 @@ def _check_names(members: Iterable[Member]) -> None:
     seen: set[str] = set()
     for member in members:
         if member.name in seen:
-            raise ValueError(f"{member.name} is there twice; name each image once")
+            raise ValueError(f"{member.name} is there twice. Name each image once")
         seen.add(member.name)
 
 
@@ -145,7 +145,7 @@ def _is_image(path: str) -> bool:
 
 
 def _without_parts(members: Sequence[Member]) -> tuple[list[Member], list[str]]:
-    """Leave out the files that belong to an image of which another file was taken already."""
+    """Leave out files of an image that another file of the list stands for."""
     from napari_blockbuster.images.tiff.files import files_of_image
 
     taken: set[str] = set()

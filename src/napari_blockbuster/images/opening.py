@@ -139,9 +139,9 @@ def _format_of(place: Place) -> Any:
         if module.accepts(place):
             return module
     if place.text.lower().endswith(".ome") or place.start() == b"<?xml version=":
-        raise ValueError(f"{place.text} holds only metadata; pass one of the TIFF files that it describes")
+        raise ValueError(f"{place.text} holds only metadata. Pass one of the TIFF files that it describes")
     raise ValueError(
-        f"{place.text} is a file but no TIFF; images are OME-Zarr and zarr folders, and TIFF, CZI, ND2, LIF and IMS files. "
+        f"{place.text} is a file but no TIFF. Images are OME-Zarr and zarr folders, and TIFF, CZI, ND2, LIF and IMS files. "
         "For others: pip install 'napari-blockbuster[bioio]' and the plugin of bioio for the format"
     )
 
@@ -155,17 +155,17 @@ def _numbers(spacing: Any) -> float | tuple[float | None, ...] | None:
         raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            f"spacing is {spacing!r}; give the size of a voxel in micrometers, one number or one per spatial axis"
+            f"spacing is {spacing!r}. Give the size of a voxel in micrometers, one number or one per spatial axis"
         ) from None
 
 
 def _open_channels(image: Any, channels: list[int | str], **options: Any) -> ImageSource:
     if not channels:
-        raise ValueError("channel is an empty list; give one channel or more, or leave it out")
+        raise ValueError("channel is an empty list. Give one channel or more, or leave it out")
     parts = [open_image(image, channel=channel, **options) for channel in channels]
     found = [part.layout.channel or 0 for part in parts]
     if len(set(found)) < len(found):
-        raise ValueError(f"channel is {channels}, which names a channel twice; a model sees each once")
+        raise ValueError(f"channel is {channels}, which names a channel twice. A model sees each once")
     return parts[0] if len(parts) == 1 else ChannelsSource(parts, found)
 
 
@@ -195,7 +195,7 @@ def _opened_again(description: dict[str, Any]) -> ImageSource:
         parts = [source_from_description(part) for part in description["parts"]]
         return ChannelsSource(parts, [part.layout.channel for part in parts])
     if description["kind"] not in {*dict(FORMATS), "planes"}:
-        raise ValueError("this image was in memory; pass it again")
+        raise ValueError("this image was in memory. Pass it again")
     path = description["path"]
     gone = not Path(path).exists() and zip_file_of(path) is None
     if gone and not is_remote(path) and not find_planes(path, description["stored_axes"]):

@@ -82,11 +82,11 @@ def locate(image: str) -> Place:
         If it is empty, or a pattern.
     """
     if not image:
-        raise ValueError("the image's path is empty; pass the path of an OME-Zarr, a zarr array or a TIFF file")
+        raise ValueError("the image's path is empty. Pass the path of an OME-Zarr, a zarr array or a TIFF file")
     if image.startswith("file:"):
         address = urlsplit(image)
         if address.netloc not in ("", "localhost"):
-            raise ValueError(f"{image} is on another machine; pass the path where this machine sees it")
+            raise ValueError(f"{image} is on another machine. Pass the path where this machine sees it")
         path = unquote(address.path)
     elif is_remote(image):
         return Place(image, None)
@@ -104,9 +104,9 @@ def _nothing_at(local: Path, given: str) -> Exception:
         names = few(Path(name).name for name in found)
         seen = f"{len(found)} paths: {names}" if found else "nothing"
         several = "Pass one image at a time, segment_many for all, or axes= if they are planes of one image"
-        return ValueError(f"{given} is a pattern; it matches {seen}. {several}")
+        return ValueError(f"{given} is a pattern. It matches {seen}. {several}")
     nearest = next(p for p in local.parents if p.exists())
-    return FileNotFoundError(f"there is no image at {local}; the nearest folder that exists is {nearest}")
+    return FileNotFoundError(f"there is no image at {local}. The nearest folder that exists is {nearest}")
 
 
 def few(names: Iterable[str], most: int = 4) -> str:

@@ -61,7 +61,7 @@ def over_alarms(table: MergedTable, limit: int) -> list[Alarm]:
     for owner, link in links.items():
         if link.is_bridge and link.strength < WEAK and link.side >= SIDE_SHARE * table.typical[owner]:
             share = link.side / table.typical[owner]
-            words = f"two parts, the smaller {_times(share)} a typical object, are connected by one doubtful pair"
+            words = f"two parts, the smaller {_factor_text(share)} a typical object, are connected by one doubtful pair"
             signs[owner].append(_Sign("weak link", share, words))
     _forget_confirmed(table, signs)
     worst = sorted(signs, key=lambda owner: -max(s.weight for s in signs[owner]))[:limit]
@@ -92,7 +92,7 @@ def _large(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
         spread = max(1.4826 * float(np.median(np.abs(logs - np.median(logs)))), LEAST_SPREAD)
     least = max(LARGE_RATIO, math.exp(LARGE_Z * spread))
     for owner in np.flatnonzero((table.members > 1) & (ratio > least)).tolist():
-        words = f"it is {_times(ratio[owner])} as large as the objects around it"
+        words = f"it is {_factor_text(ratio[owner])} as large as the objects around it"
         signs[owner].append(_Sign("large", ratio[owner] - 1, words))
 
 
@@ -112,7 +112,7 @@ def _beyond_sight(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     for owner, times in zip(owners[suspect].tolist(), ratio[suspect].tolist(), strict=True):
         excess = table.size[owner] * (1 - 1 / times) / table.typical[owner]
         tile = table.tiles[least[owner]]
-        words = f"it is {_times(times)} as large as in tile {tile}, which saw all of it"
+        words = f"it is {_factor_text(times)} as large as in tile {tile}, which saw all of it"
         signs[owner].append(_Sign("sum", excess, words))
 
 
@@ -132,7 +132,10 @@ def _spread(table: MergedTable, signs: dict[int, list[_Sign]]) -> None:
     # If most objects are long (vessels, fibers), length is no sign.
     usual = float(np.median(ratio[far])) if far.sum() >= ENOUGH else 0.0
     for k in np.flatnonzero(ratio > max(SPREAD_RATIO, 3 * usual)).tolist():
-        words = f"it is at least {length[k]:.0f} voxels long, {_times(ratio[k])} the diameter of a compact object of its size"
+        words = (
+            f"it is at least {length[k]:.0f} voxels long, {_factor_text(ratio[k])} the diameter of a compact object of its "
+            "size"
+        )
         signs[int(owners[k])].append(_Sign("spread", ratio[k] - 1, words))
 
 
@@ -298,9 +301,9 @@ def _alarm(table: MergedTable, owner: int, signs: list[_Sign], link: _Link | Non
         labels = list(dict.fromkeys([*pair, *labels]))
         text += f". Weakest link: {described(pair)} (IoU {link.strength:.2f})"
         if link.is_bridge:
-            text += f"; without it, a part {_times(link.side / table.typical[owner])} a typical object separates"
+            text += f". Without it, a part {_factor_text(link.side / table.typical[owner])} a typical object separates"
     return Alarm(signs[0].kind, float(signs[0].weight), place, (owner,), tuple(labels), tiles, text + ".", pair)
 
 
-def _times(ratio: float) -> str:
+def _factor_text(ratio: float) -> str:
     return f"{ratio:.1f} times"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Neighbour
+from napari_blockbuster.geometry.tiles import Neighbor
 from napari_blockbuster.merge.pairs import PairOfLabels
 from napari_blockbuster.stage.store import StageStore
 
@@ -137,15 +137,15 @@ def _locate(table: MergedTable, lost: _Lost, bands: _Bands, near_missing: bool) 
     tile, label = table.label(lost.label)
     found_in = set(table.tiles[table.pieces_of(lost.owner)].tolist()) if near_missing else set()
     best = 0
-    for neighbour, axis, side, band in bands.of(tile):
-        if neighbour in found_in:
+    for neighbor, axis, side, band in bands.of(tile):
+        if neighbor in found_in:
             continue
         depth = table.grid.depth(axis)
         own = max(depth, 1)
         beyond = band.take(range(own, band.shape[axis]) if side == "low" else range(depth), axis)
         inside = np.argwhere(beyond == np.uint32(label))
         if len(inside) > best:
-            best, lost.beyond = len(inside), neighbour
+            best, lost.beyond = len(inside), neighbor
             box = table.grid.band(table.grid[tile], axis, side)
             assert box is not None
             center = inside.mean(axis=0) + box.start
@@ -215,9 +215,9 @@ class _Bands:
         for axis, side in grid.band_keys:
             offset = [0] * grid.ndim
             offset[axis] = 1 if side == "low" else -1
-            neighbour = grid.neighbour(tile, offset)
-            if neighbour is not None and grid.depth(axis):
-                known = neighbour if self._is_staged[neighbour] else -1
+            neighbor = grid.neighbor(tile, offset)
+            if neighbor is not None and grid.depth(axis):
+                known = neighbor if self._is_staged[neighbor] else -1
                 yield known, axis, side, staged.band(axis, side)
 
 
@@ -278,7 +278,7 @@ class _Face:
     other: np.ndarray
 
     @classmethod
-    def both(cls, store: StageStore, pair: Neighbour) -> tuple[_Face, _Face]:
+    def both(cls, store: StageStore, pair: Neighbor) -> tuple[_Face, _Face]:
         """The seam between two tiles, seen from both sides."""
         low = store.read_band(pair.low, pair.axis, "low")
         high = store.read_band(pair.high, pair.axis, "high")
@@ -305,7 +305,7 @@ def _faces_alone(table: MergedTable, is_staged: np.ndarray, store: StageStore) -
     return found
 
 
-def _faces(store: StageStore, pairs: list[Neighbour]) -> Iterator[_Face]:
+def _faces(store: StageStore, pairs: list[Neighbor]) -> Iterator[_Face]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as pool:

@@ -13,16 +13,16 @@ import numpy as np
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.run import run
 from napari_blockbuster.geometry.tiles import Box, Tile, TileGrid
-from napari_blockbuster.images import ImageSource
+from napari_blockbuster.images import ImageSource, open_image
 from napari_blockbuster.job.progress.events import TileFailed
 from napari_blockbuster.job.setup.channels import check_channels
 from napari_blockbuster.job.setup.preflight import estimated_bytes
 from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.memory.peak_memory import PeakMemory
 from napari_blockbuster.merge.assignment import Merge
-from napari_blockbuster.models import Model
+from napari_blockbuster.models import Model, get_model
 from napari_blockbuster.models.loaded_model import load_once
-from napari_blockbuster.models.planes import segmented
+from napari_blockbuster.models.planes import prepared_on, segmented
 from napari_blockbuster.stage.labels import compact
 from napari_blockbuster.stage.work import PixelWork
 
@@ -31,7 +31,11 @@ from .job import Job
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Estimate", "Preview", "SeamPreview", "estimate", "preview_seam", "preview_tile"]
+__all__ = ["Estimate", "Preview", "SeamPreview", "estimate", "preview_seam", "preview_tile", "warm_up"]
+
+
+WARM_SECONDS = 60
+"""Most time that workers get to be warm."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,29 @@ def preview_tile(
     finally:
         results.close()
     raise RuntimeError(f"{grid[index]} gave no result")
+
+
+def warm_up(client: Client) -> None:
+    """Segment a tiny image in this process and on each worker, so that the first preview waits for no import.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A process cluster.
+    """
+    workers = list(client.nthreads())
+    tasks = [client.submit(_segment_tiny, workers=[worker], pure=False) for worker in workers]
+    _segment_tiny()
+    for task in tasks:
+        task.result(timeout=WARM_SECONDS)
+
+
+def _segment_tiny() -> None:
+    image = np.zeros((16, 16, 16), np.uint16)
+    image[4:12, 4:12, 4:12] = 1000
+    source = open_image(image)
+    model = prepared_on(get_model("voronoi-otsu", diameter=8), source)
+    preview_tile(source, model, TileGrid(image.shape, image.shape, (0, 0, 0)), 0)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from .system import refuses_to_replace
 
 __all__ = ["StoreError", "damage_named", "errno_of", "finish_writes", "writing_to"]
 
-_FULL = ("disk full", "free space")
-_QUOTA = ("disk quota used up", "free space or ask for more")
+_FULL = ("disk full", "free disk space")
+_QUOTA = ("disk quota used up", "free disk space or ask for more")
 _LOCKED = ("read-only", "make the folder writable")
 _GONE = ("job folder gone", "reconnect its disk")
-_OTHER = ("disk error", "fix it")
+_OTHER = ("disk error", "fix the problem")
 _REASONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _QUOTA,
@@ -68,8 +68,8 @@ class StoreError(JobError):
         return StoreError(self.reason, self.remedy, self.detail, kept)
 
     def __str__(self) -> str:
-        kept = f"{self.kept}; " if self.kept else ""
-        return f"{self.reason}: {kept}{self.remedy} and resume ({self.detail})"
+        happened = f"{self.reason}: {self.kept}" if self.kept else self.reason
+        return f"{happened}. {self.remedy[:1].upper()}{self.remedy[1:]}, then resume ({self.detail})"
 
 
 def errno_of(error: BaseException | None) -> int | None:

@@ -1,7 +1,7 @@
 """Ownership of a folder that several processes want to change: the one place that checks it.
 
 A process that was stopped (a laptop asleep, a stalled disk) does not know that its lock was taken over. A check right before a
-change is not enough: the process may be stopped between the two. Therefore every change that cannot be taken back is a rename
+change is not enough: the process may be stopped between the two. Therefore every change that cannot be undone is a rename
 from or into a private folder of the owner, next to the lock. Whoever takes the lock over first moves that folder away. Each
 later rename of the former owner then fails, at the disk, whenever it continues. This needs neither locks of the operating
 system nor an exchange of two names.

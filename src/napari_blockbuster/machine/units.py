@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "count_text"]
+from collections.abc import Iterable
+
+__all__ = ["bytes_text", "count_text", "shape_text"]
 
 
 def bytes_text(n_bytes: float) -> str:
@@ -17,3 +19,8 @@ def bytes_text(n_bytes: float) -> str:
 def count_text(n: int, noun: str) -> str:
     """Return a number and its noun: "1 tile", "1,200 tiles"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """Return extents as text: "128 x 256"."""
+    return " x ".join(str(int(n)) for n in shape)

@@ -91,7 +91,7 @@ def measure_label_image(
                 progress(len(known), passes * len(grid))
     table = _table(grid, known, space_of(labels, image), names)
     if measures:
-        for name, values in measure_regions(table, grid, measures, client, progress).items():
+        for name, values in measure_regions(table, grid, measures, client, progress, kept).items():
             table[name] = values
     if resume is not None:
         discard(resume)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_blockbuster.execution.work import Work
 from napari_blockbuster.geometry.tiles import Box, TileGrid
 from napari_blockbuster.images import ImageSource
 
+from .kept_regions import KeptRegions
 from .tile_measurement import LevelImage
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def check_properties(properties: Sequence[str], ndim: int, has_image: bool) -> N
             _check_percentile(name)
         elif name not in known:
             raise ValueError(
-                f"{name!r} is no property of a region. Use names of skimage.measure.regionprops ({', '.join(known[:6])}, "
+                f"{name!r} is not a property of a region. Use names of skimage.measure.regionprops ({', '.join(known[:6])}, "
                 "...), or intensity_percentile_90."
             )
         if not has_image and (is_own or "intensity" in name or "weighted" in name):
@@ -74,7 +76,7 @@ def _check_percentile(name: str) -> None:
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{name!r} is no percentile. Use a number from 0 to 100, such as {PERCENTILE}90.")
+        raise ValueError(f"{name!r} is not a percentile. Use a number from 0 to 100, such as {PERCENTILE}90.")
 
 
 def _check_number(name: str, ndim: int) -> None:
@@ -89,7 +91,9 @@ def _check_number(name: str, ndim: int) -> None:
         except (TypeError, ValueError):
             counts.add(-1)
     if len(counts) > 1 or -1 in counts:
-        raise ValueError(f"The property {name!r} is no number for each object, so it has no column in a table.")
+        raise ValueError(
+            f"The property {name!r} is not a fixed number of values per object, so a table has no column for it."
+        )
 
 
 def _ball(shape: tuple[int, ...]) -> np.ndarray:
@@ -136,6 +140,7 @@ def measure_regions(
     measures: RegionMeasures,
     client: Client | None,
     progress: Callable[[int, int], None] | None,
+    folder: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Return a column for each property, in the order of a table.
 
@@ -148,6 +153,8 @@ def measure_regions(
     client : distributed.Client or None
     progress : callable or None
         ``progress(done, total)`` in tiles, in the second half of two passes.
+    folder : Path, optional
+        Folder in which the values are kept until the end.
     """
     # The table has these from the sums, exact and in the place of the whole image.
     taken = frozenset(map(str, table.columns))
@@ -156,11 +163,14 @@ def measure_regions(
         measures, properties=tuple(name for name in dict.fromkeys(measures.properties) if name not in known)
     )
     groups = _groups(table, grid)
-    found: dict[int, dict[str, float]] = {}
+    kept = KeptRegions(folder, measures.properties, measures.functions)
+    found = kept.read()
+    waiting = [tile for tile, group in groups.items() if not found.keys() >= set(group.rows.tolist())]
     work = RegionWork(measures, grid.separate_axes, taken, groups)
-    for done, rows in enumerate(run(work, TileQueue(list(groups)), client), 1):
+    for done, rows in enumerate(run(work, TileQueue(waiting), client), 1 + len(groups) - len(waiting)):
         if rows is not None:
             found.update(rows)
+            kept.add(rows)
             if progress is not None:
                 progress(len(grid) + done * len(grid) // len(groups), 2 * len(grid))
     columns = list(dict.fromkeys(name for row in found.values() for name in row))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_blockbuster.images import ImageSource
+from napari_blockbuster.machine.units import shape_text
 
 from .overlaps import count_overlaps, pair_grid
 from .remainder import RemainderSource, lazy_array
@@ -170,8 +171,8 @@ def check_pair(parents: ImageSource, children: ImageSource) -> None:
             )
     if parents.shape != children.shape:
         raise ValueError(
-            f"The two label images differ in shape: {parents.name} is {_times(parents.shape)}, {children.name} is "
-            f"{_times(children.shape)}. Use images of the same pixels and the same level."
+            f"The two label images differ in shape: {parents.name} is {shape_text(parents.shape)}, {children.name} is "
+            f"{shape_text(children.shape)}. Use images of the same pixels and the same level."
         )
 
 
@@ -205,7 +206,3 @@ def _joined(table: Any, more: Any, columns: tuple[str, ...]) -> Any:
         raise ValueError(f'The table has no column "label". Its columns are: {", ".join(map(str, table.columns))}.')
     kept = table.drop(columns=[name for name in columns if name in table.columns])
     return kept.merge(more[["label", *columns]], on="label", how="left")
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(f"{n:,}" for n in shape)

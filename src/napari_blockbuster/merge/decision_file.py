@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from napari_blockbuster.execution.admission import SETTINGS_FILE
+from napari_blockbuster.execution.admission.admission import SETTINGS_FILE
 from napari_blockbuster.machine.disk import StoreError, writing_to
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.files import write_atomically

@@ -46,7 +46,7 @@ class SpacedModel(Model):
     @model_validator(mode="after")
     def _check_spacing(self) -> Self:
         if self.spacing is not None and min(self.spacing) <= 0:
-            raise ValueError(f"spacing is {self.spacing}; each of its numbers must be above 0")
+            raise ValueError(f"spacing is {self.spacing}. Each of its numbers must be above 0")
         return self
 
     def _spacing_of(self, image: PixelSource) -> tuple[float, ...]:
@@ -68,8 +68,8 @@ class SpacedModel(Model):
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
             raise RuntimeError(
-                f"model {self.family!r} is not prepared: {', '.join(missing)} must be the same for all tiles; "
-                "use the model that model.prepare(image) returns, or set all of them"
+                f"model {self.family!r} is not prepared: {', '.join(missing)} must be the same for all tiles. "
+                "Use the model that model.prepare(image) returns, or set all of them"
             )
 
 

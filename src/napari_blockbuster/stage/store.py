@@ -27,6 +27,7 @@ from napari_blockbuster.machine.ownership import Owner
 from napari_blockbuster.machine.system import sync_named
 from napari_blockbuster.stage.records.first_layout import FirstLayout, first_marker
 from napari_blockbuster.stage.records.records import (
+    SHARD,
     TileFailure,
     TileRecord,
     in_shards,
@@ -34,6 +35,7 @@ from napari_blockbuster.stage.records.records import (
     read_failure,
     read_record,
     record_in,
+    shard_of,
 )
 from napari_blockbuster.stage.records.tile_file import TileFile
 from napari_blockbuster.stage.sums.label_sums import CONTACT, INTENSITY, PLACE, TileSums
@@ -146,10 +148,15 @@ class StageStore:
 
     def indices(self, kind: Kind) -> set[int]:
         """Return the tiles that have a finished file of one kind."""
-        return {index for index, _ in self.files(kind)}
+        return {index for index, _ in self._names(kind)}
 
     def files(self, kind: Kind) -> Iterator[tuple[int, Path]]:
         """Yield the tile and the path of each finished file of one kind, in both layouts."""
+        folder = self.folder / kind
+        return ((index, folder / name) for index, name in self._names(kind))
+
+    def _names(self, kind: Kind) -> Iterator[tuple[int, str]]:
+        """Yield the tile and the name of each file as text: to make a path of it takes longer than to find it."""
         folder = self.folder / kind
         with os.scandir(folder) as entries:
             found = sorted(entry.name for entry in entries if entry.name[:1].isdigit())
@@ -158,13 +165,18 @@ class StageStore:
                 # Failures, and files of the first layout.
                 stem, _, suffix = name.partition(".")
                 if stem.isdigit() and suffix == _FIRST_SUFFIX[kind]:
-                    yield int(stem), folder / name
+                    yield int(stem), name
                 continue
+            first = name.partition("-")[0]
+            if kind not in _SUFFIX or not first.isdigit() or shard_of(int(first)) != name:
+                continue
+            end = f".{_SUFFIX[kind]}"
+            here = range(int(first), int(first) + SHARD)
             for file in _files_in(folder, name):
-                stem, _, suffix = file.partition(".")
+                stem = file.removesuffix(end)
                 # A file in the folder of other tiles is not read as the file of its tile.
-                if stem.isdigit() and suffix == _SUFFIX.get(kind) and self.path(kind, int(stem)).parent.name == name:
-                    yield int(stem), folder / name / file
+                if len(stem) < len(file) and stem.isdigit() and int(stem) in here:
+                    yield int(stem), f"{name}/{file}"
 
     def staged(self, index: int, *, recent: bool = False) -> StagedTile:
         """Open the file of a staged tile. With `recent`, parts that this process has read before may come from memory.

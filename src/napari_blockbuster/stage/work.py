@@ -15,7 +15,7 @@ import numpy as np
 from napari_blockbuster.execution.time_limit import TileTimeoutError, raise_if_it_hung, time_limit
 from napari_blockbuster.execution.turns import ModelUse, exclusive
 from napari_blockbuster.execution.work import R, Work
-from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
+from napari_blockbuster.geometry.tiles import Neighbor, TileGrid
 from napari_blockbuster.images import ImageSource
 from napari_blockbuster.machine.disk import writing_to
 from napari_blockbuster.machine.errors import JobError
@@ -358,7 +358,7 @@ class CompareWork(Work[np.ndarray]):
     """Compare pairs of staged tiles that were not compared because their run was interrupted."""
 
     store: StageStore
-    pairs: dict[int, list[Neighbour]]
+    pairs: dict[int, list[Neighbor]]
     keep: Owner | None = None
     """Writes the evidence to the stage folder. None: it is not written."""
 
@@ -366,7 +366,7 @@ class CompareWork(Work[np.ndarray]):
     def folder(self) -> Path:
         return self.store.folder
 
-    def ahead(self, item: int) -> list[Neighbour]:
+    def ahead(self, item: int) -> list[Neighbor]:
         return self.pairs[item]
 
     ship = ahead
@@ -374,7 +374,7 @@ class CompareWork(Work[np.ndarray]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"pairs": {}}
 
-    def __call__(self, item: int, payload: list[Neighbour]) -> Callable[[], np.ndarray]:
+    def __call__(self, item: int, payload: list[Neighbor]) -> Callable[[], np.ndarray]:
         return functools.partial(compare_missing, self.store, payload, self.keep)
 
     def lost(self, item: int, error: BaseException) -> np.ndarray:

@@ -90,16 +90,19 @@ class Session:
             return self._client
 
     def warm_up(self, choice: ClusterChoice) -> None:
-        """Start the chosen cluster in a thread, if it is one of this machine and none runs."""
+        """Start the chosen cluster in a thread, if it is one of this machine and none runs, and let it import what it needs."""
         if choice.address or self._is_warm:
             return
         self._is_warm = True
 
         def start() -> None:
+            from napari_blockbuster.job.preview import warm_up
+
             # The step that needs the cluster reports why it does not start.
             with contextlib.suppress(Exception):
                 if self._client is None:
-                    self.client(choice)
+                    client = self.client(choice)
+                    warm_up(client)
 
         threading.Thread(target=start, name="blockbuster-warm-up").start()
 

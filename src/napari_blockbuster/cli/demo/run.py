@@ -15,6 +15,7 @@ from napari_blockbuster.cli.terminal import print_rows
 from napari_blockbuster.cli.workers import WorkerOptions
 from napari_blockbuster.images.examples.samples import SPACING, read_nuclei, write_nuclei
 from napari_blockbuster.job.shell import command
+from napari_blockbuster.machine.units import shape_text
 
 if TYPE_CHECKING:
     from napari_blockbuster.job.job import Job
@@ -51,7 +52,7 @@ def run_demo(folder: Path, workers: int) -> int:
     _clear(folder)
     pixels, truth = read_nuclei()
     write_nuclei(folder / IMAGE, pixels)
-    print(f"{IMAGE}: nuclei in 3D, {' x '.join(map(str, pixels.shape))} voxels (scikit-image cells3d), as OME-Zarr")
+    print(f"{IMAGE}: nuclei in 3D, {shape_text(pixels.shape)} voxels (scikit-image cells3d), as OME-Zarr")
     from napari_blockbuster.job.job import Job
     from napari_blockbuster.models import get_model
 

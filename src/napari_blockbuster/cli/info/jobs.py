@@ -214,7 +214,6 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     from napari_blockbuster.job.folder.results import own_record
     from napari_blockbuster.job.steps.object_table import chosen_by
     from napari_blockbuster.merge.filters import ObjectFilter
-    from napari_blockbuster.merge.holes.region_search import RegionCache
     from napari_blockbuster.merge.selection import apply_filter
 
     try:
@@ -225,7 +224,7 @@ def _filtered_as_written(job: Job, merged: Merge) -> tuple[Merge, str]:
     chosen = chosen_by(job.files, job.tiles, job.spec, merged, keep)
     if not keep.fill_holes:
         return apply_filter(merged, keep, chosen=chosen), ""
-    regions = RegionCache(job.store).stored(frozenset(job.staged()))
+    regions = job.tiles.stored_regions()
     if regions is not None:
         return apply_filter(merged, keep, regions, chosen), ""
     without_holes = replace(keep, fill_holes=False, max_hole_size=None)

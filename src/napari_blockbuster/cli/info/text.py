@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from napari_blockbuster.machine.units import shape_text
+
 __all__ = ["Rows", "by", "listed", "named"]
 
 Rows = list[tuple[str, str]]
 
 
 def by(shape: Any) -> str:
-    return " x ".join(str(int(n)) for n in np.atleast_1d(shape))
+    return shape_text(np.atleast_1d(shape))
 
 
 def named(axes: Any, shape: Any) -> str:

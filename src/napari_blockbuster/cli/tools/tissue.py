@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from napari_blockbuster.cli.options import Channels, Output, one_or_all
 from napari_blockbuster.cli.terminal import print_rows
+from napari_blockbuster.machine.units import shape_text
 
 __all__ = ["tissue"]
 
@@ -86,5 +87,5 @@ def write_tissue(
             f"no tissue was found in {image}: nothing stands out. Try --method triangle, or another channel"
         )
     write_mask(target, mask, source, overwrite)
-    share = f"{mask.mean():.0%} of the image, {' x '.join(map(str, mask.shape))} voxels"
+    share = f"{mask.mean():.0%} of the image, {shape_text(mask.shape)} voxels"
     return [("tissue", share), ("output", str(target))]

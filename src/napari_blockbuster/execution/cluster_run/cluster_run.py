@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari_blockbuster.execution import waits
-from napari_blockbuster.execution.admission import Admission
+from napari_blockbuster.execution.admission.admission import Admission
 from napari_blockbuster.execution.queue import TileQueue
 from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.execution.time_limit import timeout_error
@@ -193,7 +193,7 @@ class ClusterRun(Generic[R]):
         if self._deadlines.age(flight) >= (silence := worker_silence()):
             cause = (
                 f"ended by dask because it did not answer for {silence:.0f} s (a model that hangs, or a process that was "
-                f"stopped; a time limit for tiles tells), or {cause}"
+                f"stopped, which a time limit for tiles would show), or {cause}"
             )
         return WorkerDiedError(
             f"its worker process died each time it was tried, at last with nothing else running: {cause}. "

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from napari_blockbuster.execution import waits
-from napari_blockbuster.execution.admission import LOADING, Admission
+from napari_blockbuster.execution.admission.admission import LOADING, Admission
 from napari_blockbuster.machine.errors import JobError
 
 if TYPE_CHECKING:

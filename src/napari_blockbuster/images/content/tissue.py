@@ -76,7 +76,7 @@ def tissue_mask(
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}. Choose one of {', '.join(METHODS)}")
-    if not smoothing >= 0:
+    if not 0 <= smoothing < math.inf:
         raise ValueError(f"smoothing is {smoothing}. Give 0 or more voxels of the mask")
     if axes is None and _is_color(image):
         axes = "yxc"
@@ -98,7 +98,7 @@ def _is_color(image: Any) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------- reading
 def _sources(image: Any, level: int | None, options: dict[str, Any]) -> list[ImageSource]:
-    """The image at each of its channels, at the level to look at."""
+    """Open the image once for each channel, at the level in which tissue is searched."""
     if isinstance(image, ImageSource):
         return [image]
     if level is not None:
@@ -180,7 +180,9 @@ def _stain(channels: Sequence[np.ndarray]) -> np.ndarray:
 
 def _brightness(channels: Sequence[np.ndarray]) -> np.ndarray:
     scores = []
-    for pixels in channels:
+    for found in channels:
+        # A ratio of two images has infinite pixels where there is no signal.
+        pixels = np.where(np.isfinite(found), found, np.nan)
         low, high = np.nanpercentile(pixels, (1, 99.5))
         if high <= low:
             low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))

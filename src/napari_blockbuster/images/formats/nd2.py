@@ -77,7 +77,7 @@ def _open(path: str) -> Any:
 def _letter(axis: str, path: str) -> str:
     letter = axis.lower()
     if letter not in tuple("tczyxs"):
-        raise ValueError(f"{path} has an axis {axis!r} besides time, position, z and channel; it cannot be read")
+        raise ValueError(f"{path} has an axis {axis!r} besides time, position, z and channel. It cannot be read")
     return letter
 
 
@@ -96,7 +96,7 @@ def _facts(file: Any, path: str) -> tuple[dict[str, float], list[str]]:
     try:
         channels = (file.metadata.channels if file.metadata else None) or []
     except Exception as error:
-        say(f"{name_of(path)}: its metadata is damaged ({error}); its pixels are read, but not what it says of them")
+        say(f"{name_of(path)}: its metadata is damaged ({error}). Its pixels are read, but not what it says of them")
         return {}, []
     names = [str(channel.channel.name or "") for channel in channels]
     if not channels:

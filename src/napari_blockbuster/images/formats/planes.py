@@ -16,6 +16,7 @@ from napari_blockbuster.images.metadata.scenes import Scene
 from napari_blockbuster.images.places import Place, few
 from napari_blockbuster.images.tiff.files import open_tiff
 from napari_blockbuster.images.tiff.metadata import facts_of
+from napari_blockbuster.machine.units import shape_text
 
 from .source import FileImage, FileSource, PlaneArray, open_scene
 
@@ -105,8 +106,8 @@ def _arranged(path: str) -> tuple[list[str], tuple[int, ...], str]:
     missing = [place for place in np.ndindex(*shape) if place not in places]
     if missing or len(places) < len(names):
         raise ImageReadError(
-            f"{path}: {len(names)} files do not fill a grid of {' x '.join(map(str, shape))} planes, by the numbers in their "
-            f"names; {len(missing)} are missing, or two have the same numbers"
+            f"{path}: {len(names)} files do not fill a grid of {shape_text(shape)} planes, by the numbers in their "
+            f"names. {len(missing)} are missing, or two have the same numbers"
         )
     return [places[place] for place in np.ndindex(*shape)], shape, _letters(next(iter(texts)), varying)
 

@@ -239,7 +239,7 @@ def open_scene(kind: str, adapter: str, place: Place, request: Request, scenes: 
     index = pick_scene(scenes, request.scene, path, 0 if extents[0] == max(extents) else None)
     if request.scene is None and len(scenes) > 1:
         say(
-            f"{name_of(path)} holds {len(scenes)} images; number 0 is read. Choose with scene= (--scene): {listed(scenes)}"
+            f"{name_of(path)} holds {len(scenes)} images. Number 0 is read. Choose with scene= (--scene): {listed(scenes)}"
         )
     image = _open(adapter, path, index, 0, opening)
     check_level(request.level, image.levels, path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_blockbuster.images.base import ChannelNotChosenError, Layout
+from napari_blockbuster.machine.units import shape_text
 
 from .sizes import Sizes, voxel_sizes
 
@@ -88,9 +89,9 @@ def resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
         If they are unclear or not those of an image.
     """
     if not 1 <= len(shape) <= 5 + ("s" in (axes or "")):
-        raise ValueError(f"{what} has {len(shape)} axes of extent {shape}; images have 1 to 5: time, channel, z, y, x")
+        raise ValueError(f"{what} has {len(shape)} axes of extent {shape}. Images have 1 to 5: time, channel, z, y, x")
     if any(isinstance(n, float) for n in shape):
-        raise ValueError(f"{what} has the unknown shape {shape}; call its compute_chunk_sizes() first")
+        raise ValueError(f"{what} has the unknown shape {shape}. Call its compute_chunk_sizes() first")
     if 0 in shape:
         raise ValueError(f"{what} is empty: its shape is {shape}")
     if axes is None:
@@ -105,8 +106,8 @@ def resolve_axes(axes: str | None, shape: tuple[int, ...], what: str) -> str:
         raise ValueError(f"axes={axes!r} of {what}: at least one of z, y, x is needed")
     if "t" in axes and image_axes(axes)[0] != "t":
         raise ValueError(
-            f"{what} has its axes in the order {axes!r}, but time must come before z, y, x; "
-            "pass it as a dask array, transposed"
+            f"{what} has its axes in the order {axes!r}, but time must come before z, y, x. "
+            "Pass it as a dask array, transposed"
         )
     return axes
 
@@ -115,12 +116,12 @@ def _usual_axes(shape: tuple[int, ...], what: str) -> str:
     axes = USUAL_AXES.get(len(shape))
     if axes is None:
         raise ValueError(
-            f"{what} has {len(shape)} axes of extent {shape} and does not name them; "
-            f"say which they are, as axes={'tczyx'[-len(shape) :]!r} (t time, c channel, z, y, x)"
+            f"{what} has {len(shape)} axes of extent {shape} and does not name them. "
+            f"Say which they are, as axes={'tczyx'[-len(shape) :]!r} (t time, c channel, z, y, x)"
         )
     if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 16 < shape[1]:
         raise ValueError(
-            f"{what} of shape {shape} looks like a color image; say axes='yxc' and a channel, "
+            f"{what} of shape {shape} looks like a color image. Say axes='yxc' and a channel, "
             "or axes='zyx' if it is a stack"
         )
     return axes
@@ -131,43 +132,43 @@ def pick_channel(
 ) -> int | None:
     """Index of a channel by number or name; None for an image without channels.
 
-    Colour samples of a channel count as channels of their own: red, green and blue of the first, then of the second.
+    Color samples of a channel count as channels of their own: red, green and blue of the first, then of the second.
     """
     extents = [n for a, n in zip(stored, shape, strict=True) if a in "cs"]
     if not extents:
         if channel not in (None, 0, "0"):
-            raise ValueError(f"channel is {channel!r}, but {what} has no channel axis; leave it out")
+            raise ValueError(f"channel is {channel!r}, but {what} has no channel axis. Leave it out")
         return None
     n = int(np.prod(extents))
     choices = [f"{i}" + (f" ({names[i]})" if i < len(names) and names[i] else "") for i in range(min(n, 12))]
     listing = ", ".join(choices)
     if channel is None:
         if n > 1:
-            message = f"{what} has {n} channels; say which one to segment, channel= (--channel): {listing}"
+            message = f"{what} has {n} channels. Say which one to segment, channel= (--channel): {listing}"
             raise ChannelNotChosenError(message, choices, [names[i] if i < len(names) else "" for i in range(n)])
         return 0
     if isinstance(channel, str) and channel and channel in names:
         if list(names).count(channel) > 1:
-            raise ValueError(f"{what} has several channels called {channel!r}; say which by number: {listing}")
+            raise ValueError(f"{what} has several channels called {channel!r}. Say which by number: {listing}")
         return list(names).index(channel)
     index = int(channel) if str(channel).isdecimal() else -1
     if not 0 <= index < n:
-        raise ValueError(f"there is no channel {channel!r} in {what}; its channels are {listing}")
+        raise ValueError(f"there is no channel {channel!r} in {what}. Its channels are {listing}")
     return index
 
 
 def check_level(level: int, shapes: Sequence[tuple[int, ...]], what: str) -> None:
     """Refuse a level that does not exist."""
     if not 0 <= level < len(shapes):
-        listing = "; ".join(f"{i}: {' x '.join(map(str, shape))}" for i, shape in enumerate(shapes))
-        raise ValueError(f"there is no level {level} in {what}; its levels are {listing}")
+        listing = "; ".join(f"{i}: {shape_text(shape)}" for i, shape in enumerate(shapes))
+        raise ValueError(f"there is no level {level} in {what}. Its levels are {listing}")
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:
     """Refuse pixels that are not numbers, or complex ones."""
     if dtype.kind not in "biuf":
-        remedy = "; pass its magnitude, abs(image)" if dtype.kind == "c" else ""
-        raise ValueError(f"{what} has pixels of type {dtype}; images are of integers, floats or bools{remedy}")
+        remedy = ". Pass its magnitude, abs(image)" if dtype.kind == "c" else ""
+        raise ValueError(f"{what} has pixels of type {dtype}. Images are of integers, floats or bools{remedy}")
 
 
 def make_layout(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from napari_blockbuster.machine.units import shape_text
+
 __all__ = ["Scene", "pick_scene"]
 
 
@@ -24,7 +26,7 @@ class Scene:
     shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
-        size = " x ".join(map(str, self.shape)) if self.shape else ""
+        size = shape_text(self.shape) if self.shape else ""
         return ", ".join(part for part in (self.name, size) if part)
 
 
@@ -54,13 +56,13 @@ def pick_scene(scenes: Sequence[Scene], scene: int | str | None, what: str, defa
     if scene is None:
         if default is not None:
             return default
-        raise ValueError(f"{what} holds {len(scenes)} images; choose one with scene= (--scene): {listed(scenes)}")
+        raise ValueError(f"{what} holds {len(scenes)} images. Choose one with scene= (--scene): {listed(scenes)}")
     names = [s.name for s in scenes]
     if isinstance(scene, str) and scene in names:
         if names.count(scene) > 1:
-            raise ValueError(f"{what} has several scenes called {scene!r}; choose by number: {listed(scenes)}")
+            raise ValueError(f"{what} has several scenes called {scene!r}. Choose by number: {listed(scenes)}")
         return names.index(scene)
     index = int(scene) if str(scene).isdecimal() else -1
     if not 0 <= index < len(scenes):
-        raise ValueError(f"there is no scene {scene!r} in {what}; its scenes are {listed(scenes)}")
+        raise ValueError(f"there is no scene {scene!r} in {what}. Its scenes are {listed(scenes)}")
     return index

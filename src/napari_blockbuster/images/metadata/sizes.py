@@ -151,8 +151,8 @@ def spacing_of_axes(
         values = values * len(space)
     if len(values) != len(space):
         raise ValueError(
-            f"spacing has {len(values)} numbers, but {what} has {len(space)} spatial axes ({' '.join(space)}); "
-            "give one number for each, in micrometers"
+            f"spacing has {len(values)} numbers, but {what} has {len(space)} spatial axes ({' '.join(space)}). "
+            "Give one number for each, in micrometers"
         )
     result = {}
     for axis, value in zip(space, values, strict=True):
@@ -160,7 +160,7 @@ def spacing_of_axes(
             continue
         number = _number(value)
         if number is None:
-            raise ValueError(f"spacing is {value!r} along {axis}; it must be a number of micrometers above 0")
+            raise ValueError(f"spacing is {value!r} along {axis}. It must be a number of micrometers above 0")
         result[axis] = number
     return result
 
@@ -242,7 +242,7 @@ def _report(
     instead = ""
     if reference is not None and any(a in "zyx" for a in told):
         value, unit = result[reference]
-        instead = f"; used instead: {value:g} {unit or ''}".rstrip() + f", the size along {reference}"
+        instead = f". Used instead: {value:g} {unit or ''}".rstrip() + f", the size along {reference}"
     say(
         f"{what}: voxel size unknown along {', '.join(told)} ({'; '.join(parts)}){instead}. "
         "Set it with spacing= (--spacing), in micrometers"

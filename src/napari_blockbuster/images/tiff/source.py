@@ -113,9 +113,9 @@ def open_place(place: Place, request: Request) -> TiffSource:
         facts = facts_of(tiff, index)
         name = Path(path).name
         if request.scene is None and len(found) > 1 and _same_size(found, index):
-            say(f"{name} holds {len(found)} images; number {index} is read. Choose with scene= (--scene)")
+            say(f"{name} holds {len(found)} images. Number {index} is read. Choose with scene= (--scene)")
         if facts.damage:
-            say(f"{name}: {facts.damage}; its pixels are read, but not what it says of them")
+            say(f"{name}: {facts.damage}. Its pixels are read, but not what it says of them")
         stored = _stored_axes(request, series.axes, levels[request.level], path)
         axes = image_axes(stored)
         full = dict(zip(stored, levels[0], strict=True))
@@ -157,7 +157,7 @@ def _stored_axes(request: Request, own: str, shape: tuple[int, ...], path: str) 
         if both and "s" not in request.axes:
             raise ValueError(
                 f"axes={request.axes!r}, but {path} has channels and color samples: its axes are {letters!r}. "
-                "Leave axes out, or name the samples s; every sample counts as a channel"
+                "Leave axes out, or name the samples s. Every sample counts as a channel"
             )
         return resolve_axes(request.axes, shape, path)
     known = set(letters) <= set("tczyxs") and len(set(letters)) == len(letters)

@@ -76,7 +76,7 @@ def open_place(place: Place, request: Request) -> ImageSource:
         index = pick_scene(found, request.scene, root)
         inner = found[index].name
         if request.scene is None and len(found) > 1:
-            say(f"{root} holds {len(found)} images; {inner!r} is read. Choose with scene= (--scene): {_names(found)}")
+            say(f"{root} holds {len(found)} images. {inner!r} is read. Choose with scene= (--scene): {_names(found)}")
         attributes = _group_attributes(join(root, inner)) or {}
         number = 0
     else:
@@ -89,7 +89,7 @@ def open_place(place: Place, request: Request) -> ImageSource:
 
 def _many_fields(root: str, found: list[Scene]) -> str:
     return (
-        f"{root} is a plate of many images; pass the path of one field, as {join(root, found[0].name)}, or choose one of "
+        f"{root} is a plate of many images. Pass the path of one field, as {join(root, found[0].name)}, or choose one of "
         f"{len(found)} with scene= (--scene): {_names(found)}. segment_many segments all of them"
     )
 
@@ -124,7 +124,7 @@ def _inner_images(root: str, said: dict[str, Any]) -> list[str] | None:
         wells = [str(well["path"]) for well in said["plate"].get("wells") or [] if _has_path(well)]
         found = [(well, _fields_of_well(join(root, well))) for well in wells]
         if missing := [well for well, fields in found if fields is None]:
-            say(f"{root}: {len(missing)} of {len(wells)} wells are not there: {few(missing)}; they are left out")
+            say(f"{root}: {len(missing)} of {len(wells)} wells are not there: {few(missing)}. They are left out")
         return [f"{well}/{field}" for well, fields in found for field in fields or ()]
     if isinstance(said.get("well"), dict):
         return _paths_in_well(said)
@@ -193,12 +193,12 @@ def _group_attributes(location: str) -> dict[str, Any] | None:
 
 def _nothing_in(location: str) -> str:
     text = f"{location} is not an image: it holds no zarr.json, .zarray or .zgroup"
-    advice = "; pass the folder of an OME-Zarr or of a zarr array, or a TIFF file"
+    advice = ". Pass the folder of an OME-Zarr or of a zarr array, or a TIFF file"
     folder, zipped = Path(location), zip_file_of(location)
     if zipped is not None:
         with zipfile.ZipFile(zipped[0]) as archive:
             inside = sorted({name.partition("/")[0] for name in archive.namelist()})
-        return f"{text}; the zip file holds {few(inside)}: pass the path of an image in it, as {zipped[0]}/{inside[0]}"
+        return f"{text}. The zip file holds {few(inside)}: pass the path of an image in it, as {zipped[0]}/{inside[0]}"
     if not folder.is_dir():
         return text + advice
     files = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
@@ -210,12 +210,12 @@ def _nothing_in(location: str) -> str:
 
 def _not_an_image(root: str, attributes: dict[str, Any]) -> str:
     if "plate" in attributes:
-        return f"{root} is a plate of many images; pass the path of one field, as {root}/A/1/0"
+        return f"{root} is a plate of many images. Pass the path of one field, as {root}/A/1/0"
     arrays = []
     if not is_remote(root):
         markers = [p.parent for name in ("*/zarr.json", "*/.zarray", "*/*/.zarray") for p in Path(root).glob(name)]
         arrays = sorted({str(p) for p in markers})[:6]
-    inside = f"; inside it are {', '.join(arrays)}" if arrays else ""
+    inside = f". Inside it are {', '.join(arrays)}" if arrays else ""
     return f"{root} is a zarr group without an image (no multiscales metadata){inside}: pass the path of one array"
 
 

@@ -123,7 +123,7 @@ class Multiscale:
             if by_axis is None:
                 continue
             if kind == "scale":
-                scale |= {a: _times(scale.get(a), v) for a, v in by_axis.items()}
+                scale |= {a: _product(scale.get(a), v) for a, v in by_axis.items()}
                 translation = {a: v * (_plain(by_axis.get(a)) or 1.0) for a, v in translation.items()}
             else:
                 translation |= {a: translation.get(a, 0.0) + (_plain(v) or 0.0) for a, v in by_axis.items()}
@@ -135,7 +135,7 @@ def _plain(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _times(before: Any, value: Any) -> Any:
+def _product(before: Any, value: Any) -> Any:
     """A size after one more scale. What is no number is kept, to be reported as it stands."""
     first, second = _plain(before), _plain(value)
     return value if before is None or first is None or second is None else first * second
@@ -144,18 +144,18 @@ def _times(before: Any, value: Any) -> Any:
 def _by_axis(values: Any, stored: str, kind: str, what: str) -> dict[str, Any] | None:
     """Numbers of a transformation by axis; None where they cannot be used."""
     if not isinstance(values, list):
-        say(f"{what}: a {kind} of its coordinateTransformations is no list of numbers ({values!r:.60}); it is ignored")
+        say(f"{what}: a {kind} of its coordinateTransformations is no list of numbers ({values!r:.60}). It is ignored")
         return None
     if len(values) == len(stored):
         return dict(zip(stored, values, strict=True))
     space = [a for a in stored if a in "zyx"]
     if len(values) == len(space):
         say(
-            f"{what}: a {kind} has {len(values)} numbers {values} for {len(stored)} axes ({stored}); "
-            f"they are taken for {', '.join(space)}"
+            f"{what}: a {kind} has {len(values)} numbers {values} for {len(stored)} axes ({stored}). "
+            f"They are taken for {', '.join(space)}"
         )
         return dict(zip(space, values, strict=True))
-    say(f"{what}: a {kind} has {len(values)} numbers {values} for {len(stored)} axes ({stored}); it is ignored")
+    say(f"{what}: a {kind} has {len(values)} numbers {values} for {len(stored)} axes ({stored}). It is ignored")
     return None
 
 
@@ -164,7 +164,7 @@ def _multiscale(entry: dict[str, Any], version: str, what: str) -> Multiscale:
     plain = version.partition("-")[0]
     known = next((v for v in KNOWN if plain == v or plain.startswith(f"{v}.")), None)
     if known is None and version:
-        raise ImageReadError(f"{what} is OME-Zarr {version}; versions {KNOWN[0]} to {KNOWN[-1]} can be read")
+        raise ImageReadError(f"{what} is OME-Zarr {version}. Versions {KNOWN[0]} to {KNOWN[-1]} can be read")
     datasets = entry.get("datasets")
     if not isinstance(datasets, list) or not datasets or not all(_has_path(d) for d in datasets):
         raise ImageReadError(f"{what}: its multiscales metadata is damaged (no datasets with a path)")
@@ -203,8 +203,8 @@ def _version_06(entry: dict[str, Any], datasets: Sequence[dict[str, Any]], paths
         steps = dataset.get("coordinateTransformations") or []
         if len(steps) != 1:
             raise ImageReadError(
-                f"{what} is OME-Zarr 0.6 with {len(steps)} transformations of one level, where one is meant; "
-                "it cannot be read"
+                f"{what} is OME-Zarr 0.6 with {len(steps)} transformations of one level, where one is meant. "
+                "It cannot be read"
             )
         outputs.append(_name_of_system(steps[0].get("output")))
         transforms.append(_steps_06(steps[0], what))
@@ -226,6 +226,6 @@ def _steps_06(step: Mapping[str, Any], what: str) -> list[tuple[str, Any]]:
     if kind == "sequence":
         return [found for inner in step.get("transformations") or [] for found in _steps_06(inner, what)]
     raise ImageReadError(
-        f"{what} is OME-Zarr 0.6 with a transformation of type {kind!r}; only scale, translation, identity and "
+        f"{what} is OME-Zarr 0.6 with a transformation of type {kind!r}. Only scale, translation, identity and "
         "sequences of these can be read"
     )

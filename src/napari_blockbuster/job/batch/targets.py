@@ -72,7 +72,7 @@ def targets_of(
 
 
 def _scenes(member: Member, scene: int | str | None) -> list[tuple[int | str | None, str]]:
-    """The scenes of one file to segment, each with the text that tells its labels from the others'."""
+    """The scenes of one file to segment, each with the text that distinguishes its labels from the others."""
     if scene != ALL:
         return [(scene, "")]
     try:

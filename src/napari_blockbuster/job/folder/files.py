@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_blockbuster.execution.admission import SETTINGS_FILE
+from napari_blockbuster.execution.admission.admission import SETTINGS_FILE
 from napari_blockbuster.merge.decision_file import FILE as DECISIONS_FILE
 from napari_blockbuster.stage.records.records import STAGE, life_of, name_in_life
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_blockbuster.execution import waits
-from napari_blockbuster.execution.admission import (
+from napari_blockbuster.execution.admission.admission import (
     LOADING,
     Requirements,
     Survey,
@@ -20,7 +20,7 @@ from napari_blockbuster.execution.admission import (
     look_around,
     unanswered,
 )
-from napari_blockbuster.execution.model_checks import (
+from napari_blockbuster.execution.admission.model_checks import (
     DEATHS,
     load_shipped,
     loading_killed,
@@ -33,7 +33,7 @@ from napari_blockbuster.job.folder.results import restore_output, wrote
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import memory_limit_bytes
 from napari_blockbuster.machine.system import name_limit
-from napari_blockbuster.machine.units import bytes_text
+from napari_blockbuster.machine.units import bytes_text, shape_text
 from napari_blockbuster.models import Model
 from napari_blockbuster.output.result import job_folder
 from napari_blockbuster.output.table_files import check_table_files
@@ -89,7 +89,7 @@ def check_output(output: Path, source: ImageSource, overwrite: bool) -> None:
     folder = job_folder(output).parent
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
-        raise NotADirectoryError(f"the output {output} cannot be made: {existing} is a file")
+        raise NotADirectoryError(f"the output {output} cannot be created: {existing} is a file")
     _try_to_write(existing, output)
 
 
@@ -124,7 +124,7 @@ def _try_to_write(folder: Path, output: Path) -> None:
         probe.write_bytes(b"?")
     except OSError as error:
         why = f"{folder} is not writable ({error.strerror}). Choose another output or change its permissions"
-        raise PermissionError(f"the output {output} cannot be made: {why}") from None
+        raise PermissionError(f"the output {output} cannot be created: {why}") from None
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
@@ -207,7 +207,7 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
     spatial = sum(n > 1 for n in grid.tile_shape)
     side = int((limit / per_voxel) ** (1 / max(spatial, 1)))
     raise JobError(
-        f"a tile of {_times(grid.tile_shape)} voxels with its halo of {_times(grid.halo)} needs at least "
+        f"a tile of {shape_text(grid.tile_shape)} voxels with its halo of {shape_text(grid.halo)} needs at least "
         f"{bytes_text(voxels * alone)}, {bytes_text(voxels * per_voxel)} with those that are read and written "
         f"meanwhile, and a process has {bytes_text(limit)}. Use smaller tiles (with their halo under "
         f"{side} voxels a side, and well under for most models), or workers with more memory"
@@ -217,10 +217,6 @@ def check_memory(limit: int | None, grid: TileGrid, source: ImageSource) -> None
 def _corner_and_middle(grid: TileGrid) -> list[Tile]:
     """Return two tiles, one of which has the largest read box."""
     return [grid[grid.index([min(place, n - 1) for n in grid.grid_shape])] for place in (0, 1)]
-
-
-def _times(extents: tuple[int, ...]) -> str:
-    return " x ".join(map(str, extents))
 
 
 # ------------------------------------------------------------------------------------------------------------- workers

@@ -11,7 +11,7 @@ from napari_blockbuster.images import ImageSource
 from napari_blockbuster.images.chunks import cache_bytes
 from napari_blockbuster.images.metadata.sizes import say
 from napari_blockbuster.job.shell import command
-from napari_blockbuster.machine.units import bytes_text
+from napari_blockbuster.machine.units import bytes_text, shape_text
 
 __all__ = ["decoded_bytes", "say_if_dear"]
 
@@ -38,7 +38,7 @@ def say_if_dear(source: ImageSource, grid: TileGrid) -> None:
     decoded, needed = decoded_bytes(source, grid)
     if decoded <= DEAR * needed or decoded <= cache_bytes():
         return
-    chunk = " x ".join(map(str, source.read_chunks))
+    chunk = shape_text(source.read_chunks)
     say(
         f"{source.name}: a tile decodes {decoded / needed:,.0f} times the pixels that it needs ({bytes_text(decoded)} for "
         f"{bytes_text(needed)}), because its chunks are {chunk} and do not fit into the cache. Converting the image first makes "

@@ -225,6 +225,10 @@ class Tiles:
         """Return the regions of all staged tiles, in which holes are found. Tiles are read the first time only."""
         return self._regions.regions(frozenset(self.staged()), client, canceled, progress)
 
+    def stored_regions(self) -> RegionGraph | None:
+        """Return the regions of all staged tiles if all of them are on disk; no tile is searched."""
+        return self._regions.stored(frozenset(self.staged()))
+
     def forget(self, tiles: Iterable[int]) -> None:
         """Drop tables in memory that hold tiles which were replaced or deleted."""
         tiles = set(tiles)

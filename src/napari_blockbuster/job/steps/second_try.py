@@ -221,7 +221,7 @@ def _lay_out(store: StageStore, *, discard_others: bool = True) -> None:
 
 def tiles_around(grid: TileGrid, index: int) -> list[int]:
     """Return a tile and the tiles that share a face with it."""
-    return [index, *grid.face_neighbours(index)]
+    return [index, *grid.face_neighbors(index)]
 
 
 def _copy(source: StageStore, target: StageStore, index: int, owner: Owner) -> None:

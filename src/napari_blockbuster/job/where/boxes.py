@@ -72,6 +72,8 @@ def _span(text: str, axis: int, box: str, frame: Frame) -> tuple[int, int]:
         raise ValueError(f"{text!r} in the box {box!r} is no range. Use start:stop, such as 10:200 or 5um:80um.")
     numbers = [float(m[1]) if m is not None and m[1] else None for m in found]
     units = [m[2] for m in found if m is not None and m[2]]
+    low: float | None
+    high: float | None
     if not units:
         low, high = (_whole(number, text, box) for number in numbers)
         span = (0 if low is None else int(low), frame.shape[axis] if high is None else int(high))

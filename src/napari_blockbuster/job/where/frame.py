@@ -9,6 +9,7 @@ from typing import Self
 
 from napari_blockbuster.images import ImageSource, source_from_description
 from napari_blockbuster.images.metadata.sizes import level_factor
+from napari_blockbuster.machine.units import shape_text
 
 __all__ = ["Frame"]
 
@@ -49,7 +50,7 @@ class Frame:
 
     def named(self) -> str:
         """Return the shape with the names of the axes, for a message."""
-        return f"{' x '.join(map(str, self.shape))} ({', '.join(self.axes)})"
+        return f"{shape_text(self.shape)} ({', '.join(self.axes)})"
 
     def extent(self, axis: int, *, in_units: bool) -> str:
         """Return a sentence that says where the voxels of an axis lie, for a message."""

@@ -11,6 +11,7 @@ from napari_blockbuster.geometry.roi.mask_part import MaskPart
 from napari_blockbuster.geometry.tiles import Box
 from napari_blockbuster.images import ChannelNotChosenError, ImageSource, open_image
 from napari_blockbuster.images.metadata.sizes import conversion
+from napari_blockbuster.machine.units import shape_text
 
 from .frame import Frame
 
@@ -164,7 +165,7 @@ def _check_field(steps: dict[str, float], source: ImageSource, frame: Frame, nam
     # A small mask is rounded to whole voxels.
     slack = 1 + 1 / min(source.shape[source.axes.index("y")], source.shape[source.axes.index("x")])
     if max(y / x, x / y) > ALIKE * slack:
-        theirs = " x ".join(map(str, source.shape))
+        theirs = shape_text(source.shape)
         raise ValueError(
             f"{name} has the shape {theirs}, and the image {frame.named()}: they do not show the same field. Give a mask of "
             "the whole image at any resolution, or one that stores its voxel size and its offset."

@@ -115,7 +115,7 @@ def _open_faces(grid: TileGrid, index: int, staged: Iterable[int]) -> int:
     bits = 0
     for axis in range(grid.separate_axes, grid.ndim):
         for side, step in enumerate((-1, 1)):
-            other = grid.neighbour(index, [step * (a == axis) for a in range(grid.ndim)])
+            other = grid.neighbor(index, [step * (a == axis) for a in range(grid.ndim)])
             if other is None or other not in staged:
                 bits |= 1 << (2 * axis + side)
     return bits

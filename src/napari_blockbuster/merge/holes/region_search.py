@@ -264,7 +264,7 @@ class _Search:
         """The next staged tile along each axis that has one."""
         found = {}
         for axis in range(self.grid.separate_axes, self.grid.ndim):
-            other = self.grid.neighbour(index, [int(a == axis) for a in range(self.grid.ndim)])
+            other = self.grid.neighbor(index, [int(a == axis) for a in range(self.grid.ndim)])
             if other is not None and other in self.stamps:
                 found[axis] = other
         return found

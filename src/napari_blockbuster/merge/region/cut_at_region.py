@@ -57,7 +57,7 @@ class LabelsCutAtRegion:
         grid = self.store.grid
         for axis, side in grid.band_keys:
             step = 1 if side == "low" else -1
-            other = grid.neighbour(tile, [step if a == axis else 0 for a in range(grid.ndim)])
+            other = grid.neighbor(tile, [step if a == axis else 0 for a in range(grid.ndim)])
             if other is not None and self.coverage[other] == Coverage.NONE and other not in staged:
                 yield axis, side
 

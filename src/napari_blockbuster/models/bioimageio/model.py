@@ -100,7 +100,7 @@ class BioImageIO(WeightedModel):
         if geometry.channels != image.n_channels:
             raise ValueError(
                 f"the bioimage.io model {self.weights!r} is for images of {count_text(geometry.channels, 'channel')}, and "
-                f"{image.n_channels} {'was' if image.n_channels == 1 else 'were'} chosen; choose as many, channel= (--channel)"
+                f"{image.n_channels} {'was' if image.n_channels == 1 else 'were'} chosen. Choose as many, channel= (--channel)"
             )
         sha256 = checked_digest(path, files_of(path), self.sha256)
         values = self._values(image) if self.statistics is None else None

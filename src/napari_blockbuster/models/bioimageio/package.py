@@ -57,7 +57,7 @@ class Geometry(NamedTuple):
         )
         if any(n > f for n, f in zip(shape, fitting, strict=True)):
             raise ValueError(
-                f"a tile with its halo has {shape} voxels, and the model takes at most {fitting}; use smaller tiles "
+                f"a tile with its halo has {shape} voxels, and the model takes at most {fitting}. Use smaller tiles "
                 "(tile_shape) or a smaller halo"
             )
         return fitting
@@ -119,7 +119,7 @@ def _download(weights: str) -> Path:
         except Exception as error:  # there are many errors, and most are not documented
             reason = str(error).strip().partition("\n")[0]
             raise OSError(
-                f"there is no file {weights!r}, and no bioimage.io model could be downloaded from there ({reason}); give "
+                f"there is no file {weights!r}, and no bioimage.io model could be downloaded from there ({reason}). Give "
                 "the path of a package (zip), or its address"
             ) from error
     return path

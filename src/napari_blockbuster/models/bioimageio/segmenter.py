@@ -68,7 +68,7 @@ def measures_of(description: Any) -> list[Any]:
             )
         if measure.axes is not None and not spatial <= {str(axis) for axis in measure.axes}:
             raise ValueError(
-                f"the model measures the {measure.name} along some spatial axes only; that is not supported"
+                f"the model measures the {measure.name} along some spatial axes only. That is not supported"
             )
     return sorted({*required.pre, *required.post}, key=str)
 
@@ -126,8 +126,8 @@ def output_of(settings: BioImageIOSettings, description: Any) -> str:
         asked = "labels" if whole and count == 1 else "auto"
     if asked == "auto":
         raise ValueError(
-            f"the model returns {count} map{'s' * (count > 1)} of {data.type}, and does not say how they become objects; "
-            "set output to labels, foreground or boundary"
+            f"the model returns {count} map{'s' * (count > 1)} of {data.type}, and does not say how they become objects. "
+            "Set output to labels, foreground or boundary"
         )
     wanted = {"labels": 0, "foreground": settings.foreground_channel}.get(
         asked, max(settings.foreground_channel, settings.boundary_channel)
@@ -194,7 +194,7 @@ class BioImageIOSegmenter:
         shape = self._geometry.fitting(extent)
         maps = self._maps(_filled(tile, shape))
         if maps.shape[1:] != shape:
-            raise ValueError(f"the model returns {maps.shape[1:]} voxels for {shape}; it must return as many")
+            raise ValueError(f"the model returns {maps.shape[1:]} voxels for {shape}. It must return as many")
         maps = maps[(slice(None), *map(slice, extent))]
         s = self._settings
         if self._output == "labels":

@@ -35,8 +35,8 @@ def import_cellpose() -> ModuleType:
     models: Any = importlib.import_module("cellpose.models")
     if not hasattr(models, "CPSAM"):
         raise ImportError(
-            "the cellpose that is installed is older than version 4, which the model 'cellpose' needs; "
-            "run pip install 'cellpose>=4.2', or use the old one through a function of your own (file.py:function)"
+            "the cellpose that is installed is older than version 4, which the model 'cellpose' needs. "
+            "Run pip install 'cellpose>=4.2', or use the old one through a function of your own (file.py:function)"
         )
     _silence_stitching()
     # `eval` draws a picture of the flows of each tile, which takes as long as half of its other work on the processor.

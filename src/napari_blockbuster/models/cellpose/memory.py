@@ -111,7 +111,7 @@ def check_share(footprint: Footprint, device: Any) -> None:
         fitting = max(1, int(total // needed))
         raise MemoryError(
             f"{share.workers} workers share a GPU of {total / MIB:,.0f} MiB, and each needs {needed / MIB:,.0f} MiB "
-            f"({footprint}); at most {fitting} fit: workers_per_gpu={fitting} (--workers-per-gpu {fitting})"
+            f"({footprint}). At most {fitting} fit: workers_per_gpu={fitting} (--workers-per-gpu {fitting})"
         )
 
 

@@ -127,7 +127,7 @@ class Cellpose(NetworkModel):
         """
         spacing = self._spacing_of(image)
         if len(spacing) not in (2, 3):
-            raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes; this one has {len(spacing)}")
+            raise ValueError(f"the model 'cellpose' needs images of 2 or 3 spatial axes. This one has {len(spacing)}")
         path = run_outside_viewer(ready_weights, self.weights)
         sha256 = checked_digest(path, [path], self.sha256)
         # Workers may run in another folder.
@@ -164,7 +164,7 @@ class Cellpose(NetworkModel):
         if not path.is_file():
             raise FileNotFoundError(
                 f"the weights {self.weights!r} are not on this worker's machine (no file {path}), and workers do not "
-                "download; let CELLPOSE_LOCAL_MODELS_PATH name a folder that all machines share"
+                "download. Let CELLPOSE_LOCAL_MODELS_PATH name a folder that all machines share"
             )
         checked_digest(path, [path], self.sha256)
         return CellposeSegmenter(self, path)

@@ -105,7 +105,7 @@ class CellposeSegmenter(NetworkSegmenter):
             shrink,
             lambda reason: (
                 f"Cellpose ran out of memory on {self.device} with a tile of {shape} voxels, also with "
-                f"batch_size={self._batch_size} ({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                f"batch_size={self._batch_size} ({reason}). Use smaller tiles (tile_shape), a smaller halo or fewer workers"
             ),
         )
 
@@ -276,7 +276,7 @@ class CellposeSegmenter(NetworkSegmenter):
                 raise
             raise MemoryError(
                 f"Cellpose's network ran out of memory on {self.device} with a single network tile of {side} x {side} "
-                "pixels; run fewer workers on that device, end other programs that use it, or choose device='cpu'"
+                "pixels. Run fewer workers on that device, end other programs that use it, or choose device='cpu'"
             ) from error
 
 

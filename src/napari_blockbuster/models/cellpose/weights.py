@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from napari_blockbuster.models.networks.weights import download
-from napari_blockbuster.models.suggestions import did_you_mean
+from napari_blockbuster.models.networks.weights import download, given_path, is_file_path, unknown_network
 
 from .imports import import_cellpose
 
@@ -44,9 +43,7 @@ def models_folder() -> Path:
 
 def is_path(weights: str) -> bool:
     """Return whether a setting is the path of a file, and not a name in Cellpose's folder."""
-    if weights in BUILT_IN:
-        return False
-    return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
+    return is_file_path(weights, BUILT_IN)
 
 
 def find_weights(weights: str) -> Path:
@@ -61,17 +58,11 @@ def find_weights(weights: str) -> Path:
     """
     folder = models_folder()
     if is_path(weights) and not (folder / weights).is_file():
-        path = Path(weights).expanduser().absolute()
-        if not path.is_file():
-            raise FileNotFoundError(f"there are no weights at {path}")
-        return path
+        return given_path(weights, "there are no weights")
     path = folder / weights
     if weights not in BUILT_IN and not path.is_file():
         known = [*BUILT_IN, *_own_models(folder)]
-        raise ValueError(
-            f"cellpose has no weights {weights!r}{did_you_mean(weights, known)}; "
-            f"there are {', '.join(known)}, or give the path of a file"
-        )
+        raise unknown_network("cellpose", "weights", weights, known, "the path of a file")
     return path.absolute()
 
 
@@ -128,7 +119,7 @@ def _download(name: str, path: Path) -> None:
         download(url, path, f"weights {name}")
     except OSError as error:
         raise OSError(
-            f"the weights {name!r} could not be downloaded from {url} ({error}); put the file at {path}, or name a "
+            f"the weights {name!r} could not be downloaded from {url} ({error}). Put the file at {path}, or name a "
             "folder that has it in CELLPOSE_LOCAL_MODELS_PATH"
         ) from error
 
@@ -156,6 +147,6 @@ def check_weights(path: Path) -> None:
         raise ValueError(f"{path} does not hold weights of Cellpose 4. {OLD}")
     if "encoder.cls_token" in state and not hasattr(models, "CPDINO"):
         raise ImportError(
-            f"the weights {path.name} need the package dinov3 of Facebook Research, which is not on PyPI; Cellpose's "
+            f"the weights {path.name} need the package dinov3 of Facebook Research, which is not on PyPI. Cellpose's "
             "documentation says how to install it"
         )

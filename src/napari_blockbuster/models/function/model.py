@@ -76,7 +76,7 @@ class FunctionModel(Model):
         try:
             json.dumps(options)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"options must be JSON ({error}); bind other arguments with functools.partial") from None
+            raise ValueError(f"options must be JSON ({error}). Bind other arguments with functools.partial") from None
         return options
 
     # ---------------------------------------------------------------- making
@@ -146,7 +146,7 @@ class FunctionModel(Model):
             text = _read(path)
             if _sha256(text) != model.sha256:
                 raise ValueError(
-                    f"{path} was changed since its function became a model; restore the file, "
+                    f"{path} was changed since its function became a model. Restore the file, "
                     f"or start again with {model.source!r} as it is now"
                 )
             model._text = text
@@ -264,7 +264,7 @@ def _read(path: Path) -> str:
             return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"there is no file {path}; a function from a file is written path/to/file.py:function"
+            f"there is no file {path}. A function from a file is written path/to/file.py:function"
         ) from None
     except (SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as Python: {error}") from None
@@ -286,7 +286,7 @@ def _parse_defining(path: Path, text: str, name: str) -> ast.Module:
     if name.partition(".")[0] not in bound:
         listing = ", ".join(functions) or "none"
         what = f"has no function {name!r}" if name else "needs the name of a function, as file.py:function"
-        raise ValueError(f"{path} {what}; functions in it: {listing}")
+        raise ValueError(f"{path} {what}. Functions in it: {listing}")
     return tree
 
 
@@ -345,8 +345,8 @@ def _import(place: str, name: str) -> Callable[..., Any]:
         module = importlib.import_module(place)
     except (ImportError, ValueError, TypeError) as error:
         raise ValueError(
-            f"there is no module {place!r} to take the function {name!r} from ({error}); "
-            "a function is written package.module:function or path/to/file.py:function"
+            f"there is no module {place!r} to take the function {name!r} from ({error}). "
+            "A function is written package.module:function or path/to/file.py:function"
         ) from None
     return _attribute(module, name, place)
 
@@ -358,6 +358,6 @@ def _attribute(module: types.ModuleType, name: str, place: str) -> Callable[...,
     if not callable(found):
         functions = [k for k, v in vars(module).items() if isinstance(v, types.FunctionType) and not k.startswith("_")]
         problem = "has no" if found is None else f"holds a {type(found).__name__}, not a"
-        raise ValueError(f"{place} {problem} function {name!r}; functions in it: {', '.join(functions[:20]) or 'none'}")
+        raise ValueError(f"{place} {problem} function {name!r}. Functions in it: {', '.join(functions[:20]) or 'none'}")
     function: Callable[..., Any] = found
     return function

@@ -111,7 +111,7 @@ class InstanSeg(NetworkModel):
         """
         spacing = self._spacing_of(image)
         if len(spacing) != 2:
-            raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes; this one has {len(spacing)}")
+            raise ValueError(f"the model 'instanseg' needs images of 2 spatial axes. This one has {len(spacing)}")
         require("instanseg")
         path = obtain_network(self.weights)
         facts = run_outside_viewer(check_network, path, image.n_channels)
@@ -160,7 +160,7 @@ class InstanSeg(NetworkModel):
         if not path.is_file():
             raise FileNotFoundError(
                 f"the InstanSeg network {self.weights!r} is not on this worker's machine (no file {path}), and workers "
-                "do not download; let INSTANSEG_BIOIMAGEIO_PATH name a folder that all machines share"
+                "do not download. Let INSTANSEG_BIOIMAGEIO_PATH name a folder that all machines share"
             )
         checked_digest(path, [path], self.sha256)
         return InstanSegSegmenter(self, path)

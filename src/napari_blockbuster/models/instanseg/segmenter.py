@@ -68,7 +68,7 @@ class InstanSegSegmenter(NetworkSegmenter):
             # The network sees a tile as one image, which cannot be split.
             lambda: False,
             lambda reason: (
-                f"InstanSeg ran out of memory on {self._device} with a tile of {tile.shape} pixels ({reason}); use "
+                f"InstanSeg ran out of memory on {self._device} with a tile of {tile.shape} pixels ({reason}). Use "
                 "smaller tiles (tile_shape), a smaller halo or fewer workers"
             ),
         )

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from napari_blockbuster.machine.units import count_text
 from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.networks.memory import reason_of
-from napari_blockbuster.models.networks.weights import download
-from napari_blockbuster.models.suggestions import did_you_mean
+from napari_blockbuster.models.networks.weights import download, given_path, unknown_network
+from napari_blockbuster.models.networks.weights import is_file_path as is_path
 
 __all__ = ["Facts", "check_network", "find_network", "is_path", "obtain_network"]
 
@@ -55,11 +55,6 @@ def _index() -> dict[str, dict[str, str]]:
     return {entry["name"]: entry for entry in reversed(entries)}
 
 
-def is_path(weights: str) -> bool:
-    """Return whether a setting is the path of a file, and not a name in InstanSeg's folder."""
-    return Path(weights).name != weights or bool(Path(weights).suffix) or Path(weights).is_file()
-
-
 def find_network(weights: str) -> Path:
     """Return the file of a network. It may not be downloaded yet.
 
@@ -71,20 +66,13 @@ def find_network(weights: str) -> Path:
         If InstanSeg has no network of that name.
     """
     if is_path(weights):
-        path = Path(weights).expanduser().absolute()
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no InstanSeg network at {path}")
-        return path
+        return given_path(weights, "there is no InstanSeg network")
     index, folder = _index(), networks_folder().absolute()
     if weights in index:
         return folder / weights / index[weights]["version"] / FILE
     path = folder / weights / FILE
     if not path.is_file():
-        raise ValueError(
-            f"instanseg has no network {weights!r}{did_you_mean(weights, index)}; "
-            f"there are {', '.join(index)}, or give the path of a file "
-            f"({FILE})"
-        )
+        raise unknown_network("instanseg", "network", weights, index, f"the path of a file ({FILE})")
     return path
 
 
@@ -105,7 +93,7 @@ def obtain_network(weights: str) -> Path:
             _download(url, path, f"network {weights}")
         except (OSError, zipfile.BadZipFile) as error:
             raise OSError(
-                f"the InstanSeg network {weights!r} could not be downloaded from {url} ({error}); put its {FILE} at "
+                f"the InstanSeg network {weights!r} could not be downloaded from {url} ({error}). Put its {FILE} at "
                 f"{path}, or name a folder that has it in INSTANSEG_BIOIMAGEIO_PATH"
             ) from error
     return path
@@ -143,13 +131,13 @@ def check_network(path: Path, n_channels: int = 1) -> Facts:
     except (RuntimeError, AttributeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{path} is not a network that InstanSeg can read ({reason}); give its {FILE}, a TorchScript file"
+            f"{path} is not a network that InstanSeg can read ({reason}). Give its {FILE}, a TorchScript file"
         ) from error
     try:
         network(torch.zeros(1, n_channels, PROBE, PROBE))
     except RuntimeError as error:
         raise ValueError(
-            f"the InstanSeg network {path} cannot be used with {count_text(n_channels, 'channel')} ({reason_of(error)}); "
-            "choose other channels, channel= (--channel), or set weights to another network"
+            f"the InstanSeg network {path} cannot be used with {count_text(n_channels, 'channel')} ({reason_of(error)}). "
+            "Choose other channels, channel= (--channel), or set weights to another network"
         ) from error
     return facts

@@ -77,11 +77,11 @@ class NetworkModel(WeightedModel):
         if self.more_lows is not None and self.more_highs is not None:
             if len(self.more_lows) != len(self.more_highs):
                 raise ValueError(
-                    f"more_lows is {self.more_lows} and more_highs is {self.more_highs}; give a number each for every "
+                    f"more_lows is {self.more_lows} and more_highs is {self.more_highs}. Give a number each for every "
                     "channel after the first"
                 )
             if any(a >= b for a, b in zip(self.more_lows, self.more_highs, strict=True)):
-                raise ValueError(f"more_highs is {self.more_highs}; each must be above its low of {self.more_lows}")
+                raise ValueError(f"more_highs is {self.more_highs}. Each must be above its low of {self.more_lows}")
         return self
 
     @classmethod
@@ -108,7 +108,7 @@ class NetworkModel(WeightedModel):
         n, given = image.n_channels, [(self.low, self.high)]
         for name, values in (("more_lows", self.more_lows), ("more_highs", self.more_highs)):
             if values is not None and len(values) != n - 1:
-                raise ValueError(f"{name} is {values}; the image has {n - 1} channels after the first")
+                raise ValueError(f"{name} is {values}. The image has {n - 1} channels after the first")
         rest = (None,) * (n - 1)
         given += zip(self.more_lows or rest, self.more_highs or rest, strict=True)
         if all(low is not None and high is not None for low, high in given):

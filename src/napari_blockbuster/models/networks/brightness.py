@@ -21,7 +21,7 @@ def check_range(low: float | None, high: float | None) -> None:
         With both values.
     """
     if low is not None and high is not None and low >= high:
-        raise ValueError(f"high is {high}; it must be above low, which is {low}")
+        raise ValueError(f"high is {high}. It must be above low, which is {low}")
 
 
 def sample_values(blocks: Sequence[np.ndarray], most: int = SAMPLES) -> np.ndarray:

@@ -64,7 +64,7 @@ def run_in_child(function: Callable[..., Any], *args: Any) -> Any:
         process.wait()
     if answer is None:
         raise RuntimeError(
-            f"the process that ran {function.__name__} crashed (exit code {process.returncode}); its messages are in "
+            f"the process that ran {function.__name__} crashed (exit code {process.returncode}). Its messages are in "
             "the terminal that napari was started from"
         )
     result, error = answer

@@ -1,4 +1,4 @@
-"""Files of weights: their digest, and their download."""
+"""Files of weights: where a user says they are, their digest, and their download."""
 
 from __future__ import annotations
 
@@ -7,13 +7,66 @@ import hashlib
 import os
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["checked_digest", "digest", "download"]
+from napari_blockbuster.models.suggestions import did_you_mean
+
+__all__ = ["checked_digest", "digest", "download", "given_path", "is_file_path", "unknown_network"]
 
 BLOCK = 2**20
+
+
+def is_file_path(weights: str, names: Collection[str] = ()) -> bool:
+    """Return whether a setting is the path of a file, and not a name that a library knows.
+
+    Parameters
+    ----------
+    weights : str
+    names : collection of str
+        Names that are never paths.
+    """
+    path = Path(weights)
+    return weights not in names and (path.name != weights or bool(path.suffix) or path.is_file())
+
+
+def given_path(weights: str, what: str) -> Path:
+    """Return the absolute path of weights that a user gave.
+
+    Parameters
+    ----------
+    weights : str
+    what : str
+        For the message, such as "there is no StarDist network".
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    """
+    path = Path(weights).expanduser().absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"{what} at {path}")
+    return path
+
+
+def unknown_network(library: str, what: str, weights: str, known: Collection[str], instead: str) -> ValueError:
+    """Return the error for a name that a library does not know, with the names that it knows.
+
+    Parameters
+    ----------
+    library, what : str
+        Such as "stardist" and "network".
+    weights : str
+    known : collection of str
+    instead : str
+        What else can be given, such as "the path of a folder".
+    """
+    return ValueError(
+        f"{library} has no {what} {weights!r}{did_you_mean(weights, known)}. "
+        f"There are {', '.join(known)}, or give {instead}"
+    )
 
 
 def digest(paths: Sequence[Path]) -> str:

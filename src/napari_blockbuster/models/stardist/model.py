@@ -139,7 +139,7 @@ class StarDist(NetworkModel):
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
                 f"the StarDist network {self.weights!r} is not on this worker's machine (no folder {folder}), and "
-                "workers do not download; let KERAS_HOME name a folder that all machines share"
+                "workers do not download. Let KERAS_HOME name a folder that all machines share"
             )
         files = files_of(self.weights, folder)
         checked_digest(folder, files, self.sha256)
@@ -154,7 +154,7 @@ class StarDist(NetworkModel):
 
     def _weights(self, ndim: int) -> str:
         if ndim not in DEFAULTS:
-            raise ValueError(f"the model 'stardist' needs images of 2 or 3 spatial axes; this one has {ndim}")
+            raise ValueError(f"the model 'stardist' needs images of 2 or 3 spatial axes. This one has {ndim}")
         return self.weights or DEFAULTS[ndim]
 
     def _network(self, ndim: int) -> Network:
@@ -179,13 +179,13 @@ class StarDist(NetworkModel):
     def _check(self, network: Network, weights: str, ndim: int, n_channels: int) -> None:
         if network.ndim != ndim:
             raise ValueError(
-                f"the StarDist network {weights!r} is for images of {network.ndim} axes, and this one has {ndim}; "
-                f"set weights to one for {ndim}, such as {DEFAULTS[ndim]}"
+                f"the StarDist network {weights!r} is for images of {network.ndim} axes, and this one has {ndim}. "
+                f"Set weights to one for {ndim}, such as {DEFAULTS[ndim]}"
             )
         if network.channels != n_channels:
             raise ValueError(
                 f"the StarDist network {weights!r} is for images of {count_text(network.channels, 'channel')}, and "
-                f"{n_channels} {'was' if n_channels == 1 else 'were'} chosen; choose as many, channel= (--channel), or set "
+                f"{n_channels} {'was' if n_channels == 1 else 'were'} chosen. Choose as many, channel= (--channel), or set "
                 "weights to another network"
             )
 

@@ -62,7 +62,7 @@ class StarDistSegmenter(NetworkSegmenter):
                 self._halve_pieces,
                 lambda reason: (
                     f"StarDist ran out of memory with a tile of {pixels.shape} voxels, also in {self._pieces} pieces "
-                    f"({reason}); use smaller tiles (tile_shape), a smaller halo or fewer workers"
+                    f"({reason}). Use smaller tiles (tile_shape), a smaller halo or fewer workers"
                 ),
             )
         return labels[tuple(map(slice, tile.shape[: labels.ndim]))]

@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_blockbuster.models.extras import require
 from napari_blockbuster.models.networks.child_process import run_outside_viewer
-from napari_blockbuster.models.suggestions import did_you_mean
+from napari_blockbuster.models.networks.weights import given_path, unknown_network
 
 __all__ = [
     "BUILT_IN",
@@ -63,13 +63,11 @@ def find_network(weights: str) -> Path:
         If the setting is a path without a network.
     """
     if is_path(weights):
-        path = Path(weights).expanduser().absolute()
+        path = given_path(weights, "there is no StarDist network")
         folder = path.parent if path.suffix == ".h5" else path
-        if not path.exists():
-            raise FileNotFoundError(f"there is no StarDist network at {path}")
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
-                f"{folder} is not a StarDist network: it has no config.json; give the folder that StarDist saved"
+                f"{folder} is not a StarDist network: it has no config.json. Give the folder that StarDist saved"
             )
         return folder
     ndim = weights[:1] if weights[:1] in ("2", "3") else "2"
@@ -105,7 +103,7 @@ def files_of(weights: str, folder: Path) -> list[Path]:
             raise FileNotFoundError(f"the StarDist network at {folder} has no weights (*.h5)")
         if not usual and len(found) > 1:
             raise ValueError(
-                f"{folder} has several files of weights ({', '.join(found)}); give the path of one of them"
+                f"{folder} has several files of weights ({', '.join(found)}). Give the path of one of them"
             )
         chosen = folder / (usual or found)[0]
     with open(chosen, "rb") as file:
@@ -139,10 +137,7 @@ def _download(weights: str, folder: Path) -> Path:
     classes = (models.StarDist2D, models.StarDist3D)
     names = {name: cls for cls in classes for name in pretrained.get_registered_models(cls, return_aliases=False)}
     if weights not in names:
-        raise ValueError(
-            f"stardist has no network {weights!r}{did_you_mean(weights, names)}; "
-            f"there are {', '.join(names)}, or give the path of a folder"
-        )
+        raise unknown_network("stardist", "network", weights, names, "the path of a folder")
     details = pretrained.get_model_details(names[weights], weights)[2]
     try:
         # Keras uses a folder in /tmp if its own does not exist.
@@ -150,6 +145,6 @@ def _download(weights: str, folder: Path) -> Path:
         return Path(pretrained.get_model_folder(names[weights], weights))
     except Exception as error:  # Keras raises a bare Exception if it cannot reach an address
         raise OSError(
-            f"the StarDist network {weights!r} could not be downloaded from {details['url']} ({error}); unpack that "
+            f"the StarDist network {weights!r} could not be downloaded from {details['url']} ({error}). Unpack that "
             f"archive into {folder}, or give the path of a folder that has it"
         ) from error

@@ -18,6 +18,7 @@ from .first_layout import first_marker
 from .tile_file import TileFile
 
 __all__ = [
+    "SHARD",
     "STAGE",
     "TileFailure",
     "TileRecord",
@@ -28,6 +29,7 @@ __all__ = [
     "read_failure",
     "read_record",
     "record_in",
+    "shard_of",
 ]
 
 STAGE = "stage"
@@ -138,8 +140,13 @@ def in_shards(folder: Path | str, index: int, suffix: str) -> str:
 
     It is text, because a tile looks for the files of all its neighbors, and making a path takes longer than that.
     """
+    return f"{folder}/{shard_of(index)}/{index}.{suffix}"
+
+
+def shard_of(index: int) -> str:
+    """Return the name of the folder that a tile shares with its neighbors in number."""
     first = index // SHARD * SHARD
-    return f"{folder}/{first}-{first + SHARD - 1}/{index}.{suffix}"
+    return f"{first}-{first + SHARD - 1}"
 
 
 def marker_name(stage: Path, index: int) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
+from napari_blockbuster.geometry.tiles import Neighbor, TileGrid
 from napari_blockbuster.stage import label_pairs
 
 __all__ = ["compare", "compare_all", "evidence_dtype"]
@@ -62,18 +62,18 @@ BandReader = Callable[[int, int, str], np.ndarray]
 """``read(tile index, axis, side) -> band``"""
 
 
-def compare(grid: TileGrid, pair: Neighbour, read: BandReader) -> np.ndarray:
+def compare(grid: TileGrid, pair: Neighbor, read: BandReader) -> np.ndarray:
     """Return the evidence between two touching tiles; see `compare_all`."""
     return compare_all(grid, [pair], read)
 
 
-def compare_all(grid: TileGrid, pairs: Sequence[Neighbour], read: BandReader) -> np.ndarray:
+def compare_all(grid: TileGrid, pairs: Sequence[Neighbor], read: BandReader) -> np.ndarray:
     """Return the evidence of pairs of touching tiles.
 
     Parameters
     ----------
     grid : TileGrid
-    pairs : sequence of Neighbour
+    pairs : sequence of Neighbor
     read : callable
         ``read(tile index, axis, side)`` gives a stored band.
 
@@ -139,7 +139,7 @@ SHARED = -1
 
 
 def _planes(
-    grid: TileGrid, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray
+    grid: TileGrid, pair: Neighbor, low_band: np.ndarray, high_band: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the parts of two bands that touch: the last plane of the low core and the first plane of the high core.
 
@@ -158,7 +158,7 @@ def _planes(
 
 
 def _contact_blocks(
-    grid: TileGrid, number: int, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray
+    grid: TileGrid, number: int, pair: Neighbor, low_band: np.ndarray, high_band: np.ndarray
 ) -> list[_Block]:
     """Return the voxels that touch across the seam.
 
@@ -202,7 +202,7 @@ def _steps_aside(offset: tuple[int, ...], separate_axes: int, shape: tuple[int, 
 
 
 def _band_blocks(
-    grid: TileGrid, number: int, pair: Neighbour, low_band: np.ndarray, high_band: np.ndarray
+    grid: TileGrid, number: int, pair: Neighbor, low_band: np.ndarray, high_band: np.ndarray
 ) -> list[_Block]:
     """Return the band that both tiles segmented: none without a halo, and none between tiles that share no face."""
     if not pair.is_face or not grid.depth(pair.axis) or not (low_band.any() and high_band.any()):
@@ -350,7 +350,7 @@ def _runs(blocks: Sequence[_Block], number: int) -> tuple[np.ndarray, ...]:
     return block + number, low[starts], high[starts], lengths, starts - begin[block]
 
 
-def _fill_areas(grid: TileGrid, pair: Neighbour, rows: np.ndarray, low_band: np.ndarray, high_band: np.ndarray) -> None:
+def _fill_areas(grid: TileGrid, pair: Neighbor, rows: np.ndarray, low_band: np.ndarray, high_band: np.ndarray) -> None:
     """Count the voxels of each label in its plane at the seam, and in the band."""
     planes = _planes(grid, pair, low_band, high_band)
     for side, plane, band in zip(("low", "high"), planes, (low_band, high_band), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from napari_blockbuster.geometry.tiles import Neighbour, TileGrid
+from napari_blockbuster.geometry.tiles import Neighbor, TileGrid
 from napari_blockbuster.machine.disk import damage_named, writing_to
 from napari_blockbuster.machine.files import npy_bytes, read_table
 from napari_blockbuster.machine.ownership import Owner
@@ -120,7 +120,7 @@ def in_order(table: np.ndarray) -> np.ndarray:
     return evidence
 
 
-def missing_pairs(grid: TileGrid, evidence: np.ndarray, counts: np.ndarray) -> dict[int, list[Neighbour]]:
+def missing_pairs(grid: TileGrid, evidence: np.ndarray, counts: np.ndarray) -> dict[int, list[Neighbor]]:
     """Return pairs of tiles with labels that have no evidence, by their low tile. Their run was interrupted.
 
     Parameters
@@ -135,7 +135,7 @@ def missing_pairs(grid: TileGrid, evidence: np.ndarray, counts: np.ndarray) -> d
     seen = np.sort(label_pairs.pack(marks["low"], marks["high"]))
     indices = np.arange(len(grid), dtype=np.uint32).reshape(grid.grid_shape)
     labeled = counts.reshape(grid.grid_shape) > 0
-    missing: dict[int, list[Neighbour]] = {}
+    missing: dict[int, list[Neighbor]] = {}
     for offset in grid.offsets:
         at_low = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, grid.grid_shape, strict=True))
         at_high = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, grid.grid_shape, strict=True))
@@ -143,11 +143,11 @@ def missing_pairs(grid: TileGrid, evidence: np.ndarray, counts: np.ndarray) -> d
         low, high = indices[at_low][both], indices[at_high][both]
         new = ~np.isin(label_pairs.pack(low, high), seen, assume_unique=True)
         for a, b in zip(low[new].tolist(), high[new].tolist(), strict=True):
-            missing.setdefault(a, []).append(Neighbour(a, b, offset))
+            missing.setdefault(a, []).append(Neighbor(a, b, offset))
     return missing
 
 
-def compare_missing(store: StageStore, pairs: Sequence[Neighbour], keep: Owner | None) -> np.ndarray:
+def compare_missing(store: StageStore, pairs: Sequence[Neighbor], keep: Owner | None) -> np.ndarray:
     """Compare pairs of staged tiles (all with the same low tile). Their owner, if there is one, writes the evidence."""
     with damage_named(store.folder.parent):
         bands = _StoredBands(store, {})

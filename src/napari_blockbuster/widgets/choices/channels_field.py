@@ -16,7 +16,7 @@ ROWS = 4
 """Rows that are visible at once."""
 TIP = (
     "Click a channel to segment it. Check several for a model that takes several. "
-    "The model gets them from top to bottom; drag a row to move it."
+    "The model gets them from top to bottom. Drag a row to move it."
 )
 
 

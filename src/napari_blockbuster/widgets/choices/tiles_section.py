@@ -211,5 +211,5 @@ def with_neighbor(grid: TileGrid, index: int | None) -> tuple[int, int] | None:
     """Return a tile and a neighbor across a face, along the last axis that has one."""
     if index is None:
         return None
-    near = grid.face_neighbours(index)
+    near = grid.face_neighbors(index)
     return (min(index, near[0]), max(index, near[0])) if near else None

@@ -1,4 +1,4 @@
-"""Mouse wheel and keyboard in the dock: the wheel scrolls, Tab follows the eye, Enter presses buttons."""
+"""Mouse wheel and keyboard in the dock: the wheel scrolls, Tab moves in reading order, Enter presses buttons."""
 
 from __future__ import annotations
 

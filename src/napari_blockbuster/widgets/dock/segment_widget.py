@@ -163,6 +163,9 @@ class SegmentWidget(KeyboardWidget):
         if source is not None and is_other and not self.control.is_busy:
             self.running.suggest_output(output_for(source))
         self._actions.run.check()
+        # The mouse may have been here before the image, for example on the button of the sample.
+        if self.underMouse():
+            self._warm_up()
 
     def _control_changed(self) -> None:
         if self.control.state == "staged" and self.merging.seams.isChecked():
@@ -181,6 +184,9 @@ class SegmentWidget(KeyboardWidget):
     def enterEvent(self, event: Any) -> None:
         """Start the workers when the mouse comes to a dock that is ready, so that the first preview need not wait for them."""
         super().enterEvent(event)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
         if self.is_ready and not self.control.is_busy:
             self.control.warm_up(self.running.cluster())
 

@@ -28,7 +28,7 @@ class Stop:
     target : callable
         Return the widget to point at.
     is_done : callable or None
-        Whether what the step asks for has happened. The tour then goes on by itself. None: only *Next* goes on.
+        Whether what the step asks for has happened. The tour then continues. None: it continues only with *Next*.
     """
 
     title: str
@@ -78,7 +78,7 @@ class Tour(QObject):
         if stop.is_done is None or stop.is_done():
             self._show(self.place + 1)
         elif self._can_press():
-            # The tour goes on once the step is done.
+            # The tour continues once the step is done.
             stop.target().click()
 
     def _can_press(self) -> bool:

@@ -204,5 +204,5 @@ def _read(job: Job, second: SecondTry, tiles: list[int], failures: list[TileFail
         local = second.store.read_labels(grid[index]).result().astype(np.int32)
         labels[grid[index].core.within(box)] = np.where(local > 0, local + offset, 0)
         offset += second.store.record(index).n_objects
-    n_before = sum(job.store.record(index).n_objects for index in tiles if job.store.is_staged(index))
+    n_before = sum(job.tiles.record(index).n_objects for index in tiles if job.tiles.is_staged(index))
     return _NewLabels(tiles, box, labels, failures, n_before, offset)

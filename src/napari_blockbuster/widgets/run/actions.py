@@ -221,7 +221,7 @@ class RunActions:
             return ""
         if not changes:
             name = "Run" if state == "staged" else "Resume"
-            return f"The region changed. {name} continues with it; staged tiles are kept." if self._moved() else ""
+            return f"The region changed. {name} continues with it. Staged tiles are kept." if self._moved() else ""
         place = self._place_of_new_run(plan, job) or Path(plan.output)
         text = f"Changed since this run began: {', '.join(changes)}."
         if state == "staged":

@@ -152,7 +152,7 @@ class FailedTiles(QListWidget):
         self.setAccessibleName("Failed tiles")
         self.setMaximumHeight(90)
         self.setWordWrap(True)
-        self.setToolTip("Tiles that could not be segmented. Click one to see it; its tooltip shows the whole error.")
+        self.setToolTip("Tiles that could not be segmented. Click one to see it. Its tooltip shows the whole error.")
         self.currentItemChanged.connect(self._look)
         self.itemClicked.connect(self._look)
         self.buttons = row_of(

@@ -133,8 +133,12 @@ class ObjectTable(QWidget):
         self.painter.fly(subject, content, row)
         label = int(content.labels[row])
         subject.layer.selected_label = label
-        if self.selected is None or not self.selected[row]:
-            self.painter.mark(subject, np.array([label]))
+        self._select_row(row)
+
+    def _select_row(self, row: int) -> None:
+        """Select one object, unless it is one of several that are selected."""
+        if self.content is not None and (self.selected is None or not self.selected[row]):
+            self.select_rows(np.arange(len(self.content)) == row)
 
     def select_label(self, label: int) -> None:
         """Select the row of a label that was clicked in the viewer."""
@@ -147,7 +151,7 @@ class ObjectTable(QWidget):
             return
         self.note.say("")
         subject.layer.selected_label = label
-        self.painter.mark(subject, np.array([label]))
+        self._select_row(row)
 
     def select_rows(self, mask: np.ndarray) -> None:
         """Select the objects of several rows: a mask of the rows of the table."""
@@ -234,7 +238,9 @@ class TableBar(QWidget):
         self.subject = _combo("Labels", "Labels layer whose objects are listed.", 12)
         self.color = _combo("Color by", "Color the objects in the viewer by a column.", 10)
         self.again = button("Measure again", "Read the labels again, for example after you painted.", lambda: None)
-        self.only = button("Selected only", "List only the objects that are selected in the plot.", lambda: None)
+        self.only = button(
+            "Selected only", "List only the objects that are selected in the table or in the plot.", lambda: None
+        )
         self.only.setCheckable(True)
         self.keep = button("Keep only these", "Leave out all other objects when the labels are merged.", lambda: None)
         self.undo = button("Undo filter", "Bring back the objects that were left out last.", lambda: None)

@@ -41,7 +41,9 @@ class RegionButtons(QWidget):
         self.draw = button("Draw", "Add a layer and draw a polygon in it.", self.draw_region)
         self.tissue = button("Find tissue", "Add a mask of the tissue. Correct it with the brush.", self.find_tissue)
         self.browse = button("File…", "Use a mask, a label image or GeoJSON (QuPath) from a file.", self._ask_file)
-        self.pick = button("Choose tiles", "Click tiles in the viewer; hold Shift and drag for many.", lambda: None)
+        self.pick = button(
+            "Choose tiles", "Click tiles in the viewer. Hold Shift and drag to choose many.", lambda: None
+        )
         self.pick.setCheckable(True)
         self.pick.toggled.connect(source.pick_tiles)
         rows = QVBoxLayout(self)

@@ -193,7 +193,9 @@ class RegionSource(QComboBox):
             return read_roi(self._file, source, grid)[0]
         if self.is_tiles:
             if not self._choice.picked:
-                raise ValueError("No tile is chosen yet. Click tiles in the viewer; hold Shift and drag for many.")
+                raise ValueError(
+                    "No tile is chosen yet. Click tiles in the viewer. Hold Shift and drag to choose many."
+                )
             return read_roi(sorted(self._choice.picked), source, grid)[0]
         return None
 

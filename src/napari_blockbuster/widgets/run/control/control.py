@@ -42,7 +42,7 @@ class RunControl(QObject):
     failed_clicked = Signal(int)
     """A failed tile was clicked in the viewer."""
     ranges_wanted = Signal(object)
-    """Objects outside these ranges of columns shall be left out: a dictionary, or None to undo the last one."""
+    """Leave out the objects outside these ranges of columns: a dictionary, or None to undo the last one."""
     written = Signal(object)
     """A `napari_blockbuster.output.result.Result`."""
 

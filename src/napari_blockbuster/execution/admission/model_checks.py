@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_blockbuster.execution.serialization import pickle_work
 from napari_blockbuster.models import Model
-
-from .serialization import pickle_work
 
 __all__ = ["DEATHS", "load_shipped", "loading_killed", "not_loaded", "shipped_model"]
 
@@ -35,9 +34,8 @@ def load_shipped(blob: bytes) -> str:
     """Load a model in a worker. Return the error as text: some exceptions cannot be sent back."""
     import cloudpickle
 
+    from napari_blockbuster.execution.turns import in_turn
     from napari_blockbuster.models.loaded_model import load_once
-
-    from .turns import in_turn
 
     try:
         in_turn(_nothing, _nothing, load_once, cloudpickle.loads(blob).model)

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_blockbuster.execution import waits
+from napari_blockbuster.execution.cluster import IN_PROCESS
+from napari_blockbuster.execution.serialization import shallow
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.machine.limits import worker_limit_bytes
 from napari_blockbuster.machine.processes import place_of_this_process
 from napari_blockbuster.machine.versions import describe_versions, packages_of
 from napari_blockbuster.models import Model
 
-from . import waits
-from .cluster import IN_PROCESS
 from .model_checks import DEATHS, load_shipped, loading_killed, shipped_model
-from .serialization import shallow
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from .worker import WorkPlugin
+    from napari_blockbuster.execution.worker import WorkPlugin
 
 __all__ = [
     "Admission",
@@ -336,7 +336,7 @@ def admit(name: str, requirements: Requirements, model: bytes | None) -> str:
 def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
     from distributed import get_worker
 
-    from .worker import WorkPlugin
+    from napari_blockbuster.execution.worker import WorkPlugin
 
     folder = None if requirements.folder is None else str(requirements.folder)
     problem = requirements.problem(look_around(folder, requirements.settings_file))
