@@ -5,6 +5,7 @@ The soak, 500 seeds, is ``tox -e tests -- -s -m soak tests/system/test_pauses.py
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from faults import undisturbed
 from pauses import Peace, peace_of_both, surprise, take_over, take_over_cluster
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops processes and reads /proc")
-SEEDS, SOAK = 20, 500
+SEEDS, SOAK = 50 if os.environ.get("CI") else 20, 500
 
 
 @pytest.fixture(scope="module")
