@@ -137,7 +137,7 @@ def bench_million(folder: Path) -> None:
     cube = Space((0.5,) * 3, (0.0,) * 3, "um")
     timed("table, isotropic voxels", lambda: object_table(merged, table, cube, channels=["DAPI"]))
     again = merge_labels(evidence, labels, min_iou=0.5)
-    timed("table after another merge", lambda: object_table(again, table, cube, channels=["DAPI"]), 1)
+    timed("table after another merge", lambda: object_table(again, table, cube, channels=["DAPI"]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(f"  {len(found):,} objects, {len(found.columns)} columns; memory added at most: {peak / 2**10:.0f} MiB")
     timed("Parquet", lambda: write_table(found, folder, "0"), 1)
