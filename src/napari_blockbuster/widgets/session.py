@@ -53,6 +53,16 @@ class ClusterChoice:
             return {"n_workers": self.n_workers or None}
         return {"use_gpu": True, **({"workers_per_gpu": self.workers_per_gpu} if self.workers_per_gpu else {})}
 
+    def words(self) -> list[str]:
+        """Return the options of the command line that choose this cluster."""
+        if self.address:
+            return ["--scheduler", self.address]
+        words = []
+        for name, value in self.arguments().items():
+            option = "--gpu" if name == "use_gpu" else f"--{name.removeprefix('n_').replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)] if value is not None else []
+        return words
+
 
 class Session:
     """Holds at most one cluster. Thread-safe. The first call of `client` takes seconds: call it in a worker thread."""

@@ -104,3 +104,16 @@ def test_the_grid_of_a_plan_is_that_of_its_job(image: Path, tmp_path: Path) -> N
     job = plan.create_job()
     assert job.grid == plan.grid()
     assert Job.open(job.folder).grid == plan.grid()
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (ClusterChoice(3), ["--workers", "3"]),
+        (ClusterChoice(0), []),
+        (ClusterChoice(2, address="tcp://head:8786"), ["--scheduler", "tcp://head:8786"]),
+        (ClusterChoice(2, use_gpu=True, workers_per_gpu=4), ["--gpu", "--workers-per-gpu", "4"]),
+    ],
+)
+def test_a_cluster_as_options_of_the_command_line(choice: ClusterChoice, words: list[str]) -> None:
+    assert choice.words() == words

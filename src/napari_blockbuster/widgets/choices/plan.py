@@ -230,12 +230,7 @@ class Plan:
         for name, pairs in self.corrections.items():
             text = label_text if name == "remove" else pair_text
             words += [word for each in pairs for word in (f"--{name}", text(each))]
-        if self.cluster.address:
-            words += ["--scheduler", self.cluster.address]
-        else:
-            for name, value in self.cluster.arguments().items():
-                option = "--gpu" if name == "use_gpu" else f"--{name.removeprefix('n_').replace('_', '-')}"
-                words += [option] if value is True else [option, str(value)]
+        words += self.cluster.words()
         return shlex.join(words)
 
 

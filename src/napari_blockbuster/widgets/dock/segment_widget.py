@@ -271,7 +271,10 @@ class SegmentWidget(KeyboardWidget):
         if plan.in_memory and layer is not None:
             said = f"Copied. “{layer.name}” is only in memory: save it, and enter its path instead of {IN_MEMORY}."
         elif kind == "command" and job is not None and self.control.state == "paused" and not plan.changes(job):
-            text, said = command(["resume", str(job.folder)]), "Copied the command that resumes this run."
+            text = command(["resume", str(job.folder), *plan.cluster.words()])
+            said = (
+                "Copied the command that resumes this run. For a cluster, enter its scheduler under Run → More first."
+            )
         else:
             said = "Copied to the clipboard."
         QApplication.clipboard().setText(text)
