@@ -100,7 +100,7 @@ def test_properties_that_are_no_sums(images: tuple) -> None:
     np.testing.assert_allclose(table["intensity_median-1"], [np.median(v) for v in values], rtol=1e-6)
     np.testing.assert_allclose(table["intensity_percentile_90-1"], [np.percentile(v, 90) for v in values], rtol=1e-6)
     np.testing.assert_array_equal(table["n"], table["area"])
-    with pytest.raises(ValueError, match="no property"):
+    with pytest.raises(ValueError, match="not a property"):
         measure_objects(path, image, properties=["roundness"], progress=False)
 
 

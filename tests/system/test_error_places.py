@@ -11,6 +11,7 @@ from jobs import OPTIONS, components
 from napari_blockbuster import Job
 from napari_blockbuster.machine.errors import JobError
 from napari_blockbuster.merge.filters import ObjectFilter
+from napari_blockbuster.stage.records import tile_file
 from napari_blockbuster.stage.records.tile_file import TileFile
 
 
@@ -57,12 +58,14 @@ def test_a_damaged_tile_is_still_named(job: Job) -> None:
         Job.open(job.folder).merge("touch")
 
 
-def test_damaged_bands_are_named(job: Job) -> None:
+def test_damaged_bands_are_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(job.store.folder / "seams" / "0-999")
     path = job.store.path("tiles", 0)
     file, content = TileFile(str(path)), bytearray(path.read_bytes())
     for name in (name for name in file.parts if "/" in name):
         content[file._start + file._parts[name][0]] ^= 1
     path.write_bytes(content)
+    # As in a process that did not stage the tiles, and has none of their parts in memory.
+    monkeypatch.setattr(tile_file, "_recent", tile_file._Recent(2**20))
     with pytest.raises(JobError, match=r"a staged tile of .* is damaged"):
         job.merge("touch")
