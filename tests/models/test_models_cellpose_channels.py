@@ -83,7 +83,7 @@ def test_a_tile_of_another_number_of_channels_is_refused() -> None:
     [
         ({"more_lows": (1, 2)}, r"more_lows is \(1.0, 2.0\). The image has 1 channels after the first"),
         ({"more_lows": (1,), "more_highs": (1,)}, r"more_highs is \(1.0,\). Each must be above its low of \(1.0,\)"),
-        ({"more_lows": (1,), "more_highs": (2, 3)}, "give a number each for every channel after the first"),
+        ({"more_lows": (1,), "more_highs": (2, 3)}, "Give a number each for every channel after the first"),
     ],
 )
 def test_wrong_ranges_are_refused(settings: dict[str, Any], message: str) -> None:
