@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import threading
 import time
 import uuid
 import warnings
@@ -344,12 +343,10 @@ def _admit(name: str, requirements: Requirements, model: bytes | None) -> str:
         return problem
     plugin = get_worker().plugins[name]
     assert isinstance(plugin, WorkPlugin)
-    # Otherwise the device would wait for it after the first tile.
-    warming_up = threading.Thread(target=_warm_up, args=[plugin], name="blockbuster-warm-up", daemon=True)
-    warming_up.start()
     if model is not None and (problem := load_shipped(model)):
         return f"cannot load the model ({problem}). Fix the problem there"
-    warming_up.join()
+    # Otherwise the device would wait for it after the first tile. Not beside loading: both import libraries of compiled code.
+    _warm_up(plugin)
     plugin.admitted = True
     return ""
 
