@@ -64,11 +64,13 @@ class OpenTiff:
         start = 0
         for i, series in enumerate(self.series):
             able = [k for k in range(start, len(images)) if _fits(images[k], series)]
-            # A file that was renamed is not among the names, and belongs to the first image that it can be.
-            named = (k for k in able if len(able) == 1 or _names_a_file_of(images[k], series))
-            if able:
-                found = next(named, able[0])
-                self.images[i], start = images[found], found + 1
+            if not able:
+                continue
+            found = able[0]
+            if len(able) > 1:
+                # A file that was renamed is not among the names, and belongs to the first image that it can be.
+                found = next((k for k in able if _names_a_file_of(images[k], series)), found)
+            self.images[i], start = images[found], found + 1
 
 
 def open_tiff(path: str) -> OpenTiff:
